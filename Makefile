@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: MIT
+# A short face for Meson and Ninja.
+BUILD ?= build
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+$(BUILD)/build.ninja: tools/bootstrap
+	@tools/bootstrap build
+	@meson setup $(BUILD) $(MESON_FLAGS) >/dev/null
+
+run: all
+	@tools/demo
+
+test: all
+	@tools/bootstrap test
+	@tools/run-tests
+
+bench: all
+	@tools/bootstrap bench
+	@test/bench/run
+
+install: all
+	@meson install -C $(BUILD)
+
+clean:
+	@rm -rf $(BUILD)
+
+.PHONY: all run test bench install clean

@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The driver contract: what a runtime must do, and what it may. This header is
+ * the manual for authors of drivers.
+ *
+ * A driver is mechanism only. Restart, backoff, readiness by port or log line,
+ * dependencies, supervision and reconciling are the core's, above every driver.
+ *
+ * Threads: every slot is called on the loop's thread and must not block it.
+ * Work that blocks goes to a thread of the driver's, or to uv_queue_work on
+ * davit_loop_uv(rt->loop).
+ *
+ * Operations: a slot that takes a struct davit_op completes it exactly once,
+ * with davit_op_complete or davit_op_fail, now or later (its caller never sees
+ * the completion before the slot has returned). One that can last sets
+ * davit_op_on_cancel; after a cancel it completes soon, with DAVIT_ECANCELED or
+ * DAVIT_ETIMEDOUT, or with success if that was faster. The core has at most one
+ * operation at a time under way for one instance.
+ *
+ * Memory: the core allocates struct davit_runtime and struct davit_instance
+ * with the driver's own state behind them, zeroed, of the sizes that the table
+ * names; davit_runtime_state() and davit_instance_state() give it. The core
+ * frees them after close, or after remove has completed.
+ */
+#ifndef DAVIT_RUNTIME_H
+#define DAVIT_RUNTIME_H
+
+#include "davit/error.h"
+#include "davit/loop.h"
+#include "davit/op.h"
+#include "davit/state.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DAVIT_RUNTIME_ABI 1
+#define DAVIT_ID_MAX 17 /* an instance's id: 16 hexadecimal digits and a NUL */
+
+/* ---------------------------------------------------------------- capabilities
+ * X(symbol, "name", "what a workload may ask for with it") */
+#define DAVIT_CAPABILITY_LIST(X)                                                                   \
+	X(SURVIVE, "survive", "instances go on while davitd is down, and are adopted after")       \
+	X(EXIT_STATUS, "exit-status", "exit code and signal are reported")                         \
+	X(LOGS, "logs", "output is kept and can be read and followed")                             \
+	X(EXEC, "exec", "a further command can be run inside a running instance")                  \
+	X(TERMINAL, "terminal", "a command can have a terminal")                                   \
+	X(STATS, "stats", "use of CPU, memory and processes is measured")                          \
+	X(SIGNAL, "signal", "any signal can be sent")                                              \
+	X(TREE_STOP, "tree-stop", "stopping leaves no descendant, daemons included")               \
+	X(MEMORY_LIMIT, "memory-limit", "resources.memory is enforced")                            \
+	X(CPU_LIMIT, "cpu-limit", "resources.cpu is enforced")                                     \
+	X(PIDS_LIMIT, "pids-limit", "resources.pids is enforced")                                  \
+	X(DISK_LIMIT, "disk-limit", "resources.disk is enforced")                                  \
+	X(OOM_REPORT, "oom-report", "a kill for lack of memory is told from others")               \
+	X(USER, "user", "the workload can run as another user")                                    \
+	X(DIRECTORY, "directory", "the working directory can be chosen")                           \
+	X(RLIMITS, "rlimits", "resource limits (setrlimit) can be set")                            \
+	X(NOTIFY, "notify", "readiness by sd_notify (NOTIFY_SOCKET)")                              \
+	X(READY_FD, "ready-fd", "readiness by a newline on a descriptor")                          \
+	X(PORTS, "ports", "host ports are checked, chosen and mapped")                             \
+	X(VOLUMES, "volumes", "host directories can be mounted")                                   \
+	X(IMAGES, "images", "the workload may come from an image")                                 \
+	X(SECRETS, "secrets", "secrets arrive as files in a private directory")                    \
+	X(SERVICE_ACCOUNT, "service-account", "the platform's own identity can be chosen")
+
+enum davit_capability {
+#define X(sym, name, doc) DAVIT_CAP_##sym,
+	DAVIT_CAPABILITY_LIST(X)
+#undef X
+		DAVIT_CAP_COUNT
+};
+
+/* "memory-limit", ...; and its description. Never NULL in range. */
+const char *davit_capability_name(enum davit_capability c);
+const char *davit_capability_doc(enum davit_capability c);
+
+/* For each capability: "" when it is there, otherwise why not, in words that
+ * can end the sentence "runtime X does not support Y: ". The core fills the
+ * table with "not implemented" before it asks the driver. */
+struct davit_capabilities {
+	char why_not[DAVIT_CAP_COUNT][112];
+};
+
+static inline bool davit_can(const struct davit_capabilities *c, enum davit_capability cap)
+{
+	return c->why_not[cap][0] == '\0';
+}
+
+/* ------------------------------------------------------------------- workloads */
+
+struct davit_port {
+	char name[32];	   /* may be empty */
+	uint16_t container; /* port that the workload listens on; 0: the host's */
+	uint16_t host;	   /* 0: the runtime chooses a free one */
+	char bind[46];	   /* address on the host; "" means 127.0.0.1 */
+	bool udp;
+};
+
+struct davit_mount {
+	char *source; /* absolute host path */
+	char *target; /* absolute path inside; on a runtime without a root of its own, equal to source */
+	bool read_only;
+};
+
+struct davit_rlimit {
+	int resource; /* RLIMIT_NOFILE, ... */
+	uint64_t soft, hard; /* UINT64_MAX: unlimited */
+};
+
+enum davit_log_policy {
+	DAVIT_LOG_BLOCK, /* a writer faster than the disk waits (the default) */
+	DAVIT_LOG_DROP,	 /* what exceeds the rate is counted and dropped, with a marker line */
+};
+
+struct davit_log_config {
+	uint64_t max_size;  /* bytes of one file before it is rotated; 0: the default, 10 MiB */
+	uint32_t max_files; /* kept per instance, the current one included; 0: the default, 3 */
+	enum davit_log_policy policy;
+	uint64_t rate; /* with DROP: bytes a second and instance */
+};
+
+enum davit_ready_signal {
+	DAVIT_READY_NONE,   /* ready is not the driver's business for this workload */
+	DAVIT_READY_NOTIFY, /* READY=1 on NOTIFY_SOCKET */
+	DAVIT_READY_FD,	    /* a newline on descriptor ready_fd of the workload */
+};
+
+/* What is to run. Built by the core, complete: the driver adds nothing to the
+ * environment but what its own mechanisms need (NOTIFY_SOCKET, say). Borrowed
+ * by the driver from create until remove has completed. */
+struct davit_workload {
+	char id[DAVIT_ID_MAX];	/* unique for ever */
+	char *namespace_;	/* for names and labels that people see */
+	char *name;
+	char *version;
+	uint32_t index;		/* among the instances of the service, from 0 */
+	/* Opaque to the driver, kept with the instance outside of davitd and given
+	 * back by `adopt`: how the core recognises what it made. One line, below
+	 * 512 bytes. */
+	char *label;
+
+	char **argv;		/* argv[0] is looked up in the env's PATH unless it has a slash */
+	char **env;		/* the whole environment, "NAME=value" */
+	char *directory;	/* or NULL: "/" */
+	char *user;		/* "name", "uid", "name:group"; or NULL: the daemon's own */
+	char *image;		/* or NULL */
+	char *service_account;	/* or NULL */
+
+	int64_t cpu_millicores;	/* 0: no limit, also below */
+	uint64_t memory;	/* bytes */
+	uint64_t disk;		/* bytes */
+	uint32_t pids;
+	struct davit_rlimit *rlimits;
+	size_t n_rlimits;
+	struct davit_port *ports; /* host ports are final here: see the ports facet */
+	size_t n_ports;
+	struct davit_mount *mounts;
+	size_t n_mounts;
+	char *secrets_directory; /* private directory with one file a secret, or NULL */
+
+	struct davit_log_config log;
+	enum davit_ready_signal ready;
+	int ready_fd;		 /* with DAVIT_READY_FD: 3 or more */
+	mode_t umask;		 /* 022 unless asked otherwise */
+	bool no_new_privileges;
+};
+
+/* --------------------------------------------------------------------- exits */
+
+enum davit_exit_kind {
+	DAVIT_EXIT_NONE,     /* it has not ended */
+	DAVIT_EXIT_CODE,     /* ended by itself, `code` */
+	DAVIT_EXIT_SIGNAL,   /* ended by `signal` */
+	DAVIT_EXIT_OOM,	     /* killed for lack of memory (`signal` is set too) */
+	DAVIT_EXIT_EXEC,     /* the program could not be executed; `reason` says why */
+	DAVIT_EXIT_UNKNOWN,  /* it is gone and its status could not be had; `reason` says why */
+};
+
+struct davit_exit {
+	enum davit_exit_kind kind;
+	int code;
+	int signal;
+	bool core_dumped;
+	int64_t time;	   /* unix ns when it was noticed */
+	char reason[160];  /* for a person; may be empty */
+};
+
+/* "code", "signal", "oom", ... */
+const char *davit_exit_kind_name(enum davit_exit_kind kind);
+
+/* ----------------------------------------------------------------- instances */
+
+struct davit_runtime;
+struct davit_runtime_driver;
+
+struct davit_instance {
+	struct davit_runtime *runtime;
+	const struct davit_workload *workload;
+	void *owner; /* the core's */
+	/* the driver's state follows: davit_instance_state() */
+};
+
+/* What inspect and adopt tell. */
+struct davit_inspection {
+	enum davit_state state; /* created, started, stopped (ended); destroyed when it is not there */
+	uint32_t run;		/* how many times it was started: the first start is run 1 */
+	pid_t pid;		/* main process on this host, or 0 */
+	bool ready;		/* by notify or descriptor */
+	int64_t started;	/* unix ns of the last start, or 0 */
+	struct davit_exit exit; /* of run `run`, when state is stopped */
+	char status[128];	/* STATUS= of sd_notify; may be empty */
+};
+
+/* One surviving instance, told by the driver during adopt. */
+struct davit_found {
+	char id[DAVIT_ID_MAX];
+	const char *label; /* as given at create */
+	struct davit_inspection now;
+};
+
+/* What the driver tells the core. Called on the loop's thread, at any time
+ * between open and close, never from within a slot. */
+struct davit_runtime_events {
+	/* During adopt: the core returns the instance to attach the driver's state
+	 * to (its workload is the one that was created, or NULL fields where the
+	 * core no longer knows them), or NULL: the driver then leaves the object
+	 * alone and forgets it. */
+	struct davit_instance *(*found)(struct davit_runtime *rt, const struct davit_found *found);
+	/* Readiness arrived by notify or descriptor: once for each run. */
+	void (*ready)(struct davit_instance *inst);
+	/* STATUS= of sd_notify changed; text is borrowed during the call. */
+	void (*status)(struct davit_instance *inst, const char *text);
+	/* The run is over: exactly once for each run, whatever ended it, a stop
+	 * included. The object is still there (state stopped) until started again
+	 * or removed. */
+	void (*exited)(struct davit_instance *inst, uint32_t run, const struct davit_exit *exit);
+	/* The object itself is gone: deleted behind our back. Ends a run too. */
+	void (*vanished)(struct davit_instance *inst, const char *reason);
+	/* The platform behind the driver does not answer / answers again. After
+	 * `regained` the driver has told every change that it missed. */
+	void (*lost)(struct davit_runtime *rt, const struct davit_error *why);
+	void (*regained)(struct davit_runtime *rt);
+};
+
+struct davit_runtime {
+	const struct davit_runtime_driver *driver;
+	struct davit_loop *loop;
+	const struct davit_runtime_events *events;
+	void *owner;		/* the core's */
+	const char *name;	/* the name it is registered under; borrowed for ever */
+	const char *state_dir;	/* private directory on disk, made by the core; durable */
+	const char *run_dir;	/* the same, gone after a reboot */
+	const char *log_dir;	/* where logs go */
+	const char *libexec_dir; /* davit's own helper programs */
+	/* the driver's state follows: davit_runtime_state() */
+};
+
+static inline void *davit_runtime_state(struct davit_runtime *rt)
+{
+	return rt + 1;
+}
+static inline void *davit_instance_state(struct davit_instance *inst)
+{
+	return inst + 1;
+}
+
+/* --------------------------------------------------------------------- stopping */
+
+struct davit_stop {
+	int signal;	  /* sent first, to the whole group; SIGTERM unless asked otherwise */
+	int64_t grace_ns; /* then everything that is left is killed; 0: at once */
+};
+
+/* ------------------------------------------------------------------------ facets
+ * Each is whole or absent (NULL in the table), and its capability says so. */
+
+/* --- logs --- */
+enum davit_stream { DAVIT_STDOUT = 1, DAVIT_STDERR = 2 };
+
+struct davit_log_line {
+	uint64_t cursor; /* where the next line begins: resume with `after` = cursor */
+	int64_t time;	 /* unix ns */
+	enum davit_stream stream;
+	const char *text; /* without its newline; borrowed during the call */
+	size_t len;
+};
+
+struct davit_log_query {
+	int64_t tail;	  /* the last n lines; -1: all that is kept */
+	int64_t since;	  /* unix ns; 0: from the start */
+	uint64_t after;	  /* cursor to resume behind; 0: not resuming */
+	bool follow;	  /* go on with what is written later */
+};
+
+/* A reader, allocated by the core with reader_size bytes behind it. */
+struct davit_log_reader {
+	struct davit_instance *instance;
+	struct davit_log_query query;
+	void *owner;
+	/* Returns false to pause: no line comes until `resume`. */
+	bool (*line)(struct davit_log_reader *r, const struct davit_log_line *line);
+	/* Nothing more comes: 0 at the end (never while following), or a code. */
+	void (*end)(struct davit_log_reader *r, int code, const struct davit_error *err);
+};
+
+struct davit_logs_facet {
+	size_t reader_size;
+	/* Starts reading; lines come later, in order, from the loop. 0 or a code. */
+	int (*open)(struct davit_log_reader *r, struct davit_error *err);
+	void (*resume)(struct davit_log_reader *r);
+	/* After it returns no callback comes. Idempotent. */
+	void (*close)(struct davit_log_reader *r);
+	/* Deletes what is kept of an instance that is removed, by id. */
+	void (*discard)(struct davit_runtime *rt, const char *id);
+};
+
+/* --- exec --- */
+struct davit_exec {
+	struct davit_instance *instance;
+	char *const *argv;     /* borrowed until exit */
+	char *const *env;      /* added to the instance's environment; or NULL */
+	const char *directory; /* or NULL: the instance's */
+	const char *user;      /* or NULL: the instance's */
+	bool tty;
+	uint16_t rows, columns;
+	void *owner;
+	/* Output; return false to pause until `resume`. */
+	bool (*output)(struct davit_exec *x, enum davit_stream stream, const void *data, size_t n);
+	/* After the last output; exactly once. */
+	void (*exited)(struct davit_exec *x, const struct davit_exit *exit);
+};
+
+struct davit_exec_facet {
+	size_t exec_size; /* bytes of driver state behind struct davit_exec */
+	/* Completes op when the command runs (or could not be started: then
+	 * `exited` is never called). */
+	void (*start)(struct davit_exec *x, struct davit_op *op);
+	/* Standard input; returns how much was taken, 0 when it must wait
+	 * (`drained` is not signalled: retry on the next call), or a code. */
+	ssize_t (*write)(struct davit_exec *x, const void *data, size_t n);
+	void (*close_input)(struct davit_exec *x);
+	void (*resume)(struct davit_exec *x);
+	void (*resize)(struct davit_exec *x, uint16_t rows, uint16_t columns);
+	int (*signal)(struct davit_exec *x, int signo, struct davit_error *err);
+	/* Kills what is left and frees the driver's part; no callback after. */
+	void (*close)(struct davit_exec *x);
+};
+
+/* --- stats --- */
+struct davit_stats {
+	uint64_t cpu_ns;	 /* used since the start of the run */
+	uint64_t memory;	 /* bytes in use now */
+	uint64_t memory_peak;	 /* 0: not known */
+	uint64_t memory_limit;	 /* 0: none */
+	uint32_t processes;
+	uint64_t read_bytes, write_bytes; /* block I/O; 0 where not known */
+};
+
+struct davit_stats_facet {
+	/* Fills *ret before completing. */
+	void (*read)(struct davit_instance *inst, struct davit_stats *ret, struct davit_op *op);
+};
+
+/* --- signal --- */
+struct davit_signal_facet {
+	/* Sends signo to the main process. DAVIT_ESTATE when it does not run. */
+	void (*send)(struct davit_instance *inst, int signo, struct davit_op *op);
+};
+
+/* --- ports --- */
+struct davit_ports_facet {
+	/* Before create: replaces host port 0 by a free one and refuses a taken one
+	 * with DAVIT_EINUSE "port N is already in use". Does not block. */
+	int (*resolve)(struct davit_runtime *rt, struct davit_port *ports, size_t n, struct davit_error *err);
+};
+
+/* ------------------------------------------------------------- the driver's table */
+
+struct davit_runtime_driver {
+	uint32_t abi;		/* DAVIT_RUNTIME_ABI */
+	const char *name;	/* [a-z][a-z0-9-]{0,31} */
+	const char *summary;	/* one line for `davit runtimes` */
+	size_t runtime_size;	/* bytes of state behind struct davit_runtime */
+	size_t instance_size;	/* bytes of state behind struct davit_instance */
+
+	/* Connects to, or starts, what the driver stands on. May be retried by the
+	 * core after a failure, with the state zeroed. DAVIT_EUNAVAIL or
+	 * DAVIT_ENOTSUP with the reason where this machine cannot carry it. */
+	void (*open)(struct davit_runtime *rt, struct davit_op *op);
+	/* Lets go: instances go on where the runtime can do that. No callback
+	 * after it has returned. Does not block. */
+	void (*close)(struct davit_runtime *rt);
+	/* What this machine allows; called after open. Does not block. */
+	void (*capabilities)(struct davit_runtime *rt, struct davit_capabilities *ret);
+	/* Tells `found` for each surviving instance of ours, then completes. Called
+	 * once, after open and before any other operation. */
+	void (*adopt)(struct davit_runtime *rt, struct davit_op *op);
+
+	/* Makes the object, not running. Idempotent for the same id. On failure
+	 * nothing is left behind. */
+	void (*create)(struct davit_instance *inst, struct davit_op *op);
+	/* Runs it: run number = previous + 1. Completes when the program was
+	 * executed (or, where that cannot be known, accepted). DAVIT_EEXEC when it
+	 * could not be: there is then no `exited` for it and the run does not count. */
+	void (*start)(struct davit_instance *inst, struct davit_op *op);
+	/* Signal, grace, kill. Completes when every descendant is gone where
+	 * DAVIT_CAP_TREE_STOP is there, else the main process. `exited` comes before the
+	 * completion. Success when it does not run. A cancel of the op (or a second
+	 * call after it completed so) makes it kill at once. */
+	void (*stop)(struct davit_instance *inst, const struct davit_stop *how, struct davit_op *op);
+	/* Removes the object and all that belongs to it but its log. Refuses one
+	 * that runs (DAVIT_ESTATE). Success when it is gone already. */
+	void (*remove)(struct davit_instance *inst, struct davit_op *op);
+	/* The truth now. Success with state destroyed when it is gone. */
+	void (*inspect)(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op);
+
+	const struct davit_logs_facet *logs;
+	const struct davit_exec_facet *exec;
+	const struct davit_stats_facet *stats;
+	const struct davit_signal_facet *signal;
+	const struct davit_ports_facet *ports;
+};
+
+/* Checks a table: abi, name, every mandatory slot, every facet whole. 0, or
+ * DAVIT_EINVAL naming the slot. */
+int davit_runtime_driver_validate(const struct davit_runtime_driver *driver, struct davit_error *err);
+
+/* A runtime in a shared object exports this: */
+#define DAVIT_RUNTIME_SYMBOL "davit_runtime_driver"
+/* extern const struct davit_runtime_driver davit_runtime_driver; */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The spec: what a user wants to run. It comes from the command line, from YAML
+ * or from JSON, goes into the store as canonical JSON, and comes back equal.
+ * One table (davit_spec_fields) drives parsing, writing, comparing and the
+ * documentation, so that an option cannot be dropped on the way.
+ */
+#ifndef DAVIT_SPEC_H
+#define DAVIT_SPEC_H
+
+#include "davit/error.h"
+#include "davit/runtime.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum davit_kind {
+	DAVIT_KIND_SERVICE,    /* "Service": the default */
+	DAVIT_KIND_SUPERVISOR, /* "Supervisor": an inner node of the tree */
+	DAVIT_KIND_NAMESPACE,  /* "Namespace": quota of a namespace */
+};
+
+enum davit_restart_policy {
+	DAVIT_RESTART_ON_FAILURE,     /* the default */
+	DAVIT_RESTART_NEVER,
+	DAVIT_RESTART_ALWAYS,
+	DAVIT_RESTART_UNLESS_STOPPED, /* as always; but one that the user stopped stays
+				       * stopped when its supervisor restarts its children */
+};
+
+enum davit_ready_type {
+	DAVIT_READY_TYPE_STARTED, /* ready when it runs: the default */
+	DAVIT_READY_TYPE_NOTIFY,
+	DAVIT_READY_TYPE_FD,
+	DAVIT_READY_TYPE_PORT,
+	DAVIT_READY_TYPE_LOG,
+};
+
+enum davit_condition {
+	DAVIT_CONDITION_STARTED,
+	DAVIT_CONDITION_READY, /* the default */
+	DAVIT_CONDITION_COMPLETED, /* ended with success */
+};
+
+enum davit_strategy {
+	DAVIT_ONE_FOR_ONE, /* the default */
+	DAVIT_ONE_FOR_ALL,
+	DAVIT_REST_FOR_ONE,
+};
+
+enum davit_escalation {
+	DAVIT_ESCALATE_ISOLATE, /* the failed child stays failed, the others go on */
+	DAVIT_ESCALATE_PARENT,	/* this node fails too, and its own parent decides */
+	DAVIT_ESCALATE_RESTART, /* the failed child is started afresh after the cool-down */
+};
+
+enum davit_update_order {
+	DAVIT_UPDATE_START_FIRST, /* the default: the new one is ready before the old one stops */
+	DAVIT_UPDATE_STOP_FIRST,
+};
+
+struct davit_dependency {
+	char *service; /* "name", "name:version" or "namespace/name:version" */
+	enum davit_condition condition;
+};
+
+struct davit_volume {
+	char *source;
+	char *target;
+	bool read_only;
+};
+
+struct davit_secret_ref {
+	char *name; /* of the secret, in the service's namespace */
+	char *env;  /* give it as this variable; NULL: as the file $CREDENTIALS_DIRECTORY/name */
+};
+
+struct davit_pair {
+	char *name;
+	char *value;
+};
+
+struct davit_backoff {
+	int64_t initial; /* ns; default 100 ms */
+	int64_t max;	 /* ns; default 30 s */
+	double factor;	 /* default 2 */
+	double jitter;	 /* fraction of the delay, 0 to 1; default 0.1 */
+	int64_t reset;	 /* ns of health after which the delay starts over; default 60 s */
+};
+
+/* An int list, e.g. exit statuses; a signal is stored as 256 + its number. */
+struct davit_ints {
+	int *v;
+	size_t n;
+};
+
+/* Immutable once parsed. All strings are owned by the spec; NULL where the user
+ * gave nothing, unless a default is named. */
+struct davit_spec {
+	enum davit_kind kind;
+	char *namespace_; /* "default" */
+	char *name;
+	char *version;	  /* "latest" */
+
+	char *source;	  /* path, git URL, or name under the default source */
+	char *type;	  /* a cell's name, overriding detection */
+	char *image;
+	char *runtime;	  /* NULL: the daemon's default */
+	char *profile;
+	char **command;	  /* program and its first arguments; replaces what the cell says */
+	char **args;	  /* appended to the command */
+	char **entrypoint; /* replaces the image's entrypoint */
+	struct davit_pair *env; /* in order; later wins */
+	size_t n_env;
+	char *directory;
+	char *user;
+	struct davit_pair *metadata;
+	size_t n_metadata;
+	int64_t instances; /* 1; 0 allowed */
+	bool stopped;	   /* wanted stopped: kept in the record, nothing runs */
+
+	int64_t cpu;	   /* resources.cpu, millicores */
+	uint64_t memory, disk; /* resources.memory, resources.disk, bytes */
+	int64_t pids;	   /* resources.pids */
+	struct davit_rlimit *rlimits; /* "rlimits": {"nofile": "1024:4096", ...} */
+	size_t n_rlimits;
+
+	enum davit_restart_policy restart; /* restart.policy; "restart: always" is short for it */
+	int64_t retries;   /* restart.retries; -1: without end, the default */
+	struct davit_ints success; /* restart.success: exit statuses besides 0 that are clean */
+	struct davit_ints prevent; /* restart.prevent: exits after which it is never restarted */
+	struct davit_backoff backoff; /* restart.backoff.* */
+
+	int stop_signal;   /* stop.signal: SIGTERM */
+	int64_t stop_grace; /* stop.grace: ns, 10 s */
+
+	enum davit_ready_type ready; /* ready.type */
+	int64_t ready_fd;	  /* ready.fd: 3 */
+	int64_t ready_port;	  /* ready.port: 0 means the service's first port */
+	char *ready_pattern;	  /* ready.pattern: POSIX extended regular expression over a log line */
+	int64_t ready_timeout;	  /* ready.timeout: ns, 60 s; not ready by then is a failure */
+
+	struct davit_dependency *depends; /* dependsOn */
+	size_t n_depends;
+	struct davit_port *ports;
+	size_t n_ports;
+	struct davit_volume *volumes;
+	size_t n_volumes;
+	struct davit_secret_ref *secrets;
+	size_t n_secrets;
+	char *service_account;	  /* serviceAccount */
+	struct davit_log_config log; /* logs.maxSize, logs.maxFiles, logs.policy, logs.rate */
+	bool no_new_privileges;	  /* noNewPrivileges */
+
+	char *supervisor;	  /* name of the Supervisor it stands under; NULL: the root */
+	bool significant;	  /* its end shuts a supervisor with autoShutdown down */
+
+	enum davit_update_order update_order; /* update.order */
+	int64_t update_parallel;  /* update.parallel: 1 */
+
+	/* kind Supervisor only */
+	enum davit_strategy strategy;
+	int64_t max_restarts;	  /* intensity.restarts; -1: no limit, the default is 10 */
+	int64_t restart_period;	  /* intensity.period: ns, 60 s */
+	enum davit_escalation escalation;
+	int64_t cooldown;	  /* ns before `escalation: restart` starts afresh; 30 s */
+	bool auto_shutdown;	  /* autoShutdown */
+
+	/* kind Namespace only */
+	int64_t quota_services, quota_instances; /* quota.services, .instances; -1: none */
+	uint64_t quota_memory;	  /* quota.memory: sum of resources.memory x instances; 0: none */
+};
+
+/* Parses one or several specs: JSON (an object, or an array of them) or YAML
+ * (documents separated by ---). `text` needs no NUL. On success *ret_specs is
+ * a heap array of *ret_n specs, owned by the caller. On failure err has line,
+ * column and `where` = the key's path ("restart.retries"), and message names
+ * the offending value, and for an unknown key the nearest known one. Limits:
+ * 1 MiB of text, 10,000 specs, depth 32, no YAML aliases.
+ * `file` prefixes messages: "web.yaml:3:5: ..."; may be NULL. */
+int davit_spec_parse(const char *text, size_t len, const char *file, struct davit_spec ***ret_specs,
+		     size_t *ret_n, struct davit_error *err);
+/* Exactly one spec. */
+int davit_spec_parse_one(const char *text, size_t len, const char *file, struct davit_spec **ret,
+			 struct davit_error *err);
+void davit_spec_free(struct davit_spec *s);
+void davit_spec_free_all(struct davit_spec **specs, size_t n);
+
+/* Checks what the table cannot: names, combinations, ranges. The parser has
+ * called it. */
+int davit_spec_check(const struct davit_spec *s, struct davit_error *err);
+
+/* Canonical JSON, keys in the table's order, defaults left out: equal specs
+ * give equal text. A heap string, or NULL when out of memory. */
+char *davit_spec_json(const struct davit_spec *s);
+/* Of what a running instance depends on (not instances, stopped, metadata,
+ * supervisor, update): a change of it means that instances are replaced.
+ * Stable between versions of davit for an unchanged spec. */
+uint64_t davit_spec_hash(const struct davit_spec *s);
+
+/* Names: [a-z0-9A-Z] then [A-Za-z0-9._-], at most 63, for namespace and name.
+ * Versions: at most 128 printable characters without blanks; ':' '/' '='
+ * inside are fine. `what` is "name", "namespace" or "version". */
+int davit_name_check(const char *what, const char *s, struct davit_error *err);
+
+/* One row of the table, for documentation and for the command line. */
+struct davit_spec_field {
+	const char *path; /* "restart.backoff.initial" */
+	const char *type; /* "string", "list", "map", "duration", "size", "cpu", "int", "bool", "enum", ... */
+	const char *values; /* "always|never|..." for an enum, else NULL */
+	const char *deflt;  /* default as text, or NULL */
+	const char *flag;   /* option of `davit run`, or NULL: "--memory" */
+	const char *doc;    /* one sentence */
+};
+const struct davit_spec_field *davit_spec_fields(size_t *ret_n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/json.h"
+#include "base/map.h"
+#include "base/nearest.h"
+#include "base/strv.h"
+#include "base/units.h"
+
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void durations_are_read_and_written_exactly(void **state)
+{
+	static const struct {
+		const char *in;
+		int64_t ns;
+		const char *out;
+	} good[] = {
+		{"10", 10 * DAVIT_NSEC_PER_SEC, "10s"},
+		{"1m30s", 90 * DAVIT_NSEC_PER_SEC, "1m30s"},
+		{"500ms", 500 * DAVIT_NSEC_PER_MSEC, "500ms"},
+		{"1.5s", 1500 * DAVIT_NSEC_PER_MSEC, "1s500ms"},
+		{"2d", 172800 * DAVIT_NSEC_PER_SEC, "2d"},
+		{"0", 0, "0s"},
+	};
+	static const char *const bad[] = {"", "s", "-1s", "1x", "1s2", "99999999999d", "1..5s", "1s ", "1.s"};
+	char buf[DAVIT_TIME_MAX];
+	struct davit_error err;
+	int64_t v;
+
+	(void)state;
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(good); i++) {
+		assert_int_equal(davit_duration_parse(good[i].in, &v, &err), 0);
+		assert_int_equal(v, good[i].ns);
+		assert_string_equal(davit_duration_format(v, buf), good[i].out);
+	}
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(bad); i++) {
+		v = 7;
+		assert_int_equal(davit_duration_parse(bad[i], &v, &err), DAVIT_EINVAL);
+		assert_int_equal(v, 7);
+	}
+}
+
+static void sizes_are_binary_or_decimal_by_their_suffix(void **state)
+{
+	struct davit_error err;
+	char buf[DAVIT_TIME_MAX];
+	uint64_t v;
+
+	(void)state;
+	assert_int_equal(davit_size_parse("64Mi", &v, &err), 0);
+	assert_int_equal(v, 64 << 20);
+	assert_string_equal(davit_size_format(v, buf), "64Mi");
+	assert_int_equal(davit_size_parse("1.5Ki", &v, &err), 0);
+	assert_int_equal(v, 1536);
+	assert_int_equal(davit_size_parse("10kB", &v, &err), 0);
+	assert_int_equal(v, 10000);
+	assert_int_equal(davit_size_parse("64Mx", &v, &err), DAVIT_EINVAL);
+	assert_int_equal(davit_size_parse("-1", &v, &err), DAVIT_EINVAL);
+	assert_int_equal(davit_size_parse("99999999Ti", &v, &err), DAVIT_EINVAL);
+}
+
+static void times_make_the_round_trip(void **state)
+{
+	char buf[DAVIT_TIME_MAX];
+	int64_t v;
+
+	(void)state;
+	davit_time_format(INT64_C(1767323045678901234), buf);
+	assert_string_equal(buf, "2026-01-02T03:04:05.678901234Z");
+	assert_int_equal(davit_time_parse(buf, &v, NULL), 0);
+	assert_int_equal(v, INT64_C(1767323045678901234));
+	assert_int_equal(davit_time_parse("2026-01-02T05:04:05+02:00", &v, NULL), 0);
+	assert_int_equal(v, INT64_C(1767323045000000000));
+	assert_int_equal(davit_time_parse("yesterday", &v, NULL), DAVIT_EINVAL);
+}
+
+static void json_is_escaped_and_bad_utf8_is_replaced(void **state)
+{
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	struct davit_json j = DAVIT_JSON_INIT(&b);
+
+	(void)state;
+	davit_json_open(&j);
+	davit_json_put_string(&j, "a\"\n\x01", "\xc3\xa9\xff\xc0\x80");
+	davit_json_key(&j, "l");
+	davit_json_open_array(&j);
+	davit_json_int(&j, -1);
+	davit_json_null(&j);
+	davit_json_close_array(&j);
+	davit_json_close(&j);
+	assert_string_equal(davit_buf_str(&b),
+			    "{\"a\\\"\\n\\u0001\":\"\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\",\"l\":[-1,null]}");
+}
+
+static void a_map_survives_growth_and_removal(void **state)
+{
+	struct davit_map m = {0};
+	static char keys[2000][8];
+	size_t pos = 0, seen = 0;
+	void *v;
+
+	(void)state;
+	for (int i = 0; i < 2000; i++) {
+		snprintf(keys[i], sizeof keys[i], "k%d", i);
+		assert_int_equal(davit_map_put(&m, keys[i], keys[i]), 0);
+	}
+	for (int i = 0; i < 2000; i += 2)
+		assert_ptr_equal(davit_map_remove(&m, keys[i]), keys[i]);
+	assert_null(davit_map_get(&m, "k0"));
+	assert_ptr_equal(davit_map_get(&m, "k1999"), keys[1999]);
+	while (davit_map_next(&m, &pos, NULL, &v))
+		seen++;
+	assert_int_equal(seen, 1000);
+	davit_map_fini(&m);
+}
+
+static void the_nearest_word_is_found_only_when_near(void **state)
+{
+	static const char *const words[] = {"restart", "retries", NULL, "source"};
+
+	(void)state;
+	assert_string_equal(davit_nearest("retires", words, 4), "retries");
+	assert_string_equal(davit_nearest("Sorce", words, 4), "source");
+	assert_null(davit_nearest("zebra", words, 4));
+}
+
+static void an_environment_variable_keeps_equal_signs(void **state)
+{
+	DAVIT_AUTO_STRV env = NULL;
+
+	(void)state;
+	assert_int_equal(davit_strv_setenv(&env, "A", "b=c"), 0);
+	assert_int_equal(davit_strv_setenv(&env, "AB", "x"), 0);
+	assert_int_equal(davit_strv_setenv(&env, "A", "d=e=f"), 0);
+	assert_string_equal(davit_strv_getenv(env, "A"), "d=e=f");
+	assert_int_equal(davit_strv_len(env), 2);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(durations_are_read_and_written_exactly),
+		cmocka_unit_test(sizes_are_binary_or_decimal_by_their_suffix),
+		cmocka_unit_test(times_make_the_round_trip),
+		cmocka_unit_test(json_is_escaped_and_bad_utf8_is_replaced),
+		cmocka_unit_test(a_map_survives_growth_and_removal),
+		cmocka_unit_test(the_nearest_word_is_found_only_when_near),
+		cmocka_unit_test(an_environment_variable_keeps_equal_signs),
+	};
+	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/units.h"
+
+#include "base/util.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+char *davit_time_format(int64_t unix_ns, char buf[DAVIT_TIME_MAX])
+{
+	int64_t s = unix_ns / DAVIT_NSEC_PER_SEC, ns = unix_ns % DAVIT_NSEC_PER_SEC;
+	struct tm tm;
+	time_t t;
+
+	if (ns < 0) {
+		ns += DAVIT_NSEC_PER_SEC;
+		s--;
+	}
+	t = (time_t)s;
+	gmtime_r(&t, &tm);
+	snprintf(buf, DAVIT_TIME_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.%09" PRId64 "Z",
+		 (tm.tm_year + 1900) % 10000, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
+		 tm.tm_sec, ns);
+	return buf;
+}
+
+/* Reads ".123": nanoseconds, digits beyond the ninth dropped. */
+static int64_t fraction(const char **s)
+{
+	int64_t ns = 0, unit = DAVIT_NSEC_PER_SEC / 10;
+
+	if (**s != '.' || !isdigit((unsigned char)(*s)[1]))
+		return 0;
+	for ((*s)++; isdigit((unsigned char)**s); (*s)++, unit /= 10)
+		ns += (**s - '0') * unit;
+	return ns;
+}
+
+int davit_time_parse(const char *s, int64_t *ret, struct davit_error *err)
+{
+	struct tm tm = {0};
+	const char *p = strptime(s, "%Y-%m-%dT%H:%M:%S", &tm);
+	int64_t ns = 0, offset = 0;
+
+	if (p) {
+		ns = fraction(&p);
+		if (*p == '+' || *p == '-') {
+			int sign = *p == '-' ? -1 : 1, h, m, used = 0;
+			if (sscanf(p + 1, "%2d:%2d%n", &h, &m, &used) != 2 || used != 5)
+				p = NULL;
+			else {
+				offset = sign * (h * 3600 + m * 60);
+				p += 6;
+			}
+		} else if (*p == 'Z' || *p == 'z') {
+			p++;
+		} else {
+			p = NULL;
+		}
+	}
+	if (!p || *p)
+		return davit_error_set(err, DAVIT_EINVAL, NULL,
+				       "'%.64s' is not a time such as 2026-01-02T03:04:05Z", s);
+	*ret = ((int64_t)timegm(&tm) - offset) * DAVIT_NSEC_PER_SEC + ns;
+	return 0;
+}
+
+struct unit {
+	const char *name;
+	int64_t scale;
+};
+
+/* A non-negative decimal number times a scale, exactly or rounded down. */
+static int scaled(const char **s, const struct unit *units, size_t n, int64_t bare, int64_t *ret)
+{
+	const char *p = *s, *digits = p;
+	__int128 whole = 0, part = 0, part_unit = 1, v;
+	const struct unit *unit = NULL;
+
+	for (; isdigit((unsigned char)*p); p++)
+		if ((whole = whole * 10 + (*p - '0')) > INT64_MAX)
+			return -1;
+	if (p == digits)
+		return -1;
+	if (*p == '.') {
+		if (!isdigit((unsigned char)*++p))
+			return -1;
+		for (; isdigit((unsigned char)*p); p++)
+			if (part_unit < INT64_C(1000000000000)) {
+				part = part * 10 + (*p - '0');
+				part_unit *= 10;
+			}
+	}
+	for (size_t i = 0; i < n; i++)
+		if (!strncmp(p, units[i].name, strlen(units[i].name)) &&
+		    (!unit || strlen(units[i].name) > strlen(unit->name)))
+			unit = &units[i];
+	if (unit)
+		p += strlen(unit->name);
+	else if (!bare)
+		return -1;
+	v = whole * (unit ? unit->scale : bare) + part * (unit ? unit->scale : bare) / part_unit;
+	if (v > INT64_MAX)
+		return -1;
+	*s = p;
+	*ret = (int64_t)v;
+	return 0;
+}
+
+int davit_duration_parse(const char *s, int64_t *ret, struct davit_error *err)
+{
+	static const struct unit units[] = {
+		{"ns", 1},
+		{"us", 1000},
+		{"ms", DAVIT_NSEC_PER_MSEC},
+		{"s", DAVIT_NSEC_PER_SEC},
+		{"m", 60 * DAVIT_NSEC_PER_SEC},
+		{"h", 3600 * DAVIT_NSEC_PER_SEC},
+		{"d", 86400 * DAVIT_NSEC_PER_SEC},
+	};
+	const char *p = s;
+	int64_t total = 0, v;
+	bool first = true;
+
+	do {
+		const char *before = p;
+		if (scaled(&p, units, DAVIT_ARRAY_SIZE(units), first ? DAVIT_NSEC_PER_SEC : 0, &v) < 0 ||
+		    (*p && isdigit((unsigned char)p[-1])) || p == before ||
+		    __builtin_add_overflow(total, v, &total))
+			return davit_error_set(err, DAVIT_EINVAL, NULL,
+					       "'%.64s' is not a duration such as 10s, 500ms or 1m30s", s);
+		first = false;
+	} while (*p);
+	*ret = total;
+	return 0;
+}
+
+char *davit_duration_format(int64_t ns, char buf[DAVIT_TIME_MAX])
+{
+	static const struct unit units[] = {
+		{"d", 86400 * DAVIT_NSEC_PER_SEC}, {"h", 3600 * DAVIT_NSEC_PER_SEC},
+		{"m", 60 * DAVIT_NSEC_PER_SEC},	   {"s", DAVIT_NSEC_PER_SEC},
+		{"ms", DAVIT_NSEC_PER_MSEC},	   {"us", 1000},
+		{"ns", 1},
+	};
+	size_t n = 0;
+
+	buf[0] = '\0';
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(units) && ns; i++) {
+		if (ns < units[i].scale)
+			continue;
+		n += (size_t)snprintf(buf + n, DAVIT_TIME_MAX - n, "%" PRId64 "%s", ns / units[i].scale,
+				      units[i].name);
+		ns %= units[i].scale;
+	}
+	if (!n)
+		snprintf(buf, DAVIT_TIME_MAX, "0s");
+	return buf;
+}
+
+static const struct unit size_units[] = {
+	{"Ti", INT64_C(1) << 40},      {"Gi", INT64_C(1) << 30}, {"Mi", INT64_C(1) << 20},
+	{"Ki", INT64_C(1) << 10},      {"T", INT64_C(1000000000000)}, {"G", INT64_C(1000000000)},
+	{"M", INT64_C(1000000)},       {"K", INT64_C(1000)},	 {"k", INT64_C(1000)},
+};
+
+int davit_size_parse(const char *s, uint64_t *ret, struct davit_error *err)
+{
+	const char *p = s;
+	int64_t v;
+
+	if (scaled(&p, size_units, DAVIT_ARRAY_SIZE(size_units), 1, &v) < 0 ||
+	    (p[0] && (p[0] != 'B' || p[1])))
+		return davit_error_set(err, DAVIT_EINVAL, NULL,
+				       "'%.64s' is not a size such as 64Mi, 1.5Gi or 1000", s);
+	*ret = (uint64_t)v;
+	return 0;
+}
+
+char *davit_size_format(uint64_t bytes, char buf[DAVIT_TIME_MAX])
+{
+	for (size_t i = 0; i < 4; i++) {
+		uint64_t scale = (uint64_t)size_units[i].scale;
+		if (bytes && bytes % scale == 0) {
+			snprintf(buf, DAVIT_TIME_MAX, "%" PRIu64 "%s", bytes / scale, size_units[i].name);
+			return buf;
+		}
+	}
+	snprintf(buf, DAVIT_TIME_MAX, "%" PRIu64, bytes);
+	return buf;
+}
+
+int davit_cpu_parse(const char *s, int64_t *ret, struct davit_error *err)
+{
+	static const struct unit units[] = {{"m", 1}};
+	const char *p = s;
+	int64_t v;
+
+	if (scaled(&p, units, DAVIT_ARRAY_SIZE(units), 1000, &v) < 0 || *p)
+		return davit_error_set(err, DAVIT_EINVAL, NULL,
+				       "'%.64s' is not an amount of CPU such as 2, 0.5 or 500m", s);
+	*ret = v;
+	return 0;
+}
+
+char *davit_cpu_format(int64_t millicores, char buf[DAVIT_TIME_MAX])
+{
+	if (millicores % 1000 == 0)
+		snprintf(buf, DAVIT_TIME_MAX, "%" PRId64, millicores / 1000);
+	else
+		snprintf(buf, DAVIT_TIME_MAX, "%" PRId64 "m", millicores);
+	return buf;
+}
+
+int davit_int_parse(const char *s, int64_t min, int64_t max, int64_t *ret, struct davit_error *err)
+{
+	char *end;
+	long long v;
+
+	errno = 0;
+	v = strtoll(s, &end, 10);
+	if (!*s || isspace((unsigned char)*s) || *s == '+' || *end)
+		return davit_error_set(err, DAVIT_EINVAL, NULL, "'%.64s' is not a whole number", s);
+	if (errno || v < min || v > max)
+		return davit_error_set(err, DAVIT_EINVAL, NULL,
+				       "%.64s is out of range: %" PRId64 " to %" PRId64, s, min, max);
+	*ret = v;
+	return 0;
+}

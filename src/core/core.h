@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The core as the daemon and its API see it: services, their instances, events
+ * and the commands on them. It joins the store (what should run), the runtimes
+ * (what runs), and the supervision engine (what follows when something ends).
+ */
+#ifndef DAVIT_CORE_H
+#define DAVIT_CORE_H
+
+#include "base/json.h"
+#include "base/list.h"
+#include "base/paths.h"
+#include "core/supervise.h"
+#include "davit/runtime.h"
+#include "davit/spec.h"
+#include "davit/store.h"
+
+struct davit_core;
+
+struct davit_core_config {
+	struct davit_loop *loop;   /* borrowed */
+	struct davit_store *store; /* borrowed, open */
+	const struct davit_paths *paths; /* borrowed; NULL in the simulator */
+	const char *default_runtime; /* "process" */
+	const char *default_source;  /* DAVIT_RUNTIME_SOURCE or NULL */
+	const char *default_profile; /* DAVIT_RUNTIME_PROFILE or NULL */
+	struct davit_start_budget budget;
+	size_t max_events;	   /* kept in the store; 0: 10,000 */
+};
+
+int davit_core_new(const struct davit_core_config *config, struct davit_core **ret, struct davit_error *err);
+/* Registers a runtime under a name. Opened by davit_core_start. */
+int davit_core_add_runtime(struct davit_core *c, const char *name,
+			   const struct davit_runtime_driver *driver, struct davit_error *err);
+/* Loads the store, opens the runtimes, adopts what survived, then reconciles.
+ * op completes when everything that was stored has been taken up. */
+void davit_core_start(struct davit_core *c, struct davit_op *op);
+/* Lets go of everything; workloads go on where their runtime allows it. */
+void davit_core_free(struct davit_core *c);
+struct davit_loop *davit_core_loop(struct davit_core *c);
+
+/* ------------------------------------------------------------------- selecting */
+
+/* Which services. NULL or "" matches any but for namespace_, where it means
+ * "default"; "*" as namespace means all. Names compare exactly. */
+struct davit_selector {
+	const char *namespace_;
+	const char *name;
+	const char *version;
+};
+
+struct davit_service;
+
+/* Calls fn for each matching service in order of namespace, name, version.
+ * fn returns false to end. Returns how many were called. */
+size_t davit_core_services(struct davit_core *c, const struct davit_selector *sel,
+			   bool (*fn)(void *user, struct davit_service *s), void *user);
+/* The service for a selector that must match exactly one: DAVIT_ENOENT
+ * "service 'x' not found" with the nearest name, DAVIT_EINVAL when several
+ * versions match and none was given (the message lists them). */
+int davit_core_service(struct davit_core *c, const struct davit_selector *sel,
+		       struct davit_service **ret, struct davit_error *err);
+
+const struct davit_spec *davit_service_spec(const struct davit_service *s);
+int64_t davit_service_revision(const struct davit_service *s);
+/* unknown, pending, building, starting, running, stopping, stopped, error */
+const char *davit_service_status(const struct davit_service *s);
+/* Instances present now. */
+size_t davit_service_instances(struct davit_service *s,
+			       bool (*fn)(void *user, struct davit_instance *i), void *user);
+/* The instance with that id or with that index ("0"), of any service if s is
+ * NULL; or NULL. */
+struct davit_instance *davit_core_instance(struct davit_core *c, struct davit_service *s, const char *id);
+
+/* --------------------------------------------------------------------- writing */
+
+/* The stable status object: {namespace, name, version, runtime, source, status,
+ * error, restarts, created, updated, instances: [{id, index, state, pid, ready,
+ * started, restarts, exit: {code, signal, reason}}], build, metadata, address,
+ * revision}. */
+void davit_service_write(const struct davit_service *s, struct davit_json *j);
+/* Everything: status, the spec, the effective command, environment with
+ * secrets' values left out, paths of logs and directories, supervision. */
+void davit_service_write_inspect(const struct davit_service *s, struct davit_json *j);
+/* {name, summary, available, error, capabilities: [{name, supported, reason}]} */
+void davit_core_write_runtimes(struct davit_core *c, struct davit_json *j);
+/* The supervision tree: {name, kind, state, strategy, restarts, ..., children: []} */
+void davit_core_write_tree(struct davit_core *c, struct davit_json *j);
+/* The causal chain: {service, status, chain: [{what, rule, cause, time, detail, next}], text} */
+void davit_service_write_why(const struct davit_service *s, struct davit_json *j);
+/* Events with id > after (0: all kept), at most limit, as objects one per call:
+ * {id, time, type, service, instance, cause}. `service` is "namespace/name:version". */
+int davit_core_events(struct davit_core *c, uint64_t after, size_t limit,
+		      bool (*fn)(void *user, uint64_t id, const char *json), void *user,
+		      struct davit_error *err);
+/* {store: {name, healthy, error, revision}, services, instances, runtimes, started} */
+void davit_core_write_health(struct davit_core *c, struct davit_json *j);
+
+/* ------------------------------------------------------------------- listening */
+
+struct davit_core_listener {
+	struct davit_list list; /* the core's */
+	void *user;
+	/* A service (or one of its instances) changed; gone: it was deleted, and s
+	 * is valid only during this last call. Coalesced within one iteration. */
+	void (*service)(struct davit_core_listener *l, struct davit_service *s, bool gone);
+	/* An event was committed. */
+	void (*event)(struct davit_core_listener *l, uint64_t id, const char *json);
+};
+void davit_core_listen(struct davit_core *c, struct davit_core_listener *l);
+void davit_core_unlisten(struct davit_core_listener *l);
+
+/* ------------------------------------------------------------------- commands
+ * Each checks everything first and then either returns a code with *err filled
+ * and nothing changed (op is then not touched), or returns 0 and completes op
+ * when the change is durable. Effects follow through the reconciler. `cause` is
+ * recorded with the event, e.g. "user: davit run". */
+
+enum davit_apply_mode {
+	DAVIT_APPLY_CREATE, /* DAVIT_EEXIST when there is one already and it differs */
+	DAVIT_APPLY_UPDATE, /* DAVIT_ENOENT when there is none */
+	DAVIT_APPLY_EITHER,
+};
+
+/* All or nothing for the whole array; specs are copied. force: rebuild and
+ * replace instances even when nothing changed. */
+int davit_core_apply(struct davit_core *c, struct davit_spec *const *specs, size_t n,
+		     enum davit_apply_mode mode, bool force, const char *cause, struct davit_op *op,
+		     struct davit_error *err);
+/* `davit kill`: stops and deletes; op completes when durable, or with
+ * wait_gone when the last instance is gone. */
+int davit_core_kill(struct davit_core *c, const struct davit_selector *sel, bool wait_gone,
+		    const char *cause, struct davit_op *op, struct davit_error *err);
+int davit_core_scale(struct davit_core *c, const struct davit_selector *sel, int64_t instances,
+		     const char *cause, struct davit_op *op, struct davit_error *err);
+enum davit_service_verb { DAVIT_SERVICE_START, DAVIT_SERVICE_STOP, DAVIT_SERVICE_RESTART };
+int davit_core_control(struct davit_core *c, const struct davit_selector *sel,
+		       enum davit_service_verb verb, const char *cause, struct davit_op *op,
+		       struct davit_error *err);
+/* Sends a signal to the running instances (or the one with the id). */
+int davit_core_signal(struct davit_core *c, const struct davit_selector *sel, const char *instance,
+		      int signo, struct davit_op *op, struct davit_error *err);
+/* Ends every workload of ours everywhere, for `davit daemon stop --all`:
+ * services stay recorded as they are; op completes when nothing runs. */
+void davit_core_stop_all(struct davit_core *c, struct davit_op *op);
+
+/* ------------------------------------------------------- facets, by instance
+ * Thin: check the capability (DAVIT_ENOTSUP with the reason), then the driver. */
+struct davit_log_reader *davit_core_logs_open(struct davit_core *c, struct davit_instance *i,
+					      const struct davit_log_reader *init, struct davit_error *err);
+void davit_core_logs_close(struct davit_log_reader *r);
+struct davit_exec *davit_core_exec_new(struct davit_core *c, struct davit_instance *i,
+				       const struct davit_exec *init, struct davit_error *err);
+void davit_core_exec_free(struct davit_exec *x);
+int davit_core_stats(struct davit_core *c, struct davit_instance *i, struct davit_stats *ret,
+		     struct davit_op *op, struct davit_error *err);
+/* The log of the service's last build: its instance, or NULL. */
+struct davit_instance *davit_service_build(struct davit_service *s);
+
+#endif
