@@ -123,10 +123,10 @@ static void save(struct davit_service *s, json_t *o)
 	free(out);
 }
 
-static void set_error(struct davit_service *s, const char *fmt, const char *detail)
+static void set_error(struct davit_service *s, const char *why)
 {
 	free(s->error);
-	if (asprintf(&s->error, fmt, detail) < 0)
+	if (asprintf(&s->error, "build failed: %s", why) < 0)
 		s->error = NULL;
 }
 
@@ -197,7 +197,7 @@ static void failed(struct davit_service *s, const char *why)
 {
 	s->build_phase = BUILD_FAILED;
 	s->failed_source = build_source_hash(s);
-	set_error(s, "build failed: %s", why);
+	set_error(s, why);
 	core_event(s->core, "build-failed", s, s->build, "%s", why);
 	core_service_dirty(s);
 	core_service_changed(s);

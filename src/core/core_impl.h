@@ -97,6 +97,7 @@ struct instance {
 	struct ready_timeout *ready_timer;
 	struct davit_exit *early_exit; /* of a run whose start has not completed yet */
 	struct davit_timer again; /* an operation that failed is tried again */
+	struct davit_list attached; /* open log readers and commands (facets.c) */
 	struct davit_list held;	 /* in core->held while it waits for something */
 	char *held_for;		 /* what it waits for, in words */
 	struct davit_journal_wait wait; /* for the record of its end */
@@ -263,6 +264,10 @@ void build_load(struct davit_service *s, const char *json, size_t len);
 
 /* --- command.c --- */
 int command_check_capabilities(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err);
+
+/* --- facets.c --- */
+/* Ends every log reader and command that is open on an instance that goes. */
+void facets_detach(struct instance *i);
 
 /* --- events, through the journal --- */
 void core_event(struct davit_core *c, const char *type, const struct davit_service *s,

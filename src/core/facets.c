@@ -20,6 +20,61 @@ static int check(const struct instance *i, enum davit_capability cap, const void
 	return 0;
 }
 
+/* What is open on an instance, so that it ends before the instance does. */
+struct attachment {
+	struct davit_list list;
+	struct davit_log_reader *reader;
+	struct davit_exec *exec;
+};
+
+static int attach(struct instance *i, struct davit_log_reader *r, struct davit_exec *x, struct davit_error *err)
+{
+	struct attachment *a = calloc(1, sizeof *a);
+
+	if (!a)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	a->reader = r;
+	a->exec = x;
+	davit_list_add_tail(&i->attached, &a->list);
+	return 0;
+}
+
+static void detach(struct instance *i, const void *what)
+{
+	struct attachment *a, *tmp;
+
+	DAVIT_LIST_FOREACH_SAFE (a, tmp, &i->attached, list)
+		if (a->reader == what || a->exec == what) {
+			davit_list_remove(&a->list);
+			free(a);
+		}
+}
+
+void facets_detach(struct instance *i)
+{
+	const struct davit_runtime_driver *driver = i->runtime->driver;
+	struct attachment *a;
+
+	while ((a = DAVIT_LIST_FIRST(&i->attached, struct attachment, list))) {
+		struct davit_log_reader *r = a->reader;
+		struct davit_exec *x = a->exec;
+		davit_list_remove(&a->list);
+		free(a);
+		if (r) {
+			if (!i->core->freeing)
+				driver->logs->close(r);
+			r->instance = NULL;
+			r->end(r, 0, NULL);
+		} else if (x) {
+			const struct davit_exit gone = {.kind = DAVIT_EXIT_UNKNOWN, .reason = "the instance is gone"};
+			if (!i->core->freeing)
+				driver->exec->close(x);
+			x->instance = NULL;
+			x->exited(x, &gone);
+		}
+	}
+}
+
 struct davit_log_reader *davit_core_logs_open(struct davit_core *c, struct davit_instance *inst,
 					      const struct davit_log_reader *init, struct davit_error *err)
 {
@@ -37,7 +92,12 @@ struct davit_log_reader *davit_core_logs_open(struct davit_core *c, struct davit
 	}
 	*r = *init;
 	r->instance = inst;
+	if (attach(i, r, NULL, err) < 0) {
+		free(r);
+		return NULL;
+	}
 	if (facet->open(r, err) < 0) {
+		detach(i, r);
 		free(r);
 		return NULL;
 	}
@@ -46,9 +106,15 @@ struct davit_log_reader *davit_core_logs_open(struct davit_core *c, struct davit
 
 void davit_core_logs_close(struct davit_log_reader *r)
 {
+	struct instance *i;
+
 	if (!r)
 		return;
-	instance_of(r->instance)->runtime->driver->logs->close(r);
+	if (r->instance) {
+		i = instance_of(r->instance);
+		detach(i, r);
+		i->runtime->driver->logs->close(r);
+	}
 	free(r);
 }
 
@@ -73,14 +139,24 @@ struct davit_exec *davit_core_exec_new(struct davit_core *c, struct davit_instan
 	}
 	*x = *init;
 	x->instance = inst;
+	if (attach(i, NULL, x, err) < 0) {
+		free(x);
+		return NULL;
+	}
 	return x;
 }
 
 void davit_core_exec_free(struct davit_exec *x)
 {
+	struct instance *i;
+
 	if (!x)
 		return;
-	instance_of(x->instance)->runtime->driver->exec->close(x);
+	if (x->instance) {
+		i = instance_of(x->instance);
+		detach(i, x);
+		i->runtime->driver->exec->close(x);
+	}
 	free(x);
 }
 

@@ -580,6 +580,7 @@ static struct instance *make(struct davit_core *c, struct core_runtime *r, struc
 	i->workload.index = index;
 	i->wait.done = on_recorded;
 	davit_list_init(&i->held);
+	davit_list_init(&i->attached);
 	davit_timer_init(&i->again, c->loop, on_again);
 	memcpy(i->workload.id, id, DAVIT_ID_MAX);
 	if (davit_map_put(&c->instances, i->workload.id, i) < 0)
@@ -659,6 +660,7 @@ void instance_free(struct instance *i)
 	davit_timer_stop(&i->again);
 	davit_list_remove(&i->held);
 	ready_end(i);
+	facets_detach(i);
 	if (i->leaf)
 		davit_supervise_remove(&i->node);
 	davit_map_remove(&c->instances, i->workload.id);

@@ -79,15 +79,13 @@ static void supervisor_rule(const struct davit_spec *spec, struct davit_supervis
 	};
 }
 
-/* A service that stands under a supervisor of the user's lets it decide; at the
- * root one instance that failed leaves the others alone. */
-static void service_rule(const struct davit_spec *spec, struct davit_supervision_rule *ret)
+/* A service is a mere group of its instances: its supervisor decides on them. */
+static void service_rule(struct davit_supervision_rule *ret)
 {
 	*ret = (struct davit_supervision_rule){
 		.strategy = DAVIT_ONE_FOR_ONE,
 		.max_restarts = -1,
-		.escalation = spec->supervisor ? DAVIT_ESCALATE_PARENT : DAVIT_ESCALATE_ISOLATE,
-		.auto_shutdown = spec->significant,
+		.transparent = true,
 	};
 }
 
@@ -158,7 +156,7 @@ static struct davit_service *service_new(struct davit_core *c, const char *key, 
 	s->spec = spec;
 	davit_list_init(&s->dirty);
 	davit_list_init(&s->notify);
-	service_rule(spec, &rule);
+	service_rule(&rule);
 	if (!s->key || davit_map_put(&c->services, s->key, s) < 0) {
 		free(s->key);
 		free(s);
@@ -195,7 +193,6 @@ static void put_service(struct davit_core *c, const char *key, const struct davi
 	struct davit_service *s = davit_map_get(&c->services, key);
 	struct record rec;
 	struct davit_error err;
-	struct davit_supervision_rule rule;
 
 	if (s && s->revision >= kv->mod_revision)
 		return;
@@ -215,8 +212,6 @@ static void put_service(struct davit_core *c, const char *key, const struct davi
 	} else {
 		davit_spec_free(s->spec);
 		s->spec = rec.spec;
-		service_rule(s->spec, &rule);
-		davit_supervise_set_rule(&s->node, &rule);
 		settle_node(&s->node, registry_parent_node(c, s->spec));
 		s->deleting = false;
 	}

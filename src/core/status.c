@@ -299,7 +299,7 @@ static const char *shown_state(const struct instance *i)
 	return davit_state_name(i->state);
 }
 
-void instance_write(const struct instance *i, struct davit_json *j)
+static void instance_write(const struct instance *i, struct davit_json *j)
 {
 	davit_json_open(j);
 	davit_json_put_string(j, "id", i->workload.id);
@@ -323,6 +323,11 @@ void instance_write(const struct instance *i, struct davit_json *j)
 		davit_json_put_time(j, "nextStart", i->node.next_start);
 	write_exit(i, j);
 	davit_json_close(j);
+}
+
+void davit_instance_write(const struct davit_instance *inst, struct davit_json *j)
+{
+	instance_write(inst->owner, j);
 }
 
 static const char *build_text(const struct davit_service *s)
