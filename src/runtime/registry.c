@@ -51,7 +51,10 @@ struct slot {
 	size_t offset;
 };
 
-#define SLOT(type, prefix, member) {prefix #member, offsetof(struct type, member)}
+#define SLOT(type, prefix, member)                                                                           \
+	{                                                                                                    \
+		prefix #member, offsetof(struct type, member)                                                \
+	}
 
 static const struct slot mandatory[] = {
 	SLOT(davit_runtime_driver, "", open),	      SLOT(davit_runtime_driver, "", close),

@@ -2,9 +2,9 @@
 #include "base/util.h"
 #include "davit/runtime.h"
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -133,7 +133,10 @@ static void a_table_without_facets_is_accepted(void **state)
 
 static void each_empty_slot_is_refused_by_its_name(void **state)
 {
-#define AT(name, member) {name, offsetof(struct tables, member)}
+#define AT(name, member)                                                                                     \
+	{                                                                                                    \
+		name, offsetof(struct tables, member)                                                        \
+	}
 	static const struct {
 		const char *name;
 		size_t offset;
@@ -186,8 +189,8 @@ static void another_abi_is_refused_before_anything_else(void **state)
 
 static void names_and_summaries_are_checked(void **state)
 {
-	static const char *const bad[] = {NULL, "", "Upper", "1st", "-x", "under_score", "a b",
-					  "a23456789012345678901234567890123"};
+	static const char *const bad[] = {
+		NULL, "", "Upper", "1st", "-x", "under_score", "a b", "a23456789012345678901234567890123"};
 	static const char *const good[] = {"a", "oci", "micro-vm", "k8s", "a2345678901234567890123456789012"};
 	struct davit_error err;
 	struct tables t;
