@@ -60,8 +60,8 @@ static int on_headers_complete(http_parser *p)
 	}
 	c->req.target = c->head.data;
 	c->req.method = http_method_str((enum http_method)p->method);
-	if (c->req.target[0] != '/') {
-		c->refuse = 400;
+	if (p->http_major != 1 || c->req.target[0] != '/') {
+		c->refuse = p->http_major > 1 ? 505 : 400;
 		return -1;
 	}
 	if (p->content_length != ULLONG_MAX && p->content_length > c->server->config.max_body) {
@@ -78,6 +78,16 @@ static int on_headers_complete(http_parser *p)
 		http_kick(c);
 	}
 	return 0;
+}
+
+/* Refused before its bytes come. */
+static int on_chunk_header(http_parser *p)
+{
+	struct http_conn *c = p->data;
+
+	if (p->content_length > c->server->config.max_body - c->req.body.len)
+		c->refuse = 413;
+	return c->refuse ? -1 : 0;
 }
 
 static int on_body(http_parser *p, const char *at, size_t n)
@@ -111,6 +121,7 @@ static const http_parser_settings settings = {
 	.on_header_field = on_header_field,
 	.on_header_value = on_header_value,
 	.on_headers_complete = on_headers_complete,
+	.on_chunk_header = on_chunk_header,
 	.on_body = on_body,
 	.on_message_complete = on_message_complete,
 };

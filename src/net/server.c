@@ -165,6 +165,8 @@ static const char *refusal_text(int status)
 		return "Expect can only be 100-continue";
 	case 431:
 		return "the request's headers are too large";
+	case 505:
+		return "only HTTP/1.1 is spoken here";
 	case 507:
 		return "out of memory";
 	default:

@@ -10,6 +10,8 @@
  * and for its output one high-water mark (64 KiB) and what was written last;
  * who writes a stream stops when told so and goes on at `writable`.
  *
+ * The process must ignore SIGPIPE (libuv writes with it).
+ *
  * Peers: this user and root; others get 403 and are closed.
  */
 #ifndef DAVIT_NET_SERVER_H

@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -327,6 +328,7 @@ static void malformed_requests_are_refused_and_others_go_on(void **state)
 	(void)state;
 	refused(f, "hello\r\n\r\n", "HTTP/1.1 400 ");
 	refused(f, "GET /echo\r\n\r\n", "HTTP/1.1 400 ");
+	refused(f, "GET /echo HTTP/2.0\r\n\r\n", "HTTP/1.1 505 ");
 	refused(f, "GET http://other/echo HTTP/1.1\r\n\r\n", "HTTP/1.1 400 ");
 	refused(f, "GET /echo HTTP/1.1\r\nno colon\r\n\r\n", "HTTP/1.1 400 ");
 	refused(f, "POST /echo HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 400 ");
@@ -598,5 +600,6 @@ int main(void)
 		cmocka_unit_test(another_user_is_refused_even_when_the_mode_lets_it_in),
 	};
 
+	signal(SIGPIPE, SIG_IGN);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
