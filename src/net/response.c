@@ -53,14 +53,14 @@ void davit_http_reply(struct davit_http_request *r, int status, const char *cont
 	ended(c);
 }
 
-static void error_json(struct davit_buf *out, const char *code, const struct davit_error *err)
+void davit_http_error_json(struct davit_buf *out, const struct davit_error *err)
 {
 	struct davit_json j = DAVIT_JSON_INIT(out);
 
 	davit_json_open(&j);
 	davit_json_key(&j, "error");
 	davit_json_open(&j);
-	davit_json_put_string(&j, "code", code);
+	davit_json_put_string(&j, "code", davit_error_word(err->code));
 	davit_json_put_string(&j, "message", err->message);
 	if (err->where[0])
 		davit_json_put_string(&j, "where", err->where);
@@ -70,7 +70,6 @@ static void error_json(struct davit_buf *out, const char *code, const struct dav
 		davit_json_put_int(&j, "column", err->column);
 	davit_json_close(&j);
 	davit_json_close(&j);
-	davit_buf_addc(out, '\n');
 }
 
 void davit_http_reply_error(struct davit_http_request *r, int status, const struct davit_error *err)
@@ -78,7 +77,8 @@ void davit_http_reply_error(struct davit_http_request *r, int status, const stru
 	DAVIT_AUTO_BUF
 	body = DAVIT_BUF_INIT;
 
-	error_json(&body, davit_error_word(err->code), err);
+	davit_http_error_json(&body, err);
+	davit_buf_addc(&body, '\n');
 	davit_http_reply(r, status ? status : davit_error_http(err->code), "application/json",
 			 davit_buf_str(&body), body.len);
 }
@@ -98,14 +98,11 @@ void http_refuse(struct http_conn *c, int status, const char *message)
 	davit_http_reply_error(&c->req, status, &err);
 }
 
-void http_refusal(struct davit_buf *out, int status, const char *code, const char *message)
+void http_refusal(struct davit_buf *out, int status, const struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	body = DAVIT_BUF_INIT;
-	struct davit_error err = {0};
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
 
-	davit_error_set(&err, DAVIT_EUNAVAIL, NULL, "%s", message);
-	error_json(&body, code, &err);
+	davit_http_error_json(&body, err);
 	davit_buf_addf(out,
 		       "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nConnection: close\r\n"
 		       "Content-Length: %zu\r\n\r\n%s",

@@ -336,17 +336,20 @@ static void on_timer(struct davit_timer *t)
 static bool admit(struct http_conn *c, struct davit_buf *out)
 {
 	const struct davit_http_config *config = &c->server->config;
+	struct davit_error err;
 	uid_t uid;
 	int fd;
 
 	if (uv_fileno((uv_handle_t *)&c->pipe, &fd) < 0 || davit_unix_peer(fd, &uid, NULL) < 0)
 		return false;
 	if (uid != 0 && uid != geteuid()) {
-		http_refusal(out, 403, davit_error_word(DAVIT_EPERM), "this daemon serves another user");
+		davit_error_set(&err, DAVIT_EPERM, NULL, "this daemon serves another user");
+		http_refusal(out, 403, &err);
 		return false;
 	}
 	if (c->server->n_conns > config->max_connections) {
-		http_refusal(out, 503, davit_error_word(DAVIT_EUNAVAIL), "too many connections");
+		davit_error_set(&err, DAVIT_EUNAVAIL, NULL, "too many connections");
+		http_refusal(out, 503, &err);
 		return false;
 	}
 	return true;

@@ -81,8 +81,10 @@ void davit_http_add_header(struct davit_http_request *r, const char *name, const
 /* The whole answer. The body is copied. */
 void davit_http_reply(struct davit_http_request *r, int status, const char *content_type, const void *body,
 		      size_t n);
-/* An error as {"error": {"code", "message", "where", "line", "column"}} with its
- * status (0: the code's own). */
+/* Appends {"error": {"code", "message", "where", "line", "column"}}, the last
+ * three only where they are known. */
+void davit_http_error_json(struct davit_buf *out, const struct davit_error *err);
+/* That as the answer, with its status (0: the code's own). */
 void davit_http_reply_error(struct davit_http_request *r, int status, const struct davit_error *err);
 
 /* Begins a stream: chunked, or until the connection closes for HTTP/1.0. It

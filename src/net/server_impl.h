@@ -92,7 +92,7 @@ bool http_request_parse(struct http_conn *c);
 /* response.c: refuses on behalf of the server, and closes after. */
 void http_refuse(struct http_conn *c, int status, const char *message);
 /* response.c: the same as bytes, for a peer without a connection of its own. */
-void http_refusal(struct davit_buf *out, int status, const char *code, const char *message);
+void http_refusal(struct davit_buf *out, int status, const struct davit_error *err);
 
 /* server.c: the answer is complete (phase FLUSHING), or there is output. */
 void http_kick(struct http_conn *c);
