@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/units.h"
 #include "base/util.h"
+#include "store/faulty.h"
 #include "store/stores.h"
 
 #include <inttypes.h>

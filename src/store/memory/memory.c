@@ -7,6 +7,8 @@
  * commit() allocates everything that a transaction can need; applying it, later
  * from the loop, only links nodes and so cannot fail half-way.
  */
+#include "store/memory/memory.h"
+
 #include "base/list.h"
 #include "store/changes.h"
 #include "store/stores.h"
@@ -484,6 +486,13 @@ static int memory_health(struct davit_store *s, struct davit_error *err)
 	(void)s;
 	(void)err; /* memory does not fail */
 	return 0;
+}
+
+void davit_memory_break_watches(struct davit_store *s, const struct davit_error *err)
+{
+	struct memory *m = davit_store_state(s);
+
+	davit_watches_break(&m->watches, err);
 }
 
 const struct davit_store_driver davit_memory_store = {

@@ -38,13 +38,31 @@ static void configure(void)
 	sqlite3_config(SQLITE_CONFIG_MULTITHREAD);
 }
 
+/* The errno of the last failure. A failed COMMIT leaves it only with the file
+ * that it wrote, the log, where sqlite3_system_errno does not look. */
+static int last_errno(sqlite3 *db)
+{
+	sqlite3_file *log = NULL;
+	int sys = sqlite3_system_errno(db);
+
+	if (sys || sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log) != SQLITE_OK)
+		return sys;
+	if (log && log->pMethods)
+		log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO, &sys);
+	return sys;
+}
+
 int davit_db_error(sqlite3 *db, const char *path, struct davit_error *err)
 {
 	int rc = db ? sqlite3_extended_errcode(db) : SQLITE_NOMEM;
-	int sys = db ? sqlite3_system_errno(db) : 0;
+	int sys = db && ((rc & 0xff) == SQLITE_IOERR || (rc & 0xff) == SQLITE_CANTOPEN) ? last_errno(db) : 0;
 	const char *text = db ? sqlite3_errmsg(db) : "out of memory";
 	int code = DAVIT_EIO;
 
+	if (sys == ENOSPC || sys == EDQUOT)
+		rc = SQLITE_FULL;
+	if (sys == EROFS)
+		rc = SQLITE_READONLY;
 	switch (rc & 0xff) {
 	case SQLITE_CORRUPT:
 	case SQLITE_NOTADB:
@@ -78,7 +96,7 @@ int davit_db_error(sqlite3 *db, const char *path, struct davit_error *err)
 	if (rc == SQLITE_IOERR_NOMEM)
 		return davit_error_set(err, DAVIT_ENOMEM, "store", "out of memory");
 	if (sys)
-		return davit_error_errno(err, sys, "store", "%s failed on the store %s", text, path);
+		return davit_error_errno(err, sys, "store", "the store %s failed: %s", path, text);
 	return davit_error_set(err, code, "store", "the store %s failed: %s", path, text);
 }
 
