@@ -25,7 +25,7 @@ static int store_of_secrets(struct davit_core *c, struct davit_secrets **ret, st
 /* Every secret that is named must be there and open. */
 int workload_secrets_check(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err)
 {
-	struct davit_secrets *secrets;
+	struct davit_secrets *secrets = NULL;
 	int r = 0;
 
 	if (!spec->n_secrets)
@@ -94,7 +94,7 @@ int workload_secrets(struct instance *i, struct davit_error *err)
 {
 	const struct davit_spec *spec = i->service->spec;
 	struct davit_workload *w = &i->workload;
-	struct davit_secrets *secrets;
+	struct davit_secrets *secrets = NULL;
 	bool files = false;
 	uid_t uid;
 	gid_t gid;
