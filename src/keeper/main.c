@@ -19,6 +19,7 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 
 static struct keeper keeper = {
 	.epoll = -1,
@@ -148,8 +149,22 @@ static int start_upgraded(struct keeper *k, int fd_slots, struct davit_error *er
 	return r;
 }
 
-/* Leaves the caller's session, directory, terminal and descriptors. The callers
- * returns in the new process; the first one waits on the pipe and exits. */
+/* Whatever else the caller had open is not the keeper's. */
+static void close_foreign(int a, int b)
+{
+	unsigned low = (unsigned)(a < b ? a : b), high = (unsigned)(a < b ? b : a), from = 3;
+
+	if (a >= 3 && low > from)
+		syscall(SYS_close_range, from, low - 1, 0u);
+	if (a >= 3)
+		from = low + 1;
+	if (high > from)
+		syscall(SYS_close_range, from, high - 1, 0u);
+	syscall(SYS_close_range, high + 1, ~0u, 0u);
+}
+
+/* Leaves the caller's session, directory, terminal and descriptors. It returns
+ * in the new process; the first one waits for its word and exits. */
 static int become_daemon(int keep, int *ret_ready, struct davit_error *err)
 {
 	int p[2];
@@ -161,6 +176,7 @@ static int become_daemon(int keep, int *ret_ready, struct davit_error *err)
 	pid = fork();
 	if (pid > 0) {
 		close(p[1]);
+		DAVIT_EINTR(waitpid(pid, NULL, 0));
 		_exit(DAVIT_EINTR(read(p[0], &byte, 1)) == 1 ? 0 : 1);
 	}
 	if (pid < 0 || setsid() < 0)
@@ -171,23 +187,7 @@ static int become_daemon(int keep, int *ret_ready, struct davit_error *err)
 	if (pid < 0)
 		return davit_error_errno(err, errno, NULL, "cannot become a daemon");
 	close(p[0]);
-	/* Whatever else the caller had open is not the keeper's. */
-	for (int fd = 3, max = (int)sysconf(_SC_OPEN_MAX); fd < max; fd++) {
-		unsigned next = fd == keep || fd == p[1] ? 0u : (unsigned)fd;
-		unsigned last = ~0u;
-		if (!next)
-			continue;
-		if (keep > fd)
-			last = (unsigned)keep - 1;
-		if (p[1] > fd && (unsigned)p[1] - 1 < last)
-			last = (unsigned)p[1] - 1;
-		if (syscall(SYS_close_range, next, last, 0u) < 0)
-			close(fd);
-		else if (last == ~0u)
-			break;
-		else
-			fd = (int)last;
-	}
+	close_foreign(keep, p[1]);
 	umask(077);
 	if (chdir("/") < 0)
 		return davit_error_errno(err, errno, NULL, "cannot change to /");

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -58,10 +59,11 @@ static void keeper_program(char *path, size_t size)
 	strcpy(strrchr(path, '/'), "/davit-keeper");
 }
 
-void client_start_keeper(struct client *c)
+int client_try_keeper(struct client *c)
 {
 	char program[512], byte;
 	int p[2], status;
+	bool ready;
 	pid_t pid;
 
 	keeper_program(program, sizeof program);
@@ -70,15 +72,24 @@ void client_start_keeper(struct client *c)
 	if (pid == 0) {
 		char fd[16];
 		close(p[0]);
+		close(2); /* the message of one that is refused */
+		open("/dev/null", O_WRONLY);
 		snprintf(fd, sizeof fd, "%d", p[1]);
 		execl(program, program, c->run, "0", "--fd", fd, NULL);
 		_exit(99);
 	}
 	close(p[1]);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_int_equal(status, 0);
-	assert_int_equal(read(p[0], &byte, 1), 1);
+	ready = read(p[0], &byte, 1) == 1;
 	close(p[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(ready, WEXITSTATUS(status) == 0);
+	return WEXITSTATUS(status);
+}
+
+void client_start_keeper(struct client *c)
+{
+	assert_int_equal(client_try_keeper(c), 0);
 }
 
 void client_connect(struct client *c)
@@ -109,6 +120,7 @@ void client_kill_keeper(struct client *c)
 	client_disconnect(c);
 	assert_int_equal(kill(c->keeper, SIGKILL), 0);
 	WAIT_FOR(3000, !alive(c->keeper));
+	assert_int_equal(waitpid(c->keeper, NULL, 0), c->keeper);
 }
 
 int client_setup(void **state)
@@ -123,6 +135,9 @@ int client_setup(void **state)
 	snprintf(c->run, sizeof c->run, "%s/run", c->dir);
 	snprintf(c->log, sizeof c->log, "%s/log", c->dir);
 	if (mkdir(c->run, 0700) < 0)
+		return -1;
+	/* What the keeper leaves comes to us, whatever init does here. */
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		return -1;
 	*state = c;
 	client_start_keeper(c);
@@ -142,6 +157,8 @@ int client_teardown(void **state)
 	uint64_t tag = client_send(c, &h, KEEPER_QUIT, "", sizeof h, NULL, 0, NULL, 0);
 	assert_true(client_wait(c, KEEPER_DONE, tag, NULL, 5000, &p));
 	WAIT_FOR(5000, !alive(c->keeper));
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
 	client_disconnect(c);
 	free(c->got);
 	davit_remove_tree(c->dir, NULL);
@@ -379,6 +396,18 @@ bool client_inspect(struct client *c, const char *id, struct packet *ret)
 			found = true;
 		}
 	return found;
+}
+
+size_t count_entries(const char *dir)
+{
+	DIR *d = opendir(dir);
+	size_t n = 0;
+
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
 }
 
 static int is_segment(const struct dirent *e)

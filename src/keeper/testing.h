@@ -49,6 +49,8 @@ int client_setup(void **state);
 int client_teardown(void **state);
 
 void client_start_keeper(struct client *c);
+/* The exit status of one more davit-keeper on the same directory. */
+int client_try_keeper(struct client *c);
 void client_connect(struct client *c);
 void client_disconnect(struct client *c);
 /* kill -9 of the keeper, and wait until it is gone. */
@@ -106,6 +108,7 @@ char *client_log(struct client *c, const char *id);
 char *client_raw_log(struct client *c, const char *id, uint64_t *ret_first, size_t *ret_files);
 
 bool alive(pid_t pid);
+size_t count_entries(const char *dir);
 void nap(int ms);
 /* Waits until the condition holds; fails the test after the time. */
 #define WAIT_FOR(ms, condition)                                                                    \
@@ -121,6 +124,6 @@ void nap(int ms);
 char *slurp(const char *path);
 
 #define ARGV(...) ((const char *const[]){__VA_ARGS__, NULL})
-#define ID(n) ("00000000000000" #n)
+#define ID(n) "00000000000000" #n
 
 #endif
