@@ -130,7 +130,8 @@ static void detach(struct davit_node *n)
 	n->parent = NULL;
 }
 
-static int node_init(struct davit_node *n, struct davit_supervise *s, const char *name, bool leaf, void *owner)
+static int node_init(struct davit_node *n, struct davit_supervise *s, const char *name, bool leaf,
+		     void *owner)
 {
 	char *copy = strdup(name);
 
@@ -174,8 +175,9 @@ static int root_check(const struct davit_supervision_rule *rule, struct davit_er
 	if (rule->transparent)
 		return davit_error_set(err, DAVIT_EINVAL, "root", "the root must supervise");
 	if (rule->escalation == DAVIT_ESCALATE_PARENT)
-		return davit_error_set(err, DAVIT_EINVAL, "root",
-				       "the root has no parent: its escalation can be isolate or restart only");
+		return davit_error_set(
+			err, DAVIT_EINVAL, "root",
+			"the root has no parent: its escalation can be isolate or restart only");
 	return 0;
 }
 
