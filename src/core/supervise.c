@@ -54,6 +54,8 @@ static void count_done(struct davit_node *n, int by)
 void node_set_state(struct davit_node *n, enum davit_node_state s)
 {
 	budget_note(n);
+	if (s != DAVIT_NODE_WAITING && s != DAVIT_NODE_STOPPING)
+		n->next_start = 0;
 	if (n->state == s)
 		return;
 	count_done(n, -1);
@@ -374,6 +376,10 @@ void davit_supervise_restart(struct davit_node *n)
 	if (!n->leaf) {
 		node_set_why(n, "user", n->cause, NULL);
 		job_begin(n, JOB_FRESH, 0);
+		/* What does not run waits for the others to end. */
+		for (c = n; c; c = node_next(c, n))
+			if (c->leaf && !node_runs(c->state))
+				node_ask(c);
 		job_advance(n);
 	} else if (node_runs(n->state)) {
 		node_quell(n);
@@ -518,8 +524,12 @@ void davit_supervise_hold(struct davit_node *leaf)
 		budget_refund(leaf->sup);
 	budget_release(leaf);
 	leaf->flags = (leaf->flags & ~(uint32_t)NODE_RAN) | NODE_HELD;
-	node_set_why(leaf, "dependencies", leaf->cause, leaf->origin);
-	node_set_state(leaf, DAVIT_NODE_WAITING);
+	if (leaf->wanted) {
+		node_set_why(leaf, "dependencies", leaf->cause, leaf->origin);
+		node_set_state(leaf, DAVIT_NODE_WAITING);
+	} else {
+		node_rest(leaf);
+	}
 	job_settle(leaf->parent);
 }
 

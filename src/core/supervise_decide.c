@@ -233,6 +233,11 @@ void decide_end(struct davit_node *leaf, enum davit_cause cause, bool final)
 
 	node_set_why(leaf, policy, cause, leaf);
 	leaf->next_start = 0;
+	if (!leaf->wanted) { /* the user's stop had not come to it yet */
+		node_set_why(leaf, "user", cause, leaf);
+		node_rest(leaf);
+		return;
+	}
 	if (final || !davit_restart_wanted(rule->policy, cause)) {
 		leaf->flags |= final ? NODE_FINAL : 0;
 		leaf->failed = cause != DAVIT_CAUSE_CLEAN;

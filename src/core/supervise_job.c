@@ -25,7 +25,7 @@ enum job node_cover(const struct davit_node *n)
 	enum job cover = JOB_NONE;
 
 	for (const struct davit_node *p = n->parent; p; n = p, p = p->parent)
-		if (node_job(p) > JOB_HUSH && n->seq >= p->first)
+		if (node_job(p) > cover && n->seq >= p->first)
 			cover = node_job(p);
 	return cover;
 }
@@ -141,6 +141,28 @@ void job_cancel(struct davit_node *n)
 	set_job(n, JOB_NONE);
 }
 
+/* All beneath n is down for the sake of a job above. */
+static void hushed(struct davit_node *n)
+{
+	enum job job = node_cover(n);
+
+	if (n->flags & NODE_COOLING) {
+		node_set_state(n, DAVIT_NODE_FAILED);
+		return;
+	}
+	if (job == JOB_RESTART || job == JOB_FRESH) {
+		node_set_state(n, DAVIT_NODE_WAITING);
+		return;
+	}
+	node_set_state(n, DAVIT_NODE_IDLE);
+	/* The job above may have begun as a restart, for which these wait. */
+	for (struct davit_node *c = n; c; c = node_next(c, n)) {
+		if (c->state != DAVIT_NODE_WAITING || c->flags & (NODE_ASKED | NODE_COOLING))
+			continue;
+		node_set_state(c, DAVIT_NODE_IDLE);
+	}
+}
+
 static void complete(struct davit_node *n)
 {
 	enum job job = node_job(n);
@@ -152,10 +174,7 @@ static void complete(struct davit_node *n)
 	case JOB_NONE:
 		return;
 	case JOB_HUSH:
-		job = node_cover(n);
-		node_set_state(n, n->flags & NODE_COOLING ? DAVIT_NODE_FAILED
-				  : job == JOB_RESTART || job == JOB_FRESH ? DAVIT_NODE_WAITING
-									   : DAVIT_NODE_IDLE);
+		hushed(n);
 		break;
 	case JOB_STOP:
 		node_set_state(n, DAVIT_NODE_IDLE);
@@ -294,7 +313,6 @@ static bool launch_leaf(struct davit_node *n, bool fresh)
 	} else if (n->restart.policy == DAVIT_RESTART_NEVER && n->flags & NODE_RAN) {
 		if (n->state == DAVIT_NODE_WAITING || n->state == DAVIT_NODE_IDLE) {
 			node_set_why(n, "policy", n->cause, n->origin);
-			n->next_start = 0;
 			node_set_state(n, DAVIT_NODE_COMPLETED);
 		}
 		return false;
@@ -325,6 +343,7 @@ static bool launch(struct davit_node *n, bool fresh)
 		node_set_state(n, DAVIT_NODE_RUNNING);
 	else if (n->n_children && n->n_done == n->n_children) {
 		n->failed = n->n_failed != 0;
+		node_set_why(n, "children", n->cause, n->origin);
 		node_set_state(n, n->failed ? DAVIT_NODE_FAILED : DAVIT_NODE_COMPLETED);
 	} else
 		node_set_state(n, DAVIT_NODE_IDLE);
