@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/api.h"
 
+#include "base/units.h"
 #include "net/client.h"
 #include "net/url.h"
 
 #include <string.h>
+#include <time.h>
 
+#define FIRST_PAUSE (20 * DAVIT_NSEC_PER_MSEC)
+#define LONGEST_PAUSE DAVIT_NSEC_PER_SEC
 #define BODY_MAX (256u * 1024 * 1024)
 
 static void warn_other_version(struct davit_cli *cli)
@@ -72,6 +76,26 @@ static int parse(const char *text, size_t len, json_t **ret, struct davit_error 
 	return 0;
 }
 
+/* The body of an answer with an error status. */
+static int refusal(struct davit_client *c, int status, struct davit_error *err)
+{
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	json_t *answer = NULL;
+	int r = davit_client_body(c, BODY_MAX, &out, err);
+
+	if (r < 0)
+		return r;
+	parse(davit_buf_str(&out), out.len, &answer, NULL);
+	r = error_of(status, answer, err);
+	json_decref(answer);
+	return r;
+}
+
+int davit_api_refusal(struct davit_cli *cli, int status, struct davit_error *err)
+{
+	return refusal(cli->client, status, err);
+}
+
 static const char *cause_of(const struct davit_cli *cli, char buf[64])
 {
 	snprintf(buf, 64, "user: davit %s", cli->command->name);
@@ -89,17 +113,12 @@ static int exchange(struct davit_cli *cli, const struct davit_client_request *re
 		r = davit_client_send(cli->client, request, &status, err);
 	if (r == 0) {
 		warn_other_version(cli);
+		if (status >= 400)
+			return refusal(cli->client, status, err);
 		r = davit_client_body(cli->client, BODY_MAX, out, err);
 	}
 	if (r == 0 && out->oom)
 		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	if (r == 0 && status >= 400) {
-		json_t *answer = NULL;
-		r = parse(davit_buf_str(out), out->len, &answer, NULL);
-		r = error_of(status, answer, err);
-		json_decref(answer);
-		return r;
-	}
 	if (r < 0)
 		davit_api_close(cli);
 	return r;
@@ -142,33 +161,18 @@ int davit_api_call(struct davit_cli *cli, const char *method, const char *target
 	return davit_api_send(cli, method, target, NULL, text, text ? strlen(text) : 0, ret_answer, err);
 }
 
-int davit_api_text(struct davit_cli *cli, const char *target, struct davit_buf *out, struct davit_error *err)
-{
-	const struct davit_client_request request = {.target = target};
-
-	return exchange(cli, &request, out, err);
-}
-
 int davit_api_stream(struct davit_cli *cli, const char *target, struct davit_client **ret,
 		     struct davit_error *err)
 {
 	const struct davit_client_request request = {.target = target};
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_client *c = NULL;
-	json_t *answer = NULL;
 	int status, r;
 
 	r = davit_client_open(cli->paths.socket, &c, err);
 	if (r == 0)
 		r = davit_client_send(c, &request, &status, err);
-	if (r == 0 && status >= 400) {
-		r = davit_client_body(c, BODY_MAX, &out, err);
-		if (r == 0) {
-			parse(davit_buf_str(&out), out.len, &answer, NULL);
-			r = error_of(status, answer, err);
-			json_decref(answer);
-		}
-	}
+	if (r == 0 && status >= 400)
+		r = refusal(c, status, err);
 	if (r < 0) {
 		davit_client_close(c);
 		return r;
@@ -219,4 +223,20 @@ void davit_api_service_of(const char *namespace_, const char *name, const char *
 void davit_api_service(struct davit_cli *cli, size_t at, const char *suffix, struct davit_buf *out)
 {
 	davit_api_service_of(davit_cli_namespace(cli), davit_cli_arg(cli, at), davit_cli_arg(cli, at + 1), suffix, out);
+}
+
+bool davit_api_is_away(int code)
+{
+	return code == 0 || code == DAVIT_ECLOSED || code == DAVIT_EUNAVAIL || code == DAVIT_EIO || code == DAVIT_EPROTO;
+}
+
+void davit_api_pause(struct davit_api_pause *p)
+{
+	struct timespec ts;
+
+	p->ns = p->ns ? p->ns * 2 : FIRST_PAUSE;
+	if (p->ns > LONGEST_PAUSE)
+		p->ns = LONGEST_PAUSE;
+	ts = (struct timespec){.tv_sec = p->ns / DAVIT_NSEC_PER_SEC, .tv_nsec = p->ns % DAVIT_NSEC_PER_SEC};
+	nanosleep(&ts, NULL);
 }

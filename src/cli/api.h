@@ -27,8 +27,9 @@ int davit_api_call(struct davit_cli *cli, const char *method, const char *target
 int davit_api_send(struct davit_cli *cli, const char *method, const char *target, const char *type,
 		   const void *body, size_t len, json_t **ret_answer, struct davit_error *err);
 
-/* GET; the answer's text appended to out as it is. */
-int davit_api_text(struct davit_cli *cli, const char *target, struct davit_buf *out, struct davit_error *err);
+/* Reads the rest of an answer that is not what was wanted, and returns it as an
+ * error. For those who use cli->client directly. */
+int davit_api_refusal(struct davit_cli *cli, int status, struct davit_error *err);
 
 /* Opens a stream on a connection of its own, which the caller closes with
  * davit_client_close, and reads with davit_api_next. */
@@ -37,6 +38,15 @@ int davit_api_stream(struct davit_cli *cli, const char *target, struct davit_cli
 /* The next line as JSON (a new reference) and as text (borrowed, may be NULL):
  * 1, 0 at the end, or a code. */
 int davit_api_next(struct davit_client *c, json_t **ret, const char **ret_text, struct davit_error *err);
+
+/* Does this code mean that the daemon is away for a moment (restarted, upgraded)
+ * and the same request may succeed soon? */
+bool davit_api_is_away(int code);
+/* Sleeps a little, longer each time: 20 ms, 40 ms, ... 1 s. Start with {0}. */
+struct davit_api_pause {
+	int64_t ns;
+};
+void davit_api_pause(struct davit_api_pause *p);
 
 /* "/v1/services/NS/NAME/VERSION" + suffix, for the arguments NAME [VERSION] at
  * position `at` of the command line; no version: "-". */

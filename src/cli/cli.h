@@ -12,6 +12,7 @@
 #include "davit/error.h"
 
 #include <jansson.h>
+#include <stdint.h>
 #include <stdio.h>
 
 struct davit_cli;
@@ -102,6 +103,7 @@ struct davit_cli {
 	bool tty;   /* standard output is a terminal */
 	bool progress; /* standard error is a terminal */
 	struct davit_paths paths;
+	int64_t started; /* wall clock, ns, when this program started */
 	struct davit_client *client; /* api.c */
 };
 

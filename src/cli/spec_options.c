@@ -34,19 +34,19 @@ const struct davit_option davit_options_spec[] = {
 	{"user", 0, "USER[:GROUP]", DAVIT_OPTION_STRING, .field = "user", .doc = "Run as this user, name or number"},
 	{"metadata", 0, "NAME=VALUE", DAVIT_OPTION_PAIR, .repeat = true, .field = "metadata",
 	 .doc = "A note kept with the service and shown in the status"},
-	{"instances", 'i', "N", DAVIT_OPTION_INT, .max = 100000, .field = "instances",
+	{"instances", 'i', "N", DAVIT_OPTION_INT, .max = 10000, .field = "instances",
 	 .doc = "How many instances run; 0 keeps the record and runs nothing (default 1)"},
 	{"cpu", 0, "CPU", DAVIT_OPTION_CPU, .field = "resources.cpu", .doc = "Limit of CPU: 2, 0.5 or 500m"},
 	{"memory", 0, "SIZE", DAVIT_OPTION_SIZE, .field = "resources.memory", .doc = "Limit of memory: 64Mi, 1.5Gi"},
 	{"disk", 0, "SIZE", DAVIT_OPTION_SIZE, .field = "resources.disk", .doc = "Limit of disk space"},
-	{"pids", 0, "N", DAVIT_OPTION_INT, .min = 1, .max = INT32_MAX, .field = "resources.pids",
-	 .doc = "Limit of processes and threads"},
+	{"pids", 0, "N", DAVIT_OPTION_INT, .max = 4194304, .field = "resources.pids",
+	 .doc = "Limit of processes and threads; 0: none"},
 	{"rlimit", 0, "NAME=SOFT[:HARD]", DAVIT_OPTION_PAIR, .repeat = true, .field = "rlimits",
 	 .doc = "A resource limit, such as nofile=1024:4096"},
 	{"restart", 0, "POLICY", DAVIT_OPTION_CHOICE, .choices = "never|on-failure|always|unless-stopped",
 	 .field = "restart.policy",
 	 .doc = "When to start it again: never, on-failure (default), always or unless-stopped"},
-	{"retries", 0, "N", DAVIT_OPTION_INT, .min = -1, .max = INT32_MAX, .field = "restart.retries",
+	{"retries", 0, "N", DAVIT_OPTION_INT, .min = -1, .max = 1000000000, .field = "restart.retries",
 	 .doc = "Exactly so many restarts, then status error; -1 (default): without end"},
 	{"stop-signal", 0, "SIGNAL", DAVIT_OPTION_STRING, .field = "stop.signal",
 	 .doc = "The signal that asks it to end (default TERM)"},
@@ -65,8 +65,8 @@ const struct davit_option davit_options_spec[] = {
 	{"depends-on", 0, "SERVICE[=CONDITION]", DAVIT_OPTION_STRING, .repeat = true, .field = "dependsOn",
 	 .doc = "Start after that service is started, ready (default) or completed"},
 	{"port", 'p', "[HOST:]PORT", DAVIT_OPTION_STRING, .repeat = true, .field = "ports",
-	 .doc = "A port that it listens on, [NAME=][[ADDRESS:]HOST:]PORT[/udp]"},
-	{"volume", 'v', "SOURCE:TARGET[:ro]", DAVIT_OPTION_STRING, .repeat = true, .field = "volumes",
+	 .doc = "A port that it listens on, [[ADDRESS:]HOST:]PORT[/udp]; 0: a free one"},
+	{"volume", 'v', "SOURCE[:TARGET][:ro]", DAVIT_OPTION_STRING, .repeat = true, .field = "volumes",
 	 .doc = "A directory of the host that it sees"},
 	{"secret", 0, "NAME[=VARIABLE]", DAVIT_OPTION_STRING, .repeat = true, .field = "secrets",
 	 .doc = "A secret, as a file in $CREDENTIALS_DIRECTORY or as an environment variable"},
@@ -87,7 +87,7 @@ const struct davit_option davit_options_spec[] = {
 	 .doc = "Its end shuts down a supervisor that has autoShutdown"},
 	{"update-order", 0, "ORDER", DAVIT_OPTION_CHOICE, .choices = "start-first|stop-first", .field = "update.order",
 	 .doc = "On an update: start the new one first (default) or stop the old one first"},
-	{"update-parallel", 0, "N", DAVIT_OPTION_INT, .min = 1, .max = 100000, .field = "update.parallel",
+	{"update-parallel", 0, "N", DAVIT_OPTION_INT, .min = 1, .max = 10000, .field = "update.parallel",
 	 .doc = "Instances that an update replaces at a time (default 1)"},
 	{0},
 };
@@ -244,17 +244,29 @@ static int apply_words(struct davit_cli *cli, const struct davit_option *o, json
 	return put(spec, o->field, list, err);
 }
 
-/* SERVICE[=CONDITION] and NAME[=VARIABLE] as {first: .., second: ..} */
-static json_t *split_pair(const char *text, const char *first, const char *second)
+/* NAME[=VARIABLE] */
+static json_t *secret(const char *text)
 {
-	const char *eq = strrchr(text, '=');
+	const char *eq = strchr(text, '=');
 
 	if (!eq)
-		return json_pack("{s:s}", first, text);
-	return json_pack("{s:s%, s:s}", first, text, (size_t)(eq - text), second, eq + 1);
+		return json_pack("{s:s}", "name", text);
+	return json_pack("{s:s%, s:s}", "name", text, (size_t)(eq - text), "env", eq + 1);
 }
 
-/* SOURCE:TARGET[:ro], the source made absolute. */
+/* SERVICE[=CONDITION]; a version may hold a '=' of its own. */
+static json_t *dependency(const char *text)
+{
+	static const char *const conditions[] = {"started", "ready", "completed"};
+	const char *eq = strrchr(text, '=');
+
+	for (size_t i = 0; eq && i < DAVIT_ARRAY_SIZE(conditions); i++)
+		if (!strcmp(eq + 1, conditions[i]))
+			return json_pack("{s:s%, s:s}", "service", text, (size_t)(eq - text), "condition", eq + 1);
+	return json_pack("{s:s}", "service", text);
+}
+
+/* SOURCE[:TARGET][:ro], the source made absolute; no target: the same. */
 static json_t *volume(struct davit_cli *cli, const char *text, struct davit_error *err)
 {
 	size_t len = strlen(text);
@@ -267,16 +279,17 @@ static json_t *volume(struct davit_cli *cli, const char *text, struct davit_erro
 		no_memory(err);
 		return NULL;
 	}
-	if (!colon || colon == copy || !colon[1]) {
-		davit_cli_usage(cli, err, "--volume: '%.64s' is not of the form SOURCE:TARGET[:ro]", text);
+	if (!copy[0] || colon == copy || (colon && !colon[1])) {
+		davit_cli_usage(cli, err, "--volume: '%.64s' is not of the form SOURCE[:TARGET][:ro]", text);
 		return NULL;
 	}
-	*colon = '\0';
+	if (colon)
+		*colon = '\0';
 	if (davit_absolute(copy, true, &source, err) < 0) {
 		davit_error_prefix(err, "--volume");
 		return NULL;
 	}
-	return json_pack("{s:s, s:s, s:b}", "source", source, "target", colon + 1, "readOnly", read_only);
+	return json_pack("{s:s, s:s, s:b}", "source", source, "target", colon ? colon + 1 : source, "readOnly", read_only);
 }
 
 static int apply_list(struct davit_cli *cli, const struct davit_option *o, json_t *spec, struct davit_error *err)
@@ -290,9 +303,9 @@ static int apply_list(struct davit_cli *cli, const struct davit_option *o, json_
 		if (!strcmp(o->name, "volume"))
 			item = volume(cli, text, err);
 		else if (!strcmp(o->name, "secret"))
-			item = split_pair(text, "name", "env");
+			item = secret(text);
 		else if (!strcmp(o->name, "depends-on"))
-			item = split_pair(text, "service", "condition");
+			item = dependency(text);
 		else
 			item = json_string(text);
 		if (!item && !(err && err->code))
