@@ -20,6 +20,7 @@
 	X(signal)                                                                                  \
 	X(kill)                                                                                    \
 	X(wait)                                                                                    \
+	X(exec)                                                                                    \
 	X(status)                                                                                  \
 	X(get)                                                                                     \
 	X(ps)                                                                                      \
@@ -29,7 +30,6 @@
 	X(inspect)                                                                                 \
 	X(why)                                                                                     \
 	X(tree)                                                                                    \
-	X(exec)                                                                                    \
 	X(secret)                                                                                  \
 	X(runtimes)                                                                                \
 	X(daemon)                                                                                  \

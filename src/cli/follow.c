@@ -31,6 +31,16 @@ size_t davit_service_wanted(const json_t *service)
 				       : json_array_size(json_object_get(service, "instances"));
 }
 
+void davit_service_addresses(const json_t *service, const char *between, struct davit_buf *out)
+{
+	size_t start = out->len, i, k;
+	json_t *inst, *address;
+
+	json_array_foreach(json_object_get(service, "instances"), i, inst)
+		json_array_foreach(json_object_get(inst, "addresses"), k, address)
+			davit_buf_addf(out, "%s%s", out->len > start ? between : "", json_string_value(address));
+}
+
 int davit_service_compare(const json_t *a, const json_t *b)
 {
 	static const char *const keys[] = {"namespace", "name", "version"};
@@ -74,7 +84,7 @@ char *davit_exit_text(const json_t *service, char buf[96])
 		const char *reason = davit_string(exit, "reason");
 		if (!json_is_object(exit))
 			continue;
-		if (!strcmp(reason, "oom"))
+		if (!strcmp(reason, "oom") || strstr(reason, "memory"))
 			snprintf(buf, 96, "out of memory");
 		else if (signal)
 			snprintf(buf, 96, "signal %d (%s)", signal, sigabbrev_np(signal) ? sigabbrev_np(signal) : "?");
@@ -92,7 +102,8 @@ enum verdict { WAITING, READY, FAILED };
 static enum verdict judge(const json_t *s, struct davit_error *err)
 {
 	const char *status = davit_string(s, "status"), *error = davit_string(s, "error");
-	bool updating = json_is_true(json_object_get(s, "updating"));
+	bool updating = json_is_true(json_object_get(s, "updating")) ||
+			!strcmp(davit_string(s, "build"), "building");
 	char why[96];
 
 	if (!strcmp(status, "error") || (error[0] && !updating && !strcmp(status, "running"))) {
@@ -121,7 +132,7 @@ static void print_last_lines(struct davit_cli *cli, const json_t *s)
 {
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	struct davit_client *stream = NULL;
-	bool build = davit_string(json_object_get(s, "build"), "error")[0] != '\0';
+	bool build = !strcmp(davit_string(s, "build"), "failed");
 	json_t *line;
 
 	davit_api_service_of(davit_string(s, "namespace"), davit_string(s, "name"), davit_string(s, "version"),
@@ -304,7 +315,8 @@ int davit_follow_ready(struct davit_cli *cli, json_t *refs, int64_t timeout_ns, 
 void davit_print_summary(const struct davit_cli *cli, json_t *service)
 {
 	const char *name = davit_string(service, "name"), *version = davit_string(service, "version");
-	const char *address = davit_string(service, "address"), *status = davit_string(service, "status");
+	const char *status = davit_string(service, "status");
+	DAVIT_AUTO_BUF addresses = DAVIT_BUF_INIT;
 	bool latest = !strcmp(version, "latest");
 	json_t *i;
 	size_t index;
@@ -312,8 +324,9 @@ void davit_print_summary(const struct davit_cli *cli, json_t *service)
 
 	printf("%s%s%s is %s%s%s\n", name, latest ? "" : " ", latest ? "" : version, cli->color ? "\033[32m" : "",
 	       status, cli->color ? "\033[0m" : "");
-	if (address[0])
-		printf("  address  %s\n", address);
+	davit_service_addresses(service, ", ", &addresses);
+	if (addresses.len)
+		printf("  address  %s\n", davit_buf_str(&addresses));
 	json_array_foreach(json_object_get(service, "instances"), index, i) {
 		if (!davit_integer(i, "pid"))
 			continue;

@@ -10,6 +10,8 @@
 /* How many instances of a status object are ready, and how many are wanted. */
 size_t davit_service_ready(const json_t *service);
 size_t davit_service_wanted(const json_t *service);
+/* Appends the addresses of all instances, with `between` between them. */
+void davit_service_addresses(const json_t *service, const char *between, struct davit_buf *out);
 /* Order of two status objects: by namespace, name, version. */
 int davit_service_compare(const json_t *a, const json_t *b);
 /* It runs no more and will not by itself: stopped, or error. */

@@ -66,6 +66,9 @@ static int add_service(const struct davit_cli *cli, struct davit_table *t, const
 			json_array_foreach(instances, index, inst)
 				if (davit_integer(inst, "pid"))
 					davit_buf_addf(&text, "%s%d", text.len ? "," : "", (int)davit_integer(inst, "pid"));
+		} else if (!strcmp(name, "ADDRESS")) {
+			davit_buf_reset(&text);
+			davit_service_addresses(s, ",", &text);
 		} else {
 			for (k = 0; name[k] && k < sizeof key - 1; k++)
 				key[k] = (char)(name[k] | 0x20);
@@ -94,29 +97,35 @@ static int table_of(const struct davit_cli *cli, json_t *services, char **ret, s
 	return davit_table_text(t, ret, err);
 }
 
+/* Where a column of that name is among those of an answer; SIZE_MAX: nowhere. */
+static size_t column_of(json_t *names, const char *name)
+{
+	json_t *v;
+	size_t i;
+
+	json_array_foreach(names, i, v)
+		if (json_is_string(v) && !strcasecmp(json_string_value(v), name))
+			return i;
+	return SIZE_MAX;
+}
+
 /* The answer of view=table: rows that the daemon has made. */
 static int print_rows(const struct davit_cli *cli, json_t *answer, struct davit_error *err)
 {
-	json_t *names = json_object_get(answer, "columns"), *rows = json_object_get(answer, "rows"), *row, *v;
-	size_t n = json_array_size(names), i, k;
+	json_t *names = json_object_get(answer, "columns"), *rows = json_object_get(answer, "rows"), *row;
+	size_t from[DAVIT_ARRAY_SIZE(columns)], i;
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
-	DAVIT_AUTO_FREE const char **heads = calloc(n + 1, sizeof *heads);
 	DAVIT_AUTO_TABLE *t = NULL;
-	int r;
+	int r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), false, &t, err);
 
-	if (!heads)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	json_array_foreach(names, i, v)
-		heads[i] = json_string_value(v) ? json_string_value(v) : "";
-	r = davit_table_new(cli, heads, n, false, &t, err);
 	if (r < 0)
 		return r;
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(columns); k++)
+		from[k] = column_of(names, columns[k]);
 	json_array_foreach(rows, i, row) {
 		struct libscols_line *line = davit_table_row(t, NULL);
-		json_array_foreach(row, k, v) {
-			if (k >= n)
-				break;
-			cell(cli, v, !strcasecmp(heads[k], "updated"), &text);
+		for (size_t k = 0; k < DAVIT_ARRAY_SIZE(columns); k++) {
+			cell(cli, json_array_get(row, from[k]), !strcmp(columns[k], "UPDATED"), &text);
 			if (davit_table_set(t, line, k, davit_buf_str(&text)) < 0)
 				return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 		}
@@ -178,10 +187,12 @@ static int list_once(struct davit_cli *cli, size_t at, struct davit_error *err)
 	if (!json_array_size(list) && davit_cli_arg(cli, at)) {
 		r = not_found(cli, at, err);
 	} else if (cli->format == DAVIT_FORMAT_NAMES) {
+		size_t column = column_of(json_object_get(answer, "columns"), "name"), i;
+		const char *name;
 		json_t *row;
-		size_t i;
 		json_array_foreach(list, i, row)
-			puts(json_string_value(json_array_get(row, 0)));
+			if ((name = json_string_value(json_array_get(row, column))))
+				puts(name);
 	} else if (quick) {
 		if (!json_array_size(list) && cli->tty)
 			fputs("no services; 'davit run NAME' starts one\n", stderr);
