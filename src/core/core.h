@@ -79,6 +79,8 @@ struct davit_instance *davit_core_instance(struct davit_core *c, struct davit_se
  * started, restarts, exit: {code, signal, reason}}], build, metadata, address,
  * revision}. */
 void davit_service_write(const struct davit_service *s, struct davit_json *j);
+/* One element of its `instances`. */
+void davit_instance_write(const struct davit_instance *inst, struct davit_json *j);
 /* Everything: status, the spec, the effective command, environment with
  * secrets' values left out, paths of logs and directories, supervision. */
 void davit_service_write_inspect(const struct davit_service *s, struct davit_json *j);
