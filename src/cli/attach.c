@@ -77,9 +77,7 @@ static int open_logs(struct attached *a, bool follow, struct davit_error *err)
 
 	davit_api_service_of(davit_string(a->ref, "namespace"), davit_string(a->ref, "name"),
 			     davit_string(a->ref, "version"), "/logs", &target);
-	if (a->printer->cursor[0])
-		davit_url_query(&target, "after", a->printer->cursor);
-	else
+	if (!davit_log_resume(a->printer, &target))
 		davit_url_query(&target, "since", a->since);
 	if (follow)
 		davit_url_query(&target, "follow", "true");
@@ -205,6 +203,7 @@ int davit_attach(struct davit_cli *cli, json_t *ref, struct davit_error *err)
 
 	davit_time_format(cli->started, a.since);
 	r = until(&a, err);
+	davit_log_printer_fini(&printer);
 	if (r == 0)
 		r = davit_service_exit(a.service);
 	if (r == 0 || !a.service || strcmp(davit_string(a.service, "status"), "error") != 0) {

@@ -18,10 +18,11 @@ void davit_log_print(struct davit_log_printer *p, json_t *line)
 	static const int colors[] = {36, 33, 32, 35, 34, 31};
 	const char *text = davit_string(line, "text");
 	int64_t index = davit_integer(line, "index");
-	char buf[24];
 	FILE *out = p->split && !strcmp(davit_string(line, "stream"), "stderr") ? stderr : stdout;
 
-	snprintf(p->cursor, sizeof p->cursor, "%s", davit_text(line, "cursor", buf));
+	if (!p->cursors)
+		p->cursors = json_object();
+	json_object_set(p->cursors, davit_string(line, "instance"), json_object_get(line, "cursor"));
 	if (p->json) {
 		davit_print_line(line);
 		return;
@@ -38,6 +39,28 @@ void davit_log_print(struct davit_log_printer *p, json_t *line)
 		fprintf(out, "%s ", davit_string(line, "time"));
 	fwrite(text, 1, strlen(text), out);
 	putc('\n', out);
+}
+
+bool davit_log_resume(const struct davit_log_printer *p, struct davit_buf *target)
+{
+	DAVIT_AUTO_BUF after = DAVIT_BUF_INIT;
+	char since[DAVIT_TIME_MAX];
+	const char *instance;
+	json_t *cursor;
+
+	json_object_foreach(p->cursors, instance, cursor)
+		davit_buf_addf(&after, "%s%s", after.len ? "," : "", json_string_value(cursor));
+	if (!after.len)
+		return false;
+	davit_url_query(target, "after", davit_buf_str(&after));
+	davit_url_query(target, "since", davit_time_format(p->cli->started, since));
+	return true;
+}
+
+void davit_log_printer_fini(struct davit_log_printer *p)
+{
+	json_decref(p->cursors);
+	p->cursors = NULL;
 }
 
 /* A duration before now, or a time, as a time. */
@@ -61,9 +84,7 @@ static void target_of(struct davit_cli *cli, const char *version, const struct d
 {
 	davit_buf_reset(target);
 	davit_api_service_of(davit_cli_namespace(cli), davit_cli_arg(cli, 0), version, "/logs", target);
-	if (p->cursor[0]) {
-		davit_url_query(target, "after", p->cursor);
-	} else {
+	if (!davit_log_resume(p, target)) {
 		if (davit_cli_value(cli, "lines"))
 			davit_url_query(target, "tail", davit_cli_value(cli, "lines"));
 		add_since(cli, target);
@@ -160,13 +181,18 @@ static int run_logs(struct davit_cli *cli, struct davit_error *err)
 	davit_api_close(cli);
 	if (!version)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	if (davit_cli_flag(cli, "follow"))
-		return follow(cli, version, &p, err);
+	if (davit_cli_flag(cli, "follow")) {
+		r = follow(cli, version, &p, err);
+		davit_log_printer_fini(&p);
+		return r;
+	}
+	davit_buf_reset(&target);
 	target_of(cli, version, &p, &target);
 	r = davit_api_stream(cli, davit_buf_str(&target), &stream, err);
 	if (r == 0)
 		r = pump(stream, &p, &lines, err);
 	davit_client_close(stream);
+	davit_log_printer_fini(&p);
 	return r;
 }
 

@@ -145,17 +145,17 @@ static int print_stats(struct davit_cli *cli, json_t *list, struct davit_error *
 	json_array_foreach(list, i, s) {
 		struct libscols_line *row = davit_table_row(t, NULL);
 		char cpu[DAVIT_TIME_MAX];
-		snprintf(cpu, sizeof cpu, "%.2fs", json_number_value(json_object_get(s, "cpu_ns")) / 1e9);
+		snprintf(cpu, sizeof cpu, "%.2fs", json_number_value(json_object_get(s, "cpu")) / 1e9);
 		r |= davit_table_set(t, row, 0, davit_string(s, "id"));
 		r |= davit_table_set(t, row, 1, davit_string(s, "service"));
 		r |= davit_table_set(t, row, 2, davit_text(s, "index", b));
 		r |= davit_table_set(t, row, 3, cpu);
 		r |= davit_table_set(t, row, 4, size_text(s, "memory", a));
-		r |= davit_table_set(t, row, 5, size_text(s, "memory_peak", a));
-		r |= davit_table_set(t, row, 6, size_text(s, "memory_limit", a));
+		r |= davit_table_set(t, row, 5, size_text(s, "memoryPeak", a));
+		r |= davit_table_set(t, row, 6, size_text(s, "memoryLimit", a));
 		r |= davit_table_set(t, row, 7, davit_text(s, "processes", b));
-		r |= davit_table_set(t, row, 8, size_text(s, "read_bytes", a));
-		r |= davit_table_set(t, row, 9, size_text(s, "write_bytes", a));
+		r |= davit_table_set(t, row, 8, size_text(s, "readBytes", a));
+		r |= davit_table_set(t, row, 9, size_text(s, "writeBytes", a));
 	}
 	if (r)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
