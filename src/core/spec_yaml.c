@@ -60,6 +60,9 @@ static int next_event(struct davit_yaml_in *in, yaml_event_t *ev)
 	if (p->error == YAML_MEMORY_ERROR)
 		return out_of_memory(in);
 	mark = p->error == YAML_READER_ERROR ? mark_of_offset(in, p->problem_offset) : p->problem_mark;
+	if (p->context && p->error != YAML_READER_ERROR && p->context_mark.line != mark.line)
+		return FAIL(in, mark, "not valid YAML: %s %s that begins in line %zu", p->problem, p->context,
+			    p->context_mark.line + 1);
 	return FAIL(in, mark, "not valid YAML: %s", p->problem ? p->problem : "unreadable");
 }
 

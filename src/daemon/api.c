@@ -39,8 +39,9 @@ static bool path_matches(const char *pattern, const char *target)
 {
 	while (*pattern == '/' && *target == '/') {
 		const char *p = segment_end(++pattern), *t = segment_end(++target);
-		if (*pattern == '{' ? t == target
-				    : p - pattern != t - target || strncmp(pattern, target, (size_t)(p - pattern)))
+		if (*pattern == '{'
+			    ? t == target
+			    : p - pattern != t - target || strncmp(pattern, target, (size_t)(p - pattern)))
 			return false;
 		pattern = p;
 		target = t;
@@ -111,7 +112,8 @@ static int check_text(const struct api_field *f, const char *s, struct davit_err
 		break;
 	case API_TIME:
 		if (davit_duration_parse(s, &v, NULL) < 0 && davit_time_parse(s, &v, NULL) < 0)
-			r = davit_error_set(err, DAVIT_EINVAL, NULL, "'%s' is neither a time nor a duration", s);
+			r = davit_error_set(err, DAVIT_EINVAL, NULL, "'%s' is neither a time nor a duration",
+					    s);
 		break;
 	case API_ENUM:
 		if (!in_values(f->values, s))
@@ -203,7 +205,8 @@ int64_t api_query_int(const struct api_call *call, const char *name, int64_t def
 	int64_t v = deflt;
 
 	if (i < API_FIELDS_MAX && call->query[i])
-		davit_int_parse(call->query[i], call->route->query[i].min, call->route->query[i].max, &v, NULL);
+		davit_int_parse(call->query[i], call->route->query[i].min, call->route->query[i].max, &v,
+				NULL);
 	return v;
 }
 
@@ -235,8 +238,8 @@ static int check_value(const struct api_field *f, json_t *v, struct davit_error 
 		if (!json_is_integer(v))
 			return wrong_type(f, "a whole number", err);
 		if (json_integer_value(v) < f->min || json_integer_value(v) > f->max)
-			return davit_error_set(err, DAVIT_EINVAL, f->name, "%s must be between %lld and %lld", f->name,
-					       (long long)f->min, (long long)f->max);
+			return davit_error_set(err, DAVIT_EINVAL, f->name, "%s must be between %lld and %lld",
+					       f->name, (long long)f->min, (long long)f->max);
 		return 0;
 	case API_STRINGS:
 		if (!json_is_array(v) || !json_array_size(v))
@@ -261,7 +264,8 @@ static int take_object(struct api_call *call, struct davit_error *err)
 	const char *key;
 	json_t *value;
 
-	call->body = text->len ? json_loadb(text->data, text->len, JSON_REJECT_DUPLICATES, &e) : json_object();
+	call->body =
+		text->len ? json_loadb(text->data, text->len, JSON_REJECT_DUPLICATES, &e) : json_object();
 	if (!call->body && !text->len)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (!json_is_object(call->body)) {
@@ -273,7 +277,8 @@ static int take_object(struct api_call *call, struct davit_error *err)
 		}
 		return DAVIT_EINVAL;
 	}
-	json_object_foreach (call->body, key, value) {
+	json_object_foreach(call->body, key, value)
+	{
 		const struct api_field *f = fields;
 		int r;
 		while (f->name && strcmp(f->name, key))
@@ -324,7 +329,8 @@ static const struct api_route *find_route(struct davit_http_request *r)
 	}
 	if (allow[0]) {
 		davit_http_add_header(r, "Allow", allow);
-		davit_error_set(&err, DAVIT_EINVAL, "method", "%s is not possible here, only %s", r->method, allow);
+		davit_error_set(&err, DAVIT_EINVAL, "method", "%s is not possible here, only %s", r->method,
+				allow);
 		davit_http_reply_error(r, 405, &err);
 	} else {
 		davit_error_set(&err, DAVIT_ENOENT, "path", "no such path: %.*s",
@@ -383,7 +389,8 @@ static const char *nth_path(const struct api_call *call, const char *name)
 
 struct davit_selector api_selector(const struct api_call *call)
 {
-	struct davit_selector sel = {nth_path(call, "namespace"), nth_path(call, "name"), nth_path(call, "version")};
+	struct davit_selector sel = {nth_path(call, "namespace"), nth_path(call, "name"),
+				     nth_path(call, "version")};
 
 	if (!sel.namespace_)
 		sel.namespace_ = api_query(call, "namespace");
@@ -468,9 +475,14 @@ static void done(struct davit_op *op, int result)
 		api_empty(call);
 }
 
-void api_begin(struct api_call *call)
+void api_op(struct api_call *call)
 {
 	davit_op_init(&call->op, call->daemon->loop, done, call);
+}
+
+void api_begin(struct api_call *call)
+{
+	api_op(call);
 	davit_op_begin(&call->op, 0);
 }
 

@@ -50,7 +50,7 @@ struct api_route {
 	const char *path; /* "/v1/services/{namespace}/{name}/{version}" */
 	void (*handle)(struct api_call *call);
 	const char *summary;
-	const char *answer; /* name of a schema (schemas.c); of one line for a stream */
+	const char *answer;		/* name of a schema (schemas.c); of one line for a stream */
 	const struct api_field *query;	/* NULL: none */
 	const struct api_field *fields; /* of the body */
 	enum api_body body;
@@ -105,7 +105,9 @@ void api_call_free(struct api_call *call);
 
 /* Prepares call->op for an operation of the core that answers {} or the error:
  *   api_begin(call);
- *   api_begun(call, davit_core_x(..., &call->op, &err), &err); */
+ *   api_begun(call, davit_core_x(..., &call->op, &err), &err);
+ * api_op is for functions that begin the operation themselves. */
+void api_op(struct api_call *call);
 void api_begin(struct api_call *call);
 void api_begun(struct api_call *call, int r, const struct davit_error *err);
 

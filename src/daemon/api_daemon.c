@@ -14,7 +14,8 @@
 static void reply_json(struct api_call *call, json_t *value)
 {
 	DAVIT_AUTO_FREE char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
 
 	json_decref(value);
 	if (!text) {
@@ -29,7 +30,8 @@ static void reply_json(struct api_call *call, json_t *value)
 
 void api_version_get(struct api_call *call)
 {
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_json_open(&j);
@@ -43,7 +45,8 @@ void api_version_get(struct api_call *call)
 
 void api_openapi_get(struct api_call *call)
 {
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
 
 	api_openapi(&out);
 	api_reply(call, &out);
@@ -51,7 +54,8 @@ void api_openapi_get(struct api_call *call)
 
 void api_daemon_get(struct api_call *call)
 {
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 	const char *home = getenv("DAVIT_HOME");
 	char started[DAVIT_TIME_MAX];
@@ -60,8 +64,7 @@ void api_daemon_get(struct api_call *call)
 	davit_core_write_health(call->daemon->core, &j);
 	health = out.oom ? NULL : json_loadb(davit_buf_str(&out), out.len, 0, NULL);
 	davit_time_format(call->daemon->started, started);
-	if (!health ||
-	    json_object_set_new(health, "pid", json_integer(getpid())) < 0 ||
+	if (!health || json_object_set_new(health, "pid", json_integer(getpid())) < 0 ||
 	    json_object_set_new(health, "version", json_string(DAVIT_VERSION)) < 0 ||
 	    json_object_set_new(health, "started", json_string(started)) < 0 ||
 	    json_object_set_new(health, "home", home && home[0] ? json_string(home) : json_null()) < 0 ||
@@ -127,7 +130,8 @@ void api_daemon_upgrade(struct api_call *call)
 		return;
 	}
 	if (stat(program, &st) < 0 || access(program, X_OK) < 0) {
-		api_fail_with(call, DAVIT_EEXEC, "program", "cannot execute %s: %s", program, strerror(errno));
+		api_fail_with(call, DAVIT_EEXEC, "program", "cannot execute %s: %s", program,
+			      strerror(errno));
 		return;
 	}
 	if (!S_ISREG(st.st_mode)) {
@@ -148,7 +152,8 @@ void api_daemon_upgrade(struct api_call *call)
 
 void api_tree_get(struct api_call *call)
 {
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_core_write_tree(call->daemon->core, &j);
@@ -157,7 +162,8 @@ void api_tree_get(struct api_call *call)
 
 void api_runtimes_get(struct api_call *call)
 {
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_core_write_runtimes(call->daemon->core, &j);
@@ -166,42 +172,53 @@ void api_runtimes_get(struct api_call *call)
 
 /* --- instances --- */
 
-/* Appends a service's instances, as its status has them, each with the name of
- * the service. */
-static bool add_instances(void *user, struct davit_service *s)
-{
-	json_t **list = user;
-	const struct davit_spec *spec = davit_service_spec(s);
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
-	struct davit_json j = DAVIT_JSON_INIT(&out);
-	json_t *status, *instance;
-	bool failed = false;
-	size_t i;
+struct listing {
+	struct davit_json json;
+	const struct davit_spec *spec; /* of the service at hand */
+};
 
-	davit_service_write(s, &j);
-	status = out.oom ? NULL : json_loadb(davit_buf_str(&out), out.len, 0, NULL);
-	json_array_foreach (json_object_get(status, "instances"), i, instance) {
-		json_t *name = json_sprintf("%s/%s:%s", spec->namespace_, spec->name, spec->version);
-		failed = failed || json_object_set_new(instance, "service", name) < 0 ||
-			 json_array_append(*list, instance) < 0;
-	}
-	failed = failed || !status;
-	json_decref(status);
-	if (failed) {
-		json_decref(*list);
-		*list = NULL;
-	}
-	return !failed;
+/* The instance as its service's status has it, with the service's name first. */
+static bool write_instance(void *user, struct davit_instance *i)
+{
+	struct listing *l = user;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	service = DAVIT_BUF_INIT;
+	struct davit_json j = DAVIT_JSON_INIT(&out);
+
+	davit_instance_write(i, &j);
+	davit_buf_addf(&service, "%s/%s:%s", l->spec->namespace_, l->spec->name, l->spec->version);
+	davit_json_open(&l->json);
+	davit_json_put_string(&l->json, "service", davit_buf_str(&service));
+	if (out.oom)
+		l->json.out->oom = true;
+	else
+		davit_buf_addf(l->json.out, ",%s", out.data + 1); /* its brace closes the object */
+	l->json.comma = true;
+	return true;
+}
+
+static bool write_instances(void *user, struct davit_service *s)
+{
+	struct listing *l = user;
+
+	l->spec = davit_service_spec(s);
+	davit_service_instances(s, write_instance, l);
+	return true;
 }
 
 void api_instances_list(struct api_call *call)
 {
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
+	struct listing l = {.json = DAVIT_JSON_INIT(&out)};
 	struct davit_selector sel = api_selector(call);
-	json_t *list = json_array();
 
-	if (list)
-		davit_core_services(call->daemon->core, &sel, add_instances, &list);
-	reply_json(call, list);
+	davit_json_open_array(&l.json);
+	davit_core_services(call->daemon->core, &sel, write_instances, &l);
+	davit_json_close_array(&l.json);
+	api_reply(call, &out);
 }
 
 static void write_known(struct davit_json *j, const char *key, uint64_t v)
@@ -217,7 +234,8 @@ static void stats_read(struct davit_op *op, int result)
 {
 	struct api_call *call = op->user;
 	struct davit_stats *stats = call->state;
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_json_open(&j);

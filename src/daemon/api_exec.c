@@ -28,9 +28,9 @@ struct exec {
 	struct davit_exec *x;
 	struct davit_op op;
 	char **argv, **env;
-	struct davit_buf in;  /* frames that were not used up */
-	size_t taken;	      /* of the payload of the first one */
-	struct davit_buf early; /* frames out, before the connection has switched */
+	struct davit_buf in;	  /* frames that were not used up */
+	size_t taken;		  /* of the payload of the first one */
+	struct davit_buf early;	  /* frames out, before the connection has switched */
 	struct davit_timer retry; /* of input that the command does not read */
 	int64_t delay;
 	struct davit_deferred end;
@@ -65,9 +65,16 @@ static void free_exec(struct exec *e)
 
 static bool send_frame(struct exec *e, enum frame type, const void *data, size_t n)
 {
-	DAVIT_AUTO_BUF frame = DAVIT_BUF_INIT;
-	unsigned char header[HEADER] = {(unsigned char)type, 0, 0, 0, (unsigned char)(n >> 24),
-					(unsigned char)(n >> 16), (unsigned char)(n >> 8), (unsigned char)n};
+	DAVIT_AUTO_BUF
+	frame = DAVIT_BUF_INIT;
+	unsigned char header[HEADER] = {(unsigned char)type,
+					0,
+					0,
+					0,
+					(unsigned char)(n >> 24),
+					(unsigned char)(n >> 16),
+					(unsigned char)(n >> 8),
+					(unsigned char)n};
 
 	if (!e->running) {
 		davit_buf_add(&e->early, header, sizeof header);
@@ -118,7 +125,8 @@ static void write_exit(struct davit_buf *out, const struct davit_exit *exit)
 
 static void end(struct exec *e)
 {
-	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	text = DAVIT_BUF_INIT;
 
 	write_exit(&text, &e->exit);
 	send_frame(e, FRAME_END, davit_buf_str(&text), text.len);
@@ -218,7 +226,9 @@ static void take_frames(struct exec *e)
 		e->delay = 0;
 		return;
 	}
-	e->delay = !e->delay ? 2 * DAVIT_NSEC_PER_MSEC : e->delay < DAVIT_NSEC_PER_SEC / 8 ? 2 * e->delay : e->delay;
+	e->delay = !e->delay			       ? 2 * DAVIT_NSEC_PER_MSEC
+		   : e->delay < DAVIT_NSEC_PER_SEC / 8 ? 2 * e->delay
+						       : e->delay;
 	davit_timer_start(&e->retry, e->delay);
 }
 

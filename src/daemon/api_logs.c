@@ -60,10 +60,11 @@ static uint64_t after_of(const char *after, const char *id)
 static int check_after(const char *after, struct davit_error *err)
 {
 	for (const char *s = after; s && *s; s += *s == ',') {
-		size_t n = strspn(s, "0123456789abcdef"), digits = s[n] == ':' ? strspn(s + n + 1, "0123456789") : 0;
+		size_t n = strspn(s, "0123456789abcdef"),
+		       digits = s[n] == ':' ? strspn(s + n + 1, "0123456789") : 0;
 		if (!n || n >= DAVIT_ID_MAX || !digits || digits > 19 || !strchr(",", s[n + 1 + digits]))
-			return davit_error_set(err, DAVIT_EINVAL, "after", "after: '%s' is not instance:cursor,...",
-					       after);
+			return davit_error_set(err, DAVIT_EINVAL, "after",
+					       "after: '%s' is not instance:cursor,...", after);
 		s += n + 1 + digits;
 	}
 	return 0;
@@ -75,7 +76,7 @@ static void write_position(struct log_stream *s, struct davit_buf *out)
 {
 	struct reader *rd;
 
-	DAVIT_LIST_FOREACH(rd, &s->readers, list)
+	DAVIT_LIST_FOREACH (rd, &s->readers, list)
 		if (rd->cursor)
 			davit_buf_addf(out, "%s%s:%" PRIu64, out->len ? "," : "", rd->id, rd->cursor);
 }
@@ -84,8 +85,10 @@ static bool on_line(struct davit_log_reader *r, const struct davit_log_line *lin
 {
 	struct reader *rd = r->owner;
 	struct log_stream *s = rd->stream;
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
-	DAVIT_AUTO_BUF position = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	position = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 	char cursor[DAVIT_ID_MAX + 24];
 
@@ -139,7 +142,7 @@ static struct reader *find(struct log_stream *s, const char *id)
 {
 	struct reader *rd;
 
-	DAVIT_LIST_FOREACH(rd, &s->readers, list)
+	DAVIT_LIST_FOREACH (rd, &s->readers, list)
 		if (!strcmp(rd->id, id))
 			return rd;
 	return NULL;
@@ -203,7 +206,7 @@ static int sweep(struct log_stream *s, struct davit_service *service, struct dav
 	struct sweep state = {.stream = s};
 	struct reader *rd, *next;
 
-	DAVIT_LIST_FOREACH(rd, &s->readers, list)
+	DAVIT_LIST_FOREACH (rd, &s->readers, list)
 		rd->seen = false;
 	if (s->only) {
 		struct davit_instance *i = davit_core_instance(s->call->daemon->core, service, s->only);
@@ -212,7 +215,7 @@ static int sweep(struct log_stream *s, struct davit_service *service, struct dav
 	} else {
 		davit_service_instances(service, see_instance, &state);
 	}
-	DAVIT_LIST_FOREACH_SAFE(rd, next, &s->readers, list)
+	DAVIT_LIST_FOREACH_SAFE (rd, next, &s->readers, list)
 		if (!rd->seen && rd->ended)
 			free_reader(rd);
 	return davit_error_copy(err, &state.error);
@@ -227,7 +230,7 @@ static void free_stream(struct log_stream *s)
 	if (s->listener.user)
 		davit_core_unlisten(&s->listener);
 	davit_deferred_cancel(&s->work);
-	DAVIT_LIST_FOREACH_SAFE(rd, next, &s->readers, list)
+	DAVIT_LIST_FOREACH_SAFE (rd, next, &s->readers, list)
 		free_reader(rd);
 	free(s->namespace_);
 	free(s->name);
@@ -244,7 +247,7 @@ static void on_work(struct davit_deferred *d)
 	bool open = false;
 	struct reader *rd;
 
-	DAVIT_LIST_FOREACH(rd, &s->readers, list) {
+	DAVIT_LIST_FOREACH (rd, &s->readers, list) {
 		if (rd->ended)
 			close_reader(rd);
 		open = open || rd->r;
@@ -263,7 +266,7 @@ static void logs_writable(struct davit_http_request *r)
 	struct reader *rd;
 
 	s->blocked = false;
-	DAVIT_LIST_FOREACH(rd, &s->readers, list) {
+	DAVIT_LIST_FOREACH (rd, &s->readers, list) {
 		if (!rd->paused || rd->ended || !rd->r->instance)
 			continue;
 		rd->paused = false;
@@ -328,7 +331,8 @@ static int open_first(struct log_stream *s, struct davit_service *service, struc
 			     : davit_error_set(err, DAVIT_ENOENT, "build", "%s was never built", s->name);
 	}
 	if (s->only && !davit_core_instance(s->call->daemon->core, service, s->only))
-		return davit_error_set(err, DAVIT_ENOENT, "instance", "%s has no instance '%s'", s->name, s->only);
+		return davit_error_set(err, DAVIT_ENOENT, "instance", "%s has no instance '%s'", s->name,
+				       s->only);
 	return sweep(s, service, err);
 }
 

@@ -23,7 +23,8 @@ static bool write_secret(void *user, const struct davit_secret_info *info)
 
 void api_secrets_list(struct api_call *call)
 {
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 	const char *namespace_ = api_query(call, "namespace");
 	struct davit_error err = {0};
@@ -32,8 +33,8 @@ void api_secrets_list(struct api_call *call)
 	if (!namespace_ || !namespace_[0])
 		namespace_ = "default";
 	davit_json_open_array(&j);
-	r = davit_secrets_list(call->daemon->secrets, strcmp(namespace_, "*") ? namespace_ : NULL, write_secret, &j,
-			       &err);
+	r = davit_secrets_list(call->daemon->secrets, strcmp(namespace_, "*") ? namespace_ : NULL,
+			       write_secret, &j, &err);
 	davit_json_close_array(&j);
 	if (r < 0)
 		api_fail(call, &err);
@@ -46,7 +47,7 @@ void api_secret_put(struct api_call *call)
 	const struct davit_buf *value = &call->request->body;
 	struct davit_error err = {0};
 
-	api_begin(call);
+	api_op(call); /* begun by the secrets themselves */
 	api_begun(call,
 		  davit_secrets_set(call->daemon->secrets, call->path[0], call->path[1], davit_buf_str(value),
 				    value->len, &call->op, &err),
@@ -57,7 +58,8 @@ void api_secret_delete(struct api_call *call)
 {
 	struct davit_error err = {0};
 
-	api_begin(call);
+	api_op(call); /* begun by the secrets themselves */
 	api_begun(call,
-		  davit_secrets_remove(call->daemon->secrets, call->path[0], call->path[1], &call->op, &err), &err);
+		  davit_secrets_remove(call->daemon->secrets, call->path[0], call->path[1], &call->op, &err),
+		  &err);
 }

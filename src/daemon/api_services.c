@@ -16,7 +16,8 @@ static bool write_service(void *user, struct davit_service *s)
 	return true;
 }
 
-static const char *const columns[] = {"namespace", "name", "version", "runtime", "source", "status", "instances"};
+static const char *const columns[] = {"namespace", "name",   "version",	 "runtime",
+				      "source",	   "status", "instances"};
 
 static bool count_instance(void *user, struct davit_instance *i)
 {
@@ -61,7 +62,8 @@ static void write_table(struct davit_core *core, const struct davit_selector *se
 
 void api_services_list(struct api_call *call)
 {
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 	struct davit_selector sel = api_selector(call);
 	const char *view = api_query(call, "view");
@@ -78,7 +80,8 @@ void api_services_list(struct api_call *call)
 
 static void one(struct api_call *call, void (*write)(const struct davit_service *, struct davit_json *))
 {
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 	struct davit_service *s;
 
@@ -135,7 +138,8 @@ static void applied(struct davit_op *op, int result)
 {
 	struct api_call *call = op->user;
 	struct apply *a = call->state;
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_json_open(&j);
@@ -201,8 +205,8 @@ void api_service_delete(struct api_call *call)
 
 	api_begin(call);
 	api_begun(call,
-		  davit_core_kill(call->daemon->core, &sel, api_query_bool(call, "wait"), call->cause, &call->op,
-				  &err),
+		  davit_core_kill(call->daemon->core, &sel, api_query_bool(call, "wait"), call->cause,
+				  &call->op, &err),
 		  &err);
 }
 
@@ -212,7 +216,8 @@ static void control(struct api_call *call, enum davit_service_verb verb)
 	struct davit_error err = {0};
 
 	api_begin(call);
-	api_begun(call, davit_core_control(call->daemon->core, &sel, verb, call->cause, &call->op, &err), &err);
+	api_begun(call, davit_core_control(call->daemon->core, &sel, verb, call->cause, &call->op, &err),
+		  &err);
 }
 
 void api_service_start(struct api_call *call)

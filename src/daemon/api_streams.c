@@ -95,7 +95,7 @@ static void free_watch(struct watch *w)
 
 	davit_core_unlisten(&w->listener);
 	davit_deferred_cancel(&w->pump);
-	DAVIT_LIST_FOREACH_SAFE(d, next, &w->queue, list)
+	DAVIT_LIST_FOREACH_SAFE (d, next, &w->queue, list)
 		free_dirty(w, d);
 	davit_map_fini(&w->by_key);
 	free(w);
@@ -132,7 +132,8 @@ static void pump_watch(struct davit_deferred *pump)
 
 	while (!w->blocked && !w->oom && !davit_list_empty(&w->queue)) {
 		struct dirty *d = DAVIT_LIST_FIRST(&w->queue, struct dirty, list);
-		DAVIT_AUTO_BUF line = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF
+		line = DAVIT_BUF_INIT;
 		struct davit_json j = DAVIT_JSON_INIT(&line);
 		write_dirty(w, d, &j);
 		free_dirty(w, d);

@@ -9,7 +9,8 @@
 
 static void write_ref(struct davit_json *j, const char *schema)
 {
-	DAVIT_AUTO_BUF ref = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	ref = DAVIT_BUF_INIT;
 
 	davit_buf_addf(&ref, "#/components/schemas/%s", schema);
 	davit_json_open(j);
@@ -143,8 +144,8 @@ static void write_body(struct davit_json *j, const struct api_route *route)
 	davit_json_close(j);
 }
 
-static void write_response(struct davit_json *j, const char *status, const char *description, const char *type,
-			   const char *type2, const char *schema)
+static void write_response(struct davit_json *j, const char *status, const char *description,
+			   const char *type, const char *type2, const char *schema)
 {
 	davit_json_key(j, status);
 	davit_json_open(j);
@@ -182,7 +183,8 @@ static void write_operation(struct davit_json *j, const struct api_route *route)
 		davit_json_key(j, "101");
 		davit_json_raw(j, "{\"description\":\"frames follow, see docs/api.md\"}");
 	} else if (route->stream) {
-		write_response(j, "200", "one object a line", "application/jsonl", "text/event-stream", route->answer);
+		write_response(j, "200", "one object a line", "application/jsonl", "text/event-stream",
+			       route->answer);
 	} else {
 		write_response(j, "200", route->summary, "application/json", NULL, route->answer);
 	}

@@ -6,7 +6,10 @@
 
 #include "base/util.h"
 
-#define NAMESPACE {"namespace", API_STRING, "default: \"default\"; \"*\" means all"}
+#define NAMESPACE                                                                                            \
+	{                                                                                                    \
+		"namespace", API_STRING, "default: \"default\"; \"*\" means all"                             \
+	}
 #define SERVICE "/v1/services/{namespace}/{name}/{version}"
 
 static const struct api_field by_name[] = {
@@ -25,7 +28,8 @@ static const struct api_field list_query[] = {
 };
 
 static const struct api_field apply_query[] = {
-	{"mode", API_ENUM, "create refuses what exists and differs, update what does not exist; default: apply",
+	{"mode", API_ENUM,
+	 "create refuses what exists and differs, update what does not exist; default: apply",
 	 "create|update|apply"},
 	{"force", API_BOOL, "build and replace even where nothing has changed"},
 	{0},
@@ -94,10 +98,10 @@ const struct api_route api_routes[] = {
 	{"GET", "/v1/daemon", api_daemon_get, "the daemon's health", "Daemon"},
 	{"POST", "/v1/daemon/stop", api_daemon_stop, "end the daemon", "Empty", .body = API_OBJECT,
 	 .fields = stop_body},
-	{"POST", "/v1/daemon/upgrade", api_daemon_upgrade, "execute a new daemon in place of this one", "Empty",
-	 .body = API_OBJECT, .fields = upgrade_body},
-	{"GET", "/v1/services", api_services_list, "services, sorted by namespace, name and version", "Services",
-	 .query = list_query},
+	{"POST", "/v1/daemon/upgrade", api_daemon_upgrade, "execute a new daemon in place of this one",
+	 "Empty", .body = API_OBJECT, .fields = upgrade_body},
+	{"GET", "/v1/services", api_services_list, "services, sorted by namespace, name and version",
+	 "Services", .query = list_query},
 	{"POST", "/v1/services", api_services_apply, "create or update: one or several specs, all or none",
 	 "Applied", .query = apply_query, .body = API_SPECS},
 	{"GET", SERVICE, api_service_get, "one service", "Service"},
@@ -105,21 +109,28 @@ const struct api_route api_routes[] = {
 	{"POST", SERVICE "/start", api_service_start, "run a stopped one", "Empty"},
 	{"POST", SERVICE "/stop", api_service_stop, "stop it; the record stays", "Empty"},
 	{"POST", SERVICE "/restart", api_service_restart, "stop and start its instances", "Empty"},
-	{"POST", SERVICE "/scale", api_service_scale, "change how many instances run", "Empty", .body = API_OBJECT,
-	 .fields = scale_body},
+	{"POST", SERVICE "/scale", api_service_scale, "change how many instances run", "Empty",
+	 .body = API_OBJECT, .fields = scale_body},
 	{"POST", SERVICE "/signal", api_service_signal, "send a signal", "Empty", .body = API_OBJECT,
 	 .fields = signal_body},
 	{"GET", SERVICE "/inspect", api_service_inspect, "everything that is known of it", "Any"},
 	{"GET", SERVICE "/why", api_service_why, "the causes of its present state", "Why"},
 	{"GET", SERVICE "/logs", api_service_logs, "its log", "LogLine", .query = logs_query, .stream = true},
-	{"GET", "/v1/instances", api_instances_list, "instances of services", "Instances", .query = namespace_query},
+	{"GET", "/v1/instances", api_instances_list, "instances of services", "Instances",
+	 .query = namespace_query},
 	{"GET", "/v1/instances/{id}/stats", api_instance_stats, "what an instance uses now", "Stats"},
 	{"POST", "/v1/instances/{id}/exec", api_instance_exec, "a further command in it; switches to frames",
 	 "Empty", .body = API_OBJECT, .fields = exec_body, .upgrade = true},
 	{"GET", "/v1/watch", api_watch, "services as they are, then each change", "Change", .query = by_name,
 	 .stream = true},
-	{"GET", "/v1/events", api_events, "what happened, in order", "Event", .query = events_query, .stream = true},
+	{"GET", "/v1/events", api_events, "what happened, in order", "Event", .query = events_query,
+	 .stream = true},
 	{"GET", "/v1/tree", api_tree_get, "the supervision tree", "Node"},
 	{"GET", "/v1/runtimes", api_runtimes_get, "runtimes, what each can do and why not", "Runtimes"},
+	{"GET", "/v1/secrets", api_secrets_list, "names and times of secrets, never values", "Secrets",
+	 .query = namespace_query},
+	{"PUT", "/v1/secrets/{namespace}/{name}", api_secret_put, "create or replace; the body is the value",
+	 "Empty", .body = API_BYTES},
+	{"DELETE", "/v1/secrets/{namespace}/{name}", api_secret_delete, "forget it", "Empty"},
 };
 const size_t api_n_routes = DAVIT_ARRAY_SIZE(api_routes);
