@@ -83,23 +83,17 @@ static int prepare_cgroups(const struct keeper_slot *s, struct keeper_child *c, 
 	return 0;
 }
 
-static bool env_has(char *const *env, const char *name)
+/* Adds "NAME=value" unless the name is there; an empty text adds nothing. */
+static void add_variable(struct keeper_command *c, char *text)
 {
-	size_t n = strlen(name);
+	size_t name = strcspn(text, "=");
 
-	for (; *env; env++)
-		if (!strncmp(*env, name, n) && (*env)[n] == '=')
-			return true;
-	return false;
-}
-
-/* Marks the process as the instance's, for those that leave its session. */
-static void add_variables(struct keeper_command *c, char *instance, char *notify)
-{
-	if (!env_has(c->env, "DAVIT_INSTANCE"))
-		c->env[c->n_env++] = instance;
-	if (*notify && !env_has(c->env, "NOTIFY_SOCKET"))
-		c->env[c->n_env++] = notify;
+	for (char **e = c->env; *e; e++)
+		if (!strncmp(*e, text, name) && (*e)[name] == '=')
+			return;
+	if (!*text)
+		return;
+	c->env[c->n_env++] = text;
 	c->env[c->n_env] = NULL;
 }
 
@@ -209,7 +203,9 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 		r = keeper_notify_open(k, s, &c->f, &ready, notify, err);
 	if (r == 0) {
 		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
-		add_variables(c, instance, notify);
+		/* The first marks processes that leave the session. */
+		add_variable(c, instance);
+		add_variable(c, notify);
 		child.streams[0] = k->fd_null;
 		child.streams[1] = out;
 		child.streams[2] = err_out;
@@ -261,7 +257,7 @@ int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *
 	r = prepare_cgroups(s, &child, err);
 	if (r == 0) {
 		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
-		add_variables(c, instance, (char[]){""});
+		add_variable(c, instance);
 		memcpy(child.streams, streams, sizeof child.streams);
 		r = start(&child, &pid, &pidfd, &ticks, err);
 	}
