@@ -130,7 +130,8 @@ static void detach(struct davit_node *n)
 	n->parent = NULL;
 }
 
-static int node_init(struct davit_node *n, struct davit_supervise *s, const char *name, bool leaf, void *owner)
+static int node_init(struct davit_node *n, struct davit_supervise *s, const char *name, bool leaf,
+		     void *owner)
 {
 	char *copy = strdup(name);
 
@@ -174,8 +175,9 @@ static int root_check(const struct davit_supervision_rule *rule, struct davit_er
 	if (rule->transparent)
 		return davit_error_set(err, DAVIT_EINVAL, "root", "the root must supervise");
 	if (rule->escalation == DAVIT_ESCALATE_PARENT)
-		return davit_error_set(err, DAVIT_EINVAL, "root",
-				       "the root has no parent: its escalation can be isolate or restart only");
+		return davit_error_set(
+			err, DAVIT_EINVAL, "root",
+			"the root has no parent: its escalation can be isolate or restart only");
 	return 0;
 }
 
@@ -252,10 +254,10 @@ void davit_supervise_move(struct davit_node *n, struct davit_node *parent)
 {
 	enum job job = node_cover(n);
 	struct davit_node *old = n->parent, *c;
-	bool live = node_active(n);
+	bool live = node_active(n), starts = job == JOB_RESTART || job == JOB_FRESH;
 
 	/* What the old parent was about to start, starts all the same. */
-	if (job == JOB_RESTART || job == JOB_FRESH)
+	if (starts)
 		for (c = n; c; c = node_next(c, n))
 			if (c->leaf && c->wanted && c->state == DAVIT_NODE_STOPPING)
 				c->flags |= NODE_ASKED;
@@ -263,10 +265,18 @@ void davit_supervise_move(struct davit_node *n, struct davit_node *parent)
 	attach(n, parent);
 	job_settle(old);
 	for (c = n; c; c = node_next(c, n)) {
-		live |= c->leaf && c->state == DAVIT_NODE_WAITING;
-		if (c->leaf && c->state == DAVIT_NODE_WAITING && davit_list_empty(&c->queue) &&
-		    !davit_timer_active(&c->timer) && !(c->flags & NODE_HELD))
+		if (c->flags & NODE_COOLING) {
+			if (c->state == DAVIT_NODE_FAILED && starts)
+				node_launch(c, true);
+		} else if (!c->leaf) {
+			/* It waited to be started with others; its leaves ask for themselves. */
+			if (c->state == DAVIT_NODE_WAITING && !node_job(c))
+				node_set_state(c, DAVIT_NODE_IDLE);
+		} else if (c->state == DAVIT_NODE_WAITING && davit_list_empty(&c->queue) &&
+			   !davit_timer_active(&c->timer) && !(c->flags & NODE_HELD)) {
 			node_ask(c);
+		}
+		live |= c->state == DAVIT_NODE_WAITING;
 	}
 	if (live)
 		node_revive(parent);

@@ -19,16 +19,16 @@
 #include "core/supervise.h"
 
 enum {
-	NODE_SLOT = 1 << 0,	 /* leaf: counts in davit_supervise.starting */
-	NODE_RAN = 1 << 1,	 /* leaf: a start was made since it was started afresh */
-	NODE_FINAL = 1 << 2,	 /* leaf: ended_final */
-	NODE_HELD = 1 << 4,	 /* leaf: waits for davit_supervise_retry */
-	NODE_ASKED = 1 << 5,	 /* leaf: the user asked for a start that is to be made when it
-				  * has stopped, or when no job covers it any more;
-				  * inner: there may be such a leaf beneath */
-	NODE_COOLING = 1 << 6,	 /* failed, to be started afresh after the cool-down */
-	NODE_IN_ORDER = 1 << 7,	 /* inner: the job stops one child after another */
-	NODE_QUIET = 1 << 8,	 /* inner: the group restart waits for its backoff only */
+	NODE_SLOT = 1 << 0,	/* leaf: counts in davit_supervise.starting */
+	NODE_RAN = 1 << 1,	/* leaf: a start was made since it was started afresh */
+	NODE_FINAL = 1 << 2,	/* leaf: ended_final */
+	NODE_HELD = 1 << 4,	/* leaf: waits for davit_supervise_retry */
+	NODE_ASKED = 1 << 5,	/* leaf: the user asked for a start that is to be made when it
+				 * has stopped, or when no job covers it any more;
+				 * inner: there may be such a leaf beneath */
+	NODE_COOLING = 1 << 6,	/* failed, to be started afresh after the cool-down */
+	NODE_IN_ORDER = 1 << 7, /* inner: the job stops one child after another */
+	NODE_QUIET = 1 << 8,	/* inner: the group restart waits for its backoff only */
 	NODE_JOB_SHIFT = 12,
 	NODE_JOB_MASK = 7 << NODE_JOB_SHIFT,
 };

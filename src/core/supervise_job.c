@@ -42,7 +42,8 @@ bool node_covered(const struct davit_node *n)
 void node_revive(struct davit_node *n)
 {
 	for (struct davit_node *p = n; p; p = p->parent) {
-		if (node_job(p) || p->state == DAVIT_NODE_WAITING || p->state == DAVIT_NODE_RUNNING)
+		bool cooling = p->state == DAVIT_NODE_WAITING && p->flags & NODE_COOLING;
+		if (node_job(p) || cooling || p->state == DAVIT_NODE_RUNNING)
 			continue;
 		p->failed = false;
 		p->flags &= ~(uint32_t)NODE_COOLING;
@@ -296,12 +297,13 @@ void node_quell(struct davit_node *n)
 	job_advance(n);
 }
 
+/* True if something of n starts, or still is there. */
 static bool launch_leaf(struct davit_node *n, bool fresh)
 {
 	if (n->state == DAVIT_NODE_STARTING || n->state == DAVIT_NODE_RUNNING)
 		return true;
 	if (!n->wanted)
-		return false;
+		return n->state == DAVIT_NODE_STOPPING;
 	if (n->state == DAVIT_NODE_STOPPING) {
 		n->flags |= NODE_ASKED;
 		return true;

@@ -37,9 +37,9 @@ struct model {
 
 /* What the mechanism knows of a leaf. */
 struct body {
-	bool up, told;	   /* started; told to stop */
-	bool forbidden;	   /* the user stopped it, and has not started it since */
-	int64_t own_ends;  /* since it was last started afresh */
+	bool up, told;	  /* started; told to stop */
+	bool forbidden;	  /* the user stopped it, and has not started it since */
+	int64_t own_ends; /* since it was last started afresh */
 };
 
 struct event {
@@ -66,14 +66,14 @@ struct run {
 	int phase;
 };
 
-#define CHECK(r, cond, ...)                                                                        \
-	do {                                                                                       \
-		if (!(cond))                                                                       \
-			broken(r, __LINE__, #cond, __VA_ARGS__);                                   \
+#define CHECK(r, cond, ...)                                                                                  \
+	do {                                                                                                 \
+		if (!(cond))                                                                                 \
+			broken(r, __LINE__, #cond, __VA_ARGS__);                                             \
 	} while (0)
 
 __attribute__((format(printf, 4, 5), noreturn)) static void broken(struct run *r, int line, const char *what,
-								    const char *fmt, ...)
+								   const char *fmt, ...)
 {
 	va_list ap;
 
@@ -84,11 +84,13 @@ __attribute__((format(printf, 4, 5), noreturn)) static void broken(struct run *r
 	printf("\n");
 	for (int i = 0; i < r->n; i++)
 		if (r->node[i])
-			printf("# %2d parent %2d %-9s model %-9s wanted %d restarts %lld/%lld rule %s policy %d "
+			printf("# %2d parent %2d %-9s model %-9s wanted %d restarts %lld/%lld rule %s policy "
+			       "%d "
 			       "strategy %d escalation %d flags %x\n",
 			       i, r->parent[i], davit_node_state_name(r->node[i]->state),
 			       davit_node_state_name(r->model[i].state), r->node[i]->wanted,
-			       r->leaf[i] ? (long long)r->node[i]->restarts : 0, (long long)r->model[i].restarts,
+			       r->leaf[i] ? (long long)r->node[i]->restarts : 0,
+			       (long long)r->model[i].restarts,
 			       r->node[i]->rule_name ? r->node[i]->rule_name : "-",
 			       r->leaf[i] ? (int)r->node[i]->restart.policy : -1,
 			       r->leaf[i] ? -1 : (int)r->node[i]->rule.strategy,
@@ -458,10 +460,12 @@ static void add(struct run *r, int parent, bool leaf)
 	r->leaf[i] = leaf;
 	if (leaf) {
 		struct davit_restart_rule rule = random_restart(r);
-		assert_int_equal(davit_supervise_add_leaf(n, r->node[parent], name, &rule, (void *)(intptr_t)i), 0);
+		assert_int_equal(
+			davit_supervise_add_leaf(n, r->node[parent], name, &rule, (void *)(intptr_t)i), 0);
 	} else {
 		struct davit_supervision_rule rule = random_rule(r, false);
-		assert_int_equal(davit_supervise_add_inner(n, r->node[parent], name, &rule, (void *)(intptr_t)i), 0);
+		assert_int_equal(
+			davit_supervise_add_inner(n, r->node[parent], name, &rule, (void *)(intptr_t)i), 0);
 	}
 	n->significant = !pick(r, 4);
 }
@@ -491,7 +495,8 @@ static struct run *open_run(uint64_t seed, bool chaos)
 	r->chaos = chaos;
 	assert_int_equal(davit_loop_open_virtual(seed, &r->loop, NULL), 0);
 	rule = random_rule(r, true);
-	budget = (struct davit_start_budget){pick(r, 3) * 100, pick(r, 4), chaos ? pick(r, 3) * 2 : pick(r, 3)};
+	budget = (struct davit_start_budget){pick(r, 3) * 100, pick(r, 4),
+					     chaos ? pick(r, 3) * 2 : pick(r, 3)};
 	assert_int_equal(davit_supervise_init(&r->sup, r->loop, &ops, &rule, &budget, r, NULL), 0);
 	r->sup.root.owner = (void *)(intptr_t)0;
 	r->node[0] = &r->sup.root;
@@ -529,7 +534,9 @@ static void check_moment(struct run *r)
 			CHECK(r, n->wanted || n->state != DAVIT_NODE_WAITING, "%d", i);
 			CHECK(r, n->restart.retries < 0 || n->restarts <= n->restart.retries, "%d", i);
 			CHECK(r, n->restarts <= r->body[i].own_ends, "%d", i);
-			CHECK(r, n->failed == (n->state == DAVIT_NODE_FAILED) || n->state == DAVIT_NODE_WAITING, "%d", i);
+			CHECK(r,
+			      n->failed == (n->state == DAVIT_NODE_FAILED) || n->state == DAVIT_NODE_WAITING,
+			      "%d", i);
 			continue;
 		}
 		for (int c = 0; c < r->n; c++) {
@@ -542,9 +549,11 @@ static void check_moment(struct run *r)
 			done += at_end(r->node[c]->state);
 			failed += r->node[c]->state == DAVIT_NODE_FAILED;
 		}
-		CHECK(r, n->n_active == active && n->n_children == children, "%d: %u %u", i, active, children);
+		CHECK(r, n->n_active == active && n->n_children == children, "%d: %u %u", i, active,
+		      children);
 		CHECK(r, n->n_done == done && n->n_failed == failed, "%d: %u %u", i, done, failed);
-		CHECK(r, !active || (n->state != DAVIT_NODE_IDLE && !at_end(n->state)), "%d has %u", i, active);
+		CHECK(r, !active || (n->state != DAVIT_NODE_IDLE && !at_end(n->state)), "%d has %u", i,
+		      active);
 	}
 }
 
@@ -559,11 +568,16 @@ static void check_rest(struct run *r)
 
 		if (!n)
 			continue;
-		CHECK(r, n->state == DAVIT_NODE_IDLE || n->state == DAVIT_NODE_RUNNING || at_end(n->state), "%d", i);
+		CHECK(r, n->state == DAVIT_NODE_IDLE || n->state == DAVIT_NODE_RUNNING || at_end(n->state),
+		      "%d", i);
 		CHECK(r, n->next_start == 0, "%d", i);
-		CHECK(r, i || n->state != DAVIT_NODE_FAILED || n->rule.escalation == DAVIT_ESCALATE_ISOLATE, "root");
+		CHECK(r,
+		      i || r->partial || n->state != DAVIT_NODE_FAILED ||
+			      n->rule.escalation == DAVIT_ESCALATE_ISOLATE,
+		      "root");
 		/* The final policy: what the root restarts does not stay failed. */
-		if (!r->partial && n->parent == &r->sup.root && r->sup.root.rule.escalation == DAVIT_ESCALATE_RESTART &&
+		if (!r->partial && n->parent == &r->sup.root &&
+		    r->sup.root.rule.escalation == DAVIT_ESCALATE_RESTART &&
 		    r->sup.root.state == DAVIT_NODE_RUNNING && n->state == DAVIT_NODE_FAILED)
 			CHECK(r,
 			      !strcmp(n->rule_name, "policy") || !strcmp(n->rule_name, "prevent") ||
@@ -733,6 +747,46 @@ static void drop(struct run *r, int i)
 			CHECK(r, r->node[k]->origin == NULL || r->node[k]->origin->sup, "%d", k);
 }
 
+/* A new node, of which a store or a runtime may know something already. */
+static void take_up(struct run *r, int parent)
+{
+	int i = r->n;
+
+	add(r, parent, pick(r, 3));
+	if (!r->leaf[i])
+		return;
+	if (!pick(r, 3)) {
+		r->body[i].up = true;
+		davit_supervise_adopted(r->node[i], 0);
+	} else if (pick(r, 2)) {
+		enum davit_node_state s = (enum davit_node_state)pick(r, DAVIT_NODE_FAILED + 1);
+		r->body[i].up =
+			s == DAVIT_NODE_STARTING || s == DAVIT_NODE_RUNNING || s == DAVIT_NODE_STOPPING;
+		r->body[i].forbidden = s == DAVIT_NODE_IDLE || s == DAVIT_NODE_STOPPING;
+		davit_supervise_restore(r->node[i], s, 0, 0, pick(r, 3));
+	}
+}
+
+static void change_rule(struct run *r, int i)
+{
+	struct davit_supervision_rule rule = random_rule(r, !i);
+
+	/* The retries stay: fewer than were made already would break the check. */
+	if (!r->leaf[i])
+		assert_int_equal(davit_supervise_set_rule(r->node[i], &rule), 0);
+}
+
+/* Somebody else stopped it. */
+static void stop_behind(struct run *r, int i)
+{
+	struct body *b = &r->body[i];
+	bool told = r->node[i]->state == DAVIT_NODE_STOPPING;
+
+	b->up = b->told = false;
+	b->forbidden |= !told;
+	davit_supervise_ended(r->node[i], DAVIT_CAUSE_STOPPED);
+}
+
 static void chaos_event(struct run *r)
 {
 	int i = pick(r, r->n), what = pick(r, 40);
@@ -740,9 +794,9 @@ static void chaos_event(struct run *r)
 	if (!r->node[i])
 		return;
 	/* In two runs of three the user only looks on. */
-	if (what < 6 && r->seed % 3)
-		what = 6;
-	r->partial |= what < 4;
+	if (what < 7 && r->seed % 3)
+		what = 7;
+	r->partial |= what < 7;
 	if (what == 0) {
 		forbid(r, i, false);
 		davit_supervise_start(r->node[i]);
@@ -757,7 +811,11 @@ static void chaos_event(struct run *r)
 	} else if (what == 4) {
 		drop(r, i);
 	} else if (what == 5 && !r->leaf[i] && r->n < MAX_NODES) {
-		add(r, i, pick(r, 3));
+		take_up(r, i);
+	} else if (what == 5 && r->leaf[i] && r->body[i].up) {
+		stop_behind(r, i);
+	} else if (what == 6 && !pick(r, 4)) {
+		change_rule(r, i);
 	} else if (what < 10) {
 		pass(r, pick(r, 3000) * MS);
 	} else if (r->leaf[i] && what < 20) {

@@ -154,6 +154,7 @@ static void a_forged_record_never_hits_a_foreign_process(void **state)
 	int fd;
 
 	real = client_shell(c, ID(01), "sleep 1000");
+	nap(30); /* start times count in hundredths of a second */
 	victim = fork();
 	if (victim == 0) {
 		setsid();

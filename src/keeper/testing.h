@@ -124,6 +124,6 @@ void nap(int ms);
 char *slurp(const char *path);
 
 #define ARGV(...) ((const char *const[]){__VA_ARGS__, NULL})
-#define ID(n) ("00000000000000" #n)
+#define ID(n) "00000000000000" #n
 
 #endif
