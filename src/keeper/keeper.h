@@ -365,8 +365,8 @@ int keeper_pidfd_signal(int pidfd, int signo, unsigned flags);
 /* Reads a small file; the length, or -1 with errno. buf is NUL-terminated. */
 ssize_t keeper_read_file(const char *dir, const char *name, char *buf, size_t size);
 int keeper_write_file(const char *dir, const char *name, const char *value);
-/* /proc/PID/environ holds DAVIT_INSTANCE=id. */
-bool keeper_environ_has(pid_t pid, const char *id);
+/* The value of DAVIT_INSTANCE in /proc/PID/environ; false when there is none. */
+bool keeper_environ_id(pid_t pid, char id[24]);
 /* The process is of the slot: its main process, of its session or cgroup, a
  * descendant, or marked with DAVIT_INSTANCE. */
 bool keeper_is_member(struct keeper *k, const struct keeper_slot *s, pid_t pid);

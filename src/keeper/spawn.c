@@ -142,9 +142,21 @@ static int start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd, uint64_
 	return 0;
 }
 
+/* A few descriptors are always left, for connections and log files. */
+#define RESERVE 96
+
 static int open_outputs(struct keeper_slot *s, const struct keeper_spawn *f, int child[2], struct davit_error *err)
 {
-	int r;
+	struct rlimit limit;
+	int r, lowest = dup(STDIN_FILENO); /* the number that a new one would get */
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || lowest < 0 || (rlim_t)lowest + RESERVE > limit.rlim_cur) {
+		davit_closep(&lowest);
+		return davit_error_set(err, DAVIT_EQUOTA, NULL,
+				       "the keeper has no descriptors left for another process (limit %llu)",
+				       (unsigned long long)limit.rlim_cur);
+	}
+	close(lowest);
 
 	for (int i = 0; i < 2; i++) {
 		r = open_pipe(f, &s->fd_pipe[i], &child[i], &s->pipe_inode[i], err);
