@@ -182,9 +182,19 @@ int process_keepers_open(struct process_runtime *p, struct davit_error *err)
 	return 0;
 }
 
+/* A keeper that keeps nothing need not outlive us. One that does would refuse. */
+static void dismiss(struct process_keeper *k)
+{
+	if (k->client.phase != KEEPER_CLIENT_UP || k->client.slots_used)
+		return;
+	process_packet(k->runtime, KEEPER_QUIT, sizeof(struct keeper_header), "");
+	keeper_client_send(&k->client, &k->runtime->packet, NULL, 0, NULL, NULL);
+}
+
 void process_keepers_close(struct process_runtime *p)
 {
 	for (size_t i = 0; i < p->n_keepers; i++) {
+		dismiss(p->keepers[i]);
 		keeper_client_close(&p->keepers[i]->client);
 		free(p->keepers[i]);
 	}
