@@ -260,3 +260,47 @@ void api_service_signal(struct api_call *call)
 	api_begin(call);
 	api_begun(call, davit_core_signal(call->daemon->core, &sel, instance, signo, &call->op, &err), &err);
 }
+
+/* --- supervisors and namespaces: made like services, by applying a spec --- */
+
+static void write_kind(struct api_call *call, enum davit_kind kind)
+{
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
+	struct davit_json j = DAVIT_JSON_INIT(&out);
+
+	davit_core_write_kind(call->daemon->core, kind, &j);
+	api_reply(call, &out);
+}
+
+void api_supervisors_list(struct api_call *call)
+{
+	write_kind(call, DAVIT_KIND_SUPERVISOR);
+}
+
+void api_namespaces_list(struct api_call *call)
+{
+	write_kind(call, DAVIT_KIND_NAMESPACE);
+}
+
+void api_supervisor_delete(struct api_call *call)
+{
+	struct davit_error err = {0};
+
+	api_begin(call);
+	api_begun(call,
+		  davit_core_remove(call->daemon->core, DAVIT_KIND_SUPERVISOR, call->path[0], call->path[1],
+				    call->cause, &call->op, &err),
+		  &err);
+}
+
+void api_namespace_delete(struct api_call *call)
+{
+	struct davit_error err = {0};
+
+	api_begin(call);
+	api_begun(call,
+		  davit_core_remove(call->daemon->core, DAVIT_KIND_NAMESPACE, NULL, call->path[0],
+				    call->cause, &call->op, &err),
+		  &err);
+}

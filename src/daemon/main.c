@@ -208,7 +208,7 @@ static int open_store(struct davit_daemon *d, const struct options *o, struct da
 
 static int open_core(struct davit_daemon *d, const struct options *o, struct davit_error *err)
 {
-	const struct davit_core_config config = {
+	struct davit_core_config config = {
 		.loop = d->loop,
 		.store = d->store,
 		.paths = &d->paths,
@@ -218,6 +218,7 @@ static int open_core(struct davit_daemon *d, const struct options *o, struct dav
 	};
 	int r = davit_secrets_open(d->paths.state, d->paths.run, d->store, &d->secrets, err);
 
+	config.secrets = d->secrets;
 	if (r == 0)
 		r = davit_core_new(&config, &d->core, err);
 	return r < 0 ? r : daemon_add_runtimes(d, err);
