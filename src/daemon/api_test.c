@@ -383,7 +383,7 @@ static void a_log_resumes_exactly_and_follows_later_instances(void **state)
 
 	(void)state;
 	works("POST", "/v1/services",
-	      "{\"name\":\"l\",\"command\":[\"fake\",\"log\",\"tick\",\"every\",\"20ms\"]}");
+	      "{\"name\":\"l\",\"command\":[\"fake\",\"log\",\"tick\",\"every\",\"20ms\",\"count\",\"0\"]}");
 	c = open_stream("/v1/services/default/l/-/logs?follow=true");
 	v = next(c);
 	snprintf(after, sizeof after, "%s", text(v, "cursor"));
