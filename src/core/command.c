@@ -483,18 +483,6 @@ int davit_core_apply(struct davit_core *c, struct davit_spec *const *specs, size
 
 /* --- changes of an existing service --- */
 
-static struct davit_spec *copy_spec(const struct davit_spec *spec, struct davit_error *err)
-{
-	DAVIT_AUTO_FREE char *text = davit_spec_json(spec);
-	struct davit_spec *copy = NULL;
-
-	if (!text)
-		davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	else
-		davit_spec_parse_one(text, strlen(text), NULL, &copy, err);
-	return copy;
-}
-
 static int put_changed(struct davit_core *c, struct davit_service *s, struct davit_spec *spec,
 		       const char *type, const char *cause, struct davit_op *op, struct davit_error *err)
 {
@@ -527,9 +515,9 @@ int davit_core_scale(struct davit_core *c, const struct davit_selector *sel, int
 	if (instances < 0 || instances > 10000)
 		return davit_error_set(err, DAVIT_EINVAL, "instances", "%" PRId64 " is out of range: 0 to 10000",
 				       instances);
-	spec = copy_spec(s->spec, err);
+	spec = davit_spec_dup(s->spec);
 	if (!spec)
-		return err->code;
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	spec->instances = instances;
 	struct proposal pr = {c, &spec, 1};
 	r = check_quota(&pr, spec, err);
@@ -566,13 +554,56 @@ int davit_core_control(struct davit_core *c, const struct davit_selector *sel, e
 		davit_op_complete(op, 0);
 		return 0;
 	}
-	spec = copy_spec(s->spec, err);
+	spec = davit_spec_dup(s->spec);
 	if (!spec)
-		return err->code;
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	spec->stopped = stop;
 	r = put_changed(c, s, spec, stop ? "stopped" : "start", cause, op, err);
 	davit_spec_free(spec);
 	return r;
+}
+
+/* --- supervisors and namespaces --- */
+
+int davit_core_remove(struct davit_core *c, enum davit_kind kind, const char *namespace_, const char *name,
+		      const char *cause, struct davit_op *op, struct davit_error *err)
+{
+	bool ns = kind == DAVIT_KIND_NAMESPACE;
+	DAVIT_AUTO_FREE char *id = NULL;
+	struct pending *p;
+	char *key = NULL;
+	int64_t revision = 0;
+	size_t pos = 0;
+	void *v;
+	int r;
+
+	if ((ns ? asprintf(&id, "%s", name) : asprintf(&id, "%s/%s", namespace_, name)) < 0)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	if (ns) {
+		const struct namespace_record *n = davit_map_get(&c->namespaces, id);
+		revision = n ? n->revision : 0;
+		while (n && davit_map_next(&c->services, &pos, NULL, &v))
+			if (!strcmp(((struct davit_service *)v)->spec->namespace_, name))
+				return davit_error_set(err, DAVIT_ESTATE, "name",
+						       "namespace '%s' still has services", name);
+	} else {
+		const struct supervisor *s = davit_map_get(&c->supervisors, id);
+		revision = s ? s->revision : 0;
+	}
+	if (!revision)
+		return davit_error_set(err, DAVIT_ENOENT, "name", "%s '%s' not found",
+				       ns ? "namespace" : "supervisor", name);
+	p = pending_new(c, 1, cause, op, err);
+	if (!p)
+		return DAVIT_ENOMEM;
+	if (asprintf(&key, "%s/%s", ns ? "namespaces" : "supervisors", id) < 0)
+		key = NULL;
+	r = pending_add(p, key, NULL, false, revision, NULL, err);
+	if (r < 0) {
+		pending_free(p);
+		return r;
+	}
+	return commit(p);
 }
 
 /* --- kill --- */

@@ -200,6 +200,8 @@ void registry_free_all(struct davit_core *c);
 
 /* --- reconcile.c --- */
 void service_reconcile(struct davit_service *s);
+/* Makes the slots, and settles the generation if no build is needed for it. */
+void service_prepare(struct davit_service *s);
 void service_restart_rule(const struct davit_service *s, struct davit_restart_rule *ret);
 void service_instance_gone(struct davit_service *s, struct instance *i);
 void service_instance_ready(struct davit_service *s, struct instance *i);

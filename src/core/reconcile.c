@@ -299,30 +299,43 @@ static void reconcile_deleting(struct davit_service *s)
 		finish_delete(s);
 }
 
+static uint64_t generation_of(const struct davit_service *s)
+{
+	return davit_spec_hash(s->spec) ^ (uint64_t)s->nonce * UINT64_C(0x9e3779b97f4a7c15) ^
+	       (build_needed(s) && s->built ? s->built->source_hash : 0);
+}
+
+static bool built_already(const struct davit_service *s)
+{
+	return !build_needed(s) || (s->built && s->built->source_hash == build_source_hash(s));
+}
+
+void service_prepare(struct davit_service *s)
+{
+	if (resize(s, (size_t)s->spec->instances) < 0)
+		set_error(s, "out of memory");
+	if (!s->settled && built_already(s)) {
+		s->build_phase = build_needed(s) ? BUILD_DONE : BUILD_NONE;
+		s->generation = generation_of(s);
+		s->settled = true;
+	}
+}
+
 /* Makes sure that what is to run is known: true when it is. */
 static bool settle(struct davit_service *s)
 {
-	uint64_t source;
+	uint64_t source = build_source_hash(s);
 
+	service_prepare(s);
 	if (s->settled)
 		return true;
-	if (build_needed(s)) {
-		source = build_source_hash(s);
-		if (s->built && s->built->source_hash == source)
-			s->build_phase = BUILD_DONE;
-		else if (s->build_phase == BUILD_RUNNING && s->build && s->build->generation == source)
-			return false;
-		else if (s->build_phase == BUILD_FAILED && s->failed_source == source)
-			return false;
-		else
-			build_begin(s);
-		if (s->build_phase != BUILD_DONE)
-			return false;
-	}
-	s->generation = davit_spec_hash(s->spec) ^ (uint64_t)s->nonce * UINT64_C(0x9e3779b97f4a7c15) ^
-			(s->built ? s->built->source_hash : 0);
-	s->settled = true;
-	return true;
+	if (s->build_phase == BUILD_RUNNING && s->build && s->build->generation == source)
+		return false;
+	if (s->build_phase == BUILD_FAILED && s->failed_source == source)
+		return false;
+	build_begin(s);
+	service_prepare(s);
+	return s->settled;
 }
 
 /* Rules of the spec that can change without a replacement. */
@@ -346,10 +359,7 @@ void service_reconcile(struct davit_service *s)
 		reconcile_deleting(s);
 		return;
 	}
-	if (resize(s, (size_t)s->spec->instances) < 0) {
-		set_error(s, "out of memory");
-		return;
-	}
+	service_prepare(s);
 	refresh_rules(s);
 	if (s->spec->stopped) {
 		if (!s->was_stopped)

@@ -204,22 +204,32 @@ static void place(struct davit_service *s, struct instance *i, uint32_t index)
 	}
 }
 
-static void take_over(struct instance *i, const struct davit_found *found)
+/* What the runtime says of it, before anything is decided. */
+static void take_over(struct instance *i, const struct davit_inspection *now)
 {
-	const struct davit_inspection *now = &found->now;
-
 	i->run = now->run;
 	i->pid = now->pid;
 	i->started = now->started;
 	i->state = now->state;
 	if (now->status[0])
 		i->status_text = strdup(now->status);
-	if (i->is_build) {
-		if (now->state == DAVIT_STATE_STOPPED)
-			instance_on_exited(i, now->run, &now->exit);
+}
+
+static void adopt_build(struct davit_service *s, struct instance *i, const struct davit_inspection *now)
+{
+	if (s->build || i->generation != build_source_hash(s)) {
+		instance_set_goal(i, GOAL_GONE);
 		return;
 	}
-	instance_restore(i, now);
+	s->build = i;
+	s->build_phase = BUILD_RUNNING;
+	if (s->built && s->built->source_hash == i->generation) {
+		s->build_phase = BUILD_DONE; /* kept for its log */
+		return;
+	}
+	i->goal = GOAL_RUN;
+	if (now->state == DAVIT_STATE_STOPPED)
+		instance_on_exited(i, now->run, &now->exit);
 }
 
 static struct davit_instance *on_found(struct davit_runtime *rt, const struct davit_found *found)
@@ -242,29 +252,26 @@ static struct davit_instance *on_found(struct davit_runtime *rt, const struct da
 	if (davit_map_get(&c->instances, found->id))
 		return NULL;
 	s = davit_map_get(&c->services, key);
+	if (s)
+		service_prepare(s);
 	i = instance_adopt(c, r, s, index, is_build, generation, found->id, &err);
 	if (!i) {
 		davit_log(DAVIT_LOG_ERROR, "cannot adopt %s: %s", found->id, err.message);
 		return NULL;
 	}
+	take_over(i, &found->now);
 	if (!s) {
 		/* Its service was deleted while we were away. */
-		i->run = found->now.run;
-		i->state = found->now.state;
-		i->pid = found->now.pid;
 		instance_set_goal(i, GOAL_GONE);
 		return i->inst;
 	}
 	if (is_build) {
-		if (s->build)
-			instance_set_goal(i, GOAL_GONE);
-		else
-			s->build = i;
-		s->build_phase = BUILD_RUNNING;
+		adopt_build(s, i, &found->now);
 	} else {
 		place(s, i, index);
+		if (i->goal != GOAL_GONE)
+			instance_restore(i, &found->now);
 	}
-	take_over(i, found);
 	core_service_dirty(s);
 	core_service_changed(s);
 	return i->inst;

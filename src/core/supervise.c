@@ -54,6 +54,8 @@ static void count_done(struct davit_node *n, int by)
 void node_set_state(struct davit_node *n, enum davit_node_state s)
 {
 	budget_note(n);
+	if (s != DAVIT_NODE_WAITING && s != DAVIT_NODE_STOPPING)
+		n->next_start = 0;
 	if (n->state == s)
 		return;
 	count_done(n, -1);
@@ -128,7 +130,8 @@ static void detach(struct davit_node *n)
 	n->parent = NULL;
 }
 
-static int node_init(struct davit_node *n, struct davit_supervise *s, const char *name, bool leaf, void *owner)
+static int node_init(struct davit_node *n, struct davit_supervise *s, const char *name, bool leaf,
+		     void *owner)
 {
 	char *copy = strdup(name);
 
@@ -172,8 +175,9 @@ static int root_check(const struct davit_supervision_rule *rule, struct davit_er
 	if (rule->transparent)
 		return davit_error_set(err, DAVIT_EINVAL, "root", "the root must supervise");
 	if (rule->escalation == DAVIT_ESCALATE_PARENT)
-		return davit_error_set(err, DAVIT_EINVAL, "root",
-				       "the root has no parent: its escalation can be isolate or restart only");
+		return davit_error_set(
+			err, DAVIT_EINVAL, "root",
+			"the root has no parent: its escalation can be isolate or restart only");
 	return 0;
 }
 
@@ -250,10 +254,10 @@ void davit_supervise_move(struct davit_node *n, struct davit_node *parent)
 {
 	enum job job = node_cover(n);
 	struct davit_node *old = n->parent, *c;
-	bool live = node_active(n);
+	bool live = false, starts = job == JOB_RESTART || job == JOB_FRESH;
 
 	/* What the old parent was about to start, starts all the same. */
-	if (job == JOB_RESTART || job == JOB_FRESH)
+	if (starts)
 		for (c = n; c; c = node_next(c, n))
 			if (c->leaf && c->wanted && c->state == DAVIT_NODE_STOPPING)
 				c->flags |= NODE_ASKED;
@@ -261,10 +265,20 @@ void davit_supervise_move(struct davit_node *n, struct davit_node *parent)
 	attach(n, parent);
 	job_settle(old);
 	for (c = n; c; c = node_next(c, n)) {
-		live |= c->leaf && c->state == DAVIT_NODE_WAITING;
-		if (c->leaf && c->state == DAVIT_NODE_WAITING && davit_list_empty(&c->queue) &&
-		    !davit_timer_active(&c->timer) && !(c->flags & NODE_HELD))
+		if (c->flags & NODE_COOLING) {
+			if (c->state == DAVIT_NODE_FAILED && starts)
+				node_launch(c, true);
+		} else if (!c->leaf) {
+			/* It waited to be started with others; its leaves ask for themselves. */
+			if (c->state == DAVIT_NODE_WAITING && !node_job(c))
+				node_set_state(c, DAVIT_NODE_IDLE);
+		} else if (c->state == DAVIT_NODE_WAITING && davit_list_empty(&c->queue) &&
+			   !davit_timer_active(&c->timer) && !(c->flags & NODE_HELD)) {
 			node_ask(c);
+		}
+		if (c->leaf && !c->wanted)
+			node_quell(c); /* the stop that was to come to it, comes now */
+		live |= c->state != DAVIT_NODE_IDLE && !node_done(c);
 	}
 	if (live)
 		node_revive(parent);
@@ -374,6 +388,10 @@ void davit_supervise_restart(struct davit_node *n)
 	if (!n->leaf) {
 		node_set_why(n, "user", n->cause, NULL);
 		job_begin(n, JOB_FRESH, 0);
+		/* What does not run waits for the others to end. */
+		for (c = n; c; c = node_next(c, n))
+			if (c->leaf && !node_runs(c->state))
+				node_ask(c);
 		job_advance(n);
 	} else if (node_runs(n->state)) {
 		node_quell(n);
@@ -518,8 +536,12 @@ void davit_supervise_hold(struct davit_node *leaf)
 		budget_refund(leaf->sup);
 	budget_release(leaf);
 	leaf->flags = (leaf->flags & ~(uint32_t)NODE_RAN) | NODE_HELD;
-	node_set_why(leaf, "dependencies", leaf->cause, leaf->origin);
-	node_set_state(leaf, DAVIT_NODE_WAITING);
+	if (leaf->wanted) {
+		node_set_why(leaf, "dependencies", leaf->cause, leaf->origin);
+		node_set_state(leaf, DAVIT_NODE_WAITING);
+	} else {
+		node_rest(leaf);
+	}
 	job_settle(leaf->parent);
 }
 

@@ -73,10 +73,10 @@
 
 /* Why a leaf ended: what restart policies distinguish. */
 enum davit_cause {
-	DAVIT_CAUSE_CLEAN,    /* exit 0, or one listed as success */
-	DAVIT_CAUSE_CODE,     /* another exit code */
+	DAVIT_CAUSE_CLEAN, /* exit 0, or one listed as success */
+	DAVIT_CAUSE_CODE,  /* another exit code */
 	DAVIT_CAUSE_SIGNAL,
-	DAVIT_CAUSE_TIMEOUT,  /* not ready in time */
+	DAVIT_CAUSE_TIMEOUT, /* not ready in time */
 	DAVIT_CAUSE_OOM,
 	DAVIT_CAUSE_HEALTH,
 	DAVIT_CAUSE_WATCHDOG,
@@ -87,8 +87,8 @@ enum davit_cause {
 const char *davit_cause_name(enum davit_cause c);
 
 enum davit_node_state {
-	DAVIT_NODE_IDLE,      /* not wanted, not running */
-	DAVIT_NODE_WAITING,   /* wanted; backoff, budget, or dependencies hold it back */
+	DAVIT_NODE_IDLE,    /* not wanted, not running */
+	DAVIT_NODE_WAITING, /* wanted; backoff, budget, or dependencies hold it back */
 	DAVIT_NODE_STARTING,
 	DAVIT_NODE_RUNNING,
 	DAVIT_NODE_STOPPING,
@@ -135,8 +135,8 @@ struct davit_node {
 	enum davit_cause cause : 8; /* of the end that led here */
 	bool leaf;
 	bool significant;
-	bool wanted; /* leaf: start was asked for and stop was not */
-	bool failed; /* it failed, and waits for the cool-down or is left so */
+	bool wanted;		   /* leaf: start was asked for and stop was not */
+	bool failed;		   /* it failed, and waits for the cool-down or is left so */
 	uint32_t flags;		   /* private */
 	const char *rule_name;	   /* "policy", "prevent", "retries", "intensity", "escalation", "children",
 				    * "auto-shutdown", "dependencies", "user", "restored", or the strategy's
@@ -149,10 +149,10 @@ struct davit_node {
 	/* private */
 	struct davit_list origin_link; /* in origin->originated */
 	struct davit_list originated;
-	struct davit_list queue; /* leaf: waiting for the start budget, or to be stopped */
-	struct davit_list note;	 /* waiting for ops->changed */
+	struct davit_list queue;  /* leaf: waiting for the start budget, or to be stopped */
+	struct davit_list note;	  /* waiting for ops->changed */
 	struct davit_timer timer; /* backoff or cool-down */
-	uint64_t seq;		 /* order among the siblings */
+	uint64_t seq;		  /* order among the siblings */
 
 	union {
 		struct {
@@ -169,7 +169,7 @@ struct davit_node {
 			int64_t *window;	   /* times of restarts, a ring */
 			uint32_t window_cap, window_len, window_pos;
 			uint32_t n_children, n_done, n_failed; /* children */
-			uint32_t n_active;		       /* leaves beneath: starting, running, stopping */
+			uint32_t n_active; /* leaves beneath: starting, running, stopping */
 		};
 	};
 };
@@ -188,9 +188,9 @@ struct davit_supervise_ops {
 };
 
 struct davit_start_budget {
-	int64_t rate;	     /* starts a second, for the whole host; 0: no limit */
-	int64_t burst;	     /* tokens the bucket holds */
-	int64_t concurrent;  /* starts under way at once; 0: no limit */
+	int64_t rate;	    /* starts a second, for the whole host; 0: no limit */
+	int64_t burst;	    /* tokens the bucket holds */
+	int64_t concurrent; /* starts under way at once; 0: no limit */
 };
 
 struct davit_supervise {
@@ -200,8 +200,8 @@ struct davit_supervise {
 	struct davit_node root; /* "Main" */
 	struct davit_start_budget budget;
 	/* private */
-	int64_t next_token;	   /* monotonic ns at which the bucket will be full again */
-	int64_t starting;	   /* starts under way */
+	int64_t next_token; /* monotonic ns at which the bucket will be full again */
+	int64_t starting;   /* starts under way */
 	uint64_t seq;
 	struct davit_list waiting; /* leaves in order of asking for a start */
 	struct davit_list stops;   /* leaves to be stopped, in order */

@@ -94,7 +94,6 @@ static bool start_one(struct davit_supervise *s)
 	davit_list_remove(&leaf->queue);
 	leaf->flags |= NODE_SLOT | NODE_RAN;
 	s->starting++;
-	leaf->next_start = 0;
 	leaf->started = 0;
 	node_set_state(leaf, DAVIT_NODE_STARTING);
 	s->ops->start(leaf);

@@ -11,7 +11,7 @@
  * Two rules hold it together. Decisions are made at once, but the ops are called
  * from the loop only (budget). And every start passes one gate, node_ask(): while
  * an ancestor has a job that covers the leaf, it waits; the job's end asks again.
- * So jobs nest freely: the outermost decides what runs afterwards.
+ * So jobs nest freely, and need not know of one another.
  */
 #ifndef DAVIT_SUPERVISE_IMPL_H
 #define DAVIT_SUPERVISE_IMPL_H
@@ -19,21 +19,22 @@
 #include "core/supervise.h"
 
 enum {
-	NODE_SLOT = 1 << 0,	 /* leaf: counts in davit_supervise.starting */
-	NODE_RAN = 1 << 1,	 /* leaf: a start was made since it was started afresh */
-	NODE_FINAL = 1 << 2,	 /* leaf: ended_final */
-	NODE_HELD = 1 << 4,	 /* leaf: waits for davit_supervise_retry */
-	NODE_ASKED = 1 << 5,	 /* leaf: the user asked for a start that is to be made when it
-				  * has stopped, or when no job covers it any more;
-				  * inner: there may be such a leaf beneath */
-	NODE_COOLING = 1 << 6,	 /* failed, to be started afresh after the cool-down */
-	NODE_IN_ORDER = 1 << 7,	 /* inner: the job stops one child after another */
-	NODE_QUIET = 1 << 8,	 /* inner: the group restart waits for its backoff only */
+	NODE_SLOT = 1 << 0,	/* leaf: counts in davit_supervise.starting */
+	NODE_RAN = 1 << 1,	/* leaf: a start was made since it was started afresh */
+	NODE_FINAL = 1 << 2,	/* leaf: ended_final */
+	NODE_HELD = 1 << 4,	/* leaf: waits for davit_supervise_retry */
+	NODE_ASKED = 1 << 5,	/* leaf: the user asked for a start that is to be made when it
+				 * has stopped, or when no job covers it any more;
+				 * inner: there may be such a leaf beneath */
+	NODE_COOLING = 1 << 6,	/* failed, to be started afresh after the cool-down */
+	NODE_IN_ORDER = 1 << 7, /* inner: the job stops one child after another */
+	NODE_QUIET = 1 << 8,	/* inner: the group restart waits for its backoff only */
 	NODE_JOB_SHIFT = 12,
 	NODE_JOB_MASK = 7 << NODE_JOB_SHIFT,
 };
 
-/* What an inner node does when the children concerned have ended. */
+/* What an inner node does when the children concerned have ended; a later one
+ * outweighs those before it. */
 enum job {
 	JOB_NONE,
 	JOB_HUSH,    /* nothing: an ancestor's job goes on */
@@ -99,7 +100,8 @@ void budget_note(struct davit_node *n);
 
 /* Starts the leaf as the budget allows, or after the job that covers it. */
 void node_ask(struct davit_node *leaf);
-/* The outermost job, JOB_HUSH aside, that covers n from above; or JOB_NONE. */
+/* The strongest of the jobs that cover n from above, or JOB_NONE: what ends for
+ * one job's sake is not to be started by another. */
 enum job node_cover(const struct davit_node *n);
 /* Is any ancestor stopping n, or waiting to start it with others? */
 bool node_covered(const struct davit_node *n);

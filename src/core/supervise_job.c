@@ -25,7 +25,7 @@ enum job node_cover(const struct davit_node *n)
 	enum job cover = JOB_NONE;
 
 	for (const struct davit_node *p = n->parent; p; n = p, p = p->parent)
-		if (node_job(p) > JOB_HUSH && n->seq >= p->first)
+		if (node_job(p) > cover && n->seq >= p->first)
 			cover = node_job(p);
 	return cover;
 }
@@ -42,7 +42,8 @@ bool node_covered(const struct davit_node *n)
 void node_revive(struct davit_node *n)
 {
 	for (struct davit_node *p = n; p; p = p->parent) {
-		if (node_job(p) || p->state == DAVIT_NODE_WAITING || p->state == DAVIT_NODE_RUNNING)
+		bool cooling = p->state == DAVIT_NODE_WAITING && p->flags & NODE_COOLING;
+		if (node_job(p) || cooling || p->state == DAVIT_NODE_RUNNING)
 			continue;
 		p->failed = false;
 		p->flags &= ~(uint32_t)NODE_COOLING;
@@ -141,6 +142,28 @@ void job_cancel(struct davit_node *n)
 	set_job(n, JOB_NONE);
 }
 
+/* All beneath n is down for the sake of a job above. */
+static void hushed(struct davit_node *n)
+{
+	enum job job = node_cover(n);
+
+	if (n->flags & NODE_COOLING) {
+		node_set_state(n, DAVIT_NODE_FAILED);
+		return;
+	}
+	if (job == JOB_RESTART || job == JOB_FRESH) {
+		node_set_state(n, DAVIT_NODE_WAITING);
+		return;
+	}
+	node_set_state(n, DAVIT_NODE_IDLE);
+	/* The job above may have begun as a restart, for which these wait. */
+	for (struct davit_node *c = n; c; c = node_next(c, n)) {
+		if (c->state != DAVIT_NODE_WAITING || c->flags & (NODE_ASKED | NODE_COOLING))
+			continue;
+		node_set_state(c, DAVIT_NODE_IDLE);
+	}
+}
+
 static void complete(struct davit_node *n)
 {
 	enum job job = node_job(n);
@@ -152,10 +175,7 @@ static void complete(struct davit_node *n)
 	case JOB_NONE:
 		return;
 	case JOB_HUSH:
-		job = node_cover(n);
-		node_set_state(n, n->flags & NODE_COOLING ? DAVIT_NODE_FAILED
-				  : job == JOB_RESTART || job == JOB_FRESH ? DAVIT_NODE_WAITING
-									   : DAVIT_NODE_IDLE);
+		hushed(n);
 		break;
 	case JOB_STOP:
 		node_set_state(n, DAVIT_NODE_IDLE);
@@ -183,11 +203,16 @@ static void complete(struct davit_node *n)
 
 void job_advance(struct davit_node *n)
 {
-	if (!node_job(n))
+	enum job job = node_job(n);
+
+	if (!job)
 		return;
 	while (n->cursor && n->cursor->seq >= n->first) {
 		struct davit_node *c = n->cursor;
 		node_quell(c);
+		/* The child's failure, come to light now, may have been passed on to n. */
+		if (node_job(n) != job)
+			return;
 		if (n->flags & NODE_IN_ORDER && node_active(c))
 			return;
 		n->cursor = child_before(c);
@@ -263,6 +288,9 @@ void node_quell(struct davit_node *n)
 	case JOB_FAIL:
 	case JOB_DONE:
 	case JOB_STOP: /* is stopping all, and its outcome stands */
+		/* If it is just about to end, it ends before the job above does. */
+		if (!n->n_active)
+			job_advance(n);
 		return;
 	case JOB_NONE:
 	case JOB_RESTART:
@@ -277,12 +305,13 @@ void node_quell(struct davit_node *n)
 	job_advance(n);
 }
 
+/* True if something of n starts, or still is there. */
 static bool launch_leaf(struct davit_node *n, bool fresh)
 {
 	if (n->state == DAVIT_NODE_STARTING || n->state == DAVIT_NODE_RUNNING)
 		return true;
 	if (!n->wanted)
-		return false;
+		return n->state == DAVIT_NODE_STOPPING;
 	if (n->state == DAVIT_NODE_STOPPING) {
 		n->flags |= NODE_ASKED;
 		return true;
@@ -294,7 +323,6 @@ static bool launch_leaf(struct davit_node *n, bool fresh)
 	} else if (n->restart.policy == DAVIT_RESTART_NEVER && n->flags & NODE_RAN) {
 		if (n->state == DAVIT_NODE_WAITING || n->state == DAVIT_NODE_IDLE) {
 			node_set_why(n, "policy", n->cause, n->origin);
-			n->next_start = 0;
 			node_set_state(n, DAVIT_NODE_COMPLETED);
 		}
 		return false;
@@ -325,6 +353,7 @@ static bool launch(struct davit_node *n, bool fresh)
 		node_set_state(n, DAVIT_NODE_RUNNING);
 	else if (n->n_children && n->n_done == n->n_children) {
 		n->failed = n->n_failed != 0;
+		node_set_why(n, "children", n->cause, n->origin);
 		node_set_state(n, n->failed ? DAVIT_NODE_FAILED : DAVIT_NODE_COMPLETED);
 	} else
 		node_set_state(n, DAVIT_NODE_IDLE);

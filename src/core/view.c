@@ -238,6 +238,37 @@ void davit_service_write_why(const struct davit_service *s, struct davit_json *j
 	davit_json_close(j);
 }
 
+/* --- supervisors and namespaces --- */
+
+static void write_kind(const struct davit_spec *spec, int64_t revision, struct davit_json *j)
+{
+	DAVIT_AUTO_FREE char *text = davit_spec_json(spec);
+
+	davit_json_open(j);
+	davit_json_key(j, "spec");
+	if (text)
+		davit_json_raw(j, text);
+	else
+		davit_json_null(j);
+	davit_json_put_int(j, "revision", revision);
+	davit_json_close(j);
+}
+
+void davit_core_write_kind(struct davit_core *c, enum davit_kind kind, struct davit_json *j)
+{
+	size_t pos = 0;
+	void *v;
+
+	davit_json_open_array(j);
+	if (kind == DAVIT_KIND_SUPERVISOR)
+		while (davit_map_next(&c->supervisors, &pos, NULL, &v))
+			write_kind(((struct supervisor *)v)->spec, ((struct supervisor *)v)->revision, j);
+	else if (kind == DAVIT_KIND_NAMESPACE)
+		while (davit_map_next(&c->namespaces, &pos, NULL, &v))
+			write_kind(((struct namespace_record *)v)->spec, ((struct namespace_record *)v)->revision, j);
+	davit_json_close_array(j);
+}
+
 /* --- health --- */
 
 void davit_core_write_health(struct davit_core *c, struct davit_json *j)

@@ -24,6 +24,7 @@ struct job {
 };
 
 struct faulty {
+	struct davit_store *store; /* itself */
 	struct davit_store *inner;
 	struct davit_loop *loop;
 	struct davit_store_plan plan;
@@ -75,7 +76,7 @@ static void on_inner_done(struct davit_op *op, int result)
 	report(job, result, &err);
 	job_free(job);
 	if (f && draw(f, f->plan.break_watches))
-		davit_faulty_break_watches((struct davit_store *)f - 1, DAVIT_EUNAVAIL);
+		davit_faulty_break_watches(f->store, DAVIT_EUNAVAIL);
 }
 
 static void job_run(struct job *job)
@@ -163,6 +164,7 @@ static int faulty_open(struct davit_store *s, const char *where, struct davit_er
 {
 	struct faulty *f = davit_store_state(s);
 
+	f->store = s;
 	f->loop = s->loop;
 	davit_list_init(&f->waiting);
 	davit_list_init(&f->under_way);

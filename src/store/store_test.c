@@ -86,6 +86,19 @@ static void expecting_zero_means_that_the_key_is_not_there(void **state)
 	assert_int_equal(commit(f, &c, 1), 3);
 }
 
+static void checks_look_at_the_state_before_the_transaction(void **state)
+{
+	struct fixture *f = *state;
+	int64_t r = put(f, "a", "1");
+	struct davit_store_change c[] = {PUT("a", "2"), PUT("a", "3"), DELETE("b")};
+
+	c[1].check = true;
+	c[1].expect = r;
+	c[2].check = true;
+	assert_int_equal(commit(f, c, DAVIT_ARRAY_SIZE(c)), r + 1);
+	assert_string_equal(listed(f, NULL, NULL, 0), "a=3");
+}
+
 static void of_two_transactions_in_flight_the_second_sees_the_first(void **state)
 {
 	struct fixture *f = *state;
@@ -517,6 +530,7 @@ static const struct CMUnitTest conformance[] = {
 	CASE(the_changes_of_a_transaction_share_a_revision_and_the_last_of_a_key_counts),
 	CASE(a_conflict_applies_nothing_of_its_transaction),
 	CASE(expecting_zero_means_that_the_key_is_not_there),
+	CASE(checks_look_at_the_state_before_the_transaction),
 	CASE(of_two_transactions_in_flight_the_second_sees_the_first),
 	CASE(a_range_is_deleted_from_its_first_key_up_to_but_without_its_last),
 	CASE(values_hold_any_bytes_up_to_a_mebibyte),

@@ -82,7 +82,7 @@ static int64_t now(void)
 
 /* --- commits --- */
 
-static void on_done(struct davit_op *op, int result)
+void waiter_done(struct davit_op *op, int result)
 {
 	struct waiter *t = op->user;
 
@@ -93,7 +93,7 @@ static void on_done(struct davit_op *op, int result)
 void start(struct fixture *f, struct waiter *t, const struct davit_store_change *c, size_t n)
 {
 	*t = (struct waiter){0};
-	davit_op_init(&t->txn.op, f->loop, on_done, t);
+	davit_op_init(&t->txn.op, f->loop, waiter_done, t);
 	davit_store_commit(f->store, c, n, &t->txn, 0);
 	assert_false(t->done);
 }

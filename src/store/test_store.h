@@ -71,6 +71,8 @@ void open_store(struct fixture *f);
 void pump(struct fixture *f);
 
 void start(struct fixture *f, struct waiter *t, const struct davit_store_change *c, size_t n);
+/* The done callback of a waiter's operation; its user is the waiter. */
+void waiter_done(struct davit_op *op, int result);
 void finish(struct fixture *f, struct waiter *t);
 /* The revision, or the error's code (then described in f->error). */
 int64_t commit(struct fixture *f, const struct davit_store_change *c, size_t n);

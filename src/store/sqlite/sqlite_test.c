@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/units.h"
 #include "base/util.h"
+#include "store/changes.h"
 #include "store/stores.h"
 #include "store/test_store.h"
 
@@ -176,10 +177,13 @@ static void what_it_cannot_open_it_says(void **state)
 
 static _Atomic int write_errno;
 static _Atomic int writes_refused;
+static _Atomic int write_delay_us;
 static ssize_t (*real_pwrite)(int, const void *, size_t, off_t);
 
 static ssize_t failing_pwrite(int fd, const void *data, size_t n, off_t at)
 {
+	if (write_delay_us)
+		usleep((useconds_t)write_delay_us);
 	if (!write_errno)
 		return real_pwrite(fd, data, n, at);
 	writes_refused++;
@@ -237,6 +241,48 @@ static void a_failing_disk_fails_commits_and_a_healed_one_heals_the_store(void *
 	unwatch(f, &w);
 	reopen(f);
 	assert_string_equal(listed(f, NULL, NULL, 0), "a=2");
+}
+
+static void a_disk_that_hangs_is_a_timeout_and_the_change_may_still_come(void **state)
+{
+	struct fixture *f = *state;
+	struct davit_store_change c = PUT("a", "late");
+	struct waiter t = {0};
+
+	replace_pwrite(true);
+	write_delay_us = 100000;
+	davit_op_init(&t.txn.op, f->loop, waiter_done, &t);
+	davit_store_commit(f->store, &c, 1, &t.txn, 10 * DAVIT_NSEC_PER_MSEC);
+	finish(f, &t);
+	assert_int_equal(t.result, DAVIT_ETIMEDOUT);
+	assert_non_null(strstr(f->error.message, "may have been done"));
+	assert_string_equal(listed(f, NULL, NULL, 0), "");
+	write_delay_us = 0;
+	put(f, "b", "1");
+	replace_pwrite(false);
+	assert_string_equal(listed(f, NULL, NULL, 0), "a=late b=1");
+}
+
+static void what_was_forgotten_stays_forgotten_after_a_reopening(void **state)
+{
+	enum { CHUNK = 1000 };
+	struct fixture *f = *state;
+	struct davit_store_change c = PUT("k", "v");
+	static struct waiter t[CHUNK];
+	struct watcher w;
+
+	put(f, "gone", "1");
+	delete (f, "gone");
+	for (int i = 0; i <= DAVIT_STORE_KEEP_DELETIONS; i += CHUNK) {
+		for (int j = 0; j < CHUNK; j++)
+			start(f, &t[j], &c, 1);
+		for (int j = 0; j < CHUNK; j++)
+			finish(f, &t[j]);
+	}
+	reopen(f);
+	assert_int_equal(watch_code(f, &w, "", 1), DAVIT_ECOMPACTED);
+	assert_int_equal(watch_code(f, &w, "", 2), 0);
+	unwatch(f, &w);
 }
 
 static void a_commit_given_up_ends_once_and_the_next_goes_on(void **state)
@@ -356,6 +402,8 @@ int main(void)
 		CASE(a_page_of_garbage_is_found_at_the_start),
 		CASE(what_it_cannot_open_it_says),
 		CASE(a_failing_disk_fails_commits_and_a_healed_one_heals_the_store),
+		CASE(a_disk_that_hangs_is_a_timeout_and_the_change_may_still_come),
+		CASE(what_was_forgotten_stays_forgotten_after_a_reopening),
 		CASE(a_commit_given_up_ends_once_and_the_next_goes_on),
 		CASE(a_killed_writer_leaves_every_acknowledged_commit),
 		CASE(death_at_each_crash_point_leaves_a_whole_store),
