@@ -19,6 +19,7 @@
 #define ITEMS(p, m, i)                                                                                       \
 	ROW(p, ITEMS, m), .offset_n = offsetof(struct davit_spec, n_##m), .item = &davit_spec_item_##i
 
+#define ITEMS_MAX 1000 /* of what is compared each with each */
 #define DAYS (86400 * DAVIT_NSEC_PER_SEC)
 #define FOREVER (3650 * DAYS)
 
@@ -116,14 +117,14 @@ const struct davit_spec_row davit_spec_rows[] = {
 	{ROW("ready.timeout", DURATION, ready_timeout), .kinds = SERVICE, .min = 1000000, .max = FOREVER,
 	 .deflt = "1m", .flag = "--ready-timeout", .doc = "Not ready by then is a failure."},
 
-	{ITEMS("dependsOn", depends, dependency), .kinds = SERVICE, .flag = "--depends-on",
+	{ITEMS("dependsOn", depends, dependency), .kinds = SERVICE, .max = ITEMS_MAX, .flag = "--depends-on",
 	 .doc = "Services that must be there first."},
-	{ITEMS("ports", ports, port), .kinds = SERVICE, .replaces = true, .flag = "--port",
+	{ITEMS("ports", ports, port), .kinds = SERVICE, .max = ITEMS_MAX, .replaces = true, .flag = "--port",
 	 .doc = "Ports it listens on."},
-	{ITEMS("volumes", volumes, volume), .kinds = SERVICE, .replaces = true, .flag = "--volume",
-	 .doc = "Host directories and files that it sees."},
-	{ITEMS("secrets", secrets, secret), .kinds = SERVICE, .replaces = true, .flag = "--secret",
-	 .doc = "Secrets of its namespace that it gets."},
+	{ITEMS("volumes", volumes, volume), .kinds = SERVICE, .max = ITEMS_MAX, .replaces = true,
+	 .flag = "--volume", .doc = "Host directories and files that it sees."},
+	{ITEMS("secrets", secrets, secret), .kinds = SERVICE, .max = ITEMS_MAX, .replaces = true,
+	 .flag = "--secret", .doc = "Secrets of its namespace that it gets."},
 	{ROW("serviceAccount", STRING, service_account), .kinds = SERVICE, .replaces = true,
 	 .flag = "--service-account", .doc = "The platform's own identity to run under."},
 	{ROW("logs.maxSize", SIZE, log.max_size), .kinds = SERVICE, .replaces = true, .deflt = "10Mi",

@@ -531,6 +531,12 @@ static void limits_hold(void **state)
 	assert_refused(b.data, b.len, "web.yaml:2:40003: a spec has more than 20000 values");
 
 	davit_buf_reset(&b);
+	davit_buf_adds(&b, "name: web\nsource: .\nports:\n");
+	for (int i = 0; i < 1001; i++)
+		davit_buf_adds(&b, "  - 0\n");
+	assert_refused(b.data, b.len, "web.yaml:4:3: ports: has 1001 entries, and 1000 are allowed");
+
+	davit_buf_reset(&b);
 	davit_buf_adds(&b, "name: web\nsource: .\nmetadata:\n");
 	for (int i = 0; i < 100; i++)
 		davit_buf_addf(&b, "  k%d: v\n", i);
