@@ -330,6 +330,8 @@ struct keeper_child {
 	const struct keeper_command *command;
 	const struct rlimit *nofile;
 	int streams[3];
+	int fd_null;	   /* what the keeper's own streams are */
+	bool shared_files; /* the streams are at 0 to 2 already */
 	int ready_fd; /* the pipe's end that becomes command->f.ready_fd, or -1 */
 	bool tty;
 	int cgroup_fd; /* v2 directory, or -1 */

@@ -51,6 +51,25 @@ static void a_daemon_that_does_not_read_loses_no_exit(void **state)
 	}
 }
 
+static void many_requests_sent_without_reading_are_all_answered(void **state)
+{
+	struct client *c = *state;
+	struct keeper_stop m = {.signo = SIGTERM, .grace_ns = INT64_C(20000000000)};
+	uint64_t tags[400];
+	char id[24];
+
+	for (int i = 0; i < 400; i++) {
+		snprintf(id, sizeof id, "%016x", i);
+		client_shell(c, id, "exec sleep 1000");
+	}
+	for (int i = 0; i < 400; i++) {
+		snprintf(id, sizeof id, "%016x", i);
+		tags[i] = client_send(c, &m.h, KEEPER_STOP, id, sizeof m, NULL, 0, NULL, 0);
+	}
+	for (int i = 0; i < 400; i++)
+		assert_int_equal(client_done(c, tags[i], 5000), 0);
+}
+
 static void a_new_keeper_takes_up_what_the_killed_one_ran(void **state)
 {
 	struct client *c = *state;
@@ -255,6 +274,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(an_exit_without_a_daemon_is_told_by_the_list),
 		T(a_daemon_that_does_not_read_loses_no_exit),
+		T(many_requests_sent_without_reading_are_all_answered),
 		T(a_new_keeper_takes_up_what_the_killed_one_ran),
 		T(an_exit_that_somebody_else_reaped_is_recovered_or_said_to_be_unknown),
 		T(a_stop_survives_the_keeper),

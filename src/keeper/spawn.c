@@ -193,7 +193,8 @@ static void begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid
 
 int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err)
 {
-	struct keeper_child child = {.command = c, .nofile = &k->file->nofile, .ready_fd = -1, .cgroup_fd = -1};
+	struct keeper_child child = {
+		.command = c, .nofile = &k->file->nofile, .fd_null = k->fd_null, .ready_fd = -1, .cgroup_fd = -1};
 	DAVIT_AUTO_CLOSE int out = -1;
 	DAVIT_AUTO_CLOSE int err_out = -1;
 	DAVIT_AUTO_CLOSE int ready = -1;
@@ -253,7 +254,12 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],
 		bool tty, uint64_t tag, struct keeper_exec_slot **ret, struct davit_error *err)
 {
-	struct keeper_child child = {.command = c, .nofile = &k->file->nofile, .tty = tty, .ready_fd = -1, .cgroup_fd = -1};
+	struct keeper_child child = {.command = c,
+				    .nofile = &k->file->nofile,
+				    .fd_null = k->fd_null,
+				    .tty = tty,
+				    .ready_fd = -1,
+				    .cgroup_fd = -1};
 	struct keeper_exec_slot *x = NULL;
 	char instance[48];
 	uint64_t ticks = 0;
