@@ -76,7 +76,8 @@ static void a_new_keeper_takes_up_what_the_killed_one_ran(void **state)
 	DAVIT_AUTO_FREE char *log = NULL;
 	struct keeper_exit e;
 	struct packet p;
-	pid_t pid = client_shell(c, ID(01), "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 9");
+	pid_t pid = client_shell(
+		c, ID(01), "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 9");
 	pid_t gone = client_shell(c, ID(02), "sleep 1000");
 	char want[1200] = "";
 
@@ -162,7 +163,8 @@ static void an_upgrade_keeps_children_logs_and_the_connection(void **state)
 	DAVIT_AUTO_FREE char *children = NULL;
 	struct keeper_exit e;
 	struct packet p;
-	pid_t pid = client_shell(c, ID(01), "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 9");
+	pid_t pid = client_shell(
+		c, ID(01), "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 9");
 
 	for (int i = 0; i < 5; i++) {
 		nap(50);
