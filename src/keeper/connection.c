@@ -291,7 +291,9 @@ void keeper_conn_flush(struct keeper *k)
 	sent = send_all(k);
 	if (k->conn < 0)
 		return;
-	want = sent ? EPOLLIN : EPOLLOUT;
+	/* Requests are read while events wait, or two that wait to send would wait
+	 * for each other; not while an answer waits, which has but one place. */
+	want = (sent ? 0u : EPOLLOUT) | (k->reply_len || k->list_next != KEEPER_NONE ? 0u : EPOLLIN);
 	if (want != k->conn_events) {
 		struct epoll_event e = {.events = want,
 					.data.u64 = (uint64_t)KEEPER_ON_CONN << 56 | (uint32_t)k->conn};

@@ -157,14 +157,15 @@ int keeper_loop(struct keeper *k, struct davit_error *err)
 	struct epoll_event events[EVENTS];
 	int n;
 
-	while (!k->quit) {
+	for (;;) {
+		keeper_conn_flush(k);
+		if (k->quit)
+			return 0;
 		n = epoll_wait(k->epoll, events, EVENTS, timeout(k));
 		if (n < 0 && errno != EINTR)
 			return davit_error_errno(err, errno, NULL, "cannot wait for events");
 		for (int i = 0; i < n && !k->quit; i++)
 			dispatch(k, &events[i]);
 		run_due(k);
-		keeper_conn_flush(k);
 	}
-	return 0;
 }

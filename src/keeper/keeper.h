@@ -330,6 +330,8 @@ struct keeper_child {
 	const struct keeper_command *command;
 	const struct rlimit *nofile;
 	int streams[3];
+	int fd_null;	   /* what the keeper's own streams are */
+	bool shared_files; /* the streams are at 0 to 2 already */
 	int ready_fd; /* the pipe's end that becomes command->f.ready_fd, or -1 */
 	bool tty;
 	int cgroup_fd; /* v2 directory, or -1 */
@@ -365,8 +367,8 @@ int keeper_pidfd_signal(int pidfd, int signo, unsigned flags);
 /* Reads a small file; the length, or -1 with errno. buf is NUL-terminated. */
 ssize_t keeper_read_file(const char *dir, const char *name, char *buf, size_t size);
 int keeper_write_file(const char *dir, const char *name, const char *value);
-/* /proc/PID/environ holds DAVIT_INSTANCE=id. */
-bool keeper_environ_has(pid_t pid, const char *id);
+/* The value of DAVIT_INSTANCE in /proc/PID/environ; false when there is none. */
+bool keeper_environ_id(pid_t pid, char id[24]);
 /* The process is of the slot: its main process, of its session or cgroup, a
  * descendant, or marked with DAVIT_INSTANCE. */
 bool keeper_is_member(struct keeper *k, const struct keeper_slot *s, pid_t pid);

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 static void both_streams_are_kept_apart_and_times_are_there(void **state)
@@ -186,6 +187,64 @@ static void a_flood_of_one_does_not_starve_the_others(void **state)
 	assert_int_equal(client_stop(c, ID(03), SIGTERM, 0, 3000), 0);
 }
 
+/* A file system of 64 kB where the logs go, or false. */
+static bool small_disk(struct client *c)
+{
+	return mkdir(c->log, 0700) == 0 && mount("tmpfs", c->log, "tmpfs", 0, "size=64k") == 0;
+}
+
+static void a_full_disk_makes_the_writer_wait_and_loses_nothing(void **state)
+{
+	struct client *c = *state;
+	struct log_options o = {.max_size = 8 << 20, .max_files = 2};
+	DAVIT_AUTO_FREE char *log = NULL;
+	char want[32];
+	size_t n = 0;
+	pid_t pid;
+
+	if (!small_disk(c)) {
+		print_message("a tmpfs cannot be mounted here\n");
+		skip();
+	}
+	assert_int_equal(client_create(c, ID(01), &o), 0);
+	pid = client_spawn(c, ID(01), 1, ARGV("/usr/bin/seq", "1", "20000"), NULL);
+	assert_true(pid > 0);
+	/* Others go on meanwhile. */
+	client_shell(c, ID(02), "exit 6");
+	assert_int_equal(client_exit(c, ID(02), 1).code, 6);
+	nap(400);
+	assert_true(alive(pid));
+	assert_int_equal(mount("tmpfs", c->log, "tmpfs", MS_REMOUNT, "size=8m"), 0);
+	assert_int_equal(client_exit(c, ID(01), 1).code, 0);
+	log = client_log(c, ID(01));
+	for (char *p = log; *p; p = strchr(p, '\n') + 1) {
+		int len = snprintf(want, sizeof want, "stdout %zu\n", ++n);
+		assert_memory_equal(p, want, (size_t)len);
+	}
+	assert_int_equal(n, 20000);
+	assert_int_equal(client_simple(c, KEEPER_REMOVE, ID(01)), 0);
+	assert_int_equal(umount2(c->log, MNT_DETACH), 0);
+}
+
+static void a_full_disk_under_drop_is_counted_and_stops_nobody(void **state)
+{
+	struct client *c = *state;
+	struct log_options o = {.max_size = 8 << 20, .max_files = 2, .policy = DAVIT_LOG_DROP};
+	DAVIT_AUTO_FREE char *log = NULL;
+
+	if (!small_disk(c)) {
+		print_message("a tmpfs cannot be mounted here\n");
+		skip();
+	}
+	assert_int_equal(client_create(c, ID(01), &o), 0);
+	assert_true(client_spawn(c, ID(01), 1, ARGV("/usr/bin/seq", "1", "20000"), NULL) > 0);
+	assert_int_equal(client_exit(c, ID(01), 1).code, 0);
+	assert_int_equal(mount("tmpfs", c->log, "tmpfs", MS_REMOUNT, "size=8m"), 0);
+	WAIT_FOR(3000, (free(log), log = client_log(c, ID(01)), strstr(log, " dropped\n")));
+	assert_int_equal(client_simple(c, KEEPER_REMOVE, ID(01)), 0);
+	assert_int_equal(umount2(c->log, MNT_DETACH), 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, client_setup, client_teardown)
@@ -200,6 +259,8 @@ int main(void)
 		T(a_flood_under_drop_is_counted),
 		T(what_a_descendant_writes_after_the_exit_is_kept),
 		T(an_instance_that_comes_again_goes_on_behind_its_old_log),
+		T(a_full_disk_makes_the_writer_wait_and_loses_nothing),
+		T(a_full_disk_under_drop_is_counted_and_stops_nobody),
 		T(a_flood_of_one_does_not_starve_the_others),
 	};
 	return cmocka_run_group_tests_name("keeper log", tests, NULL, NULL);

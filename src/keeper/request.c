@@ -256,11 +256,11 @@ static int quit(struct keeper *k, struct request *q)
 {
 	KEEPER_FOREACH(i, &k->used) {
 		struct keeper_slot *s = keeper_slot(k, i);
-		if (s->state != KEEPER_SLOT_RUNNING)
-			continue;
-		if (!(q->h->flags & KEEPER_FLAG_KILL))
+		/* With KILL also what a run that ended has left behind. */
+		if (q->h->flags & KEEPER_FLAG_KILL)
+			keeper_stop(k, s, SIGKILL, 0);
+		else if (s->state == KEEPER_SLOT_RUNNING)
 			return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s still runs", s->id);
-		keeper_stop(k, s, SIGKILL, 0);
 	}
 	k->quitting = true;
 	k->quit_tag = q->h->tag;

@@ -83,23 +83,17 @@ static int prepare_cgroups(const struct keeper_slot *s, struct keeper_child *c, 
 	return 0;
 }
 
-static bool env_has(char *const *env, const char *name)
+/* Adds "NAME=value" unless the name is there; an empty text adds nothing. */
+static void add_variable(struct keeper_command *c, char *text)
 {
-	size_t n = strlen(name);
+	size_t name = strcspn(text, "=");
 
-	for (; *env; env++)
-		if (!strncmp(*env, name, n) && (*env)[n] == '=')
-			return true;
-	return false;
-}
-
-/* Marks the process as the instance's, for those that leave its session. */
-static void add_variables(struct keeper_command *c, char *instance, char *notify)
-{
-	if (!env_has(c->env, "DAVIT_INSTANCE"))
-		c->env[c->n_env++] = instance;
-	if (*notify && !env_has(c->env, "NOTIFY_SOCKET"))
-		c->env[c->n_env++] = notify;
+	for (char **e = c->env; *e; e++)
+		if (!strncmp(*e, text, name) && (*e)[name] == '=')
+			return;
+	if (!*text)
+		return;
+	c->env[c->n_env++] = text;
 	c->env[c->n_env] = NULL;
 }
 
@@ -148,9 +142,21 @@ static int start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd, uint64_
 	return 0;
 }
 
+/* A few descriptors are always left, for connections and log files. */
+#define RESERVE 96
+
 static int open_outputs(struct keeper_slot *s, const struct keeper_spawn *f, int child[2], struct davit_error *err)
 {
-	int r;
+	struct rlimit limit;
+	int r, lowest = dup(STDIN_FILENO); /* the number that a new one would get */
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || lowest < 0 || (rlim_t)lowest + RESERVE > limit.rlim_cur) {
+		davit_closep(&lowest);
+		return davit_error_set(err, DAVIT_EQUOTA, NULL,
+				       "the keeper has no descriptors left for another process (limit %llu)",
+				       (unsigned long long)limit.rlim_cur);
+	}
+	close(lowest);
 
 	for (int i = 0; i < 2; i++) {
 		r = open_pipe(f, &s->fd_pipe[i], &child[i], &s->pipe_inode[i], err);
@@ -187,7 +193,8 @@ static void begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid
 
 int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err)
 {
-	struct keeper_child child = {.command = c, .nofile = &k->file->nofile, .ready_fd = -1, .cgroup_fd = -1};
+	struct keeper_child child = {
+		.command = c, .nofile = &k->file->nofile, .fd_null = k->fd_null, .ready_fd = -1, .cgroup_fd = -1};
 	DAVIT_AUTO_CLOSE int out = -1;
 	DAVIT_AUTO_CLOSE int err_out = -1;
 	DAVIT_AUTO_CLOSE int ready = -1;
@@ -209,7 +216,9 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 		r = keeper_notify_open(k, s, &c->f, &ready, notify, err);
 	if (r == 0) {
 		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
-		add_variables(c, instance, notify);
+		/* The first marks processes that leave the session. */
+		add_variable(c, instance);
+		add_variable(c, notify);
 		child.streams[0] = k->fd_null;
 		child.streams[1] = out;
 		child.streams[2] = err_out;
@@ -245,7 +254,12 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],
 		bool tty, uint64_t tag, struct keeper_exec_slot **ret, struct davit_error *err)
 {
-	struct keeper_child child = {.command = c, .nofile = &k->file->nofile, .tty = tty, .ready_fd = -1, .cgroup_fd = -1};
+	struct keeper_child child = {.command = c,
+				    .nofile = &k->file->nofile,
+				    .fd_null = k->fd_null,
+				    .tty = tty,
+				    .ready_fd = -1,
+				    .cgroup_fd = -1};
 	struct keeper_exec_slot *x = NULL;
 	char instance[48];
 	uint64_t ticks = 0;
@@ -261,7 +275,7 @@ int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *
 	r = prepare_cgroups(s, &child, err);
 	if (r == 0) {
 		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
-		add_variables(c, instance, (char[]){""});
+		add_variable(c, instance);
 		memcpy(child.streams, streams, sizeof child.streams);
 		r = start(&child, &pid, &pidfd, &ticks, err);
 	}

@@ -46,7 +46,7 @@ char *slurp(const char *path)
 		davit_buf_fini(&b);
 		return NULL;
 	}
-	return b.len ? davit_buf_take(&b) : strdup("");
+	return b.data ? davit_buf_take(&b) : strdup("");
 }
 
 /* Beside the test program, as the build leaves it. */
