@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define KEEPERS_MAX 256
+#define OPEN_ATTEMPTS 5 /* within about 0.3 s */
 
 static bool all_up(const struct process_runtime *p)
 {
@@ -113,8 +114,10 @@ static void on_down(struct keeper_client *c, const struct davit_error *why)
 
 	k->listed = false;
 	if (p->open_op) {
+		/* One that was on its way out is met once; the next attempt starts another. */
 		p->open_error = *why;
-		davit_defer(&p->open_failed);
+		if (++k->failures >= OPEN_ATTEMPTS)
+			davit_defer(&p->open_failed);
 		return;
 	}
 	if (p->adopted && !p->lost) {
