@@ -276,7 +276,9 @@ static json_t *body_of(struct davit_cli *cli, bool tty)
 	json_object_set_new(body, "command", list);
 	while ((v = davit_cli_next(cli, "env", &pos)))
 		json_array_append_new(env, json_string(v));
-	json_object_set_new(body, "env", env);
+	if (json_array_size(env))
+		json_object_set(body, "env", env);
+	json_decref(env);
 	if ((v = davit_cli_value(cli, "directory")))
 		json_object_set_new(body, "directory", json_string(v));
 	if ((v = davit_cli_value(cli, "user")))

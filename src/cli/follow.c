@@ -98,9 +98,11 @@ char *davit_exit_text(const json_t *service, char buf[96])
 
 enum verdict { WAITING, READY, FAILED };
 
-/* What a status object says about the service's coming up. */
-static enum verdict judge(const json_t *s, struct davit_error *err)
+/* What a status object says about the service's coming up; `before` is how
+ * often it had been restarted when we came. */
+static enum verdict judge(const json_t *s, int64_t before, struct davit_error *err)
 {
+	int64_t restarts = davit_integer(s, "restarts") - before;
 	const char *status = davit_string(s, "status"), *error = davit_string(s, "error");
 	bool updating = json_is_true(json_object_get(s, "updating")) ||
 			!strcmp(davit_string(s, "build"), "building");
@@ -118,13 +120,14 @@ static enum verdict judge(const json_t *s, struct davit_error *err)
 		return READY;
 	if (!strcmp(status, "running") && davit_service_ready(s) >= davit_service_wanted(s))
 		return READY;
-	if (davit_integer(s, "restarts") >= GIVE_UP_RESTARTS && davit_exit_text(s, why)[0]) {
-		davit_error_set(err, DAVIT_EUNAVAIL, NULL,
-				"service '%s' keeps failing (%s, %d restarts); it is tried again until 'davit stop %s'",
-				davit_string(s, "name"), why, (int)davit_integer(s, "restarts"), davit_string(s, "name"));
-		return FAILED;
-	}
-	return WAITING;
+	if (restarts < GIVE_UP_RESTARTS)
+		return WAITING;
+	davit_exit_text(s, why);
+	davit_error_set(err, DAVIT_EUNAVAIL, NULL,
+			"service '%s' keeps failing (%s; %d restarts); it is tried again until 'davit stop %s'",
+			davit_string(s, "name"), error[0] ? error : why[0] ? why : "not ready", (int)restarts,
+			davit_string(s, "name"));
+	return FAILED;
 }
 
 /* The last lines of a failed service's output, on standard error. */
@@ -152,6 +155,7 @@ struct following {
 	struct davit_cli *cli;
 	json_t *refs;	  /* borrowed */
 	json_t *services; /* newest status objects of those in refs that were seen */
+	json_t *before;	  /* for each of them: its restarts when it was first seen */
 	bool synced;
 	char shown[192]; /* the progress line on the terminal */
 };
@@ -211,12 +215,12 @@ static int take(struct following *f, json_t *line, struct davit_error *err)
 				       davit_string(s, "name"));
 	else if (find(f->services, s, &at))
 		json_array_set(f->services, at, s);
-	else
+	else if (json_array_append_new(f->before, json_integer(davit_integer(s, "restarts"))) == 0)
 		json_array_append(f->services, s);
 	if (s)
 		progress(f, s);
 	json_array_foreach(f->services, i, s) {
-		enum verdict v = judge(s, err);
+		enum verdict v = judge(s, json_integer_value(json_array_get(f->before, i)), err);
 		if (v == FAILED) {
 			end_progress(f);
 			print_last_lines(f->cli, s);
@@ -254,7 +258,7 @@ static int timed_out(struct following *f, int64_t timeout_ns, struct davit_error
 
 	davit_duration_format(timeout_ns, span);
 	json_array_foreach(f->services, i, s)
-		if (judge(s, NULL) != READY)
+		if (judge(s, INT64_MAX / 2, NULL) != READY)
 			return davit_error_set(err, DAVIT_ETIMEDOUT, NULL,
 					       "service '%s' is not ready after %s (status %s); see 'davit why %s'",
 					       davit_string(s, "name"), span, davit_string(s, "status"),
@@ -280,7 +284,7 @@ static void watch_target(json_t *refs, struct davit_buf *out)
 int davit_follow_ready(struct davit_cli *cli, json_t *refs, int64_t timeout_ns, json_t **ret_services,
 		       struct davit_error *err)
 {
-	struct following f = {.cli = cli, .refs = refs, .services = json_array()};
+	struct following f = {.cli = cli, .refs = refs, .services = json_array(), .before = json_array()};
 	int64_t deadline = timeout_ns ? monotonic() + timeout_ns : 0;
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	struct davit_client *stream = NULL;
@@ -299,6 +303,7 @@ int davit_follow_ready(struct davit_cli *cli, json_t *refs, int64_t timeout_ns, 
 			r = done;
 	}
 	end_progress(&f);
+	json_decref(f.before);
 	davit_client_close(stream);
 	if (r == 0)
 		r = davit_error_set(err, DAVIT_ECLOSED, NULL, "the daemon has ended the stream");

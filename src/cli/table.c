@@ -81,16 +81,42 @@ int davit_table_set(struct davit_table *t, struct libscols_line *row, size_t col
 	return scols_line_set_data(row, column, text) ? DAVIT_ENOMEM : 0;
 }
 
+/* Ends each line at its last character, and the last one with a newline. The
+ * text has room for one byte more. */
+static void trim(char *text)
+{
+	char *out = text;
+
+	for (char *p = text, *end; *p; p = end) {
+		size_t n = strcspn(p, "\n"), keep = n;
+		bool last = !p[n];
+		end = p + n + !last;
+		while (keep && p[keep - 1] == ' ')
+			keep--;
+		memmove(out, p, keep);
+		out += keep;
+		*out++ = '\n';
+		if (last)
+			break;
+	}
+	*out = '\0';
+}
+
 int davit_table_text(struct davit_table *t, char **ret, struct davit_error *err)
 {
-	char *text = NULL;
+	char *text = NULL, *more;
 
 	if (!scols_table_get_nlines(t->scols))
 		text = strdup("");
 	else if (scols_print_table_to_string(t->scols, &text) != 0)
 		text = NULL;
-	if (!text)
+	more = text ? realloc(text, strlen(text) + 2) : NULL;
+	if (!more) {
+		free(text);
 		return no_memory(err);
+	}
+	text = more;
+	trim(text);
 	*ret = text;
 	return 0;
 }
