@@ -169,7 +169,8 @@ static int open_v2(struct cgroups *cg, const char *top, const char *name)
 	}
 	e = make_parent(cg->track);
 	if (e) {
-		snprintf(cg->why_no_track, sizeof cg->why_no_track, "%s cannot be made: %s", cg->track, strerror(e));
+		snprintf(cg->why_no_track, sizeof cg->why_no_track, "%s cannot be made: %s", cg->track,
+			 strerror(e));
 		free(DAVIT_TAKE(cg->track));
 		return 0;
 	}
@@ -186,8 +187,8 @@ static int open_v2(struct cgroups *cg, const char *top, const char *name)
 		}
 		e = made ? made : enable(top, limits, names[i]);
 		if (e) {
-			snprintf(cg->why_not[i], sizeof cg->why_not[i], "no %s controller is writable: %s: %s",
-				 names[i], limits, strerror(e));
+			snprintf(cg->why_not[i], sizeof cg->why_not[i],
+				 "no %s controller is writable: %s: %s", names[i], limits, strerror(e));
 			continue;
 		}
 		cg->limits[i] = strdup(limits);
@@ -211,8 +212,8 @@ static int open_v1(struct cgroups *cg, const struct cgroup_self *self, const cha
 		}
 		e = make_parent(dir);
 		if (e) {
-			snprintf(cg->why_not[i], sizeof cg->why_not[i], "no %s controller is writable: %s: %s",
-				 names[i], dir, strerror(e));
+			snprintf(cg->why_not[i], sizeof cg->why_not[i],
+				 "no %s controller is writable: %s: %s", names[i], dir, strerror(e));
 			continue;
 		}
 		/* Kernels before 5.11 count the children of a group only when told so. */
@@ -229,7 +230,8 @@ static int open_v1(struct cgroups *cg, const struct cgroup_self *self, const cha
 static int remember(const char *run_dir, struct cgroup_self *self, char **top)
 {
 	DAVIT_AUTO_FREE char *path = davit_path_join(run_dir, "cgroups");
-	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	text = DAVIT_BUF_INIT;
 	char *save = NULL;
 
 	if (!path)
@@ -310,8 +312,10 @@ static int open_parents(struct cgroups *cg, const char *run_dir, struct cgroup_s
 
 int cgroups_open(struct cgroups *cg, const char *run_dir, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF group = DAVIT_BUF_INIT;
-	DAVIT_AUTO_BUF mounts = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	group = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	mounts = DAVIT_BUF_INIT;
 	struct cgroup_self self = {0};
 	int r;
 
@@ -325,8 +329,9 @@ int cgroups_open(struct cgroups *cg, const char *run_dir, struct davit_error *er
 		return davit_error_set(err, r, "cgroup", "out of memory");
 	cg->layout = self.layout;
 	for (int i = 0; i < CGROUP_CONTROLLERS; i++)
-		snprintf(cg->why_not[i], sizeof cg->why_not[i], "this machine offers no %s controller (cgroups: %s)",
-			 names[i], cgroup_layout_name(cg->layout));
+		snprintf(cg->why_not[i], sizeof cg->why_not[i],
+			 "this machine offers no %s controller (cgroups: %s)", names[i],
+			 cgroup_layout_name(cg->layout));
 	snprintf(cg->why_no_track, sizeof cg->why_no_track, "this machine has no control groups");
 	r = open_parents(cg, run_dir, &self);
 	cgroup_self_fini(&self);
@@ -357,7 +362,8 @@ static bool wants(const struct davit_workload *w, int controller)
 	}
 }
 
-static size_t add_dir(char ret[CGROUP_DIRS_MAX][CGROUP_PATH_MAX], size_t n, const char *parent, const char *id)
+static size_t add_dir(char ret[CGROUP_DIRS_MAX][CGROUP_PATH_MAX], size_t n, const char *parent,
+		      const char *id)
 {
 	snprintf(ret[n], CGROUP_PATH_MAX, "%s/%s", parent, id);
 	for (size_t i = 0; i < n; i++)
@@ -448,7 +454,8 @@ static int make(const struct cgroups *cg, const struct davit_workload *w, struct
 		snprintf(dir, sizeof dir, "%s/%s", cg->limits[i], w->id);
 		e = limit(cg, i, dir, w);
 		if (e)
-			return davit_error_errno(err, e, names[i], "cannot set the %s limit in %s", names[i], dir);
+			return davit_error_errno(err, e, names[i], "cannot set the %s limit in %s", names[i],
+						 dir);
 	}
 	return 0;
 }

@@ -26,8 +26,8 @@ enum cgroup_controller { CGROUP_MEMORY, CGROUP_CPU, CGROUP_PIDS, CGROUP_CONTROLL
 /* Where this process is in each hierarchy: heap strings, NULL where there is none. */
 struct cgroup_self {
 	enum cgroup_layout layout;
-	char *v2_mount;		      /* mount point of the v2 hierarchy */
-	char *v2_own;		      /* directory of our own group in it */
+	char *v2_mount;			  /* mount point of the v2 hierarchy */
+	char *v2_own;			  /* directory of our own group in it */
 	char *v1_own[CGROUP_CONTROLLERS]; /* of our own group in the controller's v1 hierarchy */
 };
 
@@ -40,8 +40,8 @@ const char *cgroup_layout_name(enum cgroup_layout layout);
 /* The parent groups of one runtime. */
 struct cgroups {
 	enum cgroup_layout layout;
-	bool track_v2; /* `track` lies in the v2 hierarchy: cgroup.kill works */
-	char *track;   /* parent of groups without limits; NULL: no group can be made */
+	bool track_v2;			  /* `track` lies in the v2 hierarchy: cgroup.kill works */
+	char *track;			  /* parent of groups without limits; NULL: no group can be made */
 	char *limits[CGROUP_CONTROLLERS]; /* parents with that controller; NULL: why_not says why */
 	char why_not[CGROUP_CONTROLLERS][112];
 	char why_no_track[112];

@@ -92,10 +92,11 @@ static void a_stop_goes_on_until_every_descendant_is_gone(void **state)
 	struct guest *g;
 	long daemon, child;
 
-	snprintf(script, sizeof script,
-		 "trap '' TERM; (trap '' TERM; sleep 61 & echo $! > %s/child; wait) & "
-		 "setsid sh -c 'trap \"\" TERM; echo $$ > %s/daemon; sleep 62; sleep 63' & sleep 64; sleep 65",
-		 w->dir, w->dir);
+	snprintf(
+		script, sizeof script,
+		"trap '' TERM; (trap '' TERM; sleep 61 & echo $! > %s/child; wait) & "
+		"setsid sh -c 'trap \"\" TERM; echo $$ > %s/daemon; sleep 62; sleep 63' & sleep 64; sleep 65",
+		w->dir, w->dir);
 	g = world_guest(w, script);
 	guest_run(g);
 	snprintf(path, sizeof path, "%s/child", w->dir);

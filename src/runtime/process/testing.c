@@ -334,8 +334,8 @@ static bool on_line(struct davit_log_reader *r, const struct davit_log_line *lin
 {
 	struct log_wait *l = r->owner;
 
-	davit_buf_addf(&l->text, "%s %.*s\n", line->stream == DAVIT_STDERR ? "stderr" : "stdout", (int)line->len,
-		       line->text);
+	davit_buf_addf(&l->text, "%s %.*s\n", line->stream == DAVIT_STDERR ? "stderr" : "stdout",
+		       (int)line->len, line->text);
 	return true;
 }
 
