@@ -72,6 +72,12 @@ void cgroups_each(const struct cgroups *cg, void (*fn)(void *user, const char *i
 /* Kills everything in the groups of an id that nobody manages any more. */
 void cgroups_kill(const struct cgroups *cg, const char *id);
 
+/* "memory", "cpu", "pids" */
+extern const char *const cgroup_names[CGROUP_CONTROLLERS];
+/* Writes text to DIR/file in one write, as the kernel wants it: 0 or an errno. */
+int cgroup_put(const char *dir, const char *file, const char *text);
+/* Reads DIR/file into buf, with a NUL: the length, or -1. */
+ssize_t cgroup_get(const char *dir, const char *file, char *buf, size_t size);
 /* Reads one number from DIR/file, or after "key " in it. -1 when it cannot be had;
  * "max" is INT64_MAX. */
 int64_t cgroup_read(const char *dir, const char *file, const char *key);
