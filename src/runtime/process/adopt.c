@@ -105,6 +105,9 @@ void process_instance_missing(struct process_instance *pi)
 		return;
 	pi->told = pi->run;
 	pi->waiting = 0;
+	/* Nobody reads its output or will see its end: it is not left running beside
+	 * what the core starts in its place. */
+	cgroups_kill(&process_runtime_of(pi->inst->runtime)->cgroups, pi->id);
 	process_tell(pi, PROCESS_NEWS_GONE);
 	if (pi->op && pi->action == PROCESS_START) {
 		struct davit_error err = {0};

@@ -52,6 +52,7 @@ struct cgroups {
  * a daemon started from another group later finds the same parents. 0 or
  * DAVIT_ENOMEM. Short file operations only. */
 int cgroups_open(struct cgroups *cg, const char *run_dir, struct davit_error *err);
+/* Forgets them, and removes those that hold no group. */
 void cgroups_fini(struct cgroups *cg);
 
 #define CGROUP_DIRS_MAX (1 + CGROUP_CONTROLLERS)

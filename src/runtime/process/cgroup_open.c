@@ -118,7 +118,8 @@ static int open_v2(struct cgroups *cg, const char *top, const char *name)
 		e = made ? made : enable(top, limits, cgroup_names[i]);
 		if (e) {
 			snprintf(cg->why_not[i], sizeof cg->why_not[i],
-				 "no %s controller is writable: %s: %s", cgroup_names[i], limits, strerror(e));
+				 "no %s controller is writable: %s: %s",
+				 cgroup_names[i], strerror(e), limits);
 			continue;
 		}
 		cg->limits[i] = strdup(limits);
@@ -143,7 +144,8 @@ static int open_v1(struct cgroups *cg, const struct cgroup_self *self, const cha
 		e = make_parent(dir);
 		if (e) {
 			snprintf(cg->why_not[i], sizeof cg->why_not[i],
-				 "no %s controller is writable: %s: %s", cgroup_names[i], dir, strerror(e));
+				 "no %s controller is writable: %s: %s",
+				 cgroup_names[i], strerror(e), dir);
 			continue;
 		}
 		/* Kernels before 5.11 count the children of a group only when told so. */
@@ -274,8 +276,14 @@ int cgroups_open(struct cgroups *cg, const char *run_dir, struct davit_error *er
 
 void cgroups_fini(struct cgroups *cg)
 {
+	/* Parents without a group in them go; the others refuse. */
+	if (cg->track)
+		rmdir(cg->track);
 	free(cg->track);
-	for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+	for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
+		if (cg->limits[i])
+			rmdir(cg->limits[i]);
 		free(cg->limits[i]);
+	}
 	*cg = (struct cgroups){0};
 }
