@@ -296,7 +296,7 @@ static void the_table_is_well_formed(void **state)
 		assert_true((f[i].values != NULL) == !strcmp(f[i].type, "enum"));
 		for (size_t k = 0; k < i; k++) {
 			assert_string_not_equal(f[i].path, f[k].path);
-			assert_true(!f[i].flag || !f[k].flag || strcmp(f[i].flag, f[k].flag));
+			assert_true(!f[i].flag || !f[k].flag || strcmp(f[i].flag, f[k].flag) != 0);
 		}
 	}
 }
@@ -529,6 +529,12 @@ static void limits_hold(void **state)
 		davit_buf_adds(&b, ",0");
 	davit_buf_adds(&b, "]}");
 	assert_refused(b.data, b.len, "web.yaml:2:40003: a spec has more than 20000 values");
+
+	davit_buf_reset(&b);
+	davit_buf_adds(&b, "name: web\nsource: .\nports:\n");
+	for (int i = 0; i < 1001; i++)
+		davit_buf_adds(&b, "  - 0\n");
+	assert_refused(b.data, b.len, "web.yaml:4:3: ports: has 1001 entries, and 1000 are allowed");
 
 	davit_buf_reset(&b);
 	davit_buf_adds(&b, "name: web\nsource: .\nmetadata:\n");

@@ -276,6 +276,8 @@ void davit_supervise_move(struct davit_node *n, struct davit_node *parent)
 			   !davit_timer_active(&c->timer) && !(c->flags & NODE_HELD)) {
 			node_ask(c);
 		}
+		if (c->leaf && !c->wanted)
+			node_quell(c); /* the stop that was to come to it, comes now */
 		live |= c->state != DAVIT_NODE_IDLE && !node_done(c);
 	}
 	if (live)

@@ -8,17 +8,10 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/util.h"
-#include "runtime/fake/fake.h"
-#include "store/stores.h"
-
-#if __has_include("runtime/process/process.h")
-#include "runtime/process/process.h"
-#define HAVE_PROCESS 1
-#endif
-#if __has_include("runtime/exec/exec.h")
 #include "runtime/exec/exec.h"
-#define HAVE_EXEC 1
-#endif
+#include "runtime/fake/fake.h"
+#include "runtime/process/process.h"
+#include "store/stores.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -30,17 +23,13 @@ static const struct davit_store_driver *const stores[] = {
 };
 
 static const struct davit_runtime_driver *const runtimes[] = {
-#ifdef HAVE_PROCESS
 	&davit_process_driver,
-#endif
 	&davit_fake_driver,
 };
 
-#ifdef HAVE_EXEC
 enum { EXTERNAL_MAX = 64 };
 static const struct davit_runtime_driver *external[EXTERNAL_MAX];
 static size_t n_external;
-#endif
 
 const struct davit_store_driver *daemon_store_at(size_t i)
 {
@@ -55,7 +44,6 @@ const struct davit_store_driver *daemon_store(const char *name)
 	return NULL;
 }
 
-#ifdef HAVE_EXEC
 static int add_external(struct davit_daemon *d, const char *dir, const char *file, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *path = davit_path_join(dir, file);
@@ -95,7 +83,6 @@ static void add_directory(struct davit_daemon *d, const char *parent)
 	if (dir)
 		closedir(dir);
 }
-#endif
 
 int daemon_add_runtimes(struct davit_daemon *d, struct davit_error *err)
 {
@@ -104,17 +91,13 @@ int daemon_add_runtimes(struct davit_daemon *d, struct davit_error *err)
 		if (r < 0)
 			return r;
 	}
-#ifdef HAVE_EXEC
 	add_directory(d, d->paths.config);
 	add_directory(d, d->paths.libexec);
-#endif
 	return 0;
 }
 
 void daemon_free_runtimes(void)
 {
-#ifdef HAVE_EXEC
 	while (n_external)
 		davit_exec_driver_free(external[--n_external]);
-#endif
 }

@@ -22,12 +22,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TIME_LEN 30		  /* 2026-01-02T03:04:05.678901234Z */
+#define TIME_LEN 30		   /* 2026-01-02T03:04:05.678901234Z */
 #define PREFIX_LEN (TIME_LEN + 10) /* " stdout F " */
 #define TAG_AT (TIME_LEN + 8)
-#define TEXT_MAX 16384		  /* of a record; a longer line takes several */
+#define TEXT_MAX 16384 /* of a record; a longer line takes several */
 #define RETRY_NS (250 * DAVIT_NSEC_PER_MSEC)
-#define HARD_FACTOR 4		  /* a line without end is rotated at this multiple of max_size */
+#define HARD_FACTOR 4 /* a line without end is rotated at this multiple of max_size */
 
 /* One turn of one stream. */
 struct turn {
@@ -87,7 +87,8 @@ static void flush(struct keeper *k, struct turn *t)
 	if (done < k->log_len) {
 		t->failed = true;
 		whole = whole_records(k->log_buffer, done, &raw);
-		if (fd >= 0 && whole < done && ftruncate(fd, (off_t)(s->log_offset - s->log_segment + whole)) < 0)
+		if (fd >= 0 && whole < done &&
+		    ftruncate(fd, (off_t)(s->log_offset - s->log_segment + whole)) < 0)
 			keeper_segment_close(k, s); /* opened anew, it is truncated then */
 		if (t->batched == 0)
 			raw = 0; /* a record of the keeper's own */
@@ -192,7 +193,8 @@ void keeper_log_markers(struct keeper *k)
 {
 	struct turn t;
 
-	KEEPER_FOREACH(i, &k->dropping) {
+	KEEPER_FOREACH(i, &k->dropping)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		start_turn(&t, s, KEEPER_ERR);
 		write_marker(k, &t);
@@ -365,7 +367,8 @@ void keeper_log_retry(struct keeper *k)
 {
 	static const enum keeper_source source[] = {KEEPER_ON_PIPE, KEEPER_ON_PIPE_ERR};
 
-	KEEPER_FOREACH(i, &k->blocked) {
+	KEEPER_FOREACH(i, &k->blocked)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		keeper_set_remove(&k->blocked, i);
 		for (int st = 0; st < 2; st++)

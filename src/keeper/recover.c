@@ -93,7 +93,8 @@ static void recover_running(struct keeper *k, struct keeper_slot *s)
 	for (int i = 0; i < 2; i++) {
 		s->fd_pipe[i] = reopen_pipe(s, i);
 		if (s->fd_pipe[i] >= 0)
-			keeper_watch(k, s->fd_pipe[i], KEEPER_ON_PIPE + (unsigned)i, number, s->generation, EPOLLIN);
+			keeper_watch(k, s->fd_pipe[i], KEEPER_ON_PIPE + (unsigned)i, number, s->generation,
+				     EPOLLIN);
 	}
 	if (s->notify_wanted && !(s->flags & KEEPER_IS_READY))
 		keeper_notify_reopen(k, s);
@@ -125,7 +126,8 @@ static void resume_stop(struct keeper *k, struct keeper_slot *s)
 
 void keeper_recover(struct keeper *k)
 {
-	KEEPER_FOREACH(i, &k->used) {
+	KEEPER_FOREACH(i, &k->used)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		s->generation++;
 		s->flags &= ~(uint32_t)KEEPER_TELL;
@@ -154,7 +156,8 @@ static void keep_all(struct keeper *k, bool keep)
 	keep_on_exec(k->fd_lock, keep);
 	keep_on_exec(k->fd_slots, keep);
 	keep_on_exec(k->conn, keep);
-	KEEPER_FOREACH(i, &k->used) {
+	KEEPER_FOREACH(i, &k->used)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		const int fds[] = {s->fd_pid, s->fd_pipe[0], s->fd_pipe[1], s->fd_ready, s->fd_notify};
 		for (size_t j = 0; j < DAVIT_ARRAY_SIZE(fds); j++)
@@ -195,7 +198,7 @@ static void watch_slot(struct keeper *k, struct keeper_slot *s)
 		int fd;
 		enum keeper_source source;
 	} all[] = {
-		{s->fd_pid, KEEPER_ON_PID},	    {s->fd_pipe[0], KEEPER_ON_PIPE},
+		{s->fd_pid, KEEPER_ON_PID},	     {s->fd_pipe[0], KEEPER_ON_PIPE},
 		{s->fd_pipe[1], KEEPER_ON_PIPE_ERR}, {s->fd_ready, KEEPER_ON_READY},
 		{s->fd_notify, KEEPER_ON_NOTIFY},
 	};

@@ -70,15 +70,18 @@ static int apply_settings(const struct keeper_command *c, struct davit_error *er
 
 static int prepare_cgroups(const struct keeper_slot *s, struct keeper_child *c, struct davit_error *err)
 {
-	KEEPER_FOREACH_CGROUP(dir, s) {
+	KEEPER_FOREACH_CGROUP(dir, s)
+	{
 		if (c->n_joins == KEEPER_JOINS_MAX)
-			return davit_error_set(err, DAVIT_EINVAL, NULL, "more than %d cgroups", KEEPER_JOINS_MAX);
+			return davit_error_set(err, DAVIT_EINVAL, NULL, "more than %d cgroups",
+					       KEEPER_JOINS_MAX);
 		snprintf(c->joins[c->n_joins++], sizeof c->joins[0], "%s/cgroup.procs", dir);
 	}
 	if (s->flags & KEEPER_CGROUP2) {
 		c->cgroup_fd = open(keeper_cgroups(s), O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (c->cgroup_fd < 0)
-			return davit_error_errno(err, errno, NULL, "cannot open cgroup %s", keeper_cgroups(s));
+			return davit_error_errno(err, errno, NULL, "cannot open cgroup %s",
+						 keeper_cgroups(s));
 	}
 	return 0;
 }
@@ -142,9 +145,22 @@ static int start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd, uint64_
 	return 0;
 }
 
-static int open_outputs(struct keeper_slot *s, const struct keeper_spawn *f, int child[2], struct davit_error *err)
+/* A few descriptors are always left, for connections and log files. */
+#define RESERVE 96
+
+static int open_outputs(struct keeper_slot *s, const struct keeper_spawn *f, int child[2],
+			struct davit_error *err)
 {
-	int r;
+	struct rlimit limit;
+	int r, lowest = dup(STDIN_FILENO); /* the number that a new one would get */
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || lowest < 0 || (rlim_t)lowest + RESERVE > limit.rlim_cur) {
+		davit_closep(&lowest);
+		return davit_error_set(err, DAVIT_EQUOTA, NULL,
+				       "the keeper has no descriptors left for another process (limit %llu)",
+				       (unsigned long long)limit.rlim_cur);
+	}
+	close(lowest);
 
 	for (int i = 0; i < 2; i++) {
 		r = open_pipe(f, &s->fd_pipe[i], &child[i], &s->pipe_inode[i], err);
@@ -181,7 +197,11 @@ static void begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid
 
 int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err)
 {
-	struct keeper_child child = {.command = c, .nofile = &k->file->nofile, .ready_fd = -1, .cgroup_fd = -1};
+	struct keeper_child child = {.command = c,
+				     .nofile = &k->file->nofile,
+				     .fd_null = k->fd_null,
+				     .ready_fd = -1,
+				     .cgroup_fd = -1};
 	DAVIT_AUTO_CLOSE int out = -1;
 	DAVIT_AUTO_CLOSE int err_out = -1;
 	DAVIT_AUTO_CLOSE int ready = -1;
@@ -241,7 +261,12 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],
 		bool tty, uint64_t tag, struct keeper_exec_slot **ret, struct davit_error *err)
 {
-	struct keeper_child child = {.command = c, .nofile = &k->file->nofile, .tty = tty, .ready_fd = -1, .cgroup_fd = -1};
+	struct keeper_child child = {.command = c,
+				     .nofile = &k->file->nofile,
+				     .fd_null = k->fd_null,
+				     .tty = tty,
+				     .ready_fd = -1,
+				     .cgroup_fd = -1};
 	struct keeper_exec_slot *x = NULL;
 	char instance[48];
 	uint64_t ticks = 0;
@@ -274,7 +299,8 @@ int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *
 		.child = 1,
 		.used = 1,
 	};
-	if (keeper_watch(k, pidfd, KEEPER_ON_EXEC, (uint32_t)(x - k->file->execs), x->generation, EPOLLIN) < 0) {
+	if (keeper_watch(k, pidfd, KEEPER_ON_EXEC, (uint32_t)(x - k->file->execs), x->generation, EPOLLIN) <
+	    0) {
 		r = davit_error_errno(err, errno, NULL, "cannot watch the process");
 		keeper_pidfd_signal(pidfd, SIGKILL, 0);
 		DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){0}, WEXITED));

@@ -43,8 +43,8 @@ static void a_shell_that_ignores_term_is_gone_with_its_grandchild_after_the_grac
 	int64_t began;
 	pid_t main_pid, grandchild;
 
-	snprintf(script, sizeof script, "trap '' TERM; (trap '' TERM; sleep 1000 & echo $! >%s/g; wait) & wait; wait",
-		 c->dir);
+	snprintf(script, sizeof script,
+		 "trap '' TERM; (trap '' TERM; sleep 1000 & echo $! >%s/g; wait) & wait; wait", c->dir);
 	main_pid = client_shell(c, ID(01), script);
 	grandchild = read_pid(c, "g");
 	began = now_ms();
@@ -62,7 +62,8 @@ static void a_daemon_that_left_its_session_and_parents_is_gone_too(void **state)
 	char script[300];
 	pid_t daemon_pid;
 
-	snprintf(script, sizeof script, "setsid sh -c 'setsid sleep 1000 & echo $! >%s/d' & sleep 1000", c->dir);
+	snprintf(script, sizeof script, "setsid sh -c 'setsid sleep 1000 & echo $! >%s/d' & sleep 1000",
+		 c->dir);
 	client_shell(c, ID(01), script);
 	daemon_pid = read_pid(c, "d");
 	assert_true(alive(daemon_pid));
@@ -132,7 +133,8 @@ static void signals_reach_the_main_process_or_all_descendants(void **state)
 	DAVIT_AUTO_FREE char *log = NULL;
 
 	client_shell(c, ID(01),
-		     "trap 'echo main' USR1; (trap 'echo child; exit' USR1; echo up; while :; do sleep 0.02; done) & "
+		     "trap 'echo main' USR1; (trap 'echo child; exit' USR1; echo up; while :; do sleep 0.02; "
+		     "done) & "
 		     "echo up; while :; do sleep 0.02; done");
 	WAIT_FOR(3000, (free(log), log = client_log(c, ID(01)), strstr(log, "up\nstdout up\n")));
 	assert_int_equal(client_signal(c, ID(01), SIGUSR1, 0, 0), 0);
@@ -172,7 +174,8 @@ static void a_cgroup_is_joined_at_birth_and_emptied_by_a_stop(void **state)
 	}
 	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path}), 0);
 	/* With an empty environment, another session and no parent only the cgroup knows it. */
-	snprintf(script, sizeof script, "setsid env -i sh -c 'sleep 1000 & echo $! >%s/h' & exec sleep 1000", c->dir);
+	snprintf(script, sizeof script, "setsid env -i sh -c 'sleep 1000 & echo $! >%s/h' & exec sleep 1000",
+		 c->dir);
 	main_pid = client_spawn(c, ID(01), 1, ARGV("/bin/sh", "-c", script), NULL);
 	assert_true(main_pid > 0);
 	hidden = read_pid(c, "h");

@@ -46,7 +46,7 @@ char *slurp(const char *path)
 		davit_buf_fini(&b);
 		return NULL;
 	}
-	return b.len ? davit_buf_take(&b) : strdup("");
+	return b.data ? davit_buf_take(&b) : strdup("");
 }
 
 /* Beside the test program, as the build leaves it. */
@@ -262,7 +262,8 @@ int client_done(struct client *c, uint64_t tag, int ms)
 int client_create(struct client *c, const char *id, const struct log_options *o)
 {
 	static const struct log_options plain = {.max_size = 1 << 20, .max_files = 3};
-	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	body = DAVIT_BUF_INIT;
 	struct keeper_create m = {0};
 
 	o = o ? o : &plain;
@@ -277,7 +278,8 @@ int client_create(struct client *c, const char *id, const struct log_options *o)
 	if (o->cgroup)
 		davit_buf_add(&body, o->cgroup, strlen(o->cgroup) + 1);
 	davit_buf_addc(&body, '\0');
-	return client_done(c, client_send(c, &m.h, KEEPER_CREATE, id, sizeof m, body.data, body.len, NULL, 0), 3000);
+	return client_done(c, client_send(c, &m.h, KEEPER_CREATE, id, sizeof m, body.data, body.len, NULL, 0),
+			   3000);
 }
 
 static void add_command(struct davit_buf *b, struct keeper_spawn *m, const char *const *argv,
@@ -324,7 +326,8 @@ int client_spawn(struct client *c, const char *id, uint32_t run, const char *con
 		 const struct spawn_options *o)
 {
 	static const struct spawn_options plain = {0};
-	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	body = DAVIT_BUF_INIT;
 	struct keeper_spawn m = {.run = run};
 
 	add_command(&body, &m, argv, o ? o : &plain);
@@ -344,7 +347,8 @@ int client_shell(struct client *c, const char *id, const char *script)
 int client_exec(struct client *c, const char *id, const char *const *argv, const int fds[3], bool tty,
 		uint64_t *ret_tag)
 {
-	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	body = DAVIT_BUF_INIT;
 	struct keeper_exec m = {.tty = tty};
 
 	add_command(&body, &m.spawn, argv, &(struct spawn_options){0});

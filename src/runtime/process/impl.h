@@ -49,6 +49,7 @@ struct process_keeper {
 	struct process_runtime *runtime;
 	struct keeper_request list; /* LIST */
 	bool listed;		    /* since the connection began */
+	unsigned failures;	    /* attempts that failed while opening */
 	uint32_t round;		    /* of LIST; an instance with another one was not named */
 };
 

@@ -78,7 +78,7 @@ static void ended(struct process_instance *pi, uint32_t run, const struct keeper
 
 static void set_status(struct process_instance *pi, const char *text)
 {
-	char *copy = *text ? strndup(text, sizeof((struct davit_inspection *)0)->status - 1) : NULL;
+	char *copy = *text ? strdup(text) : NULL;
 
 	if (*text && !copy)
 		return; /* the old one stays; a status is a courtesy */
@@ -520,9 +520,10 @@ static enum davit_state state_of(const struct keeper_instance *s)
 	}
 }
 
-static const char *second_string(const struct keeper_header *h)
+/* Behind the struct lie the label and the status. */
+static const char *status_of(const struct keeper_instance *m)
 {
-	const char *s = (const char *)h + h->size, *end = (const char *)h + h->total;
+	const char *s = (const char *)m + m->h.size, *end = (const char *)m + m->h.total;
 	const char *nul = memchr(s, '\0', (size_t)(end - s));
 
 	return nul && nul + 1 < end ? nul + 1 : "";
@@ -536,7 +537,7 @@ static void take_over(struct process_instance *pi, const struct keeper_instance 
 	pi->started = s->started;
 	pi->ready = s->ready;
 	pi->exit = s->exit;
-	set_status(pi, second_string(&s->h));
+	set_status(pi, status_of(s));
 }
 
 static void adopt(struct process_keeper *k, const struct keeper_instance *s)
@@ -555,7 +556,7 @@ static void adopt(struct process_keeper *k, const struct keeper_instance *s)
 		found.now.pid = s->pid;
 	if (found.now.state == DAVIT_STATE_STOPPED)
 		process_exit_of(&s->exit, &found.now.exit);
-	snprintf(found.now.status, sizeof found.now.status, "%s", second_string(&s->h));
+	snprintf(found.now.status, sizeof found.now.status, "%s", status_of(s));
 	inst = p->rt->events->found(p->rt, &found);
 	if (!inst) {
 		id = strdup(s->h.id);

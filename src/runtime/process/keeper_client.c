@@ -233,7 +233,7 @@ static int deliver(struct keeper_client *k, struct davit_buf *packet, int *fds, 
 	int r = 0;
 
 	if (len > KEEPER_PACKET_MAX) {
-		int fd;
+		int fd = -1;
 
 		r = to_memfd(packet, &fd, err);
 		if (r < 0)

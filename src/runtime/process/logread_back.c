@@ -110,7 +110,8 @@ static int begin_lookback(struct logread *lr, uint64_t at, struct davit_error *e
 
 	lr->mute = at;
 	lr->phase = LOGREAD_LOOKBACK;
-	for (lr->segment_index = lr->segments.n - 1; lr->segment_index && lr->segments.v[lr->segment_index] > at;)
+	/* The one that ends at `at`, not the one that begins there. */
+	for (lr->segment_index = lr->segments.n - 1; lr->segment_index && lr->segments.v[lr->segment_index] >= at;)
 		lr->segment_index--;
 	if (lr->segments.v[lr->segment_index] >= at)
 		return begin_reading(lr, lr->segments.v[lr->segment_index]);
