@@ -116,9 +116,12 @@ static int open_pipe(const struct keeper_spawn *f, int *ret_read, int *ret_child
 		return davit_error_errno(err, errno, NULL, "cannot make a pipe");
 	r = p[0];
 	w = p[1];
-	/* So that another user's workload can open /dev/stdout. */
-	if (fstat(r, &st) < 0 || (f->set_user && fchown(w, f->uid, f->gid) < 0))
-		return davit_error_errno(err, errno, NULL, "cannot prepare a pipe");
+	if (fstat(r, &st) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot look at a pipe");
+	/* So that another user's workload can open /dev/stdout. Where it is not
+	 * allowed the child cannot become that user either, and says so. */
+	if (f->set_user && fchown(w, f->uid, f->gid) < 0 && errno != EPERM)
+		return davit_error_errno(err, errno, NULL, "cannot give a pipe to user %u", f->uid);
 	snprintf(path, sizeof path, "/proc/self/fd/%d", w);
 	rw = open(path, O_RDWR | O_CLOEXEC);
 	if (rw < 0)
