@@ -396,6 +396,19 @@ static void begin(struct process_instance *pi, enum process_action action, struc
 	process_instance_issue(pi);
 }
 
+/* The parents may have gone since open: a daemon before us on the same directory
+ * removes those that are empty when it ends. They are made again then. */
+static int make_groups(struct process_runtime *p, const struct davit_workload *w, struct davit_error *err)
+{
+	int r = cgroups_make(&p->cgroups, w, err);
+
+	if (r != DAVIT_ENOENT)
+		return r;
+	cgroups_fini(&p->cgroups);
+	r = cgroups_open(&p->cgroups, p->place.run_dir, err);
+	return r < 0 ? r : cgroups_make(&p->cgroups, w, err);
+}
+
 void process_create(struct davit_instance *inst, struct davit_op *op)
 {
 	struct process_runtime *p = process_runtime_of(inst->runtime);
@@ -412,8 +425,7 @@ void process_create(struct davit_instance *inst, struct davit_op *op)
 			      inst->workload->id);
 		return;
 	}
-	if (process_check(p, inst->workload, &err) < 0 ||
-	    cgroups_make(&p->cgroups, inst->workload, &err) < 0) {
+	if (process_check(p, inst->workload, &err) < 0 || make_groups(p, inst->workload, &err) < 0) {
 		davit_op_fail_error(op, &err);
 		return;
 	}
