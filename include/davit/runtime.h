@@ -393,8 +393,9 @@ struct davit_runtime_driver {
 	 * core after a failure, with the state zeroed. DAVIT_EUNAVAIL or
 	 * DAVIT_ENOTSUP with the reason where this machine cannot carry it. */
 	void (*open)(struct davit_runtime *rt, struct davit_op *op);
-	/* Lets go: instances go on where the runtime can do that. No callback
-	 * after it has returned. Does not block. */
+	/* Lets go: instances go on where the runtime can do that. Operations under
+	 * way are failed with DAVIT_ECLOSED, which their callers still get from the
+	 * loop; no other callback comes after it has returned. Does not block. */
 	void (*close)(struct davit_runtime *rt);
 	/* What this machine allows; called after open. Does not block. */
 	void (*capabilities)(struct davit_runtime *rt, struct davit_capabilities *ret);
@@ -402,10 +403,12 @@ struct davit_runtime_driver {
 	 * once, after open and before any other operation. */
 	void (*adopt)(struct davit_runtime *rt, struct davit_op *op);
 
-	/* Makes the object, not running. Idempotent for the same id. On failure
-	 * nothing is left behind. */
+	/* Makes the object, not running. Success for one that is there and was never
+	 * started, DAVIT_ESTATE for one that was (state.h). On failure nothing is
+	 * left behind. */
 	void (*create)(struct davit_instance *inst, struct davit_op *op);
-	/* Runs it: run number = previous + 1. Completes when the program was
+	/* Runs it: run number = previous + 1. Success, and nothing done, for one that
+	 * runs; DAVIT_ESTATE for one that is not there. Completes when the program was
 	 * executed (or, where that cannot be known, accepted). DAVIT_EEXEC when it
 	 * could not be: there is then no `exited` for it and the run does not count. */
 	void (*start)(struct davit_instance *inst, struct davit_op *op);

@@ -134,12 +134,15 @@ IN_CHILD static int child_main(void *arg)
 	const struct keeper_command *m = c->command;
 	int r;
 
+	if (c->record)
+		*c->record = (int32_t)syscall(SYS_getpid);
 	/* A table of its own with the three streams alone. */
 	if (c->shared_files && syscall(SYS_close_range, 3u, ~0u, (unsigned)CLOSE_RANGE_UNSHARE) < 0)
 		return fail(c, KEEPER_STEP_CLOSE, 0);
 	if (setsid() < 0)
 		return fail(c, KEEPER_STEP_SESSION, 0);
-	if ((r = join_cgroups(c)) || (r = place_descriptors(c)) || (r = set_limits(c)) || (r = become_user(c)))
+	if ((r = join_cgroups(c)) || (r = place_descriptors(c)) || (r = set_limits(c)) ||
+	    (r = become_user(c)))
 		return r;
 	umask(m->f.umask);
 	if (chdir(m->directory) < 0)
@@ -172,8 +175,8 @@ static long clone3_run(struct clone_args *args, int (*fn)(void *), void *arg)
 			 "hlt\n"
 			 "1:"
 			 : "=a"(ret)
-			 : "0"((long)SYS_clone3), "D"(args), "S"(sizeof *args), "r"(fn_), "r"(arg_),
-			   [exit] "i"(SYS_exit_group)
+			 : "0"((long)SYS_clone3), "D"(args), "S"(sizeof *args), "r"(fn_),
+			   "r"(arg_), [exit] "i"(SYS_exit_group)
 			 : "rcx", "r11", "cc", "memory");
 	return ret;
 }
