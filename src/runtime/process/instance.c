@@ -113,8 +113,7 @@ int process_instance_attach(struct process_instance *pi, struct davit_instance *
 {
 	struct process_runtime *p = process_runtime_of(inst->runtime);
 
-	pi->inst = inst;
-	pi->keeper = k;
+	*pi = (struct process_instance){.inst = inst, .keeper = k};
 	snprintf(pi->id, sizeof pi->id, "%s", id);
 	davit_list_init(&pi->requests);
 	davit_deferred_init(&pi->news, inst->runtime->loop, on_news);
@@ -416,10 +415,16 @@ void process_create(struct davit_instance *inst, struct davit_op *op)
 	struct davit_error err = {0};
 	struct process_keeper *k;
 
-	if (pi->inst) {
+	if (pi->inst && pi->state == DAVIT_STATE_CREATED) {
 		davit_op_complete(op, 0); /* it is there already */
 		return;
 	}
+	if (pi->inst && pi->state != DAVIT_STATE_DESTROYED) {
+		davit_op_fail(op, DAVIT_ESTATE, "process", "the instance was created and run already");
+		return;
+	}
+	if (pi->inst)
+		process_instance_detach(pi); /* it vanished, and is made anew */
 	if (davit_map_get(&p->instances, inst->workload->id)) {
 		davit_op_fail(op, DAVIT_EEXIST, "process", "an instance with the id %s is there already",
 			      inst->workload->id);
@@ -456,7 +461,7 @@ void process_start(struct davit_instance *inst, struct davit_op *op)
 	if (refuse_absent(pi, op))
 		return;
 	if (pi->state == DAVIT_STATE_STARTED) {
-		davit_op_fail(op, DAVIT_ESTATE, "process", "the instance runs already");
+		davit_op_complete(op, 0); /* nothing changes */
 		return;
 	}
 	/* What earlier runs used of the CPU is the group's still. The first run needs
@@ -504,8 +509,13 @@ void process_inspect(struct davit_instance *inst, struct davit_inspection *ret, 
 		davit_op_fail(op, DAVIT_EUNAVAIL, "process", "the keeper of local processes does not answer");
 		return;
 	}
+	*ret = (struct davit_inspection){.state = DAVIT_STATE_DESTROYED};
+	if (!pi->inst || pi->state == DAVIT_STATE_DESTROYED) {
+		davit_op_complete(op, 0);
+		return;
+	}
 	*ret = (struct davit_inspection){
-		.state = pi->inst ? (enum davit_state)pi->state : DAVIT_STATE_DESTROYED,
+		.state = (enum davit_state)pi->state,
 		.run = pi->run,
 		.pid = pi->pid,
 		.ready = pi->ready,
