@@ -293,7 +293,8 @@ static void a_taken_port_is_refused(void)
 	port.host = two[1].host = ntohs(a.sin_port);
 	CHECK_INT(rt->driver->ports->resolve(rt, &port, 1, &err), DAVIT_EINUSE);
 	snprintf(want, sizeof want, "port %u is already in use", port.host);
-	CHECK_STR(err.message, want);
+	/* A runtime may go on with who has it: " by nginx (pid 12)". */
+	CHECK(strncmp(err.message, want, strlen(want)) == 0);
 	/* Refused as a whole: nothing was changed. */
 	CHECK_INT(rt->driver->ports->resolve(rt, two, 2, &err), DAVIT_EINUSE);
 	CHECK_INT(two[0].host, 0);

@@ -16,7 +16,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-
 int cgroup_put(const char *dir, const char *file, const char *text)
 {
 	char path[CGROUP_PATH_MAX + 64];
@@ -178,8 +177,8 @@ static int make(const struct cgroups *cg, const struct davit_workload *w, struct
 		snprintf(dir, sizeof dir, "%s/%s", cg->limits[i], w->id);
 		e = limit(cg, i, dir, w);
 		if (e)
-			return davit_error_errno(err, e, cgroup_names[i], "cannot set the %s limit in %s", cgroup_names[i],
-						 dir);
+			return davit_error_errno(err, e, cgroup_names[i], "cannot set the %s limit in %s",
+						 cgroup_names[i], dir);
 	}
 	return 0;
 }
@@ -287,7 +286,8 @@ void cgroups_kill(const struct cgroups *cg, const char *id)
 
 		snprintf(dir, sizeof dir, "%s/%s", dirs[i], id);
 		/* Only v2 has it; v1 lists its processes, and a group is ours alone. */
-		if (!cgroup_put(dir, "cgroup.kill", "1") || cgroup_get(dir, "cgroup.procs", buf, sizeof buf) <= 0)
+		if (!cgroup_put(dir, "cgroup.kill", "1") ||
+		    cgroup_get(dir, "cgroup.procs", buf, sizeof buf) <= 0)
 			continue;
 		for (char *p = strtok_r(buf, "\n", &save); p; p = strtok_r(NULL, "\n", &save)) {
 			long pid = strtol(p, NULL, 10);

@@ -118,8 +118,8 @@ static int open_v2(struct cgroups *cg, const char *top, const char *name)
 		e = made ? made : enable(top, limits, cgroup_names[i]);
 		if (e) {
 			snprintf(cg->why_not[i], sizeof cg->why_not[i],
-				 "no %s controller is writable: %s: %s",
-				 cgroup_names[i], strerror(e), limits);
+				 "no %s controller is writable: %s: %s", cgroup_names[i], strerror(e),
+				 limits);
 			continue;
 		}
 		cg->limits[i] = strdup(limits);
@@ -144,8 +144,7 @@ static int open_v1(struct cgroups *cg, const struct cgroup_self *self, const cha
 		e = make_parent(dir);
 		if (e) {
 			snprintf(cg->why_not[i], sizeof cg->why_not[i],
-				 "no %s controller is writable: %s: %s",
-				 cgroup_names[i], strerror(e), dir);
+				 "no %s controller is writable: %s: %s", cgroup_names[i], strerror(e), dir);
 			continue;
 		}
 		/* Kernels before 5.11 count the children of a group only when told so. */

@@ -124,6 +124,21 @@ static void groups_that_a_dead_instance_left_are_removed_at_open(void **state)
 	assert_int_equal(stat(dir, &st), -1);
 }
 
+static void parents_of_groups_that_went_are_made_again(void **state)
+{
+	struct world *w = *state;
+	struct process_runtime *p = process_runtime_of(w->rt);
+	struct guest *g = world_guest(w, "exec sleep 60");
+
+	if (!p->cgroups.track) {
+		print_message("skipped: %s\n", p->cgroups.why_no_track);
+		skip();
+	}
+	assert_int_equal(rmdir(p->cgroups.track), 0);
+	guest_run(g);
+	assert_true(alive(guest_inspect(g).pid));
+}
+
 /* ------------------------------------------------------------------------ stats */
 
 static void stats_count_the_whole_tree(void **state)
@@ -582,6 +597,7 @@ int main(void)
 		TEST(the_cpu_limit_is_written_and_holds),
 		TEST(groups_go_with_their_instance),
 		TEST(groups_that_a_dead_instance_left_are_removed_at_open),
+		TEST(parents_of_groups_that_went_are_made_again),
 		TEST(stats_count_the_whole_tree),
 		TEST(a_follower_sees_each_line_once_while_files_are_rotated),
 		TEST(a_log_is_kept_until_it_is_discarded),

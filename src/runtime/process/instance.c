@@ -113,8 +113,7 @@ int process_instance_attach(struct process_instance *pi, struct davit_instance *
 {
 	struct process_runtime *p = process_runtime_of(inst->runtime);
 
-	pi->inst = inst;
-	pi->keeper = k;
+	*pi = (struct process_instance){.inst = inst, .keeper = k};
 	snprintf(pi->id, sizeof pi->id, "%s", id);
 	davit_list_init(&pi->requests);
 	davit_deferred_init(&pi->news, inst->runtime->loop, on_news);
@@ -396,6 +395,19 @@ static void begin(struct process_instance *pi, enum process_action action, struc
 	process_instance_issue(pi);
 }
 
+/* The parents may have gone since open: a daemon before us on the same directory
+ * removes those that are empty when it ends. They are made again then. */
+static int make_groups(struct process_runtime *p, const struct davit_workload *w, struct davit_error *err)
+{
+	int r = cgroups_make(&p->cgroups, w, err);
+
+	if (r != DAVIT_ENOENT)
+		return r;
+	cgroups_fini(&p->cgroups);
+	r = cgroups_open(&p->cgroups, p->place.run_dir, err);
+	return r < 0 ? r : cgroups_make(&p->cgroups, w, err);
+}
+
 void process_create(struct davit_instance *inst, struct davit_op *op)
 {
 	struct process_runtime *p = process_runtime_of(inst->runtime);
@@ -403,17 +415,22 @@ void process_create(struct davit_instance *inst, struct davit_op *op)
 	struct davit_error err = {0};
 	struct process_keeper *k;
 
-	if (pi->inst) {
+	if (pi->inst && pi->state == DAVIT_STATE_CREATED) {
 		davit_op_complete(op, 0); /* it is there already */
 		return;
 	}
+	if (pi->inst && pi->state != DAVIT_STATE_DESTROYED) {
+		davit_op_fail(op, DAVIT_ESTATE, "process", "the instance was created and run already");
+		return;
+	}
+	if (pi->inst)
+		process_instance_detach(pi); /* it vanished, and is made anew */
 	if (davit_map_get(&p->instances, inst->workload->id)) {
 		davit_op_fail(op, DAVIT_EEXIST, "process", "an instance with the id %s is there already",
 			      inst->workload->id);
 		return;
 	}
-	if (process_check(p, inst->workload, &err) < 0 ||
-	    cgroups_make(&p->cgroups, inst->workload, &err) < 0) {
+	if (process_check(p, inst->workload, &err) < 0 || make_groups(p, inst->workload, &err) < 0) {
 		davit_op_fail_error(op, &err);
 		return;
 	}
@@ -444,7 +461,7 @@ void process_start(struct davit_instance *inst, struct davit_op *op)
 	if (refuse_absent(pi, op))
 		return;
 	if (pi->state == DAVIT_STATE_STARTED) {
-		davit_op_fail(op, DAVIT_ESTATE, "process", "the instance runs already");
+		davit_op_complete(op, 0); /* nothing changes */
 		return;
 	}
 	/* What earlier runs used of the CPU is the group's still. The first run needs
@@ -492,8 +509,13 @@ void process_inspect(struct davit_instance *inst, struct davit_inspection *ret, 
 		davit_op_fail(op, DAVIT_EUNAVAIL, "process", "the keeper of local processes does not answer");
 		return;
 	}
+	*ret = (struct davit_inspection){.state = DAVIT_STATE_DESTROYED};
+	if (!pi->inst || pi->state == DAVIT_STATE_DESTROYED) {
+		davit_op_complete(op, 0);
+		return;
+	}
 	*ret = (struct davit_inspection){
-		.state = pi->inst ? (enum davit_state)pi->state : DAVIT_STATE_DESTROYED,
+		.state = (enum davit_state)pi->state,
 		.run = pi->run,
 		.pid = pi->pid,
 		.ready = pi->ready,

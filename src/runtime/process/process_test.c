@@ -42,6 +42,17 @@ static void an_instance_is_created_started_stopped_and_removed(void **state)
 	assert_int_equal(guest_remove(g), 0);
 	assert_int_equal(guest_inspect(g).state, DAVIT_STATE_DESTROYED);
 	assert_int_equal(guest_start(g), DAVIT_ESTATE);
+	/* Made anew it is a new one, that counts from the beginning. */
+	g->exit_run = 0;
+	assert_int_equal(guest_inspect(g).run, 0);
+	assert_int_equal(guest_create(g), 0);
+	assert_int_equal(guest_start(g), 0);
+	assert_int_equal(guest_start(g), 0);
+	assert_int_equal(guest_inspect(g).run, 1);
+	assert_int_equal(guest_create(g), DAVIT_ESTATE);
+	assert_int_equal(guest_stop(g, 5000), 0);
+	assert_int_equal(g->exits, 2);
+	assert_int_equal(g->exit_run, 1);
 }
 
 static void each_run_tells_its_end_once_with_its_number(void **state)
