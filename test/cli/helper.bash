@@ -57,6 +57,20 @@ status_is() {
   [ "$(davit status "$1" -o json | jq -r '.[0].status')" = "$2" ]
 }
 
+# The log of a service has this text; is this, as a whole; has so many lines.
+logged() {
+  davit logs "$1" | grep -qF -- "$2"
+}
+log_is() {
+  [ "$(davit logs "$1")" = "$2" ]
+}
+log_lines() {
+  [ "$(davit logs "$1" | wc -l)" -eq "$2" ]
+}
+instances() {
+  [ "$(davit ps "$1" -o json | jq length)" -eq "$2" ]
+}
+
 # A service that runs for long and writes numbered lines.
 run_ticker() {
   davit run "$1" --detach -- sh -c 'i=0; while :; do i=$((i+1)); echo "line $$ $i"; sleep 0.05; done'
