@@ -82,8 +82,7 @@ static int parse(const char *text, size_t len, json_t **ret, struct davit_error 
 /* The body of an answer with an error status. */
 static int refusal(struct davit_client *c, int status, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	json_t *answer = NULL;
 	int r = davit_client_body(c, BODY_MAX, &out, err);
 
@@ -131,8 +130,7 @@ static int exchange(struct davit_cli *cli, const struct davit_client_request *re
 int davit_api_send(struct davit_cli *cli, const char *method, const char *target, const char *type,
 		   const void *body, size_t len, json_t **ret_answer, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	char cause[64];
 	const struct davit_client_request request = {
 		.method = method,

@@ -60,8 +60,7 @@ static int take_change(struct attached *a, json_t *line, struct davit_error *err
 
 static int open_watch(struct attached *a, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 
 	json_decref(a->service);
 	a->service = NULL;
@@ -74,8 +73,7 @@ static int open_watch(struct attached *a, struct davit_error *err)
 
 static int open_logs(struct attached *a, bool follow, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 
 	davit_api_service_of(davit_string(a->ref, "namespace"), davit_string(a->ref, "name"),
 			     davit_string(a->ref, "version"), "/logs", &target);

@@ -343,14 +343,12 @@ static void environment_files_keep_values_as_they_are(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(good); i++) {
-		DAVIT_AUTO_BUF
-		got = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF got = DAVIT_BUF_INIT;
 		assert_int_equal(davit_env_parse(good[i].text, "f.env", append_env, &got, &err), 0);
 		assert_string_equal(davit_buf_str(&got), good[i].want);
 	}
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(bad); i++) {
-		DAVIT_AUTO_BUF
-		got = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF got = DAVIT_BUF_INIT;
 		assert_int_equal(davit_env_parse(bad[i].text, "f.env", append_env, &got, &err), DAVIT_EINVAL);
 		assert_string_equal(err.message, bad[i].message);
 	}

@@ -35,8 +35,7 @@ static const char *label(const struct davit_cli *cli, const char *version, char 
 static int simple(struct davit_cli *cli, const char *method, const char *suffix, const char *what,
 		  struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	char name[256], text[300];
 	json_t *answer = NULL;
 	int r;
@@ -77,8 +76,7 @@ static int with_last(struct davit_cli *cli, const char *suffix, json_t *body, co
 		     struct davit_error *err)
 {
 	const char *version = cli->n_args == 3 ? cli->args[1] : NULL;
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	char name[256], text[300];
 	json_t *answer = NULL;
 	int r;

@@ -32,8 +32,7 @@ static void target_of(const struct printing *p, struct davit_buf *out)
 {
 	struct davit_cli *cli = p->cli;
 	const char *limit = davit_cli_value(cli, "lines");
-	DAVIT_AUTO_BUF
-	service = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF service = DAVIT_BUF_INIT;
 
 	davit_buf_reset(out);
 	davit_buf_adds(out, "/v1/events");
@@ -69,8 +68,7 @@ static int run_events(struct davit_cli *cli, struct davit_error *err)
 {
 	bool follow = davit_cli_flag(cli, "follow"), opened = false;
 	struct printing p = {.cli = cli};
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	struct davit_api_pause pause = {0};
 	int r;
 

@@ -238,8 +238,7 @@ static int talk(int fd, bool tty, struct davit_buf *early, struct davit_error *e
 static int choose(struct davit_cli *cli, struct davit_buf *ret_id, struct davit_error *err)
 {
 	const char *want = davit_cli_value(cli, "instance");
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *service = NULL, *i;
 	char number[24];
 	size_t index;
@@ -327,12 +326,9 @@ static int run_exec(struct davit_cli *cli, struct davit_error *err)
 {
 	bool tty = davit_cli_flag(cli, "tty") ||
 		   (!davit_cli_flag(cli, "no-tty") && isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
-	DAVIT_AUTO_BUF
-	id = DAVIT_BUF_INIT;
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
-	DAVIT_AUTO_BUF
-	early = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF id = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF early = DAVIT_BUF_INIT;
 	DAVIT_AUTO_CLOSE int fd = -1;
 	json_t *body;
 	int r;

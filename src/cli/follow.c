@@ -140,8 +140,7 @@ static enum verdict judge(const json_t *s, int64_t before, struct davit_error *e
 /* The last lines of a failed service's output, on standard error. */
 static void print_last_lines(struct davit_cli *cli, const json_t *s)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	struct davit_client *stream = NULL;
 	bool build = !strcmp(davit_string(s, "build"), "failed");
 	json_t *line;
@@ -298,8 +297,7 @@ int davit_follow_ready(struct davit_cli *cli, json_t *refs, int64_t timeout_ns, 
 {
 	struct following f = {.cli = cli, .refs = refs, .services = json_array(), .before = json_array()};
 	int64_t deadline = timeout_ns ? monotonic() + timeout_ns : 0;
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	struct davit_client *stream = NULL;
 	json_t *line = NULL;
 	int r, done = 0;
@@ -334,8 +332,7 @@ void davit_print_summary(const struct davit_cli *cli, json_t *service)
 {
 	const char *name = davit_string(service, "name"), *version = davit_string(service, "version");
 	const char *status = davit_string(service, "status");
-	DAVIT_AUTO_BUF
-	addresses = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF addresses = DAVIT_BUF_INIT;
 	bool latest = !strcmp(version, "latest");
 	json_t *i;
 	size_t index;

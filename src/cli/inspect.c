@@ -12,8 +12,7 @@
 
 static int run_inspect(struct davit_cli *cli, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *answer = NULL;
 	int r;
 
@@ -51,8 +50,7 @@ static void print_chain(const struct davit_cli *cli, json_t *answer)
 
 static int run_why(struct davit_cli *cli, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *answer = NULL;
 	const char *text;
 	int r;

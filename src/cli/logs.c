@@ -43,8 +43,7 @@ void davit_log_print(struct davit_log_printer *p, json_t *line)
 
 bool davit_log_resume(const struct davit_log_printer *p, struct davit_buf *target)
 {
-	DAVIT_AUTO_BUF
-	after = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF after = DAVIT_BUF_INIT;
 	char since[DAVIT_TIME_MAX];
 	const char *instance;
 	json_t *cursor;
@@ -122,8 +121,7 @@ static int pump(struct davit_client *stream, struct davit_log_printer *p, size_t
 static int follow(struct davit_cli *cli, const char *version, struct davit_log_printer *p,
 		  struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	struct davit_api_pause pause = {0};
 	struct davit_client *stream;
 	bool opened = false;
@@ -167,8 +165,7 @@ static int run_logs(struct davit_cli *cli, struct davit_error *err)
 		.timestamps = davit_cli_flag(cli, "timestamps"),
 		.last_index = -1,
 	};
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	DAVIT_AUTO_FREE char *version = NULL;
 	struct davit_client *stream = NULL;
 	json_t *service = NULL;

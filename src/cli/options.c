@@ -66,8 +66,7 @@ static int check_choice(struct davit_cli *cli, const struct davit_option *o, con
 {
 	const char *words[16], *near;
 	DAVIT_AUTO_FREE char *copy = strdup(o->choices);
-	DAVIT_AUTO_BUF
-	said = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF said = DAVIT_BUF_INIT;
 	size_t n = 0;
 	char *save;
 
@@ -93,8 +92,6 @@ static int check_value(struct davit_cli *cli, const struct davit_option *o, cons
 		       struct davit_error *err)
 {
 	struct davit_error why = {0};
-	DAVIT_AUTO_BUF
-	scratch = DAVIT_BUF_INIT;
 	uint64_t size;
 	int64_t n;
 	int r = 0;

@@ -25,8 +25,7 @@ static bool has_name(const json_t *instance, const char *ns, const char *name, c
 static int list_instances(struct davit_cli *cli, json_t **ret, struct davit_error *err)
 {
 	const char *name = davit_cli_arg(cli, 0), *ns = davit_cli_namespace(cli);
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *list = NULL, *i;
 	size_t n;
 	int r;
@@ -117,8 +116,7 @@ static const char *size_text(json_t *stats, const char *key, char buf[DAVIT_TIME
 static int stats_of(struct davit_cli *cli, json_t *instance, json_t **ret, struct davit_error *err)
 {
 	static const char *const copied[] = {"id", "service", "index"};
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *stats = NULL;
 	int r;
 

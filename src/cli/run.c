@@ -41,8 +41,7 @@ static void post_target(struct davit_cli *cli, const char *mode, struct davit_bu
 static int post_spec(struct davit_cli *cli, const char *mode, json_t *spec, json_t **ret,
 		     struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *answer = NULL;
 	int r;
 
@@ -68,8 +67,7 @@ static int read_spec_file(const char *file, struct davit_buf *out, struct davit_
 static int post_file(struct davit_cli *cli, const char *target, const char *file, json_t **ret,
 		     struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	int r = read_spec_file(file, &text, err);
 	size_t len = strlen(file);
 	bool json = len > 5 && !strcmp(file + len - 5, ".json");
@@ -191,8 +189,7 @@ static int attend(struct davit_cli *cli, json_t *spec, json_t *refs, struct davi
 
 static int run_from_file(struct davit_cli *cli, const char *mode, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *answer = NULL, *refs;
 	int r;
 
@@ -247,8 +244,7 @@ static int run_run(struct davit_cli *cli, struct davit_error *err)
 /* The spec as it is, from inspect, with the options of this call over it. */
 static int run_update(struct davit_cli *cli, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *answer = NULL, *spec = NULL, *refs = NULL;
 	int r = check_modes(cli, err);
 

@@ -50,10 +50,8 @@ static int ask(const char *name, struct davit_buf *out, struct davit_error *err)
 static int set(struct davit_cli *cli, const char *name, struct davit_error *err)
 {
 	const char *file = davit_cli_value(cli, "file");
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
-	DAVIT_AUTO_BUF
-	value = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF value = DAVIT_BUF_INIT;
 	int r;
 
 	if (!file && isatty(STDIN_FILENO))
@@ -76,8 +74,7 @@ static int list(struct davit_cli *cli, struct davit_error *err)
 {
 	static const char *const columns[] = {"NAME", "CREATED", "UPDATED"};
 	static const char *const keys[] = {"name", "created", "updated"};
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	DAVIT_AUTO_TABLE *t = NULL;
 	char age[DAVIT_AGE_MAX + 8];
 	json_t *answer = NULL, *s;
@@ -108,8 +105,7 @@ static int list(struct davit_cli *cli, struct davit_error *err)
 
 static int drop(struct davit_cli *cli, const char *name, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	int r;
 
 	target_of(cli, name, &target);

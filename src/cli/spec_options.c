@@ -196,8 +196,7 @@ static int read_env_files(struct davit_cli *cli, json_t *spec, struct davit_erro
 	size_t pos = 0;
 
 	while ((file = davit_cli_next(cli, "env-file", &pos))) {
-		DAVIT_AUTO_BUF
-		text = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 		int r = davit_read_file(file, ENV_FILE_MAX, &text, err);
 		if (r == 0)
 			r = davit_env_parse(davit_buf_str(&text), file, env_line, spec, err);

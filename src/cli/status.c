@@ -49,8 +49,7 @@ static int add_service(const struct davit_cli *cli, struct davit_table *t, const
 		       json_t *s)
 {
 	struct libscols_line *row = davit_table_row(t, NULL);
-	DAVIT_AUTO_BUF
-	text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	json_t *instances = json_object_get(s, "instances"), *inst;
 	size_t index;
 	int r = 0;
@@ -114,8 +113,7 @@ static int print_rows(const struct davit_cli *cli, json_t *answer, struct davit_
 {
 	json_t *names = json_object_get(answer, "columns"), *rows = json_object_get(answer, "rows"), *row;
 	size_t from[DAVIT_ARRAY_SIZE(columns)], i;
-	DAVIT_AUTO_BUF
-	text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	DAVIT_AUTO_TABLE *t = NULL;
 	int r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), false, &t, err);
 
@@ -149,8 +147,7 @@ static void target_of(const struct davit_cli *cli, const char *path, size_t at, 
 /* A name was given and nothing matches: the daemon says so, with a suggestion. */
 static int not_found(struct davit_cli *cli, size_t at, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	int r;
 
 	davit_api_service(cli, at, "", &target);
@@ -177,8 +174,7 @@ static int list_once(struct davit_cli *cli, size_t at, struct davit_error *err)
 {
 	bool quick = cli->format == DAVIT_FORMAT_TEXT || cli->format == DAVIT_FORMAT_TABLE ||
 		     cli->format == DAVIT_FORMAT_NAMES;
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *answer = NULL, *list;
 	int r;
 
@@ -260,8 +256,7 @@ static int redraw(struct davit_cli *cli, json_t *list, unsigned *lines, struct d
 
 static int watch(struct davit_cli *cli, size_t at, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	struct davit_client *stream = NULL;
 	json_t *list = json_array(), *line = NULL;
 	bool synced = false;

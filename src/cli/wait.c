@@ -12,8 +12,7 @@
 static int run_wait(struct davit_cli *cli, struct davit_error *err)
 {
 	const char *condition = davit_cli_value(cli, "for") ? davit_cli_value(cli, "for") : "ended";
-	DAVIT_AUTO_BUF
-	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *ref = NULL, *service = NULL;
 	int r;
 

@@ -38,8 +38,7 @@ static const char *one_word(const char *p, struct davit_buf *word, struct davit_
 
 int davit_words_split(const char *text, char ***words, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	word = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF word = DAVIT_BUF_INIT;
 
 	for (const char *p = text;;) {
 		while (isspace((unsigned char)*p))
@@ -92,10 +91,8 @@ int davit_env_parse(const char *text, const char *file,
 		    int (*fn)(void *user, const char *name, const char *value), void *user,
 		    struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	name = DAVIT_BUF_INIT;
-	DAVIT_AUTO_BUF
-	value = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF name = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF value = DAVIT_BUF_INIT;
 	unsigned line = 0;
 
 	for (const char *p = text, *end; *p; p = *end ? end + 1 : end) {

@@ -27,7 +27,7 @@ ours() {
 
 teardown() {
   local left i
-  davit daemon stop --all >/dev/null 2>&1 || true
+  timeout 20 davit daemon stop --all >/dev/null 2>&1 || true
   for i in 1 2 3 4 5 6 7 8 9 10; do
     left=$(ours)
     [ -n "$left" ] || break
@@ -55,6 +55,20 @@ eventually() {
 
 status_is() {
   [ "$(davit status "$1" -o json | jq -r '.[0].status')" = "$2" ]
+}
+
+# The log of a service has this text; is this, as a whole; has so many lines.
+logged() {
+  davit logs "$1" | grep -qF -- "$2"
+}
+log_is() {
+  [ "$(davit logs "$1")" = "$2" ]
+}
+log_lines() {
+  [ "$(davit logs "$1" | wc -l)" -eq "$2" ]
+}
+instances() {
+  [ "$(davit ps "$1" -o json | jq length)" -eq "$2" ]
 }
 
 # A service that runs for long and writes numbered lines.

@@ -54,13 +54,13 @@ load helper
 
 @test "values of --env keep their equals signs and arrive" {
   davit run e --env A=b=c --env EMPTY= -- sh -c 'echo "[$A][$EMPTY]"; sleep 1000'
-  eventually grep -qF '[b=c][]' <(davit logs e)
+  eventually logged e '[b=c][]'
 }
 
 @test "--env-file is read in order and --env wins" {
   printf '# note\nA=file\nB="two words"\n' >f.env
   davit run e --env-file f.env --env A=flag -- sh -c 'echo "$A $B"; sleep 1000'
-  eventually test "$(davit logs e)" = "flag two words"
+  eventually log_is e "flag two words"
 }
 
 @test "a relative source, directory and command become absolute" {
@@ -68,7 +68,7 @@ load helper
   printf '#!/bin/sh\npwd\nsleep 1000\n' >bin/prog
   chmod +x bin/prog
   davit run p --command ./bin/prog --directory bin
-  eventually test "$(davit logs p)" = "$PWD/bin"
+  eventually log_is p "$PWD/bin"
 }
 
 @test "the table has the columns in order, sorted by name" {
@@ -121,11 +121,11 @@ load helper
 @test "scale, stop, start, restart and signal do what they say" {
   davit run s -- sh -c 'trap "echo hup" HUP; while :; do sleep 0.05; done'
   davit scale s 3
-  eventually test "$(davit ps s -o json | jq length)" -eq 3
+  eventually instances s 3
   davit scale s 1
-  eventually test "$(davit ps s -o json | jq length)" -eq 1
+  eventually instances s 1
   davit signal s HUP
-  eventually grep -q hup <(davit logs s)
+  eventually logged s hup
   before=$(davit status s -o json | jq '.[0].instances[0].pid')
   davit stop s
   eventually status_is s stopped

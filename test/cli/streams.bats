@@ -5,7 +5,7 @@ load helper
 
 @test "-n gives exactly so many lines of each instance" {
   davit run n --instances 2 -- sh -c 'seq 1 20; sleep 1000'
-  eventually test "$(davit logs n | wc -l)" -eq 40
+  eventually log_lines n 40
   [ "$(davit logs -n 7 n | grep -c '^n\.0 | ')" -eq 7 ]
   [ "$(davit logs -n 7 n | grep -c '^n\.1 | ')" -eq 7 ]
   [ "$(davit logs -n 0 n | wc -l)" -eq 0 ]
@@ -13,13 +13,13 @@ load helper
 
 @test "--since leaves out what is older" {
   davit run s -- sh -c 'echo old; sleep 1.2; echo new; sleep 1000'
-  eventually grep -q new <(davit logs s)
+  eventually logged s new
   [ "$(davit logs --since 1s s)" = new ]
 }
 
 @test "logs -o json has instance, index, time, stream, text and cursor" {
   davit run j -- sh -c 'echo out; echo err >&2; sleep 1000'
-  eventually test "$(davit logs j -o json | wc -l)" -eq 2
+  eventually log_lines j 2
   davit logs j -o json | jq -se 'all(has("instance") and has("index") and has("time") and has("cursor"))'
   [ "$(davit logs j -o json | jq -r 'select(.stream == "stderr").text')" = err ]
 }
@@ -76,7 +76,7 @@ load helper
 
 @test "a closed pipe ends the output quietly" {
   davit run p -- sh -c 'seq 1 20000; sleep 1000'
-  eventually test "$(davit logs p | wc -l)" -eq 20000
+  eventually log_lines p 20000
   run bash -c 'davit logs p | head -1'
   [ "$output" = 1 ]
 }
@@ -94,9 +94,8 @@ load helper
   chmod +x src/run.sh
   davit run w --source src/run.sh --watch >out 2>&1 &
   watcher=$!
-  eventually grep -q one <(davit logs w)
+  eventually logged w one
   printf '#!/bin/sh\necho two\nexec sleep 1000\n' >src/run.sh
-  two() { davit logs w | grep -q two; }
-  eventually two
+  eventually logged w two
   kill $watcher
 }
