@@ -300,9 +300,11 @@ static void a_taken_port_is_refused(void)
 }
 
 const struct test facet_tests[] = {
-	{"exec: a command gives its output, both streams, and its exit code", a_command_gives_output_and_code},
+	{"exec: a command gives its output, both streams, and its exit code",
+	 a_command_gives_output_and_code},
 	{"exec: a command reads its input, any bytes, until it is closed", a_command_reads_its_input},
-	{"exec: a command has the instance's environment and its own", a_command_has_the_environment_and_its_own},
+	{"exec: a command has the instance's environment and its own",
+	 a_command_has_the_environment_and_its_own},
 	{"exec: a command that cannot be executed fails the start", a_missing_command_fails},
 	{"exec: a command needs a running instance", a_command_needs_a_running_instance},
 	{"exec: a command can be paused and signalled", a_command_can_be_signalled_and_paused},

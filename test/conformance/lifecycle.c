@@ -376,9 +376,16 @@ static const char *hex(const char *s)
 
 static void words_and_variables_arrive_unchanged(void)
 {
-	static const char *const odd[] = {"",	   " two  words ", "new\nline",	   "tab\tquote\"'\\ $HOME `x`",
-					  "-n",	   "\xff\xfe not UTF-8 \x80", "gr\xc3\xbc\xc3\x9f", "\x01\x1b[0m",
-					  "a=b=c", "*?[]{}~#;&|<>"};
+	static const char *const odd[] = {"",
+					  " two  words ",
+					  "new\nline",
+					  "tab\tquote\"'\\ $HOME `x`",
+					  "-n",
+					  "\xff\xfe not UTF-8 \x80",
+					  "gr\xc3\xbc\xc3\x9f",
+					  "\x01\x1b[0m",
+					  "a=b=c",
+					  "*?[]{}~#;&|<>"};
 	struct thing *t;
 	char value[128];
 
@@ -414,8 +421,9 @@ static void a_big_environment_arrives_whole(void)
 	for (int i = 0; i < VARIABLES; i++) {
 		memset(value, 'a' + i % 26, SIZE);
 		value[SIZE] = '\0';
-		memcpy(value, "V=", 2);
-		value[0] = (char)('A' + i % 26);
+		memcpy(value, "BIGA0=", 6);
+		value[3] = (char)('A' + i / 10);
+		value[4] = (char)('0' + i % 10);
 		davit_strv_add(&t->env, value);
 	}
 	t->workload.env = t->env;

@@ -30,11 +30,20 @@ static bool add(char ***argv, ...)
 static bool guest_words(enum behaviour what, int n, char ***argv)
 {
 	static const char *const verbs[] = {
-		[RUNS] = "run",	       [EXITS] = "exit",	  [DIES] = "die",
-		[IGNORES_TERM] = "ignore", [PRINTS] = "print",	  [KEEPS_PRINTING] = "tick",
-		[NOTIFIES] = "notify", [READY_BY_FD] = "ready-fd", [FORKS] = "daemon",
-		[SHOWS] = "show",      [SHOWS_DIRECTORY] = "directory", [X_SAYS] = "say",
-		[X_COPIES] = "copy",   [X_SHOWS_NAME] = "name",
+		[RUNS] = "run",
+		[EXITS] = "exit",
+		[DIES] = "die",
+		[IGNORES_TERM] = "ignore",
+		[PRINTS] = "print",
+		[KEEPS_PRINTING] = "tick",
+		[NOTIFIES] = "notify",
+		[READY_BY_FD] = "ready-fd",
+		[FORKS] = "daemon",
+		[SHOWS] = "show",
+		[SHOWS_DIRECTORY] = "directory",
+		[X_SAYS] = "say",
+		[X_COPIES] = "copy",
+		[X_SHOWS_NAME] = "name",
 	};
 	char number[16];
 

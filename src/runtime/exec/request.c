@@ -103,7 +103,8 @@ void notice_send(struct exec_runtime *e, struct davit_buf *buf, struct davit_jso
 static void on_cancel(struct davit_op *op, int why)
 {
 	struct request *q = op->performer;
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 
 	q->why = why;
@@ -136,7 +137,8 @@ void request_end(struct request *q, const struct davit_error *err)
 /* A create that was given up has succeeded after all: nothing may be left. */
 static void undo_create(struct exec_runtime *e, const char *id)
 {
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(e, "remove", NULL, NULL, &buf, &j);
 
@@ -150,7 +152,7 @@ static struct request *find(struct exec_runtime *e, int64_t id)
 {
 	struct request *q;
 
-	DAVIT_LIST_FOREACH(q, &e->requests, list)
+	DAVIT_LIST_FOREACH (q, &e->requests, list)
 		if (q->id == (uint64_t)id)
 			return q->answered ? NULL : q;
 	return NULL;
@@ -207,6 +209,6 @@ void requests_fail(struct exec_runtime *e, const struct davit_error *why)
 {
 	struct request *q, *tmp;
 
-	DAVIT_LIST_FOREACH_SAFE(q, tmp, &e->requests, list)
+	DAVIT_LIST_FOREACH_SAFE (q, tmp, &e->requests, list)
 		request_end(q, why);
 }
