@@ -14,7 +14,7 @@ run: all
 
 test: all
 	@tools/bootstrap test
-	@tools/run-tests
+	@tools/run-tests $(if $(TOTALS),--totals $(TOTALS))
 
 bench: all
 	@tools/bootstrap bench

@@ -181,26 +181,40 @@ struct davit_spec {
  * a heap array of *ret_n specs, owned by the caller. On failure err has line,
  * column and `where` = the key's path ("restart.retries"), and message names
  * the offending value, and for an unknown key the nearest known one. Limits:
- * 1 MiB of text, 10,000 specs, depth 32, no YAML aliases.
- * `file` prefixes messages: "web.yaml:3:5: ..."; may be NULL. */
+ * DAVIT_SPEC_TEXT_MAX bytes of text, DAVIT_SPEC_COUNT_MAX specs, depth 32,
+ * 20,000 values a spec, no YAML anchors, aliases or tags. A text whose first
+ * character is '{' or '[' is JSON to the letter (RFC 8259), any other is YAML.
+ * A key whose value is null counts as not given. A text without any spec is
+ * refused. `file` prefixes messages: "web.yaml:3:5: ..."; NULL: no prefix. Codes:
+ * DAVIT_EINVAL, DAVIT_ENOMEM. */
+#define DAVIT_SPEC_TEXT_MAX (4 * 1024 * 1024)
+#define DAVIT_SPEC_COUNT_MAX 10000
 int davit_spec_parse(const char *text, size_t len, const char *file, struct davit_spec ***ret_specs,
 		     size_t *ret_n, struct davit_error *err);
 /* Exactly one spec. */
 int davit_spec_parse_one(const char *text, size_t len, const char *file, struct davit_spec **ret,
 			 struct davit_error *err);
+/* A deep copy that stands on its own, owned by the caller; numbers in it may be
+ * changed (then check it again), strings and lists may not. NULL when out of
+ * memory. */
+struct davit_spec *davit_spec_dup(const struct davit_spec *s);
+/* A spec is one allocation. NULL is allowed. */
 void davit_spec_free(struct davit_spec *s);
 void davit_spec_free_all(struct davit_spec **specs, size_t n);
 
 /* Checks what the table cannot: names, combinations, ranges. The parser has
- * called it. */
+ * called it. err->where is the path of the option that is wrong. */
 int davit_spec_check(const struct davit_spec *s, struct davit_error *err);
 
 /* Canonical JSON, keys in the table's order, defaults left out: equal specs
  * give equal text. A heap string, or NULL when out of memory. */
 char *davit_spec_json(const struct davit_spec *s);
-/* Of what a running instance depends on (not instances, stopped, metadata,
- * supervisor, update): a change of it means that instances are replaced.
- * Stable between versions of davit for an unchanged spec. */
+/* Of what a running instance depends on (not kind, namespace, name, version,
+ * metadata, instances, stopped, restart, stop, ready but its type and fd,
+ * dependsOn, supervisor, significant, update: all of these can be changed under
+ * a running instance): a change of it means that instances are replaced. FNV-1a
+ * over the canonical JSON of those options. Stable between versions of davit
+ * for an unchanged spec. Never 0, but for "out of memory". */
 uint64_t davit_spec_hash(const struct davit_spec *s);
 
 /* Names: [a-z0-9A-Z] then [A-Za-z0-9._-], at most 63, for namespace and name.
@@ -208,10 +222,21 @@ uint64_t davit_spec_hash(const struct davit_spec *s);
  * inside are fine. `what` is "name", "namespace" or "version". */
 int davit_name_check(const char *what, const char *s, struct davit_error *err);
 
+/* How a spec refers to a service: "name", "name:version",
+ * "namespace/name:version". What is not said is "". */
+struct davit_service_ref {
+	char namespace_[64];
+	char name[64];
+	char version[129];
+};
+/* Takes a reference apart and checks its names. */
+int davit_service_ref_parse(const char *s, struct davit_service_ref *ret, struct davit_error *err);
+
 /* One row of the table, for documentation and for the command line. */
 struct davit_spec_field {
 	const char *path; /* "restart.backoff.initial" */
-	const char *type; /* "string", "list", "map", "duration", "size", "cpu", "int", "bool", "enum", ... */
+	const char *type; /* "string", "list", "map", "duration", "size", "cpu", "int", "bool", "enum",
+			     * "number", "signal", "exits", "list of ports", ... */
 	const char *values; /* "always|never|..." for an enum, else NULL */
 	const char *deflt;  /* default as text, or NULL */
 	const char *flag;   /* option of `davit run`, or NULL: "--memory" */

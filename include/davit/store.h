@@ -5,7 +5,7 @@
  *
  * Every committed transaction that changes something has a revision, one higher
  * than the last. A key's mod_revision is that of its last change. Keys are UTF-8
- * without NUL, at most 512 bytes; values are bytes, at most 1 MiB.
+ * without NUL, of 1 to 512 bytes, ordered by byte; values are bytes, at most 1 MiB.
  *
  * All calls are made on the loop's thread, and callbacks come on it. No call
  * blocks on the disk: commits are grouped and done off the loop.
@@ -34,7 +34,7 @@ struct davit_store_driver;
 
 struct davit_kv {
 	const char *key;
-	const void *value;   /* NULL with len 0 for a deletion told by a watch */
+	const void *value;   /* NULL with len 0 for a deletion told by a watch, and only then */
 	size_t len;
 	int64_t mod_revision;
 	bool deleted;
@@ -55,7 +55,7 @@ struct davit_store_change {
 	size_t len;
 	/* When check is set the whole transaction is refused with
 	 * DAVIT_ECONFLICT unless the key's mod_revision equals expect (0: the key
-	 * is not there). */
+	 * is not there) before the transaction. */
 	bool check;
 	int64_t expect;
 };
@@ -101,10 +101,13 @@ struct davit_store_driver {
 	 * nothing for memory. May block: called once, before the loop runs. A
 	 * damaged file is DAVIT_ECORRUPT, one of a newer format DAVIT_ENOTSUP. */
 	int (*open)(struct davit_store *s, const char *where, struct davit_error *err);
-	/* Commits what is pending, waits for it, and closes. */
+	/* Commits what is pending, waits for it, and closes. The operations' done
+	 * callbacks come from the loop afterwards; watches end without a call. Not
+	 * to be called from a callback of the store. */
 	void (*close)(struct davit_store *s);
 	/* All or nothing, in the order of calls. txn->op was begun by the caller.
-	 * Reads made after the call need not see it before it is done. */
+	 * Reads made after the call need not see it before it is done. When several
+	 * changes are to one key, the last counts. */
 	void (*commit)(struct davit_store *s, const struct davit_store_change *changes, size_t n,
 		       struct davit_store_txn *txn);
 	/* The keys with this prefix and key >= from (NULL: all), as of one revision (*ret_revision),
@@ -118,9 +121,12 @@ struct davit_store_driver {
 			    struct davit_error *err);
 	/* Tells every change after revision `after` of keys with the prefix, those
 	 * of the past first, coalesced per key. w stays the caller's memory until
-	 * unwatch. `change` is never called from within `watch`. */
+	 * unwatch. `change` is never called from within `watch`. DAVIT_ECOMPACTED
+	 * comes from here when it is known at once, else through `broken`. */
 	int (*watch)(struct davit_store *s, const char *prefix, int64_t after,
 		     struct davit_store_watch *w, struct davit_error *err);
+	/* Allowed in any callback, on any watch; nothing happens to one that is
+	 * over. No call comes after it. */
 	void (*unwatch)(struct davit_store *s, struct davit_store_watch *w);
 	/* The last failure of the store, cleared by the next success: 0 or code. */
 	int (*health)(struct davit_store *s, struct davit_error *err);

@@ -35,8 +35,8 @@ void davit_error_clear(struct davit_error *err)
 		memset(err, 0, sizeof *err);
 }
 
-static void fill(struct davit_error *err, int code, int sys, const char *where, const char *fmt,
-		 va_list ap)
+static __attribute__((format(printf, 5, 0))) void fill(struct davit_error *err, int code, int sys,
+						       const char *where, const char *fmt, va_list ap)
 {
 	davit_error_clear(err);
 	err->code = code;

@@ -38,6 +38,15 @@ static inline void davit_list_add_head(struct davit_list *head, struct davit_lis
 {
 	davit_list_add_tail(head->next, n);
 }
+/* Moves all of `from` to the end of `to`. */
+static inline void davit_list_splice(struct davit_list *to, struct davit_list *from)
+{
+	while (!davit_list_empty(from)) {
+		struct davit_list *n = from->next;
+		davit_list_remove(n);
+		davit_list_add_tail(to, n);
+	}
+}
 #define DAVIT_LIST_FOREACH(pos, head, member)                                                      \
 	for ((pos) = DAVIT_CONTAINER_OF((head)->next, __typeof__(*(pos)), member);                 \
 	     &(pos)->member != (head);                                                             \

@@ -16,11 +16,13 @@
 #include "davit/store.h"
 
 struct davit_core;
+struct davit_secrets;
 
 struct davit_core_config {
 	struct davit_loop *loop;   /* borrowed */
 	struct davit_store *store; /* borrowed, open */
 	const struct davit_paths *paths; /* borrowed; NULL in the simulator */
+	struct davit_secrets *secrets; /* borrowed; NULL: specs with secrets are refused */
 	const char *default_runtime; /* "process" */
 	const char *default_source;  /* DAVIT_RUNTIME_SOURCE or NULL */
 	const char *default_profile; /* DAVIT_RUNTIME_PROFILE or NULL */
@@ -79,6 +81,8 @@ struct davit_instance *davit_core_instance(struct davit_core *c, struct davit_se
  * started, restarts, exit: {code, signal, reason}}], build, metadata, address,
  * revision}. */
 void davit_service_write(const struct davit_service *s, struct davit_json *j);
+/* One element of its `instances`. */
+void davit_instance_write(const struct davit_instance *inst, struct davit_json *j);
 /* Everything: status, the spec, the effective command, environment with
  * secrets' values left out, paths of logs and directories, supervision. */
 void davit_service_write_inspect(const struct davit_service *s, struct davit_json *j);
@@ -131,6 +135,13 @@ int davit_core_apply(struct davit_core *c, struct davit_spec *const *specs, size
  * wait_gone when the last instance is gone. */
 int davit_core_kill(struct davit_core *c, const struct davit_selector *sel, bool wait_gone,
 		    const char *cause, struct davit_op *op, struct davit_error *err);
+/* Removes a Supervisor or a Namespace record (kind says which); services under
+ * the supervisor stand under the root then. DAVIT_ENOENT; DAVIT_ESTATE for a
+ * namespace that still has services. */
+int davit_core_remove(struct davit_core *c, enum davit_kind kind, const char *namespace_, const char *name,
+		      const char *cause, struct davit_op *op, struct davit_error *err);
+/* The specs of that kind, in no order, as {spec, revision} objects. */
+void davit_core_write_kind(struct davit_core *c, enum davit_kind kind, struct davit_json *j);
 int davit_core_scale(struct davit_core *c, const struct davit_selector *sel, int64_t instances,
 		     const char *cause, struct davit_op *op, struct davit_error *err);
 enum davit_service_verb { DAVIT_SERVICE_START, DAVIT_SERVICE_STOP, DAVIT_SERVICE_RESTART };

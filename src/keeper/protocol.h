@@ -120,6 +120,7 @@ struct keeper_signal {
 	struct keeper_header h;
 	int32_t signo;
 	uint32_t scope; /* 0 main process, 1 its group, 2 every descendant */
+	uint64_t exec_tag; /* not 0: the process that EXEC with this tag started, or its group */
 };
 
 struct keeper_stop {

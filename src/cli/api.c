@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/api.h"
+
+#include "base/units.h"
+#include "net/client.h"
+#include "net/url.h"
+
+#include <string.h>
+#include <time.h>
+
+#define FIRST_PAUSE (20 * DAVIT_NSEC_PER_MSEC)
+#define LONGEST_PAUSE DAVIT_NSEC_PER_SEC
+#define BODY_MAX (256u * 1024 * 1024)
+
+static void warn_other_version(struct davit_cli *cli)
+{
+	const char *v = davit_client_header(cli->client, "Davit-Version");
+	static bool warned;
+
+	if (!v || warned || !strcmp(v, DAVIT_VERSION))
+		return;
+	warned = true;
+	fprintf(stderr,
+		"davit: warning: the daemon is version %s, this is %s; 'davit daemon upgrade' replaces it\n",
+		v, DAVIT_VERSION);
+}
+
+int davit_api_connect_running(struct davit_cli *cli, struct davit_error *err)
+{
+	return cli->client ? 0 : davit_client_open(cli->paths.socket, &cli->client, err);
+}
+
+int davit_api_connect(struct davit_cli *cli, struct davit_error *err)
+{
+	int r = davit_api_connect_running(cli, err);
+
+	if (r != DAVIT_EUNAVAIL)
+		return r;
+	davit_error_clear(err);
+	r = davit_daemon_start(&cli->paths, err);
+	return r < 0 ? r : davit_api_connect_running(cli, err);
+}
+
+void davit_api_close(struct davit_cli *cli)
+{
+	davit_client_close(cli->client);
+	cli->client = NULL;
+}
+
+/* Turns {"error": {...}} into *err. */
+static int error_of(int status, json_t *answer, struct davit_error *err)
+{
+	json_t *e = json_object_get(answer, "error");
+	const char *code = json_string_value(json_object_get(e, "code"));
+	const char *message = json_string_value(json_object_get(e, "message"));
+	int r;
+
+	if (!code || !message)
+		return davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon answered with HTTP status %d",
+				       status);
+	r = davit_error_set(err, davit_error_from_word(code), json_string_value(json_object_get(e, "where")),
+			    "%s", message);
+	if (err) {
+		err->line = (unsigned)json_integer_value(json_object_get(e, "line"));
+		err->column = (unsigned)json_integer_value(json_object_get(e, "column"));
+	}
+	return r;
+}
+
+static int parse(const char *text, size_t len, json_t **ret, struct davit_error *err)
+{
+	json_error_t why;
+	json_t *v = json_loadb(text, len, JSON_DECODE_ANY, &why);
+
+	if (!v)
+		return davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon's answer is not JSON: %s",
+				       why.text);
+	*ret = v;
+	return 0;
+}
+
+/* The body of an answer with an error status. */
+static int refusal(struct davit_client *c, int status, struct davit_error *err)
+{
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
+	json_t *answer = NULL;
+	int r = davit_client_body(c, BODY_MAX, &out, err);
+
+	if (r < 0)
+		return r;
+	parse(davit_buf_str(&out), out.len, &answer, NULL);
+	r = error_of(status, answer, err);
+	json_decref(answer);
+	return r;
+}
+
+int davit_api_refusal(struct davit_cli *cli, int status, struct davit_error *err)
+{
+	return refusal(cli->client, status, err);
+}
+
+static const char *cause_of(const struct davit_cli *cli, char buf[64])
+{
+	snprintf(buf, 64, "user: davit %s", cli->command->name);
+	return buf;
+}
+
+/* Sends on cli->client and reads the whole answer. */
+static int exchange(struct davit_cli *cli, const struct davit_client_request *request, struct davit_buf *out,
+		    struct davit_error *err)
+{
+	int status, r;
+
+	r = davit_api_connect(cli, err);
+	if (r == 0)
+		r = davit_client_send(cli->client, request, &status, err);
+	if (r == 0) {
+		warn_other_version(cli);
+		if (status >= 400)
+			return refusal(cli->client, status, err);
+		r = davit_client_body(cli->client, BODY_MAX, out, err);
+	}
+	if (r == 0 && out->oom)
+		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	if (r < 0)
+		davit_api_close(cli);
+	return r;
+}
+
+int davit_api_send(struct davit_cli *cli, const char *method, const char *target, const char *type,
+		   const void *body, size_t len, json_t **ret_answer, struct davit_error *err)
+{
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
+	char cause[64];
+	const struct davit_client_request request = {
+		.method = method,
+		.target = target,
+		.body = body,
+		.body_len = len,
+		.content_type = type,
+		.cause = cause_of(cli, cause),
+	};
+	json_t *answer = NULL;
+	int r = exchange(cli, &request, &out, err);
+
+	if (r < 0)
+		return r;
+	if (out.len)
+		r = parse(davit_buf_str(&out), out.len, &answer, err);
+	if (r == 0 && ret_answer)
+		*ret_answer = answer;
+	else
+		json_decref(answer);
+	return r;
+}
+
+int davit_api_call(struct davit_cli *cli, const char *method, const char *target, json_t *body,
+		   json_t **ret_answer, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *text = body ? json_dumps(body, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+
+	if (body && !text)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	return davit_api_send(cli, method, target, NULL, text, text ? strlen(text) : 0, ret_answer, err);
+}
+
+int davit_api_stream(struct davit_cli *cli, const char *target, struct davit_client **ret,
+		     struct davit_error *err)
+{
+	const struct davit_client_request request = {.target = target};
+	struct davit_client *c = NULL;
+	int status, r;
+
+	r = davit_client_open(cli->paths.socket, &c, err);
+	if (r == 0)
+		r = davit_client_send(c, &request, &status, err);
+	if (r == 0 && status >= 400)
+		r = refusal(c, status, err);
+	if (r < 0) {
+		davit_client_close(c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+int davit_api_next(struct davit_client *c, json_t **ret, const char **ret_text, struct davit_error *err)
+{
+	const char *line;
+	json_t *v;
+	size_t len;
+	int r;
+
+	do {
+		r = davit_client_line(c, &line, &len, err);
+		if (r <= 0)
+			return r;
+	} while (!len); /* an empty line keeps an idle stream alive */
+	r = parse(line, len, &v, err);
+	if (r < 0)
+		return r;
+	if (json_is_object(json_object_get(v, "error")) && !json_object_get(v, "id") &&
+	    !json_object_get(v, "type")) {
+		r = error_of(500, v, err);
+		json_decref(v);
+		return r;
+	}
+	*ret = v;
+	if (ret_text)
+		*ret_text = line;
+	return 1;
+}
+
+void davit_api_service_of(const char *namespace_, const char *name, const char *version, const char *suffix,
+			  struct davit_buf *out)
+{
+	davit_buf_adds(out, "/v1/services/");
+	davit_url_escape(out, namespace_);
+	davit_buf_addc(out, '/');
+	davit_url_escape(out, name);
+	davit_buf_addc(out, '/');
+	davit_url_escape(out, version ? version : "-");
+	davit_buf_adds(out, suffix);
+}
+
+void davit_api_service(struct davit_cli *cli, size_t at, const char *suffix, struct davit_buf *out)
+{
+	davit_api_service_of(davit_cli_namespace(cli), davit_cli_arg(cli, at), davit_cli_arg(cli, at + 1),
+			     suffix, out);
+}
+
+bool davit_api_is_away(int code)
+{
+	return code == 0 || code == DAVIT_ECLOSED || code == DAVIT_EUNAVAIL || code == DAVIT_EIO ||
+	       code == DAVIT_EPROTO;
+}
+
+void davit_api_pause(struct davit_api_pause *p)
+{
+	struct timespec ts;
+
+	p->ns = p->ns ? p->ns * 2 : FIRST_PAUSE;
+	if (p->ns > LONGEST_PAUSE)
+		p->ns = LONGEST_PAUSE;
+	ts = (struct timespec){.tv_sec = p->ns / DAVIT_NSEC_PER_SEC, .tv_nsec = p->ns % DAVIT_NSEC_PER_SEC};
+	nanosleep(&ts, NULL);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The table of commands, in the order in which `davit help` shows them, and the
+ * options that they share.
+ */
+#include "cli/cli.h"
+
+#include <string.h>
+
+/* X(symbol of the entry) */
+#define COMMANDS(X)                                                                                          \
+	X(run)                                                                                               \
+	X(update)                                                                                            \
+	X(apply)                                                                                             \
+	X(validate)                                                                                          \
+	X(scale)                                                                                             \
+	X(start)                                                                                             \
+	X(stop)                                                                                              \
+	X(restart)                                                                                           \
+	X(signal)                                                                                            \
+	X(kill)                                                                                              \
+	X(wait)                                                                                              \
+	X(exec)                                                                                              \
+	X(status)                                                                                            \
+	X(get)                                                                                               \
+	X(ps)                                                                                                \
+	X(stats)                                                                                             \
+	X(logs)                                                                                              \
+	X(events)                                                                                            \
+	X(inspect)                                                                                           \
+	X(why)                                                                                               \
+	X(tree)                                                                                              \
+	X(secret)                                                                                            \
+	X(runtimes)                                                                                          \
+	X(daemon)                                                                                            \
+	X(version)                                                                                           \
+	X(completion)                                                                                        \
+	X(help)
+
+#define X(name) extern const struct davit_command davit_command_##name;
+COMMANDS(X)
+#undef X
+
+const struct davit_command *const davit_commands[] = {
+#define X(name) &davit_command_##name,
+	COMMANDS(X)
+#undef X
+		NULL,
+};
+
+const struct davit_command *davit_command_find(const char *name)
+{
+	for (size_t i = 0; davit_commands[i]; i++)
+		if (!strcmp(davit_commands[i]->name, name))
+			return davit_commands[i];
+	return NULL;
+}
+
+#define HELP                                                                                                 \
+	{                                                                                                    \
+		"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"                                \
+	}
+
+const struct davit_option davit_options_common[] = {
+	HELP,
+	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "text|json",
+	 .doc = "text (default) or json"},
+	{0},
+};
+
+const struct davit_option davit_options_data[] = {
+	HELP,
+	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "text|json|yaml",
+	 .doc = "text (default), json or yaml"},
+	{0},
+};
+
+const struct davit_option davit_options_lines[] = {
+	HELP,
+	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "text|json",
+	 .doc = "text (default) or json, one object a line"},
+	{0},
+};
+
+const struct davit_option davit_options_namespace[] = {
+	{"namespace", 0, "NAMESPACE", DAVIT_OPTION_STRING, .doc = "The namespace (default: default)"},
+	{0},
+};

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The program davit: finds the command, parses its options, runs it, prints
+ * its error.
+ */
+#include "base/nearest.h"
+#include "cli/api.h"
+#include "cli/output.h"
+
+#include <errno.h>
+#include <locale.h>
+#include <string.h>
+
+#define MAX_COMMANDS 64
+
+/* `-o json` in a command line that cannot be parsed: its error is JSON too. */
+static bool wants_json(int argc, char **argv)
+{
+	for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		const char *next = i + 1 < argc ? argv[i + 1] : "";
+		if (!strcmp(argv[i], "-ojson") || !strcmp(argv[i], "--output=json") ||
+		    ((!strcmp(argv[i], "-o") || !strcmp(argv[i], "--output")) && !strcmp(next, "json")))
+			return true;
+	}
+	return false;
+}
+
+static int unknown_command(struct davit_cli *cli, const char *name, struct davit_error *err)
+{
+	const char *words[MAX_COMMANDS], *near;
+	size_t n = 0;
+
+	for (; davit_commands[n] && n < MAX_COMMANDS; n++)
+		words[n] = davit_commands[n]->name;
+	near = davit_nearest(name, words, n);
+	if (near)
+		return davit_cli_usage(cli, err, "there is no command '%.64s'; did you mean '%s'?", name,
+				       near);
+	return davit_cli_usage(cli, err, "there is no command '%.64s'; see 'davit help'", name);
+}
+
+static int run(struct davit_cli *cli, int argc, char **argv, struct davit_error *err)
+{
+	const struct davit_command *c;
+	const char *no_color = getenv("NO_COLOR");
+	int r;
+
+	cli->tty = isatty(STDOUT_FILENO);
+	cli->progress = isatty(STDERR_FILENO);
+	cli->color = cli->tty && !(no_color && no_color[0]);
+	if (wants_json(argc, argv))
+		cli->format = DAVIT_FORMAT_JSON;
+	if (argc < 2) {
+		davit_cli_help(NULL, stderr);
+		return 2;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+		davit_cli_help(NULL, stdout);
+		return 0;
+	}
+	c = davit_command_find(!strcmp(argv[1], "--version") ? "version" : argv[1]);
+	if (!c && argv[1][0] == '-')
+		return davit_cli_usage(cli, err,
+				       "the option '%.64s' must follow a command: davit COMMAND [OPTION...]",
+				       argv[1]);
+	if (!c)
+		return unknown_command(cli, argv[1], err);
+	r = davit_cli_parse(cli, c, argc - 2, argv + 2, err);
+	if (r < 0)
+		return r;
+	if (davit_cli_flag(cli, "help")) {
+		davit_cli_help(c, stdout);
+		return 0;
+	}
+	if (!c->offline) {
+		r = davit_paths_init(&cli->paths, err);
+		if (r < 0)
+			return r;
+	}
+	return c->run(cli, err);
+}
+
+int main(int argc, char **argv)
+{
+	struct davit_cli cli = {.started = davit_now()};
+	struct davit_error err = {0};
+	int r;
+
+	setlocale(LC_CTYPE, "");
+	r = run(&cli, argc, argv, &err);
+	if (r < 0)
+		r = davit_print_error(&cli, &err);
+	davit_api_close(&cli);
+	davit_cli_fini(&cli);
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		fprintf(stderr, "davit: cannot write to standard output: %s\n", strerror(errno));
+		return r ? r : 1;
+	}
+	return r;
+}

@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: MIT */
+#include "cli/spec_options.h"
+
+#include "base/file.h"
+#include "base/strv.h"
+#include "base/units.h"
+#include "cli/words.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#define ENV_FILE_MAX (1024 * 1024)
+
+const struct davit_option davit_options_spec[] = {
+	{"source", 0, "SOURCE", DAVIT_OPTION_STRING, .field = "source",
+	 .doc = "A file, a directory, a git URL, or a name under the default source"},
+	{"type", 0, "CELL", DAVIT_OPTION_STRING, .field = "type",
+	 .doc = "Build and run it as this cell says instead of detecting one"},
+	{"image", 0, "IMAGE", DAVIT_OPTION_STRING, .field = "image", .doc = "The image to run"},
+	{"runtime", 0, "RUNTIME", DAVIT_OPTION_STRING, .field = "runtime",
+	 .doc = "The runtime that carries it (default: $DAVIT_RUNTIME, then the daemon's)"},
+	{"profile", 0, "PROFILE", DAVIT_OPTION_STRING, .field = "profile",
+	 .doc = "A preset of environment variables (default: $DAVIT_RUNTIME_PROFILE)"},
+	{"command", 0, "COMMAND", DAVIT_OPTION_WORDS, .repeat = true, .field = "command",
+	 .doc = "Program and first arguments, split into words; given several times, each is one word"},
+	{"args", 0, "ARGS", DAVIT_OPTION_WORDS, .repeat = true, .field = "args",
+	 .doc = "Further arguments, split into words; given several times, each is one word"},
+	{"entrypoint", 0, "COMMAND", DAVIT_OPTION_WORDS, .repeat = true, .field = "entrypoint",
+	 .doc = "Replaces the image's entrypoint; split into words"},
+	{"env", 'e', "NAME=VALUE", DAVIT_OPTION_PAIR, .repeat = true, .field = "env",
+	 .doc = "An environment variable; everything behind the first '=' is the value"},
+	{"directory", 0, "DIR", DAVIT_OPTION_PATH, .field = "directory", .doc = "The working directory"},
+	{"user", 0, "USER[:GROUP]", DAVIT_OPTION_STRING, .field = "user",
+	 .doc = "Run as this user, name or number"},
+	{"metadata", 0, "NAME=VALUE", DAVIT_OPTION_PAIR, .repeat = true, .field = "metadata",
+	 .doc = "A note kept with the service and shown in the status"},
+	{"instances", 'i', "N", DAVIT_OPTION_INT, .max = 10000, .field = "instances",
+	 .doc = "How many instances run; 0 keeps the record and runs nothing (default 1)"},
+	{"cpu", 0, "CPU", DAVIT_OPTION_CPU, .field = "resources.cpu", .doc = "Limit of CPU: 2, 0.5 or 500m"},
+	{"memory", 0, "SIZE", DAVIT_OPTION_SIZE, .field = "resources.memory",
+	 .doc = "Limit of memory: 64Mi, 1.5Gi"},
+	{"disk", 0, "SIZE", DAVIT_OPTION_SIZE, .field = "resources.disk", .doc = "Limit of disk space"},
+	{"pids", 0, "N", DAVIT_OPTION_INT, .max = 4194304, .field = "resources.pids",
+	 .doc = "Limit of processes and threads; 0: none"},
+	{"rlimit", 0, "NAME=SOFT[:HARD]", DAVIT_OPTION_PAIR, .repeat = true, .field = "rlimits",
+	 .doc = "A resource limit, such as nofile=1024:4096"},
+	{"restart", 0, "POLICY", DAVIT_OPTION_CHOICE, .choices = "never|on-failure|always|unless-stopped",
+	 .field = "restart.policy",
+	 .doc = "When to start it again: never, on-failure (default), always or unless-stopped"},
+	{"retries", 0, "N", DAVIT_OPTION_INT, .min = -1, .max = 1000000000, .field = "restart.retries",
+	 .doc = "Exactly so many restarts, then status error; -1 (default): without end"},
+	{"stop-signal", 0, "SIGNAL", DAVIT_OPTION_STRING, .field = "stop.signal",
+	 .doc = "The signal that asks it to end (default TERM)"},
+	{"stop-grace", 0, "DURATION", DAVIT_OPTION_DURATION, .field = "stop.grace",
+	 .doc = "Time from that signal to SIGKILL (default 10s)"},
+	{"ready", 0, "HOW", DAVIT_OPTION_CHOICE, .choices = "started|notify|fd|port|log",
+	 .field = "ready.type",
+	 .doc = "What makes it ready: started (default), notify (sd_notify), fd, port or log"},
+	{"ready-fd", 0, "FD", DAVIT_OPTION_INT, .min = 3, .max = 1023, .field = "ready.fd",
+	 .doc = "With --ready fd: the descriptor on which it writes a newline (default 3)"},
+	{"ready-port", 0, "PORT", DAVIT_OPTION_INT, .max = 65535, .field = "ready.port",
+	 .doc = "With --ready port: the port that must be open (default: its first)"},
+	{"ready-pattern", 0, "REGEX", DAVIT_OPTION_STRING, .field = "ready.pattern",
+	 .doc = "With --ready log: the line that says so, an extended regular expression"},
+	{"ready-timeout", 0, "DURATION", DAVIT_OPTION_DURATION, .field = "ready.timeout",
+	 .doc = "Not ready by then is a failure (default 60s)"},
+	{"depends-on", 0, "SERVICE[=CONDITION]", DAVIT_OPTION_STRING, .repeat = true, .field = "dependsOn",
+	 .doc = "Start after that service is started, ready (default) or completed"},
+	{"port", 'p', "[HOST:]PORT", DAVIT_OPTION_STRING, .repeat = true, .field = "ports",
+	 .doc = "A port that it listens on, [[ADDRESS:]HOST:]PORT[/udp]; 0: a free one"},
+	{"volume", 'v', "SOURCE[:TARGET][:ro]", DAVIT_OPTION_STRING, .repeat = true, .field = "volumes",
+	 .doc = "A directory of the host that it sees"},
+	{"secret", 0, "NAME[=VARIABLE]", DAVIT_OPTION_STRING, .repeat = true, .field = "secrets",
+	 .doc = "A secret, as a file in $CREDENTIALS_DIRECTORY or as an environment variable"},
+	{"service-account", 0, "NAME", DAVIT_OPTION_STRING, .field = "serviceAccount",
+	 .doc = "The platform's identity that it has"},
+	{"log-max-size", 0, "SIZE", DAVIT_OPTION_SIZE, .field = "logs.maxSize",
+	 .doc = "Size at which a log file is rotated (default 10Mi)"},
+	{"log-max-files", 0, "N", DAVIT_OPTION_INT, .min = 1, .max = 1000, .field = "logs.maxFiles",
+	 .doc = "Log files kept for each instance (default 3)"},
+	{"log-policy", 0, "POLICY", DAVIT_OPTION_CHOICE, .choices = "block|drop", .field = "logs.policy",
+	 .doc = "Under a flood: block the writer (default) or drop and count"},
+	{"log-rate", 0, "SIZE", DAVIT_OPTION_SIZE, .field = "logs.rate",
+	 .doc = "With --log-policy drop: bytes a second that are kept"},
+	{"no-new-privileges", 0, NULL, DAVIT_OPTION_FLAG, .field = "noNewPrivileges",
+	 .doc = "It cannot gain privileges by executing set-user-ID programs"},
+	{"supervisor", 0, "NAME", DAVIT_OPTION_STRING, .field = "supervisor",
+	 .doc = "The supervisor that it stands under"},
+	{"significant", 0, NULL, DAVIT_OPTION_FLAG, .field = "significant",
+	 .doc = "Its end shuts down a supervisor that has autoShutdown"},
+	{"update-order", 0, "ORDER", DAVIT_OPTION_CHOICE, .choices = "start-first|stop-first",
+	 .field = "update.order",
+	 .doc = "On an update: start the new one first (default) or stop the old one first"},
+	{"update-parallel", 0, "N", DAVIT_OPTION_INT, .min = 1, .max = 10000, .field = "update.parallel",
+	 .doc = "Instances that an update replaces at a time (default 1)"},
+	{0},
+};
+
+const struct davit_option *davit_spec_option_of(const char *field)
+{
+	for (const struct davit_option *o = davit_options_spec; o->name; o++)
+		if (!strcmp(o->field, field))
+			return o;
+	return NULL;
+}
+
+static int no_memory(struct davit_error *err)
+{
+	return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+}
+
+int davit_absolute(const char *path, bool must_exist, char **ret, struct davit_error *err)
+{
+	char *real = realpath(path, NULL);
+	int e = errno;
+
+	if (!real && must_exist)
+		return davit_error_errno(err, e, NULL, "%s", path);
+	if (!real) {
+		DAVIT_AUTO_FREE char *cwd = getcwd(NULL, 0);
+		real = cwd ? davit_path_join(cwd, path) : NULL;
+		if (!real)
+			return no_memory(err);
+	}
+	*ret = real;
+	return 0;
+}
+
+/* The object (or a new list) at "a.b", made where it is missing; the last part
+ * of the path is returned in *key. NULL when out of memory. */
+static json_t *parent_of(json_t *spec, const char *field, const char **key)
+{
+	const char *dot;
+
+	for (; (dot = strchr(field, '.')); field = dot + 1) {
+		DAVIT_AUTO_FREE char *name = strndup(field, (size_t)(dot - field));
+		json_t *next = name ? json_object_get(spec, name) : NULL;
+		if (name && next && !json_is_object(next) && !strcmp(name, "restart")) {
+			/* "restart: always" is short for {"policy": "always"} */
+			json_t *whole = json_pack("{s:O}", "policy", next);
+			if (!whole || json_object_set_new(spec, name, whole) < 0)
+				return NULL;
+			next = whole;
+		} else if (name && !json_is_object(next)) {
+			next = json_object();
+			if (!next || json_object_set_new(spec, name, next) < 0)
+				return NULL;
+		}
+		if (!next)
+			return NULL;
+		spec = next;
+	}
+	*key = field;
+	return spec;
+}
+
+static int put(json_t *spec, const char *field, json_t *value, struct davit_error *err)
+{
+	const char *key;
+	json_t *at = value ? parent_of(spec, field, &key) : NULL;
+
+	if (!at) {
+		json_decref(value);
+		return no_memory(err);
+	}
+	return json_object_set_new(at, key, value) < 0 ? no_memory(err) : 0;
+}
+
+static int put_pair(json_t *spec, const char *field, const char *name, const char *value,
+		    struct davit_error *err)
+{
+	const char *key;
+	json_t *at = parent_of(spec, field, &key), *map = at ? json_object_get(at, key) : NULL;
+
+	if (at && !json_is_object(map)) {
+		map = json_object();
+		if (!map || json_object_set_new(at, key, map) < 0)
+			return no_memory(err);
+	}
+	if (!map)
+		return no_memory(err);
+	if (json_object_set_new(map, name, json_string(value)) < 0)
+		return davit_error_set(err, DAVIT_EINVAL, field, "the value of %s is not UTF-8 text", name);
+	return 0;
+}
+
+static int env_line(void *user, const char *name, const char *value)
+{
+	return put_pair(user, "env", name, value, NULL);
+}
+
+static int read_env_files(struct davit_cli *cli, json_t *spec, struct davit_error *err)
+{
+	const char *file;
+	size_t pos = 0;
+
+	while ((file = davit_cli_next(cli, "env-file", &pos))) {
+		DAVIT_AUTO_BUF
+		text = DAVIT_BUF_INIT;
+		int r = davit_read_file(file, ENV_FILE_MAX, &text, err);
+		if (r == 0)
+			r = davit_env_parse(davit_buf_str(&text), file, env_line, spec, err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int apply_pairs(struct davit_cli *cli, const struct davit_option *o, json_t *spec,
+		       struct davit_error *err)
+{
+	const char *pair;
+	size_t pos = 0;
+	int r = 0;
+
+	while (r == 0 && (pair = davit_cli_next(cli, o->name, &pos))) {
+		const char *eq = strchr(pair, '=');
+		DAVIT_AUTO_FREE char *name = strndup(pair, (size_t)(eq - pair));
+		r = name ? put_pair(spec, o->field, name, eq + 1, err) : no_memory(err);
+	}
+	return r;
+}
+
+/* Given once, the text is split; given several times, each is one word. */
+static int apply_words(struct davit_cli *cli, const struct davit_option *o, json_t *spec,
+		       struct davit_error *err)
+{
+	DAVIT_AUTO_STRV words = NULL;
+	const char *text, *first = NULL;
+	size_t pos = 0, n = 0;
+	json_t *list;
+	int r = 0;
+
+	while (r == 0 && (text = davit_cli_next(cli, o->name, &pos))) {
+		first = first ? first : text;
+		n++;
+		r = davit_strv_add(&words, text);
+	}
+	if (r == 0 && n == 1) {
+		davit_strv_free(words);
+		words = NULL;
+		r = davit_words_split(first, &words, err);
+	}
+	if (r < 0)
+		return r == DAVIT_ENOMEM ? no_memory(err) : r;
+	list = json_array();
+	for (size_t i = 0; list && words && words[i]; i++)
+		if (json_array_append_new(list, json_string(words[i])) < 0) {
+			json_decref(list);
+			return davit_error_set(err, DAVIT_EINVAL, o->field, "'%.64s' is not UTF-8 text",
+					       words[i]);
+		}
+	return put(spec, o->field, list, err);
+}
+
+/* NAME[=VARIABLE] */
+static json_t *secret(const char *text)
+{
+	const char *eq = strchr(text, '=');
+
+	if (!eq)
+		return json_pack("{s:s}", "name", text);
+	return json_pack("{s:s%, s:s}", "name", text, (size_t)(eq - text), "env", eq + 1);
+}
+
+/* SERVICE[=CONDITION]; a version may hold a '=' of its own. */
+static json_t *dependency(const char *text)
+{
+	static const char *const conditions[] = {"started", "ready", "completed"};
+	const char *eq = strrchr(text, '=');
+
+	for (size_t i = 0; eq && i < DAVIT_ARRAY_SIZE(conditions); i++)
+		if (!strcmp(eq + 1, conditions[i]))
+			return json_pack("{s:s%, s:s}", "service", text, (size_t)(eq - text), "condition",
+					 eq + 1);
+	return json_pack("{s:s}", "service", text);
+}
+
+/* SOURCE[:TARGET][:ro], the source made absolute; no target: the same. */
+static json_t *volume(struct davit_cli *cli, const char *text, struct davit_error *err)
+{
+	size_t len = strlen(text);
+	bool read_only = len > 3 && !strcmp(text + len - 3, ":ro");
+	DAVIT_AUTO_FREE char *copy = strndup(text, read_only ? len - 3 : len);
+	DAVIT_AUTO_FREE char *source = NULL;
+	char *colon = copy ? strchr(copy, ':') : NULL;
+
+	if (!copy) {
+		no_memory(err);
+		return NULL;
+	}
+	if (!copy[0] || colon == copy || (colon && !colon[1])) {
+		davit_cli_usage(cli, err, "--volume: '%.64s' is not of the form SOURCE[:TARGET][:ro]", text);
+		return NULL;
+	}
+	if (colon)
+		*colon = '\0';
+	if (davit_absolute(copy, true, &source, err) < 0) {
+		davit_error_prefix(err, "--volume");
+		return NULL;
+	}
+	return json_pack("{s:s, s:s, s:b}", "source", source, "target", colon ? colon + 1 : source,
+			 "readOnly", read_only);
+}
+
+static int apply_list(struct davit_cli *cli, const struct davit_option *o, json_t *spec,
+		      struct davit_error *err)
+{
+	json_t *list = json_array();
+	const char *text;
+	size_t pos = 0;
+
+	while (list && (text = davit_cli_next(cli, o->name, &pos))) {
+		json_t *item;
+		if (!strcmp(o->name, "volume"))
+			item = volume(cli, text, err);
+		else if (!strcmp(o->name, "secret"))
+			item = secret(text);
+		else if (!strcmp(o->name, "depends-on"))
+			item = dependency(text);
+		else
+			item = json_string(text);
+		if (!item && !(err && err->code))
+			davit_error_set(err, DAVIT_EINVAL, o->field, "'%.64s' is not UTF-8 text", text);
+		if (!item || json_array_append_new(list, item) < 0) {
+			json_decref(list);
+			return err && err->code ? err->code : DAVIT_EINVAL;
+		}
+	}
+	return put(spec, o->field, list, err);
+}
+
+static int apply_value(struct davit_cli *cli, const struct davit_option *o, json_t *spec,
+		       struct davit_error *err)
+{
+	const char *value = davit_cli_value(cli, o->name);
+	DAVIT_AUTO_FREE char *path = NULL;
+	json_t *v;
+	int64_t n = 0;
+	int r;
+
+	switch (o->type) {
+	case DAVIT_OPTION_FLAG:
+		return put(spec, o->field, json_true(), err);
+	case DAVIT_OPTION_INT:
+		davit_int_parse(value, o->min, o->max, &n, NULL); /* checked by the parser */
+		return put(spec, o->field, json_integer(n), err);
+	case DAVIT_OPTION_PATH:
+		r = davit_absolute(value, true, &path, err);
+		if (r < 0) {
+			davit_error_prefix(err, "--%s", o->name);
+			return r;
+		}
+		return put(spec, o->field, json_string(path), err);
+	default:
+		v = json_string(value);
+		if (!v)
+			return davit_error_set(err, DAVIT_EINVAL, o->field,
+					       "--%s: the value is not UTF-8 text", o->name);
+		return put(spec, o->field, v, err);
+	}
+}
+
+/* A command with a slash that names a file here means that file, unless a
+ * source is given, in which case it is looked up there. */
+static int absolute_command(json_t *spec, struct davit_error *err)
+{
+	json_t *list = json_object_get(spec, "command");
+	const char *program = json_string_value(json_array_get(list, 0));
+	DAVIT_AUTO_FREE char *path = NULL;
+
+	if (!program || program[0] == '/' || !strchr(program, '/') || json_object_get(spec, "source") ||
+	    json_object_get(spec, "image") || access(program, F_OK) < 0)
+		return 0;
+	if (davit_absolute(program, true, &path, err) < 0)
+		return err ? err->code : DAVIT_EIO;
+	return json_array_set_new(list, 0, json_string(path)) < 0 ? no_memory(err) : 0;
+}
+
+/* A source that is here becomes an absolute path; one that can only be a path
+ * must be here. */
+static int local_source(const char *source, char **ret, struct davit_error *err)
+{
+	bool path = source[0] == '/' || source[0] == '.';
+
+	if (source[0] && (path || access(source, F_OK) == 0))
+		return davit_absolute(source, true, ret, err);
+	*ret = strdup(source);
+	return *ret ? 0 : no_memory(err);
+}
+
+int davit_spec_options_apply(struct davit_cli *cli, json_t *spec, struct davit_error *err)
+{
+	const char *command_source = NULL;
+	int r = 0;
+
+	if (davit_option_find(cli->command, "env-file"))
+		r = read_env_files(cli, spec, err);
+	for (const struct davit_option *o = davit_options_spec; r == 0 && o->name; o++) {
+		if (!davit_option_find(cli->command, o->name) || !davit_cli_flag(cli, o->name))
+			continue;
+		if (o->type == DAVIT_OPTION_PAIR)
+			r = apply_pairs(cli, o, spec, err);
+		else if (o->type == DAVIT_OPTION_WORDS)
+			r = apply_words(cli, o, spec, err);
+		else if (o->repeat)
+			r = apply_list(cli, o, spec, err);
+		else
+			r = apply_value(cli, o, spec, err);
+	}
+	if (r == 0 && cli->rest) {
+		json_t *list = json_array();
+		for (char **w = cli->rest; list && *w; w++)
+			json_array_append_new(list, json_string(*w));
+		r = put(spec, "command", list, err);
+	}
+	command_source = davit_cli_value(cli, "source");
+	if (r == 0 && command_source) {
+		DAVIT_AUTO_FREE char *source = NULL;
+		r = local_source(command_source, &source, err);
+		if (r == 0)
+			r = put(spec, "source", json_string(source), err);
+	}
+	return r == 0 ? absolute_command(spec, err) : r;
+}
+
+/* DAVIT_RUNTIME_SOURCE/NAME for a service without a source of its own. */
+static int default_source(const char *name, json_t *spec, struct davit_error *err)
+{
+	const char *base = getenv("DAVIT_RUNTIME_SOURCE");
+	DAVIT_AUTO_FREE char *joined = NULL, *source = NULL;
+	int r;
+
+	if (!base || !base[0])
+		return put(spec, "source", json_string(name), err);
+	if (asprintf(&joined, "%s%s%s", base, base[strlen(base) - 1] == '/' ? "" : "/", name) < 0) {
+		joined = NULL;
+		return no_memory(err);
+	}
+	r = local_source(joined, &source, err);
+	if (r < 0) {
+		davit_error_prefix(err, "DAVIT_RUNTIME_SOURCE");
+		return r;
+	}
+	return put(spec, "source", json_string(source), err);
+}
+
+static int put_env_default(json_t *spec, const char *field, const char *variable, struct davit_error *err)
+{
+	const char *v = getenv(variable);
+
+	if (!v || !v[0] || json_object_get(spec, field))
+		return 0;
+	return put(spec, field, json_string(v), err);
+}
+
+int davit_spec_options_name(struct davit_cli *cli, json_t *spec, struct davit_error *err)
+{
+	const char *first = davit_cli_arg(cli, 0), *version = davit_cli_arg(cli, 1);
+	const char *name = davit_cli_value(cli, "name");
+	bool has_program = json_object_get(spec, "source") || json_object_get(spec, "command") ||
+			   json_object_get(spec, "image");
+	int r = 0;
+
+	if (first && !json_object_get(spec, "source") &&
+	    (strchr(first, '/') || (!has_program && access(first, F_OK) == 0))) {
+		DAVIT_AUTO_FREE char *source = NULL, *made = NULL;
+		r = local_source(first, &source, err);
+		if (r == 0)
+			r = put(spec, "source", json_string(source), err);
+		if (r == 0 && !name)
+			r = davit_name_from_source(source, &made, err);
+		if (r == 0)
+			r = put(spec, "name", json_string(name ? name : made), err);
+	} else if (first || name) {
+		if (first && name && strcmp(first, name) != 0)
+			return davit_cli_usage(cli, err, "two names are given: '%s' and --name '%s'", first,
+					       name);
+		r = put(spec, "name", json_string(first ? first : name), err);
+		if (r == 0 && !has_program)
+			r = default_source(first ? first : name, spec, err);
+	} else if (json_object_get(spec, "source")) {
+		DAVIT_AUTO_FREE char *made = NULL;
+		r = davit_name_from_source(json_string_value(json_object_get(spec, "source")), &made, err);
+		if (r == 0)
+			r = put(spec, "name", json_string(made), err);
+	} else {
+		return davit_cli_usage(cli, err, "no name is given: davit %s %s", cli->command->name,
+				       cli->command->usage);
+	}
+	if (r == 0 && version)
+		r = put(spec, "version", json_string(version), err);
+	if (r == 0 && davit_cli_value(cli, "namespace"))
+		r = put(spec, "namespace", json_string(davit_cli_namespace(cli)), err);
+	if (r == 0)
+		r = put_env_default(spec, "runtime", "DAVIT_RUNTIME", err);
+	return r == 0 ? put_env_default(spec, "profile", "DAVIT_RUNTIME_PROFILE", err) : r;
+}

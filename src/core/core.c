@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The core's own life: opening, loading, the queue of services to reconcile,
+ * listeners, and letting go.
+ */
+#include "core/core_impl.h"
+
+#include "base/log.h"
+#include "base/units.h"
+
+#include <string.h>
+
+enum { FULL_PASS_SLICE = 256 };
+#define FULL_PASS_PERIOD (60 * DAVIT_NSEC_PER_SEC)
+
+static const char *const watched[] = {"services/", "supervisors/", "namespaces/"};
+
+/* --- the queue of services to look at --- */
+
+static void run_reconcile(struct davit_deferred *d)
+{
+	struct davit_core *c = DAVIT_CONTAINER_OF(d, struct davit_core, reconcile);
+
+	for (int n = 0; n < FULL_PASS_SLICE && !davit_list_empty(&c->dirty); n++) {
+		struct davit_service *s = DAVIT_LIST_FIRST(&c->dirty, struct davit_service, dirty);
+		davit_list_remove(&s->dirty);
+		service_reconcile(s);
+	}
+	if (!davit_list_empty(&c->dirty))
+		davit_defer(&c->reconcile);
+}
+
+void core_service_dirty(struct davit_service *s)
+{
+	struct davit_core *c = s->core;
+
+	if (c->freeing || !davit_list_empty(&s->dirty))
+		return;
+	davit_list_add_tail(&c->dirty, &s->dirty);
+	davit_defer(&c->reconcile);
+}
+
+static void on_full_pass(struct davit_timer *t)
+{
+	struct davit_core *c = DAVIT_CONTAINER_OF(t, struct davit_core, full_pass);
+	size_t pos = 0;
+	void *s;
+
+	while (davit_map_next(&c->services, &pos, NULL, &s))
+		core_service_dirty(s);
+	davit_timer_start(t, FULL_PASS_PERIOD);
+}
+
+/* --- listeners --- */
+
+static void tell(struct davit_core *c, struct davit_service *s, bool gone)
+{
+	struct davit_core_listener *l, *tmp;
+
+	DAVIT_LIST_FOREACH_SAFE (l, tmp, &c->listeners, list)
+		if (l->service)
+			l->service(l, s, gone);
+}
+
+static void run_notify(struct davit_deferred *d)
+{
+	struct davit_core *c = DAVIT_CONTAINER_OF(d, struct davit_core, notify_run);
+
+	while (!davit_list_empty(&c->notify)) {
+		struct davit_service *s = DAVIT_LIST_FIRST(&c->notify, struct davit_service, notify);
+		davit_list_remove(&s->notify);
+		tell(c, s, false);
+	}
+}
+
+void core_service_changed(struct davit_service *s)
+{
+	struct davit_core *c = s->core;
+
+	if (!davit_list_empty(&c->held))
+		core_release_held(c);
+	if (c->freeing || davit_list_empty(&c->listeners) || !davit_list_empty(&s->notify))
+		return;
+	davit_list_add_tail(&c->notify, &s->notify);
+	davit_defer(&c->notify_run);
+}
+
+void core_service_gone(struct davit_service *s)
+{
+	if (!s->core->freeing)
+		tell(s->core, s, true);
+}
+
+static void on_event(void *user, uint64_t id, const char *json)
+{
+	struct davit_core *c = user;
+	struct davit_core_listener *l, *tmp;
+
+	DAVIT_LIST_FOREACH_SAFE (l, tmp, &c->listeners, list)
+		if (l->event)
+			l->event(l, id, json);
+}
+
+void davit_core_listen(struct davit_core *c, struct davit_core_listener *l)
+{
+	davit_list_add_tail(&c->listeners, &l->list);
+}
+
+void davit_core_unlisten(struct davit_core_listener *l)
+{
+	davit_list_remove(&l->list);
+}
+
+/* --- instances that wait for a dependency, a build or a runtime --- */
+
+static void run_release(struct davit_deferred *d)
+{
+	struct davit_core *c = DAVIT_CONTAINER_OF(d, struct davit_core, release);
+	struct davit_list held;
+
+	davit_list_init(&held);
+	davit_list_splice(&held, &c->held);
+	while (!davit_list_empty(&held)) {
+		struct instance *i = DAVIT_LIST_FIRST(&held, struct instance, held);
+		char *why = NULL;
+		davit_list_remove(&i->held);
+		if (i->service && service_blocked(i->service, &why)) {
+			free(i->held_for);
+			i->held_for = why;
+			davit_list_add_tail(&c->held, &i->held);
+			continue;
+		}
+		free(i->held_for);
+		i->held_for = NULL;
+		davit_supervise_retry(&i->node);
+	}
+}
+
+void core_release_held(struct davit_core *c)
+{
+	if (!c->freeing)
+		davit_defer(&c->release);
+}
+
+/* --- the store's watches --- */
+
+static void on_change(struct davit_store_watch *w, const struct davit_kv *kv)
+{
+	registry_put(w->user, kv);
+}
+
+static void start_watches(struct davit_core *c, int64_t revision);
+
+static void on_rewatch(struct davit_timer *t)
+{
+	struct davit_core *c = DAVIT_CONTAINER_OF(t, struct davit_core, rewatch);
+	struct davit_error err;
+
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(watched); k++)
+		c->store->driver->unwatch(c->store, &c->watch[k]);
+	if (registry_load(c, &err) < 0) {
+		davit_log(DAVIT_LOG_ERROR, "cannot read the store: %s; trying again", err.message);
+		davit_timer_start(t, 2 * DAVIT_NSEC_PER_SEC);
+	}
+}
+
+static void on_broken(struct davit_store_watch *w, int code, const struct davit_error *err)
+{
+	struct davit_core *c = w->user;
+
+	davit_log(DAVIT_LOG_WARNING, "a watch of the store broke: %s; listing again", err->message);
+	davit_timer_start(&c->rewatch, code == DAVIT_ECOMPACTED ? 0 : DAVIT_NSEC_PER_SEC);
+}
+
+static void start_watches(struct davit_core *c, int64_t revision)
+{
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(watched); k++) {
+		struct davit_error err;
+		c->watch[k] = (struct davit_store_watch){.user = c, .change = on_change, .broken = on_broken};
+		if (c->store->driver->watch(c->store, watched[k], revision, &c->watch[k], &err) < 0)
+			on_broken(&c->watch[k], DAVIT_EUNAVAIL, &err);
+	}
+}
+
+void core_watch_from(struct davit_core *c, int64_t revision)
+{
+	start_watches(c, revision);
+}
+
+/* --- life --- */
+
+int davit_core_new(const struct davit_core_config *config, struct davit_core **ret, struct davit_error *err)
+{
+	/* The root leaves what failed as it is: one broken service never stops
+	 * the others. */
+	const struct davit_supervision_rule root = {
+		.strategy = DAVIT_ONE_FOR_ONE,
+		.max_restarts = -1,
+		.escalation = DAVIT_ESCALATE_ISOLATE,
+	};
+	struct davit_core *c = calloc(1, sizeof *c);
+	int r;
+
+	if (!c)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	c->config = *config;
+	c->loop = config->loop;
+	c->store = config->store;
+	struct davit_list *const lists[] = {&c->runtimes, &c->listeners, &c->dirty, &c->notify, &c->held};
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
+		davit_list_init(lists[k]);
+	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);
+	davit_deferred_init(&c->notify_run, c->loop, run_notify);
+	davit_deferred_init(&c->release, c->loop, run_release);
+	davit_timer_init(&c->full_pass, c->loop, on_full_pass);
+	davit_timer_init(&c->rewatch, c->loop, on_rewatch);
+	c->started = davit_loop_wall(c->loop);
+	r = davit_supervise_init(&c->sup, c->loop, &core_supervise_ops, &root, &config->budget, c, err);
+	if (r == 0) {
+		r = davit_journal_new(c->loop, c->store, config->max_events, &c->journal, err);
+		if (r < 0)
+			davit_supervise_fini(&c->sup);
+	}
+	if (r < 0) {
+		free(c);
+		return r;
+	}
+	davit_journal_on_event(c->journal, on_event, c);
+	*ret = c;
+	return 0;
+}
+
+struct davit_loop *davit_core_loop(struct davit_core *c)
+{
+	return c->loop;
+}
+
+void core_check_started(struct davit_core *c)
+{
+	struct core_runtime *r;
+	struct davit_op *op = c->start_op;
+	size_t pos = 0;
+	void *s;
+
+	if (!op)
+		return;
+	DAVIT_LIST_FOREACH (r, &c->runtimes, list)
+		if (r->phase == RUNTIME_OPENING || r->phase == RUNTIME_ADOPTING)
+			return;
+	c->start_op = NULL;
+	/* From here on what is missing is started and what is too much is stopped. */
+	while (davit_map_next(&c->services, &pos, NULL, &s))
+		core_service_dirty(s);
+	davit_timer_start(&c->full_pass, FULL_PASS_PERIOD);
+	davit_op_complete(op, 0);
+}
+
+void davit_core_start(struct davit_core *c, struct davit_op *op)
+{
+	struct core_runtime *r;
+	struct davit_error err;
+	int code = registry_load(c, &err);
+
+	if (code < 0) {
+		davit_op_fail_error(op, &err);
+		return;
+	}
+	c->start_op = op;
+	DAVIT_LIST_FOREACH (r, &c->runtimes, list)
+		core_runtime_open(r);
+	core_check_started(c);
+}
+
+void core_check_stopped(struct davit_core *c)
+{
+	struct davit_op *op = c->stop_all_op;
+
+	if (!op || c->instances.len || !davit_journal_idle(c->journal))
+		return;
+	c->stop_all_op = NULL;
+	davit_op_complete(op, 0);
+}
+
+void davit_core_free(struct davit_core *c)
+{
+	if (!c)
+		return;
+	c->freeing = true;
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(watched); k++)
+		if (c->watch[k].store)
+			c->store->driver->unwatch(c->store, &c->watch[k]);
+	davit_timer_stop(&c->full_pass);
+	davit_timer_stop(&c->rewatch);
+	davit_deferred_cancel(&c->reconcile);
+	davit_deferred_cancel(&c->notify_run);
+	davit_deferred_cancel(&c->release);
+	/* The runtimes first: after this no callback comes. */
+	while (!davit_list_empty(&c->runtimes))
+		core_runtime_free(DAVIT_LIST_FIRST(&c->runtimes, struct core_runtime, list));
+	registry_free_all(c);
+	davit_supervise_fini(&c->sup);
+	davit_journal_free(c->journal);
+	davit_map_fini(&c->services);
+	davit_map_fini(&c->supervisors);
+	davit_map_fini(&c->namespaces);
+	davit_map_fini(&c->instances);
+	free(c);
+}

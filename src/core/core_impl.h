@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the files of the core share. Not for use outside src/core.
+ *
+ * Desired state is in the store (services/..., supervisors/..., namespaces/...)
+ * and arrives by watch; observed state comes from the runtimes. A service that
+ * either of them touched is marked dirty and reconciled once, later in the same
+ * iteration of the loop: O(change).
+ *
+ * Store keys:
+ *   services/NS/NAME/VERSION    {"spec": {}, "created": ns, "updated": ns, "nonce": n}
+ *   supervisors/NS/NAME         a spec
+ *   namespaces/NAME             a spec
+ *   built/NS/NAME/VERSION       what the last good build gave (build.c)
+ *   state/NS/NAME/VERSION/INDEX what a runtime does not keep of an instance (journal.c)
+ *   events/ID                   events, ID in 16 hexadecimal digits
+ */
+#ifndef DAVIT_CORE_IMPL_H
+#define DAVIT_CORE_IMPL_H
+
+#include "base/map.h"
+#include "core/core.h"
+#include "core/journal.h"
+
+#include <jansson.h>
+
+enum runtime_phase { RUNTIME_CLOSED, RUNTIME_OPENING, RUNTIME_ADOPTING, RUNTIME_OPEN, RUNTIME_LOST };
+
+struct core_runtime {
+	struct davit_list list;
+	struct davit_core *core;
+	struct davit_runtime *rt; /* allocated while not CLOSED */
+	const struct davit_runtime_driver *driver;
+	char *name;
+	char *state_dir, *run_dir, *log_dir;
+	enum runtime_phase phase;
+	struct davit_capabilities caps;
+	struct davit_error error; /* why it is closed or lost */
+	struct davit_op op;
+	struct davit_timer retry;
+	unsigned failures;
+};
+
+struct supervisor {
+	struct davit_core *core;
+	char *key; /* NS/NAME */
+	struct davit_spec *spec;
+	int64_t revision;
+	struct davit_node node;
+};
+
+struct namespace_record {
+	char *key; /* NAME */
+	struct davit_spec *spec;
+	int64_t revision;
+};
+
+/* What a build gave: how to run the source. */
+struct built {
+	char **argv;
+	char **env; /* the cell's, "NAME=value" */
+	char *directory;
+	char *cell;
+	char *content;	/* what it was made from, a hash */
+	char *port_env; /* the variable that carries the port, or NULL */
+	uint64_t source_hash; /* of the spec's fields that the build depends on, and the nonce */
+};
+
+enum build_phase { BUILD_NONE, BUILD_RUNNING, BUILD_DONE, BUILD_FAILED };
+
+enum goal {
+	GOAL_REST, /* leave it as it is */
+	GOAL_RUN,
+	GOAL_STOP,
+	GOAL_GONE,
+};
+
+struct instance {
+	struct davit_core *core;
+	struct davit_service *service; /* NULL: an orphan on its way out */
+	struct core_runtime *runtime;
+	struct davit_instance *inst; /* the driver's, allocated while there is a workload */
+	struct davit_workload workload;
+	uint64_t generation;
+	struct davit_node node;	 /* leaf below the service; unused for a build */
+	enum davit_state state;
+	enum goal goal;
+	struct instance_op *op;	 /* under way, or NULL */
+	uint32_t run;
+	uint32_t exit_run;	 /* run whose end was recorded last */
+	pid_t pid;
+	int64_t started;	 /* unix ns */
+	struct davit_exit exit;
+	struct davit_error *error; /* last failure of an operation, or NULL */
+	char *status_text;	 /* STATUS= of sd_notify, or NULL */
+	struct ready_probe *probe; /* waiting for a port or a log line */
+	struct ready_timeout *ready_timer;
+	struct davit_exit *early_exit; /* of a run whose start has not completed yet */
+	struct davit_timer again; /* an operation that failed is tried again */
+	struct davit_list attached; /* open log readers and commands (facets.c) */
+	struct davit_list held;	 /* in core->held while it waits for something */
+	char *held_for;		 /* what it waits for, in words */
+	struct davit_journal_wait wait; /* for the record of its end */
+	enum davit_cause pending_cause; /* what to tell the engine when that is durable */
+	bool leaf;		 /* node is in the tree */
+	bool is_build;
+	bool adopting;		 /* being taken over from a runtime: ports are given */
+	bool replacement;	 /* started by an update, not ready yet */
+	bool ready;
+	bool stopping_told;	 /* the engine waits for our `ended` */
+	bool reporting;		 /* pending_cause is to be told when recorded and swept */
+	bool prevent;		 /* an exit after which it is never restarted */
+	bool told_failed;	 /* the event of its failure was written */
+	bool swept;		 /* what the last run left behind was stopped */
+	bool killed_for;	 /* pending_cause is why we are stopping it ourselves */
+};
+
+/* One position among the instances of a service. */
+struct slot {
+	struct instance *current;
+	struct instance *next; /* its replacement in a start-first update */
+};
+
+struct davit_service {
+	struct davit_core *core;
+	char *key; /* NS/NAME/VERSION */
+	struct davit_spec *spec;
+	int64_t revision;
+	int64_t created, updated; /* unix ns */
+	int64_t nonce;		  /* forced updates so far */
+	uint64_t generation;	  /* what instances should be of, when `settled` */
+	bool settled;		  /* generation is known: no build is outstanding */
+	struct davit_node node;
+	struct slot *slots;
+	size_t n_slots;
+	struct davit_list retired_link; /* unused unless deleting */
+	struct built *built;
+	enum build_phase build_phase;
+	uint64_t failed_source;	  /* the source hash whose build failed */
+	struct instance *build;	  /* running or last build */
+	char *error;		  /* of the build or of an update, or NULL */
+	uint64_t failed_generation; /* an update to this one failed: not tried again by itself */
+	struct davit_list dirty;
+	struct davit_list notify;
+	size_t alive;		  /* instances allocated, builds included */
+	bool deleting;
+	bool was_stopped;	  /* the spec's `stopped` that was acted on last */
+};
+
+struct davit_core {
+	struct davit_core_config config;
+	struct davit_loop *loop;
+	struct davit_store *store;
+	struct davit_list runtimes;
+	struct davit_map services;    /* key -> service */
+	struct davit_map supervisors; /* key -> supervisor */
+	struct davit_map namespaces;  /* key -> namespace_record */
+	struct davit_map instances;   /* id -> instance */
+	struct davit_supervise sup;
+	struct davit_journal *journal;
+	struct davit_store_watch watch[3];
+	struct davit_timer rewatch;
+	struct davit_list listeners;
+	struct davit_list dirty;
+	struct davit_deferred reconcile;
+	struct davit_list notify;
+	struct davit_deferred notify_run;
+	struct davit_list held;
+	struct davit_deferred release;
+	struct davit_timer full_pass;
+	struct davit_op *start_op;
+	struct davit_op *stop_all_op;
+	int64_t started;
+	bool stopping_all;
+	bool freeing;
+};
+
+/* --- core.c --- */
+void core_service_dirty(struct davit_service *s);
+void core_service_changed(struct davit_service *s); /* tell listeners */
+void core_release_held(struct davit_core *c);	     /* look at held instances again */
+void core_check_started(struct davit_core *c);
+void core_check_stopped(struct davit_core *c);
+void core_service_gone(struct davit_service *s);
+void core_watch_from(struct davit_core *c, int64_t revision);
+
+/* --- runtimes.c --- */
+struct core_runtime *core_runtime_find(struct davit_core *c, const char *name);
+void core_runtime_open(struct core_runtime *r);
+void core_runtime_free(struct core_runtime *r);
+
+/* --- registry.c: records of the store --- */
+int registry_load(struct davit_core *c, struct davit_error *err);
+void registry_put(struct davit_core *c, const struct davit_kv *kv);
+char *registry_record(const struct davit_spec *spec, int64_t created, int64_t updated, int64_t nonce);
+struct davit_service *registry_service(struct davit_core *c, const char *ns, const char *name,
+				       const char *version);
+struct davit_node *registry_parent_node(struct davit_core *c, const struct davit_spec *spec);
+void registry_service_free(struct davit_service *s);
+void registry_free_all(struct davit_core *c);
+
+/* --- reconcile.c --- */
+void service_reconcile(struct davit_service *s);
+/* Makes the slots, and settles the generation if no build is needed for it. */
+void service_prepare(struct davit_service *s);
+void service_restart_rule(const struct davit_service *s, struct davit_restart_rule *ret);
+void service_instance_gone(struct davit_service *s, struct instance *i);
+void service_instance_ready(struct davit_service *s, struct instance *i);
+/* A replacement ended before it was ready: the update failed. */
+void service_update_failed(struct davit_service *s, struct instance *i, const char *why);
+bool service_blocked(struct davit_service *s, char **ret_why);
+struct davit_service *service_resolve(struct davit_core *c, const char *ref, const char *ns);
+
+/* --- instance.c --- */
+struct instance *instance_new(struct davit_service *s, uint32_t index, bool is_build, struct davit_error *err);
+struct instance *instance_adopt(struct davit_core *c, struct core_runtime *r, struct davit_service *s,
+				uint32_t index, bool is_build, uint64_t generation, const char *id,
+				struct davit_error *err);
+/* Gives the engine what is known of an adopted instance. */
+void instance_restore(struct instance *i, const struct davit_inspection *now);
+void instance_step(struct instance *i);
+void instance_set_goal(struct instance *i, enum goal goal);
+void instance_free(struct instance *i);
+void instance_set_error(struct instance *i, const struct davit_error *err);
+void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exit *exit);
+void instance_on_ready(struct instance *i);
+void instance_on_started(struct instance *i);
+void instance_fail(struct instance *i, enum davit_cause cause, const char *why);
+
+/* --- record.c --- */
+void instance_write_record(struct instance *i);
+void instance_forget_record(const struct davit_service *s, uint32_t index);
+json_t *instance_read_record(struct davit_service *s, uint32_t index); /* new reference or NULL */
+enum davit_cause instance_cause(const struct instance *i, const struct davit_exit *exit, bool *ret_prevent);
+extern const struct davit_supervise_ops core_supervise_ops;
+
+/* --- workload.c --- */
+/* Fills the workload from spec, build and profile, resolves ports, attaches. */
+int workload_build(struct instance *i, struct davit_error *err);
+/* Allocates the driver's instance for the workload as it is. */
+int workload_attach(struct instance *i, struct davit_error *err);
+void workload_fini(struct davit_workload *w);
+char *workload_label(const struct davit_service *s, uint32_t index, uint64_t generation, bool build);
+int workload_label_parse(const char *label, char **ret_key, uint32_t *ret_index, uint64_t *ret_generation,
+			 bool *ret_build);
+/* Materialises the secrets that the spec names (workload_secrets.c). */
+int workload_secrets(struct instance *i, struct davit_error *err);
+void workload_secrets_wipe(struct instance *i);
+int workload_secrets_check(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err);
+int profile_check(struct davit_core *c, const char *name, struct davit_error *err);
+
+/* --- ready.c --- */
+struct ready_timeout {
+	struct davit_timer timer; /* first: the timer is the timeout */
+	struct instance *i;
+};
+void ready_begin(struct instance *i);
+void ready_end(struct instance *i);
+
+/* --- build.c --- */
+bool build_needed(const struct davit_service *s);
+uint64_t build_source_hash(const struct davit_service *s);
+void build_begin(struct davit_service *s);
+void build_ended(struct instance *i);
+void build_free(struct built *b);
+void build_load(struct davit_service *s, const char *json, size_t len);
+
+/* --- command.c --- */
+int command_check_capabilities(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err);
+
+/* --- facets.c --- */
+/* Ends every log reader and command that is open on an instance that goes. */
+void facets_detach(struct instance *i);
+
+/* --- events, through the journal --- */
+void core_event(struct davit_core *c, const char *type, const struct davit_service *s,
+		const struct instance *i, const char *cause_fmt, ...) __attribute__((format(printf, 5, 6)));
+void core_event_key(struct davit_core *c, const char *type, const char *key, const char *cause);
+
+static inline struct instance *instance_of(struct davit_instance *inst)
+{
+	return inst->owner;
+}
+
+#endif

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Events: one for each change, with its cause, in order, through the journal.
+ */
+#include "core/core_impl.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static void write_event(struct davit_core *c, const char *type, const char *service, const char *instance,
+			const char *cause)
+{
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	struct davit_json j = DAVIT_JSON_INIT(&b);
+
+	/* The journal opens the object with the id. */
+	j.comma = false;
+	davit_json_put_time(&j, "time", davit_loop_wall(c->loop));
+	davit_json_put_string(&j, "type", type);
+	davit_json_put_string(&j, "service", service);
+	davit_json_put_string(&j, "instance", instance);
+	davit_json_put_string(&j, "cause", cause);
+	davit_json_close(&j);
+	if (!b.oom)
+		davit_journal_event(c->journal, davit_buf_str(&b));
+}
+
+static void service_name(const struct davit_service *s, char *buf, size_t n)
+{
+	snprintf(buf, n, "%s/%s:%s", s->spec->namespace_, s->spec->name, s->spec->version);
+}
+
+void core_event(struct davit_core *c, const char *type, const struct davit_service *s,
+		const struct instance *i, const char *cause_fmt, ...)
+{
+	char name[320] = "", cause[512];
+	va_list ap;
+
+	va_start(ap, cause_fmt);
+	vsnprintf(cause, sizeof cause, cause_fmt, ap);
+	va_end(ap);
+	if (s)
+		service_name(s, name, sizeof name);
+	write_event(c, type, s ? name : NULL, i ? i->workload.id : NULL, cause);
+}
+
+void core_event_key(struct davit_core *c, const char *type, const char *key, const char *cause)
+{
+	char name[320];
+	const char *slash = key;
+
+	/* NS/NAME/VERSION -> NS/NAME:VERSION */
+	snprintf(name, sizeof name, "%s", key);
+	for (int n = 0; slash && n < 2; n++)
+		slash = strchr(n ? slash + 1 : slash, '/');
+	if (slash && (size_t)(slash - key) < sizeof name)
+		name[slash - key] = ':';
+	write_event(c, type, name, NULL, cause);
+}
+
+struct listing {
+	bool (*fn)(void *user, uint64_t id, const char *json);
+	void *user;
+};
+
+static bool one(void *user, const struct davit_kv *kv)
+{
+	struct listing *l = user;
+	DAVIT_AUTO_FREE char *json = strndup(kv->value, kv->len);
+	uint64_t id = 0;
+
+	sscanf(kv->key, "events/%16" SCNx64, &id);
+	return json && l->fn(l->user, id, json);
+}
+
+int davit_core_events(struct davit_core *c, uint64_t after, size_t limit,
+		      bool (*fn)(void *user, uint64_t id, const char *json), void *user,
+		      struct davit_error *err)
+{
+	struct listing l = {fn, user};
+	char from[32];
+	int64_t revision;
+
+	snprintf(from, sizeof from, "events/%016" PRIx64, after + 1);
+	return c->store->driver->list(c->store, "events/", from, limit, one, &l, &revision, err);
+}

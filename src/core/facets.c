@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The drivers' facets as the daemon uses them: the capability is checked, then
+ * the driver is called; what it does not have is refused with its reason.
+ */
+#include "core/core_impl.h"
+
+#include <string.h>
+
+static int check(const struct instance *i, enum davit_capability cap, const void *facet, struct davit_error *err)
+{
+	const struct core_runtime *r = i->runtime;
+
+	if (r->phase != RUNTIME_OPEN)
+		return davit_error_set(err, DAVIT_EUNAVAIL, NULL, "runtime %s is not available: %s", r->name,
+				       r->error.message);
+	if (!facet || !davit_can(&r->caps, cap))
+		return davit_error_set(err, DAVIT_ENOTSUP, NULL, "runtime %s does not support %s: %s", r->name,
+				       davit_capability_name(cap), facet ? r->caps.why_not[cap] : "not implemented");
+	return 0;
+}
+
+/* What is open on an instance, so that it ends before the instance does. */
+struct attachment {
+	struct davit_list list;
+	struct davit_log_reader *reader;
+	struct davit_exec *exec;
+};
+
+static int attach(struct instance *i, struct davit_log_reader *r, struct davit_exec *x, struct davit_error *err)
+{
+	struct attachment *a = calloc(1, sizeof *a);
+
+	if (!a)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	a->reader = r;
+	a->exec = x;
+	davit_list_add_tail(&i->attached, &a->list);
+	return 0;
+}
+
+static void detach(struct instance *i, const void *what)
+{
+	struct attachment *a, *tmp;
+
+	DAVIT_LIST_FOREACH_SAFE (a, tmp, &i->attached, list)
+		if (a->reader == what || a->exec == what) {
+			davit_list_remove(&a->list);
+			free(a);
+		}
+}
+
+void facets_detach(struct instance *i)
+{
+	const struct davit_runtime_driver *driver = i->runtime->driver;
+	struct attachment *a;
+
+	while ((a = DAVIT_LIST_FIRST(&i->attached, struct attachment, list))) {
+		struct davit_log_reader *r = a->reader;
+		struct davit_exec *x = a->exec;
+		davit_list_remove(&a->list);
+		free(a);
+		if (r) {
+			if (!i->core->freeing)
+				driver->logs->close(r);
+			r->instance = NULL;
+			r->end(r, 0, NULL);
+		} else if (x) {
+			const struct davit_exit gone = {.kind = DAVIT_EXIT_UNKNOWN, .reason = "the instance is gone"};
+			if (!i->core->freeing)
+				driver->exec->close(x);
+			x->instance = NULL;
+			x->exited(x, &gone);
+		}
+	}
+}
+
+struct davit_log_reader *davit_core_logs_open(struct davit_core *c, struct davit_instance *inst,
+					      const struct davit_log_reader *init, struct davit_error *err)
+{
+	struct instance *i = instance_of(inst);
+	const struct davit_logs_facet *facet = i->runtime->driver->logs;
+	struct davit_log_reader *r;
+
+	(void)c;
+	if (check(i, DAVIT_CAP_LOGS, facet, err) < 0)
+		return NULL;
+	r = calloc(1, sizeof *r + facet->reader_size);
+	if (!r) {
+		davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+		return NULL;
+	}
+	*r = *init;
+	r->instance = inst;
+	if (attach(i, r, NULL, err) < 0) {
+		free(r);
+		return NULL;
+	}
+	if (facet->open(r, err) < 0) {
+		detach(i, r);
+		free(r);
+		return NULL;
+	}
+	return r;
+}
+
+void davit_core_logs_close(struct davit_log_reader *r)
+{
+	struct instance *i;
+
+	if (!r)
+		return;
+	if (r->instance) {
+		i = instance_of(r->instance);
+		detach(i, r);
+		i->runtime->driver->logs->close(r);
+	}
+	free(r);
+}
+
+struct davit_exec *davit_core_exec_new(struct davit_core *c, struct davit_instance *inst,
+				       const struct davit_exec *init, struct davit_error *err)
+{
+	struct instance *i = instance_of(inst);
+	const struct davit_exec_facet *facet = i->runtime->driver->exec;
+	struct davit_exec *x;
+
+	(void)c;
+	if (check(i, init->tty ? DAVIT_CAP_TERMINAL : DAVIT_CAP_EXEC, facet, err) < 0)
+		return NULL;
+	if (i->state != DAVIT_STATE_STARTED) {
+		davit_error_set(err, DAVIT_ESTATE, NULL, "instance %s does not run", i->workload.id);
+		return NULL;
+	}
+	x = calloc(1, sizeof *x + facet->exec_size);
+	if (!x) {
+		davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+		return NULL;
+	}
+	*x = *init;
+	x->instance = inst;
+	if (attach(i, NULL, x, err) < 0) {
+		free(x);
+		return NULL;
+	}
+	return x;
+}
+
+void davit_core_exec_free(struct davit_exec *x)
+{
+	struct instance *i;
+
+	if (!x)
+		return;
+	if (x->instance) {
+		i = instance_of(x->instance);
+		detach(i, x);
+		i->runtime->driver->exec->close(x);
+	}
+	free(x);
+}
+
+int davit_core_stats(struct davit_core *c, struct davit_instance *inst, struct davit_stats *ret,
+		     struct davit_op *op, struct davit_error *err)
+{
+	struct instance *i = instance_of(inst);
+	const struct davit_stats_facet *facet = i->runtime->driver->stats;
+	int r = check(i, DAVIT_CAP_STATS, facet, err);
+
+	(void)c;
+	if (r < 0)
+		return r;
+	if (i->state != DAVIT_STATE_STARTED)
+		return davit_error_set(err, DAVIT_ESTATE, NULL, "instance %s does not run", i->workload.id);
+	facet->read(inst, ret, op);
+	return 0;
+}

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/journal.h"
+
+#include "base/buf.h"
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "base/units.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { PENDING_MAX = 50000 };
+
+struct entry {
+	char *key;
+	char *value; /* NULL: delete */
+	uint64_t event; /* its id, or 0 */
+};
+
+struct batch {
+	struct entry *v;
+	size_t n, cap;
+	struct davit_map by_key; /* key -> index + 1 */
+	struct davit_list waits;
+};
+
+struct davit_journal {
+	struct davit_loop *loop;
+	struct davit_store *store;
+	struct batch filling, flying;
+	struct davit_store_txn txn;
+	bool in_flight;
+	struct davit_deferred flush;
+	struct davit_timer retry;    /* after a failure */
+	struct davit_timer patience; /* for those who wait */
+	unsigned failures;
+	uint64_t last_event, first_event, dropped;
+	size_t max_events;
+	void (*on_event)(void *user, uint64_t id, const char *json);
+	void *on_event_user;
+};
+
+static void batch_init(struct batch *b)
+{
+	*b = (struct batch){0};
+	davit_list_init(&b->waits);
+}
+
+static void batch_fini(struct batch *b)
+{
+	for (size_t k = 0; k < b->n; k++) {
+		free(b->v[k].key);
+		free(b->v[k].value);
+	}
+	free(b->v);
+	davit_map_fini(&b->by_key);
+	b->v = NULL;
+	b->n = b->cap = 0;
+}
+
+static struct entry *batch_add(struct batch *b)
+{
+	if (b->n == b->cap) {
+		size_t cap = b->cap ? b->cap * 2 : 8;
+		struct entry *v = realloc(b->v, cap * sizeof *v);
+		if (!v)
+			return NULL;
+		b->v = v;
+		b->cap = cap;
+	}
+	b->v[b->n] = (struct entry){0};
+	return &b->v[b->n++];
+}
+
+static void send(struct davit_journal *j);
+
+/* Sets a key's value in a batch, taking both strings. The changes of a batch are
+ * one transaction, so that the order of keys in it does not matter. */
+static bool batch_set(struct batch *b, char *key, char *value)
+{
+	size_t at = (size_t)(uintptr_t)davit_map_get(&b->by_key, key);
+	struct entry *e = at ? &b->v[at - 1] : batch_add(b);
+
+	if (!e || (!at && davit_map_put(&b->by_key, key, (void *)(uintptr_t)b->n) < 0)) {
+		if (e && !at)
+			b->n--;
+		free(key);
+		free(value);
+		return false;
+	}
+	if (at)
+		free(key);
+	else
+		e->key = key;
+	free(e->value);
+	e->value = value;
+	return true;
+}
+
+static void release(struct davit_list *waits, bool durable)
+{
+	while (!davit_list_empty(waits)) {
+		struct davit_journal_wait *w = DAVIT_LIST_FIRST(waits, struct davit_journal_wait, list);
+		davit_list_remove(&w->list);
+		w->active = false;
+		w->done(w, durable);
+	}
+}
+
+static void on_patience(struct davit_timer *t)
+{
+	struct davit_journal *j = DAVIT_CONTAINER_OF(t, struct davit_journal, patience);
+	struct davit_list *lists[] = {&j->flying.waits, &j->filling.waits};
+	int64_t now = davit_loop_now(j->loop), next = INT64_MAX;
+	struct davit_list due;
+
+	davit_list_init(&due);
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++) {
+		struct davit_journal_wait *w, *tmp;
+		DAVIT_LIST_FOREACH_SAFE (w, tmp, lists[k], list) {
+			if (w->due <= now) {
+				davit_list_remove(&w->list);
+				davit_list_add_tail(&due, &w->list);
+			} else if (w->due < next) {
+				next = w->due;
+			}
+		}
+	}
+	if (next != INT64_MAX)
+		davit_timer_start(&j->patience, next - now);
+	release(&due, false);
+}
+
+static void on_retry(struct davit_timer *t)
+{
+	send(DAVIT_CONTAINER_OF(t, struct davit_journal, retry));
+}
+
+/* Puts what could not be written back in front of what came later. */
+static void put_back(struct davit_journal *j)
+{
+	struct batch later = j->filling;
+	struct davit_list waits;
+
+	davit_list_init(&waits);
+	davit_list_splice(&waits, &j->filling.waits);
+	j->filling = j->flying;
+	davit_list_init(&j->filling.waits);
+	davit_list_splice(&j->filling.waits, &j->flying.waits);
+	davit_list_splice(&j->filling.waits, &waits);
+	batch_init(&j->flying);
+	for (size_t k = 0; k < later.n; k++) {
+		struct entry moved = later.v[k], *e;
+		later.v[k] = (struct entry){0};
+		if (!moved.event) {
+			batch_set(&j->filling, moved.key, moved.value);
+		} else if ((e = batch_add(&j->filling))) {
+			*e = moved;
+		} else {
+			free(moved.key);
+			free(moved.value);
+			j->dropped++;
+		}
+	}
+	batch_fini(&later);
+}
+
+static void committed(struct davit_op *op, int result)
+{
+	struct davit_journal *j = op->user;
+	struct davit_list waits;
+
+	j->in_flight = false;
+	if (result < 0) {
+		int64_t delay = DAVIT_NSEC_PER_SEC / 4 << (j->failures < 4 ? j->failures : 4);
+		if (j->failures++ == 0)
+			davit_log(DAVIT_LOG_ERROR, "the store does not take records: %s; trying again",
+				  op->error.message);
+		put_back(j);
+		davit_timer_start(&j->retry, delay);
+		return;
+	}
+	if (j->failures)
+		davit_log(DAVIT_LOG_INFO, "the store takes records again");
+	j->failures = 0;
+	DAVIT_FAULT("journal-committed");
+	for (size_t k = 0; k < j->flying.n && j->on_event; k++)
+		if (j->flying.v[k].event)
+			j->on_event(j->on_event_user, j->flying.v[k].event, j->flying.v[k].value);
+	davit_list_init(&waits);
+	davit_list_splice(&waits, &j->flying.waits);
+	batch_fini(&j->flying);
+	batch_init(&j->flying);
+	release(&waits, true);
+	if (j->filling.n || !davit_list_empty(&j->filling.waits))
+		send(j);
+}
+
+static void send(struct davit_journal *j)
+{
+	DAVIT_AUTO_FREE struct davit_store_change *changes = NULL;
+	char from[32], to[32];
+	size_t n = 0;
+
+	if (j->in_flight || davit_timer_active(&j->retry))
+		return;
+	if (!j->filling.n) {
+		struct davit_list waits;
+		davit_list_init(&waits);
+		davit_list_splice(&waits, &j->filling.waits);
+		release(&waits, true);
+		return;
+	}
+	changes = calloc(j->filling.n + 1, sizeof *changes);
+	if (!changes) {
+		davit_timer_start(&j->retry, DAVIT_NSEC_PER_SEC);
+		return;
+	}
+	j->flying = j->filling;
+	davit_list_init(&j->flying.waits);
+	davit_list_splice(&j->flying.waits, &j->filling.waits);
+	batch_init(&j->filling);
+	for (size_t k = 0; k < j->flying.n; k++) {
+		const struct entry *e = &j->flying.v[k];
+		changes[n++] = (struct davit_store_change){
+			.verb = e->value ? DAVIT_STORE_PUT : DAVIT_STORE_DELETE,
+			.key = e->key,
+			.value = e->value,
+			.len = e->value ? strlen(e->value) : 0,
+		};
+	}
+	/* The oldest tenth goes at once, so that trimming is rare. */
+	if (j->last_event - j->first_event > j->max_events + j->max_events / 10) {
+		snprintf(from, sizeof from, "events/%016" PRIx64, j->first_event);
+		j->first_event = j->last_event - j->max_events;
+		snprintf(to, sizeof to, "events/%016" PRIx64, j->first_event);
+		changes[n++] = (struct davit_store_change){
+			.verb = DAVIT_STORE_DELETE_RANGE, .key = from, .key_end = to};
+	}
+	j->in_flight = true;
+	davit_op_init(&j->txn.op, j->loop, committed, j);
+	DAVIT_FAULT("journal-commit");
+	davit_store_commit(j->store, changes, n, &j->txn, 0);
+}
+
+static void on_flush(struct davit_deferred *d)
+{
+	send(DAVIT_CONTAINER_OF(d, struct davit_journal, flush));
+}
+
+static bool last_id(void *user, const struct davit_kv *kv)
+{
+	sscanf(kv->key, "events/%16" SCNx64, (uint64_t *)user);
+	return false;
+}
+
+int davit_journal_new(struct davit_loop *loop, struct davit_store *store, size_t max_events,
+		      struct davit_journal **ret, struct davit_error *err)
+{
+	struct davit_journal *j = calloc(1, sizeof *j);
+	int64_t revision;
+	int r;
+
+	if (!j)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	j->loop = loop;
+	j->store = store;
+	j->max_events = max_events ? max_events : 10000;
+	batch_init(&j->filling);
+	batch_init(&j->flying);
+	davit_deferred_init(&j->flush, loop, on_flush);
+	davit_timer_init(&j->retry, loop, on_retry);
+	davit_timer_init(&j->patience, loop, on_patience);
+	r = store->driver->list_reverse(store, "events/", 1, last_id, &j->last_event, &revision, err);
+	if (r == 0)
+		r = store->driver->list(store, "events/", NULL, 1, last_id, &j->first_event, &revision, err);
+	if (r < 0) {
+		free(j);
+		return r;
+	}
+	*ret = j;
+	return 0;
+}
+
+void davit_journal_free(struct davit_journal *j)
+{
+	if (!j)
+		return;
+	davit_deferred_cancel(&j->flush);
+	davit_timer_stop(&j->retry);
+	davit_timer_stop(&j->patience);
+	batch_fini(&j->filling);
+	batch_fini(&j->flying);
+	free(j);
+}
+
+void davit_journal_on_event(struct davit_journal *j, void (*fn)(void *user, uint64_t id, const char *json),
+			    void *user)
+{
+	j->on_event = fn;
+	j->on_event_user = user;
+}
+
+void davit_journal_write(struct davit_journal *j, const char *key, const char *value)
+{
+	char *k = strdup(key), *v = value ? strdup(value) : NULL;
+
+	if (!k || (value && !v)) {
+		free(k);
+		free(v);
+		davit_log(DAVIT_LOG_ERROR, "out of memory: a record of %s was not written", key);
+		return;
+	}
+	if (!batch_set(&j->filling, k, v))
+		davit_log(DAVIT_LOG_ERROR, "out of memory: a record of %s was not written", key);
+	davit_defer(&j->flush);
+}
+
+void davit_journal_event(struct davit_journal *j, const char *fields)
+{
+	struct entry *e = j->filling.n < PENDING_MAX ? batch_add(&j->filling) : NULL;
+	char lost[48] = "";
+
+	if (!e) {
+		j->dropped++;
+		return;
+	}
+	e->event = ++j->last_event;
+	if (!j->first_event)
+		j->first_event = e->event;
+	if (asprintf(&e->key, "events/%016" PRIx64, e->event) < 0)
+		e->key = NULL;
+	if (j->dropped)
+		snprintf(lost, sizeof lost, "\"dropped\":%" PRIu64 ",", j->dropped);
+	if (asprintf(&e->value, "{\"id\":%" PRIu64 ",%s%s", e->event, lost, fields) < 0)
+		e->value = NULL;
+	if (!e->key || !e->value) {
+		free(e->key);
+		free(e->value);
+		j->filling.n--;
+		j->dropped++;
+		return;
+	}
+	j->dropped = 0;
+	davit_defer(&j->flush);
+}
+
+void davit_journal_wait(struct davit_journal *j, struct davit_journal_wait *w)
+{
+	w->due = davit_loop_now(j->loop) + DAVIT_JOURNAL_PATIENCE;
+	w->active = true;
+	davit_list_init(&w->list);
+	davit_list_add_tail(j->filling.n || !j->in_flight ? &j->filling.waits : &j->flying.waits, &w->list);
+	if (!davit_timer_active(&j->patience))
+		davit_timer_start(&j->patience, DAVIT_JOURNAL_PATIENCE);
+	davit_defer(&j->flush);
+}
+
+void davit_journal_unwait(struct davit_journal_wait *w)
+{
+	if (w->active) {
+		w->active = false;
+		davit_list_remove(&w->list);
+	}
+}
+
+bool davit_journal_idle(const struct davit_journal *j)
+{
+	return !j->in_flight && !j->filling.n;
+}
+
+uint64_t davit_journal_last_event(const struct davit_journal *j)
+{
+	return j->last_event;
+}

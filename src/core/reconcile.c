@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What a service wants against what it has: starts what is missing, replaces
+ * what is of an older generation, ends what is too much. Called for one service
+ * at a time, whenever something about it changed.
+ */
+#include "core/core_impl.h"
+
+#include "base/log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void service_restart_rule(const struct davit_service *s, struct davit_restart_rule *ret)
+{
+	*ret = (struct davit_restart_rule){
+		.policy = s->spec->restart,
+		.retries = s->spec->retries,
+		.backoff = s->spec->backoff,
+	};
+}
+
+static void set_error(struct davit_service *s, const char *text)
+{
+	free(s->error);
+	s->error = text ? strdup(text) : NULL;
+}
+
+/* --- dependencies --- */
+
+static bool satisfied(const struct davit_service *dep, enum davit_condition condition)
+{
+	size_t ready = 0, started = 0, completed = 0;
+
+	for (size_t k = 0; k < dep->n_slots; k++) {
+		const struct instance *i = dep->slots[k].current;
+		if (!i)
+			continue;
+		started += i->run > 0 && (i->state == DAVIT_STATE_STARTED || i->exit_run > 0);
+		ready += i->state == DAVIT_STATE_STARTED && i->ready;
+		completed += i->node.state == DAVIT_NODE_COMPLETED;
+	}
+	switch (condition) {
+	case DAVIT_CONDITION_STARTED:
+		return started > 0;
+	case DAVIT_CONDITION_READY:
+		return ready > 0 && ready >= (size_t)dep->spec->instances;
+	case DAVIT_CONDITION_COMPLETED:
+		return completed > 0 && completed >= (size_t)dep->spec->instances;
+	}
+	return false;
+}
+
+static const char *const condition_names[] = {
+	[DAVIT_CONDITION_STARTED] = "started",
+	[DAVIT_CONDITION_READY] = "ready",
+	[DAVIT_CONDITION_COMPLETED] = "completed",
+};
+
+/* "name", "name:version" or "namespace/name:version"; the first match is meant
+ * where no version is given. */
+struct davit_service *service_resolve(struct davit_core *c, const char *ref, const char *ns)
+{
+	DAVIT_AUTO_FREE char *copy = strdup(ref);
+	char *name = copy, *slash, *colon;
+	size_t pos = 0;
+	void *v;
+
+	if (!copy)
+		return NULL;
+	slash = strchr(copy, '/');
+	colon = strchr(copy, ':');
+	if (slash && (!colon || slash < colon)) {
+		*slash = '\0';
+		ns = copy;
+		name = slash + 1;
+	}
+	if (colon) {
+		*colon = '\0';
+		return registry_service(c, ns, name, colon + 1);
+	}
+	v = registry_service(c, ns, name, "latest");
+	if (v)
+		return v;
+	while (davit_map_next(&c->services, &pos, NULL, &v)) {
+		struct davit_service *s = v;
+		if (!strcmp(s->spec->namespace_, ns) && !strcmp(s->spec->name, name))
+			return s;
+	}
+	return NULL;
+}
+
+bool service_blocked(struct davit_service *s, char **ret_why)
+{
+	struct davit_core *c = s->core;
+	const char *name = s->spec->runtime ? s->spec->runtime : c->config.default_runtime;
+	struct core_runtime *r = core_runtime_find(c, name);
+	int n = -1;
+
+	if (r && (r->phase == RUNTIME_OPENING || r->phase == RUNTIME_ADOPTING)) {
+		n = asprintf(ret_why, "runtime %s is being opened", name);
+	} else if (r && r->phase != RUNTIME_OPEN) {
+		n = asprintf(ret_why, "runtime %s is not available: %s", name, r->error.message);
+	} else {
+		for (size_t k = 0; k < s->spec->n_depends && n < 0; k++) {
+			const struct davit_dependency *d = &s->spec->depends[k];
+			struct davit_service *dep = service_resolve(c, d->service, s->spec->namespace_);
+			if (!dep || dep->deleting)
+				n = asprintf(ret_why, "it depends on '%s', which does not exist", d->service);
+			else if (!satisfied(dep, d->condition))
+				n = asprintf(ret_why, "it depends on '%s', which is not %s yet", d->service,
+					     condition_names[d->condition]);
+		}
+	}
+	if (n < 0)
+		*ret_why = NULL;
+	return n >= 0;
+}
+
+/* --- instances --- */
+
+static void drop(struct slot *slot)
+{
+	struct instance *i = slot->current, *next = slot->next;
+
+	slot->current = slot->next = NULL;
+	if (next)
+		instance_set_goal(next, GOAL_GONE);
+	if (i)
+		instance_set_goal(i, GOAL_GONE);
+}
+
+static int resize(struct davit_service *s, size_t want)
+{
+	size_t keep = want;
+	struct slot *slots;
+
+	for (size_t k = want; k < s->n_slots; k++)
+		drop(&s->slots[k]);
+	if (want > s->n_slots) {
+		slots = realloc(s->slots, want * sizeof *slots);
+		if (!slots)
+			return DAVIT_ENOMEM;
+		memset(slots + s->n_slots, 0, (want - s->n_slots) * sizeof *slots);
+		s->slots = slots;
+	}
+	s->n_slots = keep;
+	return 0;
+}
+
+static struct instance *launch(struct davit_service *s, uint32_t index, bool replacement)
+{
+	struct davit_error err;
+	struct instance *i = instance_new(s, index, false, &err);
+
+	if (!i) {
+		set_error(s, err.message);
+		core_service_changed(s);
+		return NULL;
+	}
+	if (replacement) {
+		/* One attempt: what is not ready by itself does not take over. */
+		struct davit_restart_rule once = {.policy = DAVIT_RESTART_NEVER, .retries = 0};
+		davit_supervise_set_restart(&i->node, &once);
+		i->replacement = true;
+	}
+	davit_supervise_start(&i->node);
+	return i;
+}
+
+static bool has_fixed_port(const struct davit_spec *spec)
+{
+	for (size_t k = 0; k < spec->n_ports; k++)
+		if (spec->ports[k].host)
+			return true;
+	return false;
+}
+
+static bool serves(const struct instance *i)
+{
+	return i->state == DAVIT_STATE_STARTED && i->goal == GOAL_RUN;
+}
+
+/* Replaces instances of older generations, at most `parallel` at a time. */
+static void roll(struct davit_service *s)
+{
+	/* A host port that the user fixed cannot be had twice. */
+	bool start_first = s->spec->update_order == DAVIT_UPDATE_START_FIRST && !has_fixed_port(s->spec);
+	int64_t busy = 0;
+
+	if (s->failed_generation == s->generation)
+		return;
+	for (size_t k = 0; k < s->n_slots; k++) {
+		const struct slot *slot = &s->slots[k];
+		busy += slot->next || !slot->current ||
+			(slot->current->generation == s->generation && !slot->current->ready &&
+			 slot->current->node.state != DAVIT_NODE_COMPLETED);
+	}
+	for (size_t k = 0; k < s->n_slots; k++) {
+		struct slot *slot = &s->slots[k];
+		if (!slot->current || slot->current->generation == s->generation) {
+			if (slot->next && slot->next->generation != s->generation) {
+				instance_set_goal(slot->next, GOAL_GONE);
+				slot->next = NULL;
+			}
+			continue;
+		}
+		if (slot->next && slot->next->generation != s->generation) {
+			instance_set_goal(slot->next, GOAL_GONE);
+			slot->next = NULL;
+		}
+		if (slot->next || busy >= s->spec->update_parallel)
+			continue;
+		busy++;
+		if (start_first && serves(slot->current))
+			slot->next = launch(s, (uint32_t)k, true);
+		else
+			drop(slot); /* its place is filled when it is gone */
+	}
+}
+
+void service_instance_ready(struct davit_service *s, struct instance *i)
+{
+	struct slot *slot = i->workload.index < s->n_slots ? &s->slots[i->workload.index] : NULL;
+	struct davit_restart_rule rule;
+	struct instance *old;
+
+	core_service_dirty(s);
+	if (!slot || slot->next != i)
+		return;
+	/* The update of this one is done: the old one goes. */
+	old = slot->current;
+	slot->current = i;
+	slot->next = NULL;
+	i->replacement = false;
+	service_restart_rule(s, &rule);
+	davit_supervise_set_restart(&i->node, &rule);
+	instance_write_record(i);
+	set_error(s, NULL);
+	if (old)
+		instance_set_goal(old, GOAL_GONE);
+}
+
+void service_update_failed(struct davit_service *s, struct instance *i, const char *why)
+{
+	struct slot *slot = i->workload.index < s->n_slots ? &s->slots[i->workload.index] : NULL;
+	char text[512];
+
+	snprintf(text, sizeof text, "update failed, the earlier version goes on: %s", why);
+	set_error(s, text);
+	s->failed_generation = i->generation;
+	core_event(s->core, "update-failed", s, i, "%s", why);
+	if (slot && slot->next == i)
+		slot->next = NULL;
+	instance_set_goal(i, GOAL_GONE);
+	core_service_changed(s);
+}
+
+void service_instance_gone(struct davit_service *s, struct instance *i)
+{
+	for (size_t k = 0; k < s->n_slots; k++) {
+		if (s->slots[k].current == i)
+			s->slots[k].current = NULL;
+		if (s->slots[k].next == i)
+			s->slots[k].next = NULL;
+	}
+	if (s->build == i)
+		s->build = NULL;
+	workload_secrets_wipe(i);
+	core_service_dirty(s);
+	core_service_changed(s);
+}
+
+/* --- the whole --- */
+
+static void finish_delete(struct davit_service *s)
+{
+	struct davit_journal *j = s->core->journal;
+	DAVIT_AUTO_FREE char *built = NULL;
+
+	for (size_t k = 0; k < s->n_slots; k++)
+		instance_forget_record(s, (uint32_t)k);
+	if (asprintf(&built, "built/%s", s->key) >= 0)
+		davit_journal_write(j, built, NULL);
+	core_service_gone(s);
+	registry_service_free(s);
+}
+
+static void reconcile_deleting(struct davit_service *s)
+{
+	for (size_t k = 0; k < s->n_slots; k++)
+		drop(&s->slots[k]);
+	if (s->build) {
+		struct instance *b = s->build;
+		s->build = NULL;
+		instance_set_goal(b, GOAL_GONE);
+	}
+	if (!s->alive)
+		finish_delete(s);
+}
+
+static uint64_t generation_of(const struct davit_service *s)
+{
+	return davit_spec_hash(s->spec) ^ (uint64_t)s->nonce * UINT64_C(0x9e3779b97f4a7c15) ^
+	       (build_needed(s) && s->built ? s->built->source_hash : 0);
+}
+
+static bool built_already(const struct davit_service *s)
+{
+	return !build_needed(s) || (s->built && s->built->source_hash == build_source_hash(s));
+}
+
+void service_prepare(struct davit_service *s)
+{
+	if (resize(s, (size_t)s->spec->instances) < 0)
+		set_error(s, "out of memory");
+	if (!s->settled && built_already(s)) {
+		s->build_phase = build_needed(s) ? BUILD_DONE : BUILD_NONE;
+		s->generation = generation_of(s);
+		s->settled = true;
+	}
+}
+
+/* Makes sure that what is to run is known: true when it is. */
+static bool settle(struct davit_service *s)
+{
+	uint64_t source = build_source_hash(s);
+
+	service_prepare(s);
+	if (s->settled)
+		return true;
+	if (s->build_phase == BUILD_RUNNING && s->build && s->build->generation == source)
+		return false;
+	if (s->build_phase == BUILD_FAILED && s->failed_source == source)
+		return false;
+	build_begin(s);
+	service_prepare(s);
+	return s->settled;
+}
+
+/* Rules of the spec that can change without a replacement. */
+static void refresh_rules(struct davit_service *s)
+{
+	struct davit_restart_rule rule;
+
+	service_restart_rule(s, &rule);
+	for (size_t k = 0; k < s->n_slots; k++)
+		if (s->slots[k].current && s->slots[k].current->leaf)
+			davit_supervise_set_restart(&s->slots[k].current->node, &rule);
+}
+
+void service_reconcile(struct davit_service *s)
+{
+	struct davit_core *c = s->core;
+
+	if (c->stopping_all || c->start_op)
+		return;
+	if (s->deleting) {
+		reconcile_deleting(s);
+		return;
+	}
+	service_prepare(s);
+	refresh_rules(s);
+	if (s->spec->stopped) {
+		if (!s->was_stopped)
+			davit_supervise_stop(&s->node);
+		s->was_stopped = true;
+		return;
+	}
+	if (s->was_stopped) {
+		s->was_stopped = false;
+		for (size_t k = 0; k < s->n_slots; k++)
+			if (s->slots[k].current)
+				davit_supervise_start(&s->slots[k].current->node);
+	}
+	if (!settle(s))
+		return;
+	for (size_t k = 0; k < s->n_slots; k++) {
+		struct slot *slot = &s->slots[k];
+		if (!slot->current && !slot->next)
+			slot->current = launch(s, (uint32_t)k, false);
+		else if (slot->current && slot->current->node.state == DAVIT_NODE_IDLE &&
+			 !slot->current->node.wanted && !slot->current->run)
+			davit_supervise_start(&slot->current->node); /* adopted before its first start */
+	}
+	roll(s);
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What secret.c (sealing, the store) and secret_files.c (files for workloads)
+ * share.
+ */
+#ifndef DAVIT_CORE_SECRET_IMPL_H
+#define DAVIT_CORE_SECRET_IMPL_H
+
+#include "core/secret.h"
+
+struct davit_secrets {
+	struct davit_store *store;
+	char *key_path;
+	char *run_dir;
+	char *files_dir;    /* NULL until first needed */
+	unsigned char *key; /* NULL until read; from sodium_malloc */
+};
+
+#endif

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/spec_item.h"
+
+#include "base/nearest.h"
+#include "base/units.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define ROW(s, p, t, m)                                                                                      \
+	.path = (p), .type = DAVIT_TYPE_##t, .member = #m, .offset = offsetof(struct s, m),                  \
+	.size = sizeof(((struct s *)0)->m)
+#define ROWS(r) .rows = (r), .n_rows = DAVIT_ARRAY_SIZE(r)
+
+static char *copy(struct davit_arena *a, const char *s, size_t n)
+{
+	char *p = davit_arena_alloc(a, n + 1);
+
+	if (p) {
+		memcpy(p, s, n);
+		p[n] = '\0';
+	}
+	return p;
+}
+
+static int no_memory(struct davit_error *err)
+{
+	return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+}
+
+/* --------------------------------------------------------------- env, metadata */
+
+static const struct davit_spec_row pair_rows[] = {
+	{ROW(davit_pair, "name", STRING, name), .doc = "The name."},
+	{ROW(davit_pair, "value", STRING, value), .empty = true, .doc = "The value; may be empty."},
+};
+
+static int pair_from_pair(const char *name, const char *text, void *item, struct davit_error *err)
+{
+	struct davit_pair *p = item;
+
+	(void)err;
+	p->name = (char *)name;
+	p->value = (char *)text;
+	return 0;
+}
+
+static int pair_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+{
+	const char *eq = strchr(text, '=');
+	char *name;
+
+	if (!eq)
+		return davit_error_set(err, DAVIT_EINVAL, NULL, "'%.64s' is not of the form NAME=value",
+				       text);
+	name = copy(a, text, (size_t)(eq - text));
+	if (!name)
+		return no_memory(err);
+	return pair_from_pair(name, eq + 1, item, err);
+}
+
+static const char *pair_name(const void *item)
+{
+	return ((const struct davit_pair *)item)->name;
+}
+
+static const char *pair_text(const void *item, char buf[64])
+{
+	(void)buf;
+	return ((const struct davit_pair *)item)->value;
+}
+
+#define PAIRS                                                                                                \
+	.type = "map", .size = sizeof(struct davit_pair), ROWS(pair_rows), .from_text = pair_from_text,      \
+	.from_pair = pair_from_pair, .pair_name = pair_name, .pair_text = pair_text
+
+const struct davit_spec_item davit_spec_item_env = {PAIRS};
+const struct davit_spec_item davit_spec_item_metadata = {PAIRS};
+
+/* ------------------------------------------------------------------ resource limits */
+
+static const char *const limit_names[] = {
+	[RLIMIT_AS] = "as",	      [RLIMIT_CORE] = "core",	      [RLIMIT_CPU] = "cpu",
+	[RLIMIT_DATA] = "data",	      [RLIMIT_FSIZE] = "fsize",	      [RLIMIT_LOCKS] = "locks",
+	[RLIMIT_MEMLOCK] = "memlock", [RLIMIT_MSGQUEUE] = "msgqueue", [RLIMIT_NICE] = "nice",
+	[RLIMIT_NOFILE] = "nofile",   [RLIMIT_NPROC] = "nproc",	      [RLIMIT_RSS] = "rss",
+	[RLIMIT_RTPRIO] = "rtprio",   [RLIMIT_RTTIME] = "rttime",     [RLIMIT_SIGPENDING] = "sigpending",
+	[RLIMIT_STACK] = "stack",
+};
+
+static int limit_value(const char *text, size_t n, uint64_t *ret)
+{
+	char buf[32];
+	int64_t v;
+
+	if (n >= sizeof buf)
+		return -1;
+	memcpy(buf, text, n);
+	buf[n] = '\0';
+	if (!strcmp(buf, "unlimited")) {
+		*ret = UINT64_MAX;
+		return 0;
+	}
+	if (davit_int_parse(buf, 0, INT64_MAX, &v, NULL))
+		return -1;
+	*ret = (uint64_t)v;
+	return 0;
+}
+
+static int limit_from_pair(const char *name, const char *text, void *item, struct davit_error *err)
+{
+	const char *colon = strchr(text, ':'), *near;
+	struct davit_rlimit *l = item;
+	size_t soft = colon ? (size_t)(colon - text) : strlen(text);
+
+	l->resource = -1;
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(limit_names); i++)
+		if (!strcmp(name, limit_names[i]))
+			l->resource = (int)i;
+	if (l->resource < 0) {
+		near = davit_nearest(name, limit_names, DAVIT_ARRAY_SIZE(limit_names));
+		return davit_error_set(err, DAVIT_EINVAL, NULL, "unknown limit '%.64s'%s%s%s", name,
+				       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+	}
+	if (limit_value(text, soft, &l->soft) < 0 ||
+	    limit_value(colon ? colon + 1 : text, colon ? strlen(colon + 1) : soft, &l->hard) < 0)
+		return davit_error_set(err, DAVIT_EINVAL, NULL,
+				       "'%.64s' is not a limit such as 1024, 1024:4096 or unlimited", text);
+	if (l->soft > l->hard)
+		return davit_error_set(err, DAVIT_EINVAL, NULL,
+				       "the soft limit of '%.64s' is above the hard one", text);
+	return 0;
+}
+
+static int limit_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+{
+	struct davit_pair p;
+	int r = pair_from_text(a, text, &p, err);
+
+	return r ? r : limit_from_pair(p.name, p.value, item, err);
+}
+
+static const char *limit_name(const void *item)
+{
+	return limit_names[((const struct davit_rlimit *)item)->resource];
+}
+
+static int limit_print(char *buf, size_t size, uint64_t v)
+{
+	return v == UINT64_MAX ? snprintf(buf, size, "unlimited") : snprintf(buf, size, "%" PRIu64, v);
+}
+
+static const char *limit_text(const void *item, char buf[64])
+{
+	const struct davit_rlimit *l = item;
+	int n = limit_print(buf, 64, l->soft);
+
+	if (l->hard != l->soft) {
+		buf[n++] = ':';
+		limit_print(buf + n, 64 - (size_t)n, l->hard);
+	}
+	return buf;
+}
+
+const struct davit_spec_item davit_spec_item_rlimit = {
+	.type = "map",
+	.size = sizeof(struct davit_rlimit),
+	.from_text = limit_from_text,
+	.from_pair = limit_from_pair,
+	.pair_name = limit_name,
+	.pair_text = limit_text,
+};
+
+/* --------------------------------------------------------------------- dependencies */
+
+static const struct davit_spec_row dependency_rows[] = {
+	{ROW(davit_dependency, "service", STRING, service),
+	 .doc = "NAME, NAME:VERSION or NAMESPACE/NAME:VERSION."},
+	{ROW(davit_dependency, "condition", ENUM, condition), .values = "started|ready|completed",
+	 .deflt = "ready", .doc = "How far it must be."},
+};
+
+static int dependency_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+{
+	(void)a;
+	return davit_spec_read_scalar(&dependency_rows[0], text, item, err);
+}
+
+const struct davit_spec_item davit_spec_item_dependency = {
+	.type = "list of services",
+	.size = sizeof(struct davit_dependency),
+	ROWS(dependency_rows),
+	.from_text = dependency_from_text,
+};
+
+/* ---------------------------------------------------------------------------- ports */
+
+static const struct davit_spec_row port_rows[] = {
+	{ROW(davit_port, "name", CHARS, name), .doc = "A name for people."},
+	{ROW(davit_port, "container", INT, container), .max = 65535, .deflt = "0",
+	 .doc = "Port that it listens on; 0: the same as on the host."},
+	{ROW(davit_port, "host", INT, host), .max = 65535, .deflt = "0",
+	 .doc = "Port on the host; 0: a free one is chosen."},
+	{ROW(davit_port, "bind", CHARS, bind), .doc = "Address on the host; 127.0.0.1 when not given."},
+	{ROW(davit_port, "protocol", ENUM, udp), .values = "tcp|udp", .deflt = "tcp", .doc = "The protocol."},
+};
+
+/* Takes what stands before the last ':' of [text, *end) off: returns the port
+ * behind it, or -1. */
+static int last_port(const char *text, const char **end)
+{
+	const char *from = *end;
+	char buf[8];
+	int64_t v;
+
+	while (from > text && from[-1] != ':')
+		from--;
+	if ((size_t)(*end - from) >= sizeof buf)
+		return -1;
+	memcpy(buf, from, (size_t)(*end - from));
+	buf[*end - from] = '\0';
+	if (davit_int_parse(buf, 0, 65535, &v, NULL))
+		return -1;
+	*end = from > text ? from - 1 : text;
+	return (int)v;
+}
+
+/* [[BIND:]HOST:]CONTAINER[/tcp|/udp] or PORT; BIND with ':' inside in []. */
+static int port_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+{
+	const char *slash = strchr(text, '/'), *end = slash ? slash : text + strlen(text);
+	struct davit_port *p = item;
+	const char *from = text;
+	int container, host;
+
+	(void)a;
+	if (*text == ':' || (slash && strcmp(slash, "/tcp") != 0 && strcmp(slash, "/udp") != 0))
+		goto bad;
+	p->udp = slash && !strcmp(slash, "/udp");
+	container = host = last_port(from, &end);
+	if (end > from)
+		host = last_port(from, &end);
+	if (container < 0 || host < 0)
+		goto bad;
+	if (end > from) {
+		if (*from == '[' && end[-1] == ']') {
+			from++;
+			end--;
+		} else if (memchr(from, ':', (size_t)(end - from))) {
+			goto bad;
+		}
+		if (end == from || (size_t)(end - from) >= sizeof p->bind)
+			goto bad;
+		memcpy(p->bind, from, (size_t)(end - from));
+	}
+	p->container = (uint16_t)container;
+	p->host = (uint16_t)host;
+	return 0;
+bad:
+	return davit_error_set(err, DAVIT_EINVAL, NULL,
+			       "'%.64s' is not a port such as 8080, 8080:80/udp or 127.0.0.1:8080:80", text);
+}
+
+const struct davit_spec_item davit_spec_item_port = {
+	.type = "list of ports",
+	.size = sizeof(struct davit_port),
+	ROWS(port_rows),
+	.from_text = port_from_text,
+};
+
+/* -------------------------------------------------------------------------- volumes */
+
+static const struct davit_spec_row volume_rows[] = {
+	{ROW(davit_volume, "source", STRING, source), .doc = "Absolute path on the host."},
+	{ROW(davit_volume, "target", STRING, target), .doc = "Absolute path inside."},
+	{ROW(davit_volume, "readOnly", BOOL, read_only), .doc = "It cannot be written to."},
+};
+
+/* SOURCE:TARGET[:ro|:rw], or one path that is both. */
+static int volume_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+{
+	const char *colon = strchr(text, ':'), *target = colon ? colon + 1 : text;
+	const char *mode = strchr(target, ':');
+	struct davit_volume *v = item;
+
+	if (!colon)
+		mode = NULL;
+	if (!*target || colon == text || mode == target ||
+	    (mode && strcmp(mode, ":ro") != 0 && strcmp(mode, ":rw") != 0))
+		return davit_error_set(err, DAVIT_EINVAL, NULL,
+				       "'%.64s' is not of the form /source:/target or /source:/target:ro",
+				       text);
+	v->read_only = mode && !strcmp(mode, ":ro");
+	v->source = colon ? copy(a, text, (size_t)(colon - text)) : (char *)text;
+	v->target = mode ? copy(a, target, (size_t)(mode - target)) : (char *)target;
+	return v->source && v->target ? 0 : no_memory(err);
+}
+
+const struct davit_spec_item davit_spec_item_volume = {
+	.type = "list of volumes",
+	.size = sizeof(struct davit_volume),
+	ROWS(volume_rows),
+	.from_text = volume_from_text,
+};
+
+/* -------------------------------------------------------------------------- secrets */
+
+static const struct davit_spec_row secret_rows[] = {
+	{ROW(davit_secret_ref, "name", STRING, name), .doc = "Name of the secret."},
+	{ROW(davit_secret_ref, "env", STRING, env),
+	 .doc = "Variable that holds it; when not given it is the file $CREDENTIALS_DIRECTORY/NAME."},
+};
+
+static int secret_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+{
+	(void)a;
+	return davit_spec_read_scalar(&secret_rows[0], text, item, err);
+}
+
+const struct davit_spec_item davit_spec_item_secret = {
+	.type = "list of secrets",
+	.size = sizeof(struct davit_secret_ref),
+	ROWS(secret_rows),
+	.from_text = secret_from_text,
+};

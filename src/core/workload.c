@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * From spec, build and profile to the workload that a driver runs. Layers of the
+ * environment, the later wins: base < cell < profile < service; the DAVIT_ names
+ * are always ours. Nothing of the daemon's own environment but PATH, LANG and TZ
+ * reaches a child.
+ */
+#include "core/core_impl.h"
+
+#include "base/file.h"
+#include "base/strv.h"
+
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+
+#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+/* --- the label: how we know again what we made --- */
+
+char *workload_label(const struct davit_service *s, uint32_t index, uint64_t generation, bool build)
+{
+	char *label;
+
+	return asprintf(&label, "1 %s %u %016" PRIx64 " %s", build ? "build" : "service", index, generation,
+			s->key) < 0
+		       ? NULL
+		       : label;
+}
+
+int workload_label_parse(const char *label, char **ret_key, uint32_t *ret_index, uint64_t *ret_generation,
+			 bool *ret_build)
+{
+	char kind[8], *key;
+	int at = 0;
+
+	if (sscanf(label, "1 %7[a-z] %" SCNu32 " %16" SCNx64 " %n", kind, ret_index, ret_generation, &at) != 3 ||
+	    !at || !label[at] || (strcmp(kind, "build") && strcmp(kind, "service")))
+		return DAVIT_EINVAL;
+	key = strdup(label + at);
+	if (!key)
+		return DAVIT_ENOMEM;
+	*ret_build = kind[0] == 'b';
+	*ret_key = key;
+	return 0;
+}
+
+/* --- profiles: files of NAME=value lines --- */
+
+static int profile_open(struct davit_core *c, const char *name, struct davit_buf *text, struct davit_error *err)
+{
+	const struct davit_paths *p = c->config.paths;
+	const char *const dirs[] = {p ? p->config : NULL, p ? p->share : NULL};
+
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(dirs); k++) {
+		DAVIT_AUTO_FREE char *path = NULL;
+		if (!dirs[k] || asprintf(&path, "%s/profiles/%s.env", dirs[k], name) < 0)
+			continue;
+		if (access(path, F_OK) == 0)
+			return davit_read_file(path, 65536, text, err);
+	}
+	return davit_error_set(err, DAVIT_ENOENT, "profile",
+			       "there is no profile '%s': %s/profiles/%s.env does not exist", name,
+			       p ? p->config : "", name);
+}
+
+static int profile_apply(struct davit_core *c, const char *name, char ***env, struct davit_error *err)
+{
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+	char *save = NULL;
+	unsigned line = 0;
+	int r = profile_open(c, name, &text, err);
+
+	if (r < 0)
+		return r;
+	for (char *l = strtok_r(text.data, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		char *equal = strchr(l, '=');
+		line++;
+		if (!*l || *l == '#')
+			continue;
+		if (!equal || equal == l)
+			return davit_error_set(err, DAVIT_EINVAL, "profile",
+					       "profile '%s', line %u: '%.40s' is not NAME=value", name, line, l);
+		*equal = '\0';
+		if (env && davit_strv_setenv(env, l, equal + 1) < 0)
+			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	}
+	return 0;
+}
+
+int profile_check(struct davit_core *c, const char *name, struct davit_error *err)
+{
+	int r = davit_name_check("profile", name, err);
+
+	return r < 0 ? r : profile_apply(c, name, NULL, err);
+}
+
+/* --- parts --- */
+
+static int base_env(const struct davit_spec *spec, char ***env)
+{
+	static const char *const passed[] = {"LANG", "TZ"};
+	const char *path = getenv("PATH");
+	const struct passwd *pw = NULL;
+	int r = davit_strv_setenv(env, "PATH", path && *path ? path : DEFAULT_PATH);
+
+	if (!spec->user)
+		pw = getpwuid(geteuid());
+	else if (!strchr(spec->user, ':') && spec->user[0] > '9')
+		pw = getpwnam(spec->user);
+	if (r == 0 && pw)
+		r = davit_strv_setenv(env, "HOME", pw->pw_dir);
+	if (r == 0 && pw)
+		r = davit_strv_setenv(env, "USER", pw->pw_name);
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(passed) && r == 0; k++)
+		if (getenv(passed[k]))
+			r = davit_strv_setenv(env, passed[k], getenv(passed[k]));
+	return r;
+}
+
+static int own_env(struct instance *i, char ***env)
+{
+	const struct davit_spec *spec = i->service->spec;
+	char index[12];
+
+	snprintf(index, sizeof index, "%u", i->workload.index);
+	const char *const own[][2] = {
+		{"DAVIT_NAMESPACE", spec->namespace_},
+		{"DAVIT_SERVICE_NAME", spec->name},
+		{"DAVIT_SERVICE_VERSION", spec->version},
+		{"DAVIT_INSTANCE", i->workload.id},
+		{"DAVIT_INSTANCE_INDEX", index},
+	};
+
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(own); k++)
+		if (davit_strv_setenv(env, own[k][0], own[k][1]) < 0)
+			return DAVIT_ENOMEM;
+	return 0;
+}
+
+/* PORT is the first port, PORT_NAME a named one. */
+static int port_env(struct instance *i, char ***env)
+{
+	const struct davit_workload *w = &i->workload;
+	const struct built *b = i->service->built;
+	char value[8], name[48];
+	int r = 0;
+
+	for (size_t k = 0; k < w->n_ports && r == 0; k++) {
+		const struct davit_port *p = &w->ports[k];
+		uint16_t inside = p->container ? p->container : p->host;
+		snprintf(value, sizeof value, "%u", inside);
+		if (k == 0)
+			r = davit_strv_setenv(env, b && b->port_env ? b->port_env : "PORT", value);
+		if (r == 0 && p->name[0]) {
+			snprintf(name, sizeof name, "PORT_%s", p->name);
+			for (char *ch = name; *ch; ch++)
+				*ch = *ch == '-' ? '_' : *ch >= 'a' && *ch <= 'z' ? (char)(*ch - 32) : *ch;
+			r = davit_strv_setenv(env, name, value);
+		}
+	}
+	return r;
+}
+
+static int build_env(struct instance *i, struct davit_error *err)
+{
+	struct davit_core *c = i->core;
+	const struct davit_spec *spec = i->service->spec;
+	const struct built *b = i->service->built;
+	const char *profile = spec->profile ? spec->profile : c->config.default_profile;
+	char ***env = &i->workload.env;
+	int r = base_env(spec, env);
+
+	if (r == 0)
+		r = port_env(i, env);
+	for (size_t k = 0; b && b->env && b->env[k] && r == 0; k++) {
+		DAVIT_AUTO_FREE char *name = strdup(b->env[k]);
+		char *equal = name ? strchr(name, '=') : NULL;
+		if (!equal)
+			continue;
+		*equal = '\0';
+		r = davit_strv_setenv(env, name, equal + 1);
+	}
+	if (r == 0 && profile) {
+		r = profile_apply(c, profile, env, err);
+		if (r < 0)
+			return r;
+	}
+	for (size_t k = 0; k < spec->n_env && r == 0; k++)
+		r = davit_strv_setenv(env, spec->env[k].name, spec->env[k].value);
+	if (r == 0)
+		r = own_env(i, env);
+	return r < 0 ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : 0;
+}
+
+static int append(char ***v, char *const *more)
+{
+	int r = 0;
+
+	for (size_t k = 0; more && more[k] && r == 0; k++)
+		r = davit_strv_add(v, more[k]);
+	return r;
+}
+
+/* The user's command beats the build's; args come behind either. */
+static int build_argv(struct instance *i, struct davit_error *err)
+{
+	const struct davit_spec *spec = i->service->spec;
+	const struct built *b = i->service->built;
+	char ***argv = &i->workload.argv;
+	int r = append(argv, spec->entrypoint);
+
+	if (r == 0)
+		r = append(argv, spec->command ? spec->command : b && !spec->entrypoint ? b->argv : NULL);
+	if (r == 0)
+		r = append(argv, spec->args);
+	if (r < 0)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	if (!*argv && !spec->image)
+		return davit_error_set(err, DAVIT_EINVAL, "command", "nothing to run: no command and no build");
+	return 0;
+}
+
+/* --- ports --- */
+
+static int build_ports(struct instance *i, struct davit_error *err)
+{
+	struct davit_workload *w = &i->workload;
+	const struct davit_spec *spec = i->service->spec;
+	const struct davit_ports_facet *facet = i->runtime->driver->ports;
+	bool implied = !spec->n_ports && i->service->built && i->service->built->port_env;
+	json_t *rec = NULL, *kept = NULL;
+	int r;
+
+	w->n_ports = implied ? 1 : spec->n_ports;
+	if (!w->n_ports)
+		return 0;
+	w->ports = calloc(w->n_ports, sizeof *w->ports);
+	if (!w->ports) {
+		w->n_ports = 0;
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	}
+	if (implied)
+		strcpy(w->ports[0].name, "http");
+	else
+		memcpy(w->ports, spec->ports, spec->n_ports * sizeof *w->ports);
+	/* An adopted instance has its ports already. */
+	if (i->run || i->adopting) {
+		rec = instance_read_record(i->service, w->index);
+		kept = json_object_get(rec, "ports");
+		for (size_t k = 0; k < w->n_ports; k++)
+			w->ports[k].host = (uint16_t)json_integer_value(json_array_get(kept, k));
+		json_decref(rec);
+		return 0;
+	}
+	if (!facet)
+		return 0;
+	r = facet->resolve(i->runtime->rt, w->ports, w->n_ports, err);
+	if (r == 0)
+		instance_write_record(i);
+	return r;
+}
+
+/* --- the whole --- */
+
+static int build_mounts(struct davit_workload *w, const struct davit_spec *spec, struct davit_error *err)
+{
+	if (!spec->n_volumes)
+		return 0;
+	w->mounts = calloc(spec->n_volumes, sizeof *w->mounts);
+	if (!w->mounts)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	for (size_t k = 0; k < spec->n_volumes; k++) {
+		w->mounts[k] = (struct davit_mount){
+			.source = strdup(spec->volumes[k].source),
+			.target = strdup(spec->volumes[k].target),
+			.read_only = spec->volumes[k].read_only,
+		};
+		w->n_mounts++;
+		if (!w->mounts[k].source || !w->mounts[k].target)
+			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	}
+	return 0;
+}
+
+static int dup_string(char **to, const char *from, struct davit_error *err)
+{
+	*to = from ? strdup(from) : NULL;
+	return from && !*to ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : 0;
+}
+
+int workload_attach(struct instance *i, struct davit_error *err)
+{
+	i->inst = calloc(1, sizeof *i->inst + i->runtime->driver->instance_size);
+	if (!i->inst)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	i->inst->runtime = i->runtime->rt;
+	i->inst->workload = &i->workload;
+	i->inst->owner = i;
+	return 0;
+}
+
+static int fill(struct instance *i, struct davit_error *err)
+{
+	struct davit_workload *w = &i->workload;
+	const struct davit_service *s = i->service;
+	const struct davit_spec *spec = s->spec;
+	const char *dir = spec->directory ? spec->directory : s->built ? s->built->directory : NULL;
+	int r = dup_string(&w->namespace_, spec->namespace_, err);
+
+	if (r == 0)
+		r = dup_string(&w->name, spec->name, err);
+	if (r == 0)
+		r = dup_string(&w->version, spec->version, err);
+	if (r == 0 && !(w->label = workload_label(s, w->index, i->generation, i->is_build)))
+		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	if (r < 0 || i->is_build)
+		return r;
+	if (i->generation != s->generation && i->adopting)
+		return davit_error_set(err, DAVIT_ESTATE, NULL, "it belongs to an earlier version of the spec");
+	w->umask = 022;
+	w->cpu_millicores = spec->cpu;
+	w->memory = spec->memory;
+	w->disk = spec->disk;
+	w->pids = (uint32_t)spec->pids;
+	w->log = spec->log;
+	w->ready_fd = (int)spec->ready_fd;
+	w->no_new_privileges = spec->no_new_privileges;
+	w->ready = spec->ready == DAVIT_READY_TYPE_NOTIFY ? DAVIT_READY_NOTIFY
+		   : spec->ready == DAVIT_READY_TYPE_FD	  ? DAVIT_READY_FD
+							  : DAVIT_READY_NONE;
+	if (spec->n_rlimits) {
+		w->rlimits = calloc(spec->n_rlimits, sizeof *w->rlimits);
+		if (!w->rlimits)
+			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+		memcpy(w->rlimits, spec->rlimits, spec->n_rlimits * sizeof *w->rlimits);
+		w->n_rlimits = spec->n_rlimits;
+	}
+	if (r == 0)
+		r = dup_string(&w->directory, dir, err);
+	if (r == 0)
+		r = dup_string(&w->user, spec->user, err);
+	if (r == 0)
+		r = dup_string(&w->image, spec->image, err);
+	if (r == 0)
+		r = dup_string(&w->service_account, spec->service_account, err);
+	if (r == 0)
+		r = build_mounts(w, spec, err);
+	if (r == 0)
+		r = build_ports(i, err);
+	if (r == 0)
+		r = build_argv(i, err);
+	if (r == 0)
+		r = build_env(i, err);
+	if (r == 0)
+		r = workload_secrets(i, err);
+	return r;
+}
+
+int workload_build(struct instance *i, struct davit_error *err)
+{
+	int r = i->service ? fill(i, err) : 0;
+
+	if (r == 0)
+		r = workload_attach(i, err);
+	if (r < 0 && !i->adopting)
+		workload_fini(&i->workload);
+	return r;
+}
+
+void workload_fini(struct davit_workload *w)
+{
+	char **const strings[] = {&w->namespace_, &w->name,  &w->version,	 &w->label,
+				  &w->directory,  &w->user,  &w->image,		 &w->service_account,
+				  &w->secrets_directory};
+
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(strings); k++) {
+		free(*strings[k]);
+		*strings[k] = NULL;
+	}
+	davit_strv_free(w->argv);
+	davit_strv_free(w->env);
+	w->argv = w->env = NULL;
+	for (size_t k = 0; k < w->n_mounts; k++) {
+		free(w->mounts[k].source);
+		free(w->mounts[k].target);
+	}
+	free(w->mounts);
+	free(w->ports);
+	free(w->rlimits);
+	w->mounts = NULL;
+	w->ports = NULL;
+	w->rlimits = NULL;
+	w->n_mounts = w->n_ports = w->n_rlimits = 0;
+}

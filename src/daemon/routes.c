@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The API's table.
+ */
+#include "daemon/api.h"
+
+#include "base/util.h"
+
+#define NAMESPACE                                                                                            \
+	{                                                                                                    \
+		"namespace", API_STRING, "default: \"default\"; \"*\" means all"                             \
+	}
+#define SERVICE "/v1/services/{namespace}/{name}/{version}"
+
+static const struct api_field by_name[] = {
+	NAMESPACE,
+	{"name", API_STRING, "exactly this name"},
+	{"version", API_STRING, "exactly this version"},
+	{0},
+};
+
+static const struct api_field list_query[] = {
+	NAMESPACE,
+	{"name", API_STRING, "exactly this name"},
+	{"version", API_STRING, "exactly this version"},
+	{"view", API_ENUM, "status objects, or columns and rows for quick listing", "status|table"},
+	{0},
+};
+
+static const struct api_field apply_query[] = {
+	{"mode", API_ENUM,
+	 "create refuses what exists and differs, update what does not exist; default: apply",
+	 "create|update|apply"},
+	{"force", API_BOOL, "build and replace even where nothing has changed"},
+	{0},
+};
+
+static const struct api_field delete_query[] = {
+	{"wait", API_BOOL, "answer when the last instance is gone, not when the wish is durable"},
+	{0},
+};
+
+static const struct api_field scale_body[] = {
+	{"instances", API_INT, "how many are to run", .max = 1000000, .required = true},
+	{0},
+};
+
+static const struct api_field signal_body[] = {
+	{"signal", API_STRING, "name or number: \"HUP\", \"SIGHUP\", \"1\"", .required = true},
+	{"instance", API_STRING, "id or index of one instance; without it, all"},
+	{0},
+};
+
+static const struct api_field logs_query[] = {
+	{"tail", API_INT, "the last so many lines of each instance", .max = 1000000000},
+	{"since", API_TIME, "not older than this"},
+	{"after", API_STRING, "\"instance:cursor\", several with commas: resume exactly behind these lines"},
+	{"follow", API_BOOL, "go on with what is written later, by later instances too"},
+	{"instance", API_STRING, "id or index of one instance"},
+	{"build", API_BOOL, "the log of the last build instead"},
+	{0},
+};
+
+static const struct api_field events_query[] = {
+	{"after", API_INT, "resume behind the event with this id", .max = INT64_MAX},
+	{"follow", API_BOOL, "go on with what happens later"},
+	{"limit", API_INT, "end after so many events", .min = 1, .max = INT64_MAX},
+	{"service", API_STRING, "\"name\", \"namespace/name\" or \"namespace/name:version\""},
+	{0},
+};
+
+static const struct api_field namespace_query[] = {NAMESPACE, {0}};
+
+static const struct api_field exec_body[] = {
+	{"command", API_STRINGS, "program and arguments", .required = true},
+	{"env", API_STRINGS, "\"NAME=value\", added to the instance's environment"},
+	{"directory", API_STRING, "working directory; default: the instance's"},
+	{"user", API_STRING, "user; default: the instance's"},
+	{"tty", API_BOOL, "with a terminal"},
+	{"rows", API_INT, "of the terminal", .min = 1, .max = UINT16_MAX},
+	{"columns", API_INT, "of the terminal", .min = 1, .max = UINT16_MAX},
+	{0},
+};
+
+static const struct api_field stop_body[] = {
+	{"all", API_BOOL, "end every workload first; without it they go on"},
+	{0},
+};
+
+static const struct api_field upgrade_body[] = {
+	{"program", API_STRING, "absolute path of the new daemon; default: the file of the one that runs"},
+	{0},
+};
+
+const struct api_route api_routes[] = {
+	{"GET", "/openapi.json", api_openapi_get, "this API as an OpenAPI document", "Any"},
+	{"GET", "/v1/version", api_version_get, "version of the daemon and of the API", "Version"},
+	{"GET", "/v1/daemon", api_daemon_get, "the daemon's health", "Daemon"},
+	{"POST", "/v1/daemon/stop", api_daemon_stop, "end the daemon", "Empty", .body = API_OBJECT,
+	 .fields = stop_body},
+	{"POST", "/v1/daemon/upgrade", api_daemon_upgrade, "execute a new daemon in place of this one",
+	 "Empty", .body = API_OBJECT, .fields = upgrade_body},
+	{"GET", "/v1/services", api_services_list, "services, sorted by namespace, name and version",
+	 "Services", .query = list_query},
+	{"POST", "/v1/services", api_services_apply, "create or update: one or several specs, all or none",
+	 "Applied", .query = apply_query, .body = API_SPECS},
+	{"GET", SERVICE, api_service_get, "one service", "Service"},
+	{"DELETE", SERVICE, api_service_delete, "stop and forget", "Empty", .query = delete_query},
+	{"POST", SERVICE "/start", api_service_start, "run a stopped one", "Empty"},
+	{"POST", SERVICE "/stop", api_service_stop, "stop it; the record stays", "Empty"},
+	{"POST", SERVICE "/restart", api_service_restart, "stop and start its instances", "Empty"},
+	{"POST", SERVICE "/scale", api_service_scale, "change how many instances run", "Empty",
+	 .body = API_OBJECT, .fields = scale_body},
+	{"POST", SERVICE "/signal", api_service_signal, "send a signal", "Empty", .body = API_OBJECT,
+	 .fields = signal_body},
+	{"GET", SERVICE "/inspect", api_service_inspect, "everything that is known of it", "Any"},
+	{"GET", SERVICE "/why", api_service_why, "the causes of its present state", "Why"},
+	{"GET", SERVICE "/logs", api_service_logs, "its log", "LogLine", .query = logs_query, .stream = true},
+	{"GET", "/v1/instances", api_instances_list, "instances of services", "Instances",
+	 .query = namespace_query},
+	{"GET", "/v1/instances/{id}/stats", api_instance_stats, "what an instance uses now", "Stats"},
+	{"POST", "/v1/instances/{id}/exec", api_instance_exec, "a further command in it; switches to frames",
+	 "Empty", .body = API_OBJECT, .fields = exec_body, .upgrade = true},
+	{"GET", "/v1/watch", api_watch, "services as they are, then each change", "Change", .query = by_name,
+	 .stream = true},
+	{"GET", "/v1/events", api_events, "what happened, in order", "Event", .query = events_query,
+	 .stream = true},
+	{"GET", "/v1/tree", api_tree_get, "the supervision tree", "Node"},
+	{"GET", "/v1/runtimes", api_runtimes_get, "runtimes, what each can do and why not", "Runtimes"},
+	{"GET", "/v1/supervisors", api_supervisors_list, "records of kind Supervisor", "Records"},
+	{"DELETE", "/v1/supervisors/{namespace}/{name}", api_supervisor_delete,
+	 "forget it; what stood under it stands under the root", "Empty"},
+	{"GET", "/v1/namespaces", api_namespaces_list, "records of kind Namespace", "Records"},
+	{"DELETE", "/v1/namespaces/{name}", api_namespace_delete, "forget it; refused while it has services",
+	 "Empty"},
+	{"GET", "/v1/secrets", api_secrets_list, "names and times of secrets, never values", "Secrets",
+	 .query = namespace_query},
+	{"PUT", "/v1/secrets/{namespace}/{name}", api_secret_put, "create or replace; the body is the value",
+	 "Empty", .body = API_BYTES},
+	{"DELETE", "/v1/secrets/{namespace}/{name}", api_secret_delete, "forget it", "Empty"},
+};
+const size_t api_n_routes = DAVIT_ARRAY_SIZE(api_routes);

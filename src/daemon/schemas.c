@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The shapes of answers, as JSON Schema.
+ */
+#include "daemon/api.h"
+
+#include "base/util.h"
+
+#include <string.h>
+
+#define STRING "{\"type\":\"string\"}"
+#define NULLABLE "{\"type\":[\"string\",\"null\"]}"
+#define INT "{\"type\":\"integer\"}"
+#define NULLABLE_INT "{\"type\":[\"integer\",\"null\"]}"
+#define BOOL "{\"type\":\"boolean\"}"
+#define TIME "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
+#define LIST(of) "{\"type\":\"array\",\"items\":" of "}"
+#define REF(name) "{\"$ref\":\"#/components/schemas/" name "\"}"
+#define OBJECT(properties) "{\"type\":\"object\",\"properties\":{" properties "}}"
+#define P(name, schema) "\"" name "\":" schema
+
+static const struct {
+	const char *name;
+	const char *schema;
+} schemas[] = {
+	{"Any", "{\"type\":\"object\"}"},
+	{"Applied", OBJECT(P("services", LIST(OBJECT(P("kind", STRING) "," P("namespace", STRING) "," P(
+						 "name", STRING) "," P("version", STRING)))))},
+	{"Change",
+	 OBJECT(P("type", "{\"enum\":[\"update\",\"gone\",\"sync\"]}") "," P("service", REF("Service")))},
+	{"Daemon",
+	 OBJECT(P("pid", INT) "," P("version", STRING) "," P("started", TIME) "," P("home", NULLABLE) "," P(
+		 "socket",
+		 STRING) "," P("services",
+			       INT) "," P("instances",
+					  INT) "," P("store",
+						     OBJECT(P("name", STRING) "," P("healthy", BOOL) "," P(
+							     "error", NULLABLE) "," P("revision", INT))))},
+	{"Empty", "{\"type\":\"object\",\"additionalProperties\":false}"},
+	{"Error", OBJECT(P("error", OBJECT(P("code", STRING) "," P("message", STRING) "," P(
+					    "where", STRING) "," P("line", INT) "," P("column", INT))))},
+	{"Event", OBJECT(P("id", INT) "," P("time", TIME) "," P("type", STRING) "," P(
+			  "service", NULLABLE) "," P("instance", NULLABLE) "," P("cause", NULLABLE))},
+	{"Exit", "{\"type\":[\"object\",\"null\"],\"properties\":{" P("code", NULLABLE_INT) "," P(
+			 "signal", NULLABLE_INT) "," P("reason", NULLABLE) "}}"},
+	{"Instance",
+	 OBJECT(P("id", STRING) "," P("service", STRING) "," P("index", INT) "," P("state", STRING) "," P(
+		 "pid", NULLABLE_INT) "," P("ready", BOOL) "," P("started",
+								 TIME) "," P("restarts",
+									     INT) "," P("exit",
+											REF("Exit")))},
+	{"Instances", LIST(REF("Instance"))},
+	{"LogLine",
+	 OBJECT(P("instance", STRING) "," P("index", INT) "," P("time", TIME) "," P(
+		 "stream", "{\"enum\":[\"stdout\",\"stderr\"]}") "," P("text", STRING) "," P("cursor",
+											     STRING))},
+	{"Node", OBJECT(P("name", STRING) "," P("kind", STRING) "," P("state", STRING) "," P(
+			 "children", LIST(REF("Node"))))},
+	{"Records", LIST(OBJECT(P("spec", "{\"type\":\"object\"}") "," P("revision", INT)))},
+	{"Runtimes",
+	 LIST(OBJECT(P("name", STRING) "," P("summary", STRING) "," P("available", BOOL) "," P(
+		 "error", NULLABLE) "," P("capabilities",
+					  LIST(OBJECT(P("name", STRING) "," P("supported", BOOL) "," P(
+						  "reason", NULLABLE))))))},
+	{"Secrets", LIST(OBJECT(P("namespace", STRING) "," P("name", STRING) "," P("created", TIME) "," P(
+			    "updated", TIME)))},
+	{"Service",
+	 OBJECT(P("namespace", STRING) "," P("name", STRING) "," P("version", STRING) "," P("runtime", NULLABLE) "," P(
+		 "source",
+		 NULLABLE) "," P("status",
+				 STRING) "," P("error",
+					       NULLABLE) "," P("restarts",
+							       INT) "," P("created",
+									  TIME) "," P("updated",
+										      TIME) "," P("instances",
+												  LIST(REF(
+													  "In"
+													  "st"
+													  "an"
+													  "c"
+													  "e"))))},
+	{"Services", "{\"oneOf\":[" LIST(REF("Service")) "," OBJECT(
+			     P("columns", LIST(STRING)) "," P("rows", LIST("{\"type\":\"array\"}"))) "]}"},
+	{"Stats",
+	 OBJECT(P("cpu", INT) "," P("memory", INT) "," P("memoryPeak", NULLABLE_INT) "," P(
+		 "memoryLimit",
+		 NULLABLE_INT) "," P("processes", INT) "," P("readBytes", NULLABLE_INT) "," P("writeBytes",
+											      NULLABLE_INT))},
+	{"Version", OBJECT(P("version", STRING) "," P("api", INT) "," P("pid", INT) "," P("started", TIME))},
+	{"Why", OBJECT(P("service", STRING) "," P("status", STRING) "," P(
+			"chain", LIST("{\"type\":\"object\"}")) "," P("text", STRING))},
+};
+
+const char *api_schema(const char *name)
+{
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(schemas); i++)
+		if (!strcmp(schemas[i].name, name))
+			return schemas[i].schema;
+	return NULL;
+}
+
+const char *api_schema_name(size_t i)
+{
+	return i < DAVIT_ARRAY_SIZE(schemas) ? schemas[i].name : NULL;
+}

@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The daemon's socket. One connection counts, a new one replaces the old. The
+ * keeper never waits for it: an answer that does not fit stays in `reply` and no
+ * request is read until it is gone; events stay as marks in their slots.
+ */
+#include "keeper/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define FDS_MAX 8
+#define BODY_MAX (8u << 20)
+#define REQUESTS_PER_TURN 32
+
+int keeper_listen(struct keeper *k, struct davit_error *err)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	DAVIT_AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return davit_error_errno(err, errno, NULL, "cannot make a socket");
+	snprintf(a.sun_path, sizeof a.sun_path, "%s/keeper-%u.sock", k->run_dir, k->index);
+	unlink(a.sun_path); /* we hold the lock: it is a dead one's */
+	if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || chmod(a.sun_path, 0600) < 0 || listen(fd, 8) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot listen on %s", a.sun_path);
+	k->fd_listen = DAVIT_TAKE_FD(fd);
+	return 0;
+}
+
+static bool is_welcome(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof peer;
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+	       (peer.uid == geteuid() || peer.uid == 0);
+}
+
+void keeper_accept(struct keeper *k)
+{
+	int fd = accept4(k->fd_listen, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	if (!is_welcome(fd)) {
+		close(fd);
+		return;
+	}
+	keeper_conn_close(k);
+	k->conn = fd;
+	k->conn_events = EPOLLIN;
+	if (keeper_watch(k, fd, KEEPER_ON_CONN, (uint32_t)fd, 0, EPOLLIN) < 0)
+		keeper_conn_close(k);
+}
+
+void keeper_conn_close(struct keeper *k)
+{
+	if (k->conn < 0)
+		return;
+	keeper_close(&k->conn);
+	k->greeted = false;
+	k->reply_len = 0;
+	k->list_next = KEEPER_NONE;
+	/* The next daemon learns by LIST what has not been told. */
+	KEEPER_FOREACH(i, &k->used)
+	{
+		keeper_slot(k, i)->flags &= ~(unsigned)KEEPER_TELL;
+		keeper_slot(k, i)->n_stop_tags = 0;
+	}
+	memset(&k->tell, 0, sizeof k->tell);
+	k->tell_execs = false;
+	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
+		if (k->file->execs[i].used && !k->file->execs[i].pid)
+			k->file->execs[i].used = 0;
+}
+
+/* ------------------------------------------------------------------- sending */
+
+/* 1 sent, 0 not now, -1 the connection is gone (and closed). */
+static int send_packet(struct keeper *k, const void *data, size_t n)
+{
+	if (k->conn < 0)
+		return -1;
+	if (DAVIT_EINTR(send(k->conn, data, n, MSG_NOSIGNAL | MSG_DONTWAIT)) >= 0)
+		return 1;
+	if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)
+		return 0;
+	keeper_conn_close(k);
+	return -1;
+}
+
+/* Header, struct and two texts in one packet. */
+static size_t compose(char *buf, size_t max, const struct keeper_header *h, const char *a, const char *b)
+{
+	size_t n = h->size, la = a ? strlen(a) + 1 : 0, lb = b ? strlen(b) + 1 : 0;
+	struct keeper_header out = *h;
+
+	if (n + la + lb > max)
+		lb = 0;
+	if (n + la > max)
+		la = 0;
+	out.total = (uint32_t)(n + la + lb);
+	memcpy(buf, h, n);
+	memcpy(buf, &out, sizeof out);
+	if (la)
+		memcpy(buf + n, a, la);
+	if (lb)
+		memcpy(buf + n + la, b, lb);
+	return n + la + lb;
+}
+
+static struct keeper_header header(uint32_t type, uint32_t size, uint64_t tag, const char *id)
+{
+	struct keeper_header h = {.type = type, .size = size, .tag = tag};
+
+	memcpy(h.id, id, strnlen(id, sizeof h.id - 1));
+	return h;
+}
+
+void keeper_answer(struct keeper *k, struct keeper_header *h, size_t size, const char *text)
+{
+	h->size = (uint32_t)size;
+	k->reply_len = compose(k->reply, sizeof k->reply, h, text, NULL);
+}
+
+void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int code,
+			const struct davit_error *err)
+{
+	struct keeper_done d = {
+		.h = header(KEEPER_DONE, sizeof d, to->tag, to->id),
+		.result = code,
+		.sys_errno = err ? err->sys_errno : 0,
+	};
+
+	keeper_answer(k, &d.h, sizeof d, code && err ? err->message : "");
+}
+
+static int send_instance(struct keeper *k, struct keeper_slot *s)
+{
+	char buf[sizeof(struct keeper_instance) + KEEPER_LABEL_MAX + sizeof s->status + 2];
+	struct keeper_instance m = {
+		.h = header(KEEPER_INSTANCE, sizeof m, k->list_tag, s->id),
+		.state = s->state,
+		.run = s->run,
+		.pid = s->pid,
+		.ready = (s->flags & KEEPER_IS_READY) != 0,
+		.started = s->started,
+		.exit = s->exit,
+	};
+	/* Told with this: no event of its own any more. A stop's end is an answer. */
+	int r = send_packet(k, buf, compose(buf, sizeof buf, &m.h, keeper_label(s), s->status));
+
+	if (r > 0)
+		s->flags &= ~(unsigned)(KEEPER_TELL & ~KEEPER_TELL_STOPPED);
+	return r;
+}
+
+/* True when the list has been told. */
+static bool send_list(struct keeper *k)
+{
+	uint32_t i = keeper_set_next(&k->used, k->list_next);
+
+	for (; i != KEEPER_NONE; i = keeper_set_next(&k->used, i + 1)) {
+		k->list_next = i;
+		if (send_instance(k, keeper_slot(k, i)) <= 0)
+			return false;
+	}
+	struct keeper_header to = {.tag = k->list_tag};
+	k->list_next = KEEPER_NONE;
+	keeper_answer_done(k, &to, 0, NULL);
+	return true;
+}
+
+static int send_stopped(struct keeper *k, struct keeper_slot *s)
+{
+	while (s->n_stop_tags > 0) {
+		char buf[sizeof(struct keeper_done) + 1];
+		struct keeper_done d = {
+			.h = header(KEEPER_DONE, sizeof d, s->stop_tags[s->n_stop_tags - 1], s->id)};
+		int r = send_packet(k, buf, compose(buf, sizeof buf, &d.h, "", NULL));
+		if (r <= 0)
+			return r;
+		s->n_stop_tags--;
+	}
+	return 1;
+}
+
+/* The events of one slot, in their order: ready and status before the exit,
+ * and the exit before the end of a stop. */
+static int send_events(struct keeper *k, struct keeper_slot *s)
+{
+	static const uint32_t order[] = {KEEPER_TELL_READY, KEEPER_TELL_STATUS, KEEPER_TELL_EXITED,
+					 KEEPER_TELL_STOPPED};
+	struct keeper_exited exited = {
+		.h = header(KEEPER_EXITED, sizeof exited, 0, s->id), .run = s->run, .exit = s->exit};
+	struct keeper_event_text text = {.h = header(KEEPER_READY, sizeof text, 0, s->id), .run = s->run};
+	char buf[sizeof text + sizeof s->status + sizeof exited];
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(order); i++) {
+		int r = 1;
+		if (!(s->flags & order[i]))
+			continue;
+		if (order[i] == KEEPER_TELL_EXITED) {
+			r = send_packet(k, buf, compose(buf, sizeof buf, &exited.h, NULL, NULL));
+		} else if (order[i] == KEEPER_TELL_STOPPED) {
+			r = send_stopped(k, s);
+		} else {
+			bool ready = order[i] == KEEPER_TELL_READY;
+			text.h.type = ready ? KEEPER_READY : KEEPER_STATUS;
+			r = send_packet(k, buf,
+					compose(buf, sizeof buf, &text.h, ready ? NULL : s->status, NULL));
+		}
+		if (r <= 0)
+			return r;
+		s->flags &= ~order[i];
+	}
+	return 1;
+}
+
+static int send_execs(struct keeper *k)
+{
+	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++) {
+		struct keeper_exec_slot *x = &k->file->execs[i];
+		char buf[sizeof(struct keeper_exited)];
+		int r;
+		if (!x->used || x->pid)
+			continue;
+		struct keeper_exited m = {
+			.h = header(KEEPER_EXEC_EXITED, sizeof m, x->tag, keeper_slot(k, x->slot)->id),
+			.exit = x->exit,
+		};
+		r = send_packet(k, buf, compose(buf, sizeof buf, &m.h, NULL, NULL));
+		if (r <= 0)
+			return r;
+		x->used = 0;
+	}
+	k->tell_execs = false;
+	return 1;
+}
+
+static bool send_reply(struct keeper *k)
+{
+	if (k->reply_len && send_packet(k, k->reply, k->reply_len) > 0)
+		k->reply_len = 0;
+	return !k->reply_len;
+}
+
+/* True when nothing waits any more. */
+static bool send_all(struct keeper *k)
+{
+	if (!send_reply(k))
+		return false;
+	if (k->list_next != KEEPER_NONE && (!send_list(k) || !send_reply(k)))
+		return false;
+	if (!k->greeted)
+		return true;
+	KEEPER_FOREACH(i, &k->tell)
+	{
+		if (send_events(k, keeper_slot(k, i)) <= 0)
+			return false;
+		keeper_set_remove(&k->tell, i);
+	}
+	return !k->tell_execs || send_execs(k) > 0;
+}
+
+/* QUIT with KILL: the end, once the last stop is over. */
+static void finish_quitting(struct keeper *k)
+{
+	struct keeper_header to = {.tag = k->quit_tag};
+
+	if (!k->quitting || keeper_set_next(&k->stopping, 0) != KEEPER_NONE)
+		return;
+	if (k->conn >= 0 && k->reply_len)
+		return;
+	k->quitting = false;
+	k->quit = true;
+	keeper_answer_done(k, &to, 0, NULL);
+}
+
+void keeper_conn_flush(struct keeper *k)
+{
+	uint32_t want;
+	bool sent;
+
+	finish_quitting(k);
+	if (k->conn < 0) {
+		k->reply_len = 0;
+		return;
+	}
+	sent = send_all(k);
+	if (k->conn < 0)
+		return;
+	/* Requests are read while events wait, or two that wait to send would wait
+	 * for each other; not while an answer waits, which has but one place. */
+	want = (sent ? 0u : EPOLLOUT) | (k->reply_len || k->list_next != KEEPER_NONE ? 0u : EPOLLIN);
+	if (want != k->conn_events) {
+		struct epoll_event e = {.events = want,
+					.data.u64 = (uint64_t)KEEPER_ON_CONN << 56 | (uint32_t)k->conn};
+		epoll_ctl(k->epoll, EPOLL_CTL_MOD, k->conn, &e);
+		k->conn_events = want;
+	}
+}
+
+void keeper_tell(struct keeper *k, struct keeper_slot *s, uint32_t flag)
+{
+	if (k->conn < 0)
+		return; /* LIST will tell */
+	s->flags |= flag;
+	keeper_set_add(&k->tell, keeper_slot_number(k, s));
+}
+
+void keeper_tell_exec(struct keeper *k)
+{
+	k->tell_execs = true;
+}
+
+/* ----------------------------------------------------------------- receiving */
+
+/* A message in a sealed memfd: nobody can change or cut it under us. */
+static void request_in_memfd(struct keeper *k, int *fds, size_t n_fds)
+{
+	const int seals = F_SEAL_WRITE | F_SEAL_SHRINK;
+	struct keeper_header to = k->in.h;
+	struct davit_error err;
+	struct stat st;
+	void *map = MAP_FAILED;
+
+	if (n_fds > 0 && (fcntl(fds[0], F_GET_SEALS) & seals) == seals && fstat(fds[0], &st) == 0 &&
+	    st.st_size == (off_t)to.total && to.total >= to.size && to.total <= BODY_MAX)
+		map = mmap(NULL, to.total, PROT_READ, MAP_PRIVATE, fds[0], 0);
+	if (map == MAP_FAILED) {
+		davit_error_set(&err, DAVIT_EPROTO, NULL,
+				"the message's memfd is missing, not sealed or not of its size");
+		keeper_answer_done(k, &to, DAVIT_EPROTO, &err);
+		return;
+	}
+	const struct keeper_header *h = map;
+	if (h->type == to.type && h->total == to.total && h->size >= sizeof *h && h->size <= h->total) {
+		keeper_request(k, h, fds + 1, n_fds - 1);
+	} else {
+		davit_error_set(&err, DAVIT_EPROTO, NULL, "the message in the memfd has another header");
+		keeper_answer_done(k, &to, DAVIT_EPROTO, &err);
+	}
+	munmap(map, to.total);
+}
+
+/* Reads and handles one packet. False when there is none or the connection is
+ * gone. */
+static bool receive(struct keeper *k)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
+	} control;
+	struct iovec iov = {.iov_base = k->in.bytes, .iov_len = sizeof k->in};
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	int fds[FDS_MAX];
+	size_t n_fds = 0;
+	ssize_t n = DAVIT_EINTR(recvmsg(k->conn, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT));
+
+	if (n < 0 && errno == EAGAIN)
+		return false;
+	if (n <= 0) {
+		keeper_conn_close(k);
+		return false;
+	}
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+		if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+			n_fds = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+			memcpy(fds, CMSG_DATA(c), n_fds * sizeof(int));
+		}
+	const struct keeper_header *h = &k->in.h;
+	bool sound = (size_t)n >= sizeof *h && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
+		     h->size >= sizeof *h && !h->id[sizeof h->id - 1];
+	if (sound && h->flags & KEEPER_FLAG_MEMFD)
+		request_in_memfd(k, fds, n_fds);
+	else if (sound && h->total == (size_t)n && h->size <= h->total)
+		keeper_request(k, h, fds, n_fds);
+	else
+		keeper_conn_close(k); /* not our protocol: nothing after it can be trusted */
+	for (size_t i = 0; i < n_fds; i++)
+		keeper_close(&fds[i]);
+	return k->conn >= 0;
+}
+
+void keeper_conn_ready(struct keeper *k, uint32_t events)
+{
+	for (int i = 0; i < REQUESTS_PER_TURN && !k->quit; i++) {
+		if (!send_reply(k) || k->list_next != KEEPER_NONE || k->conn < 0)
+			return;
+		if (!receive(k))
+			return;
+	}
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The loop: epoll, and a few things that are due at a time.
+ */
+#include "keeper/keeper.h"
+
+#include "base/units.h"
+
+#include <errno.h>
+#include <time.h>
+
+#define EVENTS 128
+
+/* An event carries what it is about, and the generation of the descriptor: one
+ * that was closed earlier in the same batch does not match any more. */
+static uint64_t pack(enum keeper_source source, uint32_t number, uint32_t generation)
+{
+	return (uint64_t)source << 56 | (uint64_t)(generation & 0xffffff) << 32 | number;
+}
+
+int64_t keeper_monotonic(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * DAVIT_NSEC_PER_SEC + ts.tv_nsec;
+}
+
+int64_t keeper_realtime(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (int64_t)ts.tv_sec * DAVIT_NSEC_PER_SEC + ts.tv_nsec;
+}
+
+int keeper_watch(struct keeper *k, int fd, enum keeper_source source, uint32_t number, uint32_t generation,
+		 uint32_t events)
+{
+	struct epoll_event e = {.events = events, .data.u64 = pack(source, number, generation)};
+
+	return epoll_ctl(k->epoll, EPOLL_CTL_ADD, fd, &e);
+}
+
+int keeper_rewatch(struct keeper *k, int fd, enum keeper_source source, uint32_t events)
+{
+	struct epoll_event e = {.events = events, .data.u64 = pack(source, 0, 0)};
+
+	return epoll_ctl(k->epoll, EPOLL_CTL_MOD, fd, &e);
+}
+
+void keeper_close(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static void slot_event(struct keeper *k, enum keeper_source source, uint32_t number, uint32_t generation)
+{
+	struct keeper_slot *s = number < KEEPER_SLOTS_MAX ? keeper_slot(k, number) : NULL;
+
+	if (!s || !keeper_set_has(&k->used, number) || (s->generation & 0xffffff) != generation)
+		return;
+	switch (source) {
+	case KEEPER_ON_PID:
+		keeper_reap(k, s);
+		break;
+	case KEEPER_ON_PIPE:
+		keeper_log_pump(k, s, KEEPER_OUT);
+		break;
+	case KEEPER_ON_PIPE_ERR:
+		keeper_log_pump(k, s, KEEPER_ERR);
+		break;
+	case KEEPER_ON_READY:
+		keeper_ready_readable(k, s);
+		break;
+	case KEEPER_ON_NOTIFY:
+		keeper_notify_readable(k, s);
+		break;
+	case KEEPER_ON_CGROUP:
+		keeper_stop_poke(k, s);
+		break;
+	default:
+		break;
+	}
+}
+
+static void dispatch(struct keeper *k, const struct epoll_event *e)
+{
+	enum keeper_source source = (enum keeper_source)(e->data.u64 >> 56);
+	uint32_t generation = (uint32_t)(e->data.u64 >> 32) & 0xffffff, number = (uint32_t)e->data.u64;
+	struct keeper_exec_slot *x;
+
+	switch (source) {
+	case KEEPER_ON_LISTEN:
+		keeper_accept(k);
+		break;
+	case KEEPER_ON_CONN:
+		if (k->conn >= 0 && number == (uint32_t)k->conn)
+			keeper_conn_ready(k, e->events);
+		break;
+	case KEEPER_ON_SIGNAL:
+		keeper_reap_signal(k);
+		break;
+	case KEEPER_ON_EXEC:
+		x = &k->file->execs[number % KEEPER_EXECS_MAX];
+		if ((x->generation & 0xffffff) == generation)
+			keeper_reap_exec(k, x);
+		break;
+	default:
+		slot_event(k, source, number, generation);
+		break;
+	}
+}
+
+static bool take_due(int64_t *due, int64_t now)
+{
+	if (!*due || *due > now)
+		return false;
+	*due = 0;
+	return true;
+}
+
+static void run_due(struct keeper *k)
+{
+	int64_t now = keeper_monotonic();
+
+	if (take_due(&k->sweep_due, now))
+		keeper_reap_sweep(k);
+	if (take_due(&k->retry_due, now))
+		keeper_log_retry(k);
+	if (take_due(&k->marker_due, now))
+		keeper_log_markers(k);
+	if (take_due(&k->stop_due, now))
+		keeper_stop_tick(k);
+}
+
+static int timeout(const struct keeper *k)
+{
+	const int64_t dues[] = {k->sweep_due, k->retry_due, k->marker_due, k->stop_due};
+	int64_t next = 0, left;
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dues); i++)
+		if (dues[i] && (!next || dues[i] < next))
+			next = dues[i];
+	if (!next)
+		return -1;
+	left = next - keeper_monotonic();
+	if (left <= 0)
+		return 0;
+	return left > 3600 * DAVIT_NSEC_PER_SEC
+		       ? 3600000
+		       : (int)((left + DAVIT_NSEC_PER_MSEC - 1) / DAVIT_NSEC_PER_MSEC);
+}
+
+int keeper_loop(struct keeper *k, struct davit_error *err)
+{
+	struct epoll_event events[EVENTS];
+	int n;
+
+	for (;;) {
+		keeper_conn_flush(k);
+		if (k->quit)
+			return 0;
+		n = epoll_wait(k->epoll, events, EVENTS, timeout(k));
+		if (n < 0 && errno != EINTR)
+			return davit_error_errno(err, errno, NULL, "cannot wait for events");
+		for (int i = 0; i < n && !k->quit; i++)
+			dispatch(k, &events[i]);
+		run_due(k);
+	}
+}

@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The keeper's inside. One thread, one epoll, no heap: everything that must
+ * outlive the program is in the mapped slots file, everything else in one
+ * struct keeper. What each source file does is said above its functions here.
+ */
+#ifndef DAVIT_KEEPER_KEEPER_H
+#define DAVIT_KEEPER_KEEPER_H
+
+#include "base/fault.h"
+#include "base/util.h"
+#include "davit/error.h"
+#include "davit/runtime.h"
+#include "keeper/protocol.h"
+
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/un.h>
+
+#define KEEPER_MAGIC "DAVITKP"
+#define KEEPER_FILE_VERSION 1
+#define KEEPER_EXECS_MAX 256
+#define KEEPER_STOP_TAGS 4
+#define KEEPER_NONE UINT32_MAX
+#define KEEPER_CHUNK 65536 /* of a pipe, read in one turn: what one pipe holds by default */
+#define KEEPER_LOG_BUFFER 131072
+#define KEEPER_LOG_FILES 32  /* kept open at a time */
+#define KEEPER_POINTERS 1536 /* argv and envp; longer ones are mapped for the spawn */
+
+enum keeper_stream { KEEPER_OUT, KEEPER_ERR };
+
+/* struct keeper_slot.flags */
+enum {
+	KEEPER_CHILD = 1 << 0, /* the main process is our own child: waitid works */
+	KEEPER_IS_READY = 1 << 1,
+	KEEPER_TELL_EXITED = 1 << 2, /* events that the daemon has not been sent yet */
+	KEEPER_TELL_READY = 1 << 3,
+	KEEPER_TELL_STATUS = 1 << 4,
+	KEEPER_TELL_STOPPED = 1 << 5,
+	KEEPER_PARTIAL = 1 << 6,    /* and << stream: the last record of the stream was a P */
+	KEEPER_CUT = 1 << 8,	    /* and << stream: the rest of the line is dropped */
+	KEEPER_LOG_KNOWN = 1 << 10, /* log_offset and log_segment were read from the directory */
+	KEEPER_CGROUP2 = 1 << 11,   /* the first cgroup is of the v2 hierarchy */
+};
+#define KEEPER_TELL (KEEPER_TELL_EXITED | KEEPER_TELL_READY | KEEPER_TELL_STATUS | KEEPER_TELL_STOPPED)
+
+enum keeper_stop_phase { KEEPER_STOP_NONE, KEEPER_STOP_GRACE, KEEPER_STOP_KILL };
+
+/* One instance. Of fixed size and layout; a later version may only use `spare`.
+ * Descriptors are numbers of the keeper that header.keeper_pid names, -1 where
+ * there is none; they mean something after an upgrade, not after a crash. */
+struct keeper_slot {
+	char id[24];
+	uint32_t state; /* enum keeper_slot_state */
+	uint32_t flags;
+	uint32_t run;
+	uint32_t generation;	/* of the descriptors, against events of closed ones */
+	int32_t pid;		/* main process, 0 when it does not run */
+	int32_t session;	/* of the run: the first process, whatever MAINPID said later */
+	uint64_t start_ticks;	/* field 22 of /proc/PID/stat, of pid */
+	uint64_t session_ticks; /* the same of the first process */
+	int64_t started;	/* unix ns */
+	uint64_t pipe_inode[2];
+	int32_t fd_pid, fd_pipe[2], fd_ready, fd_notify, fd_cgroup;
+	uint64_t oom_kills; /* of the memory cgroup when the run began */
+	struct keeper_exit exit;
+
+	uint32_t stop_phase;
+	int32_t stop_signal;
+	int64_t stop_deadline; /* monotonic ns */
+	uint64_t stop_tags[KEEPER_STOP_TAGS];
+	uint32_t n_stop_tags;
+
+	uint32_t log_policy;
+	uint32_t log_max_files;
+	uint8_t notify_wanted;	 /* the run tells its readiness by socket */
+	uint8_t notify_abstract; /* which is in the abstract namespace */
+	uint64_t log_max_size;
+	uint64_t log_rate;
+	uint64_t log_offset;		       /* bytes ever written */
+	uint64_t log_segment;		       /* offset of the first byte of the present file */
+	int64_t log_tokens;		       /* of the bucket; may be negative */
+	int64_t log_refilled;		       /* monotonic ns */
+	uint64_t dropped_lines, dropped_bytes; /* not yet told by a marker */
+
+	char status[128];
+	/* A run in the making: pid, written by the child itself before it executes
+	 * the program, and run number. A keeper that dies right then loses nothing. */
+	int32_t spawning;
+	uint32_t spawning_run;
+	uint64_t spare[7];
+	/* label, log directory, cgroup directories, empty string */
+	uint16_t label_at, log_dir_at, cgroups_at, strings_len;
+	char strings[1400];
+};
+_Static_assert(sizeof(struct keeper_slot) <= 2048, "two slots fit in a page");
+#define KEEPER_SLOT_SIZE 2048
+
+/* A process started by EXEC. */
+struct keeper_exec_slot {
+	uint32_t used;
+	uint32_t slot;
+	uint32_t generation;
+	int32_t pid; /* 0: ended, not told yet */
+	uint64_t start_ticks;
+	uint64_t tag;
+	int32_t fd_pid;
+	uint32_t child;
+	struct keeper_exit exit;
+};
+
+struct keeper_file {
+	char magic[8];
+	uint32_t version, slot_size;
+	char boot_id[40];
+	int32_t keeper_pid;
+	uint32_t upgrading; /* written just before the program executes itself anew */
+	uint64_t upgrade_tag;
+	int32_t fd_listen, fd_lock, fd_conn; /* while upgrading */
+	uint32_t high;			     /* one past the highest slot that was ever used */
+	struct rlimit nofile;		     /* that the keeper was started with, for its children */
+	struct keeper_exec_slot execs[KEEPER_EXECS_MAX];
+};
+#define KEEPER_SLOTS_AT ((sizeof(struct keeper_file) + 4095) & ~(size_t)4095)
+
+struct keeper_set {
+	uint64_t word[KEEPER_SLOTS_MAX / 64];
+};
+
+/* Slots by a 64-bit key, open addressing; a cell is slot + 1, or 0. */
+#define KEEPER_INDEX_CELLS (2 * KEEPER_SLOTS_MAX)
+struct keeper_index {
+	uint16_t cell[KEEPER_INDEX_CELLS];
+};
+
+struct keeper_log_file {
+	uint32_t slot; /* or KEEPER_NONE */
+	int fd;
+	uint64_t used; /* a clock that ticks at each use */
+};
+
+struct keeper {
+	char run_dir[96];  /* a socket's path must fit in sun_path */
+	char program[512]; /* what an upgrade executes */
+	unsigned index;
+	int epoll, fd_listen, fd_lock, fd_slots, fd_null, fd_signal, fd_scratch[2];
+	bool quit;     /* leave the loop */
+	bool quitting; /* QUIT with KILL is under way */
+	uint64_t quit_tag;
+	uint32_t recovered, lost;
+
+	struct keeper_file *file;
+	char *slots; /* of KEEPER_SLOT_SIZE each */
+	struct keeper_set used, tell, stopping, blocked, dropping;
+	struct keeper_index by_id, by_pid;
+
+	/* what is due when, monotonic ns; 0: not */
+	int64_t sweep_due, stop_due, retry_due, marker_due;
+	int64_t scanned, scan_cost; /* when /proc was last walked, and how long it took */
+
+	int conn;
+	bool greeted;
+	uint32_t conn_events; /* what epoll watches conn for */
+	uint32_t list_next;   /* the slot that LIST tells next, or KEEPER_NONE */
+	uint64_t list_tag;
+	bool tell_execs;
+	size_t reply_len; /* an answer that could not be sent yet */
+	char reply[2048];
+
+	struct keeper_log_file logs[KEEPER_LOG_FILES];
+	uint64_t log_clock;
+	size_t log_len; /* bytes formatted in log_buffer */
+	char log_buffer[KEEPER_LOG_BUFFER];
+	char chunk[KEEPER_CHUNK];
+	union {
+		struct keeper_header h;
+		char bytes[KEEPER_PACKET_MAX];
+	} in;
+	char *pointers[KEEPER_POINTERS];
+};
+
+static inline struct keeper_slot *keeper_slot(const struct keeper *k, uint32_t i)
+{
+	return (struct keeper_slot *)(void *)(k->slots + (size_t)i * KEEPER_SLOT_SIZE);
+}
+static inline uint32_t keeper_slot_number(const struct keeper *k, const struct keeper_slot *s)
+{
+	return (uint32_t)(((const char *)s - k->slots) / KEEPER_SLOT_SIZE);
+}
+static inline const char *keeper_label(const struct keeper_slot *s)
+{
+	return s->strings + s->label_at;
+}
+static inline const char *keeper_log_dir(const struct keeper_slot *s)
+{
+	return s->strings + s->log_dir_at;
+}
+/* Cgroup directories one behind the other, an empty string at the end. */
+static inline const char *keeper_cgroups(const struct keeper_slot *s)
+{
+	return s->strings + s->cgroups_at;
+}
+#define KEEPER_FOREACH_CGROUP(dir, s) for (const char *dir = keeper_cgroups(s); *dir; dir += strlen(dir) + 1)
+
+/* ------------------------------------------------------------------- sets */
+static inline void keeper_set_add(struct keeper_set *set, uint32_t i)
+{
+	set->word[i / 64] |= UINT64_C(1) << (i % 64);
+}
+static inline void keeper_set_remove(struct keeper_set *set, uint32_t i)
+{
+	set->word[i / 64] &= ~(UINT64_C(1) << (i % 64));
+}
+static inline bool keeper_set_has(const struct keeper_set *set, uint32_t i)
+{
+	return set->word[i / 64] >> (i % 64) & 1;
+}
+/* The first member that is not below i, or KEEPER_NONE. */
+uint32_t keeper_set_next(const struct keeper_set *set, uint32_t i);
+#define KEEPER_FOREACH(i, set)                                                                               \
+	for (uint32_t i = keeper_set_next(set, 0); i != KEEPER_NONE; i = keeper_set_next(set, i + 1))
+
+/* ----------------------------------------------------------- slots.c: memory */
+/* Opens or makes RUN_DIR/keeper-N.slots and maps it. A file of another boot or
+ * layout is replaced by an empty one. */
+int keeper_slots_open(struct keeper *k, struct davit_error *err);
+/* The slot of that id, or NULL. */
+struct keeper_slot *keeper_slot_find(struct keeper *k, const char *id);
+/* The slot whose main process this is, or NULL. */
+struct keeper_slot *keeper_slot_of_pid(struct keeper *k, pid_t pid);
+/* A zeroed slot for the id, or NULL when all are taken. */
+struct keeper_slot *keeper_slot_take(struct keeper *k, const char *id);
+void keeper_slot_release(struct keeper *k, struct keeper_slot *s);
+/* Sets pid (0: none) and keeps the index right. */
+void keeper_slot_set_pid(struct keeper *k, struct keeper_slot *s, pid_t pid);
+/* Puts a slot of a mapped file into the sets and indexes. */
+void keeper_slot_enlist(struct keeper *k, uint32_t i);
+
+/* ------------------------------------------------- events.c: epoll and timers */
+enum keeper_source {
+	KEEPER_ON_LISTEN,
+	KEEPER_ON_CONN,
+	KEEPER_ON_SIGNAL,
+	KEEPER_ON_PID,
+	KEEPER_ON_PIPE, /* + stream */
+	KEEPER_ON_PIPE_ERR,
+	KEEPER_ON_READY,
+	KEEPER_ON_NOTIFY,
+	KEEPER_ON_CGROUP,
+	KEEPER_ON_EXEC,
+};
+/* Watches fd; number and generation are those of the slot or exec slot. */
+int keeper_watch(struct keeper *k, int fd, enum keeper_source source, uint32_t number, uint32_t generation,
+		 uint32_t events);
+int keeper_rewatch(struct keeper *k, int fd, enum keeper_source source, uint32_t events);
+/* Closes *fd unless -1, which also ends the watch; sets it to -1. */
+void keeper_close(int *fd);
+/* Handles what is ready and due until k->quit. */
+int keeper_loop(struct keeper *k, struct davit_error *err);
+int64_t keeper_monotonic(void);
+int64_t keeper_realtime(void);
+/* *due = when, unless it is due earlier. */
+static inline void keeper_due(int64_t *due, int64_t when)
+{
+	if (!*due || when < *due)
+		*due = when;
+}
+
+/* --------------------------------------------- connection.c: the daemon's socket */
+int keeper_listen(struct keeper *k, struct davit_error *err);
+void keeper_accept(struct keeper *k);
+void keeper_conn_ready(struct keeper *k, uint32_t events);
+void keeper_conn_close(struct keeper *k);
+/* Sends what waits, as far as the socket takes it, and adapts the watch. */
+void keeper_conn_flush(struct keeper *k);
+/* Marks an event of the slot; sent now or as soon as the socket takes it. */
+void keeper_tell(struct keeper *k, struct keeper_slot *s, uint32_t flag);
+void keeper_tell_exec(struct keeper *k);
+/* The one answer of the request under way. */
+void keeper_answer(struct keeper *k, struct keeper_header *h, size_t size, const char *text);
+/* KEEPER_DONE with err's message; code 0 is success. */
+void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int code,
+			const struct davit_error *err);
+
+/* ----------------------------------------------- request.c: what is asked for */
+/* Handles one whole message of n bytes; fds are consumed (-1) when kept. */
+void keeper_request(struct keeper *k, const struct keeper_header *h, int *fds, size_t n_fds);
+
+/* ------------------------------------------------------- message.c: reading */
+struct keeper_reader {
+	const char *at, *end;
+	bool bad; /* something was missing: what was read since is empty */
+};
+/* The next string, "" when there is none. */
+const char *keeper_read_string(struct keeper_reader *r);
+/* n bytes, or NULL. */
+const void *keeper_read_bytes(struct keeper_reader *r, size_t n);
+
+/* A SPAWN or the SPAWN in an EXEC, its parts pointing into the message. */
+struct keeper_command {
+	struct keeper_spawn f; /* zero where the sender knew less */
+	const struct keeper_rlimit *rlimits;
+	const uint32_t *groups;
+	const char *path, *directory;
+	char **argv, **env; /* env has room for three more */
+	size_t n_env;
+	const char *settings; /* pairs (file, value), empty string at the end */
+	void *mapped;	      /* of argv and env, when they are many */
+	size_t mapped_len;
+};
+/* Reads what stands behind the fixed struct. 0, DAVIT_EPROTO or DAVIT_ENOMEM. */
+int keeper_command_read(struct keeper *k, const struct keeper_spawn *f, struct keeper_reader *r,
+			struct keeper_command *ret, struct davit_error *err);
+void keeper_command_fini(struct keeper_command *c);
+
+/* --------------------------------------------------- child.c: between fork and exec */
+enum keeper_step {
+	KEEPER_STEP_NONE,
+	KEEPER_STEP_SESSION,
+	KEEPER_STEP_CGROUP,
+	KEEPER_STEP_STREAMS,
+	KEEPER_STEP_TTY,
+	KEEPER_STEP_RLIMIT,
+	KEEPER_STEP_GROUPS,
+	KEEPER_STEP_GROUP,
+	KEEPER_STEP_USER,
+	KEEPER_STEP_DIRECTORY,
+	KEEPER_STEP_PRIVILEGES,
+	KEEPER_STEP_CLOSE,
+	KEEPER_STEP_SIGNALS,
+	KEEPER_STEP_EXEC,
+};
+#define KEEPER_JOINS_MAX 16
+struct keeper_child {
+	const struct keeper_command *command;
+	const struct rlimit *nofile;
+	int streams[3];
+	int fd_null;	   /* what the keeper's own streams are */
+	bool shared_files; /* the streams are at 0 to 2 already */
+	int ready_fd;	   /* the pipe's end that becomes command->f.ready_fd, or -1 */
+	bool tty;
+	int cgroup_fd; /* v2 directory, or -1 */
+	size_t n_joins;
+	char joins[KEEPER_JOINS_MAX][256]; /* cgroup.procs files, v2's first */
+	int32_t *record;		   /* where the child writes its pid first, or NULL */
+	/* written by the child */
+	volatile enum keeper_step step;
+	volatile int sys_errno;
+	volatile uint32_t detail;
+};
+/* Starts the child and returns when it has executed the program (0, with pid
+ * and pidfd) or failed (an errno; step says where, step NONE: no child could be
+ * made). A failed child is reaped. */
+int keeper_child_start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd);
+
+/* ----------------------------------------------------------- spawn.c: starting */
+int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err);
+/* Records that the process is the slot's run. */
+void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid_t pid, uint64_t ticks);
+int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],
+		bool tty, uint64_t tag, struct keeper_exec_slot **ret, struct davit_error *err);
+
+/* ------------------------------------------------------------ process.c: /proc */
+struct keeper_stat {
+	int pid, ppid, group, session;
+	char state;
+	uint64_t start_ticks;
+	int exit_status; /* as of wait(2), of a zombie that we may look at */
+};
+/* 0, or an errno (ESRCH when it is gone). */
+int keeper_stat(pid_t pid, struct keeper_stat *ret);
+/* A pidfd of the process with that pid and start time, or -1 with errno. */
+int keeper_pidfd(pid_t pid, uint64_t start_ticks);
+int keeper_pidfd_signal(int pidfd, int signo, unsigned flags);
+/* Reads a small file; the length, or -1 with errno. buf is NUL-terminated. */
+ssize_t keeper_read_file(const char *dir, const char *name, char *buf, size_t size);
+int keeper_write_file(const char *dir, const char *name, const char *value);
+/* The value of DAVIT_INSTANCE in /proc/PID/environ; false when there is none. */
+bool keeper_environ_id(pid_t pid, char id[24]);
+/* The process is of the slot: its main process, of its session or cgroup, a
+ * descendant, or marked with DAVIT_INSTANCE. */
+bool keeper_is_member(struct keeper *k, const struct keeper_slot *s, pid_t pid);
+
+/* --------------------------------------------------------------- log.c: output */
+/* One turn: what is in the pipe, at most KEEPER_CHUNK bytes, goes to the log.
+ * True when there may be more to read now. */
+bool keeper_log_pump(struct keeper *k, struct keeper_slot *s, enum keeper_stream stream);
+/* What is in both pipes now; ends lines that are not complete. */
+void keeper_log_drain(struct keeper *k, struct keeper_slot *s);
+/* Closes the pipes; what could not be written is counted as dropped. */
+void keeper_log_close(struct keeper *k, struct keeper_slot *s);
+/* Timers: pipes that wait for space, markers of what was dropped. */
+void keeper_log_retry(struct keeper *k);
+void keeper_log_markers(struct keeper *k);
+
+/* --------------------------------------------------------- segment.c: log files */
+/* The open file of the slot's present segment, or -errno. Owned by the cache. */
+int keeper_segment_get(struct keeper *k, struct keeper_slot *s);
+/* The next byte begins a new segment; old ones above the number are deleted. */
+void keeper_segment_rotate(struct keeper *k, struct keeper_slot *s);
+void keeper_segment_close(struct keeper *k, const struct keeper_slot *s);
+
+/* ---------------------------------------------------------------- reap.c: exits */
+/* The pidfd of the slot (or exec) says that the process ended. */
+void keeper_reap(struct keeper *k, struct keeper_slot *s);
+void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x);
+/* Ends the slot's run with s->exit as it is. */
+void keeper_reap_finish(struct keeper *k, struct keeper_slot *s);
+/* SIGCHLD: a sweep is due within a second. */
+void keeper_reap_signal(struct keeper *k);
+void keeper_reap_sweep(struct keeper *k);
+/* The memory cgroup's count of kills, 0 when there is none. */
+uint64_t keeper_oom_kills(const struct keeper_slot *s);
+
+/* ------------------------------------------------------ stop.c: until nothing is left */
+void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, int64_t grace_ns);
+/* The group of the main process. */
+void keeper_signal_group(const struct keeper_slot *s, int signo);
+/* Something of a stopping slot may have ended. */
+void keeper_stop_poke(struct keeper *k, struct keeper_slot *s);
+/* The timer: deadlines, and whether they are empty. */
+void keeper_stop_tick(struct keeper *k);
+
+/* -------------------------------------------------------- tree.c: all descendants */
+/* Sends signo to every process of the slot; kill: SIGKILL by the surest means.
+ * The number of processes that were alive, 0 when nothing is left. */
+unsigned keeper_tree_signal(struct keeper *k, struct keeper_slot *s, int signo);
+/* What is alive of each slot in `which` that has no cgroup, by one walk over
+ * /proc; each found process is sent signo unless that is 0. Slots without any
+ * are put into `empty`. */
+void keeper_tree_scan(struct keeper *k, const struct keeper_set *which, int signo, struct keeper_set *empty);
+bool keeper_has_cgroup(const struct keeper_slot *s);
+
+/* --------------------------------------------------------- notify.c: readiness */
+/* Makes what the run needs: socket or pipe. *ret_child_fd is the child's end of
+ * the pipe, or -1; the variable is for its environment, or empty. */
+int keeper_notify_open(struct keeper *k, struct keeper_slot *s, const struct keeper_spawn *f,
+		       int *ret_child_fd, char variable[160], struct davit_error *err);
+/* The socket of a run that a former keeper started. */
+void keeper_notify_reopen(struct keeper *k, struct keeper_slot *s);
+void keeper_notify_close(struct keeper *k, struct keeper_slot *s);
+void keeper_notify_readable(struct keeper *k, struct keeper_slot *s);
+void keeper_ready_readable(struct keeper *k, struct keeper_slot *s);
+
+/* ------------------------------------------ recover.c: after a crash or an upgrade */
+void keeper_recover(struct keeper *k);
+/* Executes the program anew with all descriptors; returns only on failure. */
+int keeper_upgrade(struct keeper *k, uint64_t tag, struct davit_error *err);
+/* Takes up what keeper_upgrade left. */
+void keeper_upgraded(struct keeper *k);
+
+#endif

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * davit-keeper RUN_DIR INDEX [--fd N]
+ *
+ * Parent and reaper of local workloads: see docs/keeper.md. Becomes a daemon;
+ * the program that was called ends with status 0 once it is ready, or with 1
+ * and a message. --fd N: a byte is written there and N closed when it is ready.
+ */
+#include "keeper/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+static struct keeper keeper = {
+	.epoll = -1,
+	.fd_listen = -1,
+	.fd_lock = -1,
+	.fd_slots = -1,
+	.fd_null = -1,
+	.fd_signal = -1,
+	.fd_scratch = {-1, -1},
+	.conn = -1,
+	.list_next = KEEPER_NONE,
+};
+
+static int usage(void)
+{
+	dprintf(STDERR_FILENO, "usage: davit-keeper RUN_DIR INDEX [--fd N]\n");
+	return 2;
+}
+
+static bool number(const char *s, long max, long *ret)
+{
+	char *end;
+	long v;
+
+	errno = 0;
+	v = strtol(s, &end, 10);
+	if (errno || end == s || *end || v < 0 || v > max)
+		return false;
+	*ret = v;
+	return true;
+}
+
+/* Every signal at its default but SIGPIPE, whatever the caller had. */
+static int set_signals(struct keeper *k, struct davit_error *err)
+{
+	struct sigaction dfl = {.sa_handler = SIG_DFL}, ignore = {.sa_handler = SIG_IGN};
+	sigset_t set;
+
+	for (int i = 1; i < NSIG; i++)
+		sigaction(i, i == SIGPIPE ? &ignore : &dfl, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	if (sigprocmask(SIG_SETMASK, &set, NULL) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot set the signal mask");
+	k->fd_signal = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (k->fd_signal < 0)
+		return davit_error_errno(err, errno, NULL, "cannot make a signalfd");
+	return 0;
+}
+
+static int take_lock(struct keeper *k, struct davit_error *err)
+{
+	char path[sizeof k->run_dir + 32];
+
+	snprintf(path, sizeof path, "%s/keeper-%u.lock", k->run_dir, k->index);
+	k->fd_lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (k->fd_lock < 0)
+		return davit_error_errno(err, errno, NULL, "cannot open %s", path);
+	if (flock(k->fd_lock, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK
+			       ? davit_error_set(err, DAVIT_EINUSE, NULL, "a keeper holds %s already", path)
+			       : davit_error_errno(err, errno, NULL, "cannot lock %s", path);
+	return 0;
+}
+
+/* All the keeper's own descriptors but lock, slots and listener. */
+static int open_own(struct keeper *k, struct davit_error *err)
+{
+	k->fd_null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	k->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (k->fd_null < 0 || k->epoll < 0 || pipe2(k->fd_scratch, O_CLOEXEC | O_NONBLOCK) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot open descriptors");
+	return set_signals(k, err);
+}
+
+static void raise_descriptors(struct keeper *k)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+		return;
+	k->file->nofile = l; /* children get it back */
+	l.rlim_cur = l.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &l);
+}
+
+static int watch_own(struct keeper *k, struct davit_error *err)
+{
+	if (keeper_watch(k, k->fd_listen, KEEPER_ON_LISTEN, 0, 0, EPOLLIN) < 0 ||
+	    keeper_watch(k, k->fd_signal, KEEPER_ON_SIGNAL, 0, 0, EPOLLIN | EPOLLONESHOT) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot watch descriptors");
+	return 0;
+}
+
+static int start(struct keeper *k, struct davit_error *err)
+{
+	int r;
+
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot become a subreaper");
+	if ((r = take_lock(k, err)) || (r = open_own(k, err)) || (r = keeper_slots_open(k, err)))
+		return r;
+	raise_descriptors(k);
+	if ((r = keeper_listen(k, err)) || (r = watch_own(k, err)))
+		return r;
+	k->file->keeper_pid = getpid();
+	k->file->upgrading = 0;
+	keeper_recover(k);
+	return 0;
+}
+
+/* Executed anew by ourselves: lock, socket and slots are open. */
+static int start_upgraded(struct keeper *k, int fd_slots, struct davit_error *err)
+{
+	int r;
+
+	k->fd_slots = fd_slots;
+	if ((r = open_own(k, err)) || (r = keeper_slots_open(k, err)))
+		return r;
+	if (k->file->keeper_pid != getpid() || !k->file->upgrading)
+		return davit_error_set(err, DAVIT_ESTATE, NULL, "no keeper has executed this one");
+	k->fd_lock = k->file->fd_lock;
+	k->fd_listen = k->file->fd_listen;
+	r = watch_own(k, err);
+	if (r == 0)
+		keeper_upgraded(k);
+	return r;
+}
+
+/* Whatever else the caller had open is not the keeper's. */
+static void close_foreign(int a, int b)
+{
+	unsigned low = (unsigned)(a < b ? a : b), high = (unsigned)(a < b ? b : a), from = 3;
+
+	if (a >= 3 && low > from)
+		syscall(SYS_close_range, from, low - 1, 0u);
+	if (a >= 3)
+		from = low + 1;
+	if (high > from)
+		syscall(SYS_close_range, from, high - 1, 0u);
+	syscall(SYS_close_range, high + 1, ~0u, 0u);
+}
+
+/* Leaves the caller's session, directory, terminal and descriptors. It returns
+ * in the new process; the first one waits for its word and exits. */
+static int become_daemon(int keep, int *ret_ready, struct davit_error *err)
+{
+	int p[2];
+	char byte;
+	pid_t pid;
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot make a pipe");
+	pid = fork();
+	if (pid > 0) {
+		close(p[1]);
+		DAVIT_EINTR(waitpid(pid, NULL, 0));
+		_exit(DAVIT_EINTR(read(p[0], &byte, 1)) == 1 ? 0 : 1);
+	}
+	if (pid < 0 || setsid() < 0)
+		return davit_error_errno(err, errno, NULL, "cannot become a daemon");
+	pid = fork();
+	if (pid > 0)
+		_exit(0);
+	if (pid < 0)
+		return davit_error_errno(err, errno, NULL, "cannot become a daemon");
+	close(p[0]);
+	close_foreign(keep, p[1]);
+	umask(077);
+	if (chdir("/") < 0)
+		return davit_error_errno(err, errno, NULL, "cannot change to /");
+	*ret_ready = p[1];
+	return 0;
+}
+
+/* The streams are kept until now so that a failure could be told. */
+static void report_ready(struct keeper *k, int ready, int fd)
+{
+	for (int i = 0; i < 3; i++)
+		dup2(k->fd_null, i);
+	if (fd >= 0) {
+		DAVIT_EINTR(write(fd, "1", 1));
+		close(fd);
+	}
+	DAVIT_EINTR(write(ready, "1", 1));
+	close(ready);
+}
+
+static void clean_up(struct keeper *k)
+{
+	char path[sizeof k->run_dir + 32];
+
+	keeper_conn_flush(k);
+	snprintf(path, sizeof path, "%s/keeper-%u.sock", k->run_dir, k->index);
+	unlink(path);
+	snprintf(path, sizeof path, "%s/keeper-%u.slots", k->run_dir, k->index);
+	unlink(path);
+}
+
+int main(int argc, char **argv)
+{
+	struct keeper *k = &keeper;
+	struct davit_error err = {0};
+	long index, fd = -1;
+	int ready = -1, r;
+	bool upgraded = argc == 5 && !strcmp(argv[3], "--upgraded");
+
+	if ((argc != 3 && argc != 5) || !number(argv[2], 9999, &index) || argv[1][0] != '/' ||
+	    (argc == 5 && ((!upgraded && strcmp(argv[3], "--fd")) || !number(argv[4], INT_MAX, &fd))))
+		return usage();
+	k->index = (unsigned)index;
+	if ((size_t)snprintf(k->run_dir, sizeof k->run_dir, "%s", argv[1]) > sizeof k->run_dir - 24) {
+		dprintf(STDERR_FILENO, "davit-keeper: %s is too long for a socket's path\n", argv[1]);
+		return 1;
+	}
+	ssize_t n = readlink("/proc/self/exe", k->program, sizeof k->program - 1);
+	if (n <= 0)
+		dprintf(STDERR_FILENO, "davit-keeper: cannot read /proc/self/exe: %s\n", strerror(errno));
+	r = upgraded ? start_upgraded(k, (int)fd, &err) : become_daemon((int)fd, &ready, &err);
+	if (r == 0 && !upgraded)
+		r = start(k, &err);
+	if (r == 0 && !upgraded)
+		report_ready(k, ready, (int)fd);
+	if (r == 0)
+		r = keeper_loop(k, &err);
+	if (r < 0) {
+		dprintf(STDERR_FILENO, "davit-keeper: %s\n", err.message);
+		return 1;
+	}
+	clean_up(k);
+	return 0;
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * How things ended. Main processes by their pidfd; processes that lost their
+ * parent and came to us (we are a subreaper) by a sweep, at most once a second.
+ */
+#include "keeper/keeper.h"
+
+#include "base/units.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+
+/* linux/pidfd.h of 6.15 and later; the layout is the kernel's interface. */
+struct pidfd_info_v2 {
+	uint64_t mask, cgroup_id;
+	uint32_t pid, tgid, ppid, ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+	int32_t exit_code;
+	uint32_t coredump_mask, spare;
+};
+#define GET_INFO _IOWR(0xFF, 11, struct pidfd_info_v2)
+#define INFO_EXIT (UINT64_C(1) << 3)
+
+static void from_status(struct keeper_exit *e, int status)
+{
+	e->kind = WIFSIGNALED(status) ? DAVIT_EXIT_SIGNAL : DAVIT_EXIT_CODE;
+	e->code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+	e->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	e->core_dumped = WIFSIGNALED(status) && WCOREDUMP(status);
+}
+
+static void from_siginfo(struct keeper_exit *e, const siginfo_t *si)
+{
+	bool killed = si->si_code != CLD_EXITED;
+
+	e->kind = killed ? DAVIT_EXIT_SIGNAL : DAVIT_EXIT_CODE;
+	e->code = killed ? 0 : si->si_status;
+	e->signal = killed ? si->si_status : 0;
+	e->core_dumped = si->si_code == CLD_DUMPED;
+}
+
+/* A process that is not our child: a former keeper's, or one named by MAINPID.
+ * As a zombie its status is in /proc/PID/stat, later the kernel may tell it. */
+static void foreign_status(struct keeper_exit *e, pid_t pid, uint64_t ticks, int pidfd)
+{
+	struct pidfd_info_v2 info = {.mask = INFO_EXIT};
+	struct keeper_stat st;
+
+	for (int i = 0; i < 2; i++) {
+		if (ioctl(pidfd, GET_INFO, &info) == 0 && info.mask & INFO_EXIT) {
+			from_status(e, info.exit_code);
+			return;
+		}
+		info.mask = INFO_EXIT;
+		if (i == 0 && keeper_stat(pid, &st) == 0 && st.start_ticks == ticks &&
+		    (st.state == 'Z' || st.state == 'X')) {
+			from_status(e, st.exit_status);
+			return;
+		}
+		/* Reaped between the two looks: the kernel knows now. */
+	}
+	e->kind = DAVIT_EXIT_UNKNOWN;
+	snprintf(e->reason, sizeof e->reason, "not a child of this keeper, and this kernel does not tell");
+}
+
+/* Fills *e without reaping. False while it lives. */
+static bool look(struct keeper_exit *e, bool child, pid_t pid, uint64_t ticks, int pidfd)
+{
+	siginfo_t si = {0};
+
+	if (child && DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED | WNOHANG | WNOWAIT)) == 0) {
+		if (!si.si_pid)
+			return false;
+		from_siginfo(e, &si);
+	} else {
+		foreign_status(e, pid, ticks, pidfd);
+	}
+	e->time = keeper_realtime();
+	return true;
+}
+
+static void collect(int pidfd)
+{
+	siginfo_t si = {0};
+
+	DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED | WNOHANG));
+}
+
+uint64_t keeper_oom_kills(const struct keeper_slot *s)
+{
+	static const char *const files[] = {"memory.events", "memory.oom_control"};
+	char buf[512], *p;
+
+	KEEPER_FOREACH_CGROUP(dir, s)
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(files); i++) {
+		if (keeper_read_file(dir, files[i], buf, sizeof buf) < 0)
+			continue;
+		/* "oom_kill 3"; "oom_kill_disable 0" is something else. */
+		for (p = buf; (p = strstr(p, "oom_kill ")); p++)
+			if (p == buf || p[-1] == '\n')
+				return strtoull(p + 9, NULL, 10);
+	}
+	return 0;
+}
+
+void keeper_reap_finish(struct keeper *k, struct keeper_slot *s)
+{
+	keeper_log_drain(k, s);
+	DAVIT_FAULT("keeper.exit.record");
+	s->state = KEEPER_SLOT_ENDED;
+	if (s->fd_pid >= 0 && s->flags & KEEPER_CHILD)
+		collect(s->fd_pid);
+	keeper_close(&s->fd_pid);
+	keeper_notify_close(k, s);
+	keeper_slot_set_pid(k, s, 0);
+	keeper_segment_close(k, s);
+	keeper_tell(k, s, KEEPER_TELL_EXITED);
+	keeper_stop_poke(k, s);
+}
+
+void keeper_reap(struct keeper *k, struct keeper_slot *s)
+{
+	struct keeper_exit e = {0};
+
+	if (s->state != KEEPER_SLOT_RUNNING || s->fd_pid < 0 ||
+	    !look(&e, s->flags & KEEPER_CHILD, s->pid, s->start_ticks, s->fd_pid))
+		return;
+	if (e.kind == DAVIT_EXIT_SIGNAL && e.signal == SIGKILL && keeper_oom_kills(s) > s->oom_kills) {
+		e.kind = DAVIT_EXIT_OOM;
+		snprintf(e.reason, sizeof e.reason, "killed for lack of memory");
+	}
+	/* In the slot before the process is reaped: a crash in between loses nothing. */
+	s->exit = e;
+	keeper_reap_finish(k, s);
+}
+
+void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x)
+{
+	struct keeper_slot *s = keeper_slot(k, x->slot);
+
+	if (!x->used || !x->pid || !look(&x->exit, x->child, x->pid, x->start_ticks, x->fd_pid))
+		return;
+	if (x->child)
+		collect(x->fd_pid);
+	keeper_close(&x->fd_pid);
+	x->pid = 0;
+	if (k->conn < 0)
+		x->used = 0; /* its streams ended with the connection that asked for it */
+	else
+		keeper_tell_exec(k);
+	keeper_stop_poke(k, s);
+}
+
+void keeper_reap_signal(struct keeper *k)
+{
+	struct signalfd_siginfo si[8];
+
+	while (read(k->fd_signal, si, sizeof si) > 0)
+		;
+	/* One-shot: armed again by the sweep. */
+	keeper_due(&k->sweep_due, keeper_monotonic() + DAVIT_NSEC_PER_SEC);
+}
+
+static struct keeper_exec_slot *exec_of_pid(struct keeper *k, pid_t pid)
+{
+	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
+		if (k->file->execs[i].used && k->file->execs[i].pid == pid)
+			return &k->file->execs[i];
+	return NULL;
+}
+
+void keeper_reap_sweep(struct keeper *k)
+{
+	for (;;) {
+		struct keeper_exec_slot *x;
+		struct keeper_slot *s;
+		siginfo_t si = {0};
+		/* A peek: one of a slot is left to the code that records it. */
+		if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || !si.si_pid)
+			break;
+		s = keeper_slot_of_pid(k, si.si_pid);
+		x = s ? NULL : exec_of_pid(k, si.si_pid);
+		if (s)
+			keeper_reap(k, s);
+		else if (x)
+			keeper_reap_exec(k, x);
+		waitid(P_PID, (id_t)si.si_pid, &si, WEXITED | WNOHANG);
+	}
+	keeper_rewatch(k, k->fd_signal, KEEPER_ON_SIGNAL, EPOLLIN | EPOLLONESHOT);
+}

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Starting the workload of a slot, and further processes beside it.
+ */
+#include "keeper/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+/* What the child's step and errno mean, in words. */
+static int explain(const struct keeper_child *c, int sys, struct davit_error *err)
+{
+	const struct keeper_command *m = c->command;
+	int code = DAVIT_EEXEC;
+
+	switch (c->step) {
+	case KEEPER_STEP_EXEC:
+		davit_error_errno(err, sys, NULL, "cannot execute %s", m->path);
+		break;
+	case KEEPER_STEP_DIRECTORY:
+		davit_error_errno(err, sys, NULL, "cannot change to directory %s", m->directory);
+		break;
+	case KEEPER_STEP_USER:
+		davit_error_errno(err, sys, NULL, "cannot become user %u", m->f.uid);
+		break;
+	case KEEPER_STEP_GROUP:
+		davit_error_errno(err, sys, NULL, "cannot become group %u", m->f.gid);
+		break;
+	case KEEPER_STEP_GROUPS:
+		davit_error_errno(err, sys, NULL, "cannot set supplementary groups for user %u", m->f.uid);
+		break;
+	case KEEPER_STEP_RLIMIT:
+		davit_error_errno(err, sys, NULL, "cannot set resource limit %u", c->detail);
+		break;
+	case KEEPER_STEP_CGROUP:
+		code = davit_error_errno(err, sys, NULL, "cannot join %s", c->joins[c->detail]);
+		break;
+	case KEEPER_STEP_TTY:
+		code = davit_error_errno(err, sys, NULL, "cannot take the terminal");
+		break;
+	case KEEPER_STEP_NONE:
+		code = davit_error_errno(err, sys, NULL, "cannot start a process for %s", m->path);
+		break;
+	default:
+		code = davit_error_errno(err, sys, NULL, "cannot prepare a process for %s (step %d)", m->path,
+					 (int)c->step);
+		break;
+	}
+	err->code = code;
+	return code;
+}
+
+/* The instance's cgroup files that are to be written at each start. */
+static int apply_settings(const struct keeper_command *c, struct davit_error *err)
+{
+	for (const char *file = c->settings; *file;) {
+		const char *value = file + strlen(file) + 1;
+		if (keeper_write_file(file, "", value) < 0)
+			return davit_error_errno(err, errno, NULL, "cannot write %s to %s", value, file);
+		file = value + strlen(value) + 1;
+	}
+	return 0;
+}
+
+static int prepare_cgroups(const struct keeper_slot *s, struct keeper_child *c, struct davit_error *err)
+{
+	KEEPER_FOREACH_CGROUP(dir, s)
+	{
+		if (c->n_joins == KEEPER_JOINS_MAX)
+			return davit_error_set(err, DAVIT_EINVAL, NULL, "more than %d cgroups",
+					       KEEPER_JOINS_MAX);
+		snprintf(c->joins[c->n_joins++], sizeof c->joins[0], "%s/cgroup.procs", dir);
+	}
+	if (s->flags & KEEPER_CGROUP2) {
+		c->cgroup_fd = open(keeper_cgroups(s), O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (c->cgroup_fd < 0)
+			return davit_error_errno(err, errno, NULL, "cannot open cgroup %s",
+						 keeper_cgroups(s));
+	}
+	return 0;
+}
+
+/* Adds "NAME=value" unless the name is there; an empty text adds nothing. */
+static void add_variable(struct keeper_command *c, char *text)
+{
+	size_t name = strcspn(text, "=");
+
+	for (char **e = c->env; *e; e++)
+		if (!strncmp(*e, text, name) && (*e)[name] == '=')
+			return;
+	if (!*text)
+		return;
+	c->env[c->n_env++] = text;
+	c->env[c->n_env] = NULL;
+}
+
+/* The child's end is open for reading too: when the keeper dies the workload
+ * gets no SIGPIPE and what it wrote stays, and a new keeper takes the pipe up
+ * through /proc/PID/fd. The end of input comes when all of its holders are gone. */
+static int open_pipe(const struct keeper_spawn *f, int *ret_read, int *ret_child, uint64_t *ret_inode,
+		     struct davit_error *err)
+{
+	DAVIT_AUTO_CLOSE int r = -1;
+	DAVIT_AUTO_CLOSE int w = -1;
+	char path[32];
+	struct stat st;
+	int p[2], rw;
+
+	if (pipe2(p, O_CLOEXEC | O_NONBLOCK) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot make a pipe");
+	r = p[0];
+	w = p[1];
+	/* So that another user's workload can open /dev/stdout. */
+	if (fstat(r, &st) < 0 || (f->set_user && fchown(w, f->uid, f->gid) < 0))
+		return davit_error_errno(err, errno, NULL, "cannot prepare a pipe");
+	snprintf(path, sizeof path, "/proc/self/fd/%d", w);
+	rw = open(path, O_RDWR | O_CLOEXEC);
+	if (rw < 0)
+		return davit_error_errno(err, errno, NULL, "cannot open a pipe anew");
+	*ret_read = DAVIT_TAKE_FD(r);
+	*ret_child = rw;
+	*ret_inode = st.st_ino;
+	return 0;
+}
+
+/* Starts it and reads the start time; the pidfd makes sure that it is its. */
+static int start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd, uint64_t *ret_ticks,
+		 struct davit_error *err)
+{
+	struct keeper_stat st;
+	int r;
+
+	DAVIT_FAULT("keeper.spawn.before");
+	r = keeper_child_start(c, ret_pid, ret_pidfd);
+	davit_closep(&c->cgroup_fd);
+	if (r)
+		return explain(c, r, err);
+	DAVIT_FAULT("keeper.spawn.started");
+	*ret_ticks = keeper_stat(*ret_pid, &st) == 0 ? st.start_ticks : 0;
+	return 0;
+}
+
+/* A few descriptors are always left, for connections and log files. */
+#define RESERVE 96
+
+static int open_outputs(struct keeper_slot *s, const struct keeper_spawn *f, int child[2],
+			struct davit_error *err)
+{
+	struct rlimit limit;
+	int r, lowest = dup(STDIN_FILENO); /* the number that a new one would get */
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || lowest < 0 || (rlim_t)lowest + RESERVE > limit.rlim_cur) {
+		davit_closep(&lowest);
+		return davit_error_set(err, DAVIT_EQUOTA, NULL,
+				       "the keeper has no descriptors left for another process (limit %llu)",
+				       (unsigned long long)limit.rlim_cur);
+	}
+	close(lowest);
+
+	for (int i = 0; i < 2; i++) {
+		r = open_pipe(f, &s->fd_pipe[i], &child[i], &s->pipe_inode[i], err);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int watch_all(struct keeper *k, struct keeper_slot *s, struct davit_error *err)
+{
+	uint32_t i = keeper_slot_number(k, s);
+
+	if (keeper_watch(k, s->fd_pid, KEEPER_ON_PID, i, s->generation, EPOLLIN) < 0 ||
+	    keeper_watch(k, s->fd_pipe[0], KEEPER_ON_PIPE, i, s->generation, EPOLLIN) < 0 ||
+	    keeper_watch(k, s->fd_pipe[1], KEEPER_ON_PIPE_ERR, i, s->generation, EPOLLIN) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot watch the process");
+	return 0;
+}
+
+void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid_t pid, uint64_t ticks)
+{
+	s->run = run;
+	s->session = pid;
+	s->start_ticks = s->session_ticks = ticks;
+	s->started = keeper_realtime();
+	s->flags = (s->flags & ~(unsigned)(KEEPER_IS_READY | KEEPER_TELL)) | KEEPER_CHILD;
+	s->status[0] = '\0';
+	memset(&s->exit, 0, sizeof s->exit);
+	keeper_set_remove(&k->tell, keeper_slot_number(k, s));
+	keeper_slot_set_pid(k, s, pid);
+	s->state = KEEPER_SLOT_RUNNING;
+	s->spawning = 0;
+}
+
+int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err)
+{
+	struct keeper_child child = {.command = c,
+				     .nofile = &k->file->nofile,
+				     .fd_null = k->fd_null,
+				     .ready_fd = -1,
+				     .cgroup_fd = -1};
+	DAVIT_AUTO_CLOSE int out = -1;
+	DAVIT_AUTO_CLOSE int err_out = -1;
+	DAVIT_AUTO_CLOSE int ready = -1;
+	char instance[48], notify[160];
+	int ends[2] = {-1, -1}, pidfd = -1, r;
+	uint64_t ticks = 0;
+	pid_t pid = 0;
+
+	keeper_log_close(k, s); /* what descendants of the last run still held open */
+	s->generation++;
+	r = apply_settings(c, err);
+	if (r == 0)
+		r = open_outputs(s, &c->f, ends, err);
+	out = ends[0];
+	err_out = ends[1];
+	if (r == 0)
+		r = prepare_cgroups(s, &child, err);
+	if (r == 0)
+		r = keeper_notify_open(k, s, &c->f, &ready, notify, err);
+	if (r == 0) {
+		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
+		/* The first marks processes that leave the session. */
+		add_variable(c, instance);
+		add_variable(c, notify);
+		child.streams[0] = k->fd_null;
+		child.streams[1] = out;
+		child.streams[2] = err_out;
+		child.ready_fd = ready;
+		s->spawning = 0;
+		s->spawning_run = c->f.run;
+		child.record = &s->spawning;
+		s->oom_kills = keeper_oom_kills(s);
+		r = start(&child, &pid, &pidfd, &ticks, err);
+	}
+	davit_closep(&child.cgroup_fd);
+	if (r < 0) {
+		s->spawning = 0;
+		keeper_close(&s->fd_pipe[0]);
+		keeper_close(&s->fd_pipe[1]);
+		keeper_notify_close(k, s);
+		return r;
+	}
+	s->fd_pid = pidfd;
+	keeper_begin_run(k, s, c->f.run, pid, ticks);
+	DAVIT_FAULT("keeper.spawn.after");
+	r = watch_all(k, s, err);
+	if (r < 0) {
+		/* It runs and cannot be watched: it must not go on unseen. */
+		keeper_pidfd_signal(pidfd, SIGKILL, 0);
+		DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){0}, WEXITED));
+		keeper_close(&s->fd_pid);
+		keeper_close(&s->fd_pipe[0]);
+		keeper_close(&s->fd_pipe[1]);
+		keeper_notify_close(k, s);
+		keeper_slot_set_pid(k, s, 0);
+		s->state = KEEPER_SLOT_CREATED;
+	}
+	return r;
+}
+
+int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],
+		bool tty, uint64_t tag, struct keeper_exec_slot **ret, struct davit_error *err)
+{
+	struct keeper_child child = {.command = c,
+				     .nofile = &k->file->nofile,
+				     .fd_null = k->fd_null,
+				     .tty = tty,
+				     .ready_fd = -1,
+				     .cgroup_fd = -1};
+	struct keeper_exec_slot *x = NULL;
+	char instance[48];
+	uint64_t ticks = 0;
+	int pidfd, r;
+	pid_t pid;
+
+	for (size_t i = 0; i < KEEPER_EXECS_MAX && !x; i++)
+		if (!k->file->execs[i].used)
+			x = &k->file->execs[i];
+	if (!x)
+		return davit_error_set(err, DAVIT_EQUOTA, NULL, "%d commands run beside instances already",
+				       KEEPER_EXECS_MAX);
+	r = prepare_cgroups(s, &child, err);
+	if (r == 0) {
+		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
+		add_variable(c, instance);
+		memcpy(child.streams, streams, sizeof child.streams);
+		r = start(&child, &pid, &pidfd, &ticks, err);
+	}
+	davit_closep(&child.cgroup_fd);
+	if (r < 0)
+		return r;
+	*x = (struct keeper_exec_slot){
+		.slot = keeper_slot_number(k, s),
+		.generation = x->generation + 1,
+		.pid = pid,
+		.start_ticks = ticks,
+		.tag = tag,
+		.fd_pid = pidfd,
+		.child = 1,
+		.used = 1,
+	};
+	if (keeper_watch(k, pidfd, KEEPER_ON_EXEC, (uint32_t)(x - k->file->execs), x->generation, EPOLLIN) <
+	    0) {
+		r = davit_error_errno(err, errno, NULL, "cannot watch the process");
+		keeper_pidfd_signal(pidfd, SIGKILL, 0);
+		DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){0}, WEXITED));
+		keeper_close(&x->fd_pid);
+		x->used = 0;
+		return r;
+	}
+	*ret = x;
+	return 0;
+}

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Nothing of an instance is left when STOP is answered, and nothing else is hit.
+ */
+#include "keeper/testing.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* The pid that a workload wrote to dir/name. */
+static pid_t read_pid(struct client *c, const char *name)
+{
+	char path[128];
+	DAVIT_AUTO_FREE char *text = NULL;
+
+	snprintf(path, sizeof path, "%s/%s", c->dir, name);
+	for (int i = 0; i < 600 && (!text || !strchr(text, '\n')); i++) {
+		free(text);
+		text = slurp(path);
+		nap(5);
+	}
+	assert_non_null(text);
+	return atoi(text);
+}
+
+static void a_shell_that_ignores_term_is_gone_with_its_grandchild_after_the_grace(void **state)
+{
+	struct client *c = *state;
+	struct keeper_exit e;
+	char script[300];
+	int64_t began;
+	pid_t main_pid, grandchild;
+
+	snprintf(script, sizeof script,
+		 "trap '' TERM; (trap '' TERM; sleep 1000 & echo $! >%s/g; wait) & wait; wait", c->dir);
+	main_pid = client_shell(c, ID(01), script);
+	grandchild = read_pid(c, "g");
+	began = now_ms();
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 300, 3000), 0);
+	assert_in_range(now_ms() - began, 290, 1300);
+	e = client_exit(c, ID(01), 1);
+	assert_int_equal(e.signal, SIGKILL);
+	assert_false(alive(main_pid));
+	assert_false(alive(grandchild));
+}
+
+static void a_daemon_that_left_its_session_and_parents_is_gone_too(void **state)
+{
+	struct client *c = *state;
+	char script[300];
+	pid_t daemon_pid;
+
+	snprintf(script, sizeof script, "setsid sh -c 'setsid sleep 1000 & echo $! >%s/d' & sleep 1000",
+		 c->dir);
+	client_shell(c, ID(01), script);
+	daemon_pid = read_pid(c, "d");
+	assert_true(alive(daemon_pid));
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 200, 3000), 0);
+	assert_false(alive(daemon_pid));
+}
+
+static void what_is_left_behind_by_a_run_that_ended_is_found_by_a_stop(void **state)
+{
+	struct client *c = *state;
+	char script[300];
+	pid_t left;
+
+	snprintf(script, sizeof script, "setsid sleep 1000 & echo $! >%s/l", c->dir);
+	client_shell(c, ID(01), script);
+	client_exit(c, ID(01), 1);
+	left = read_pid(c, "l");
+	assert_true(alive(left));
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000, 3000), 0);
+	assert_false(alive(left));
+}
+
+static void a_second_stop_without_grace_kills_at_once_and_both_are_answered(void **state)
+{
+	struct client *c = *state;
+	struct keeper_stop m = {.signo = SIGTERM, .grace_ns = INT64_C(60000000000)};
+	uint64_t first;
+
+	client_shell(c, ID(01), "trap '' TERM; while :; do sleep 1; done");
+	nap(50);
+	first = client_send(c, &m.h, KEEPER_STOP, ID(01), sizeof m, NULL, 0, NULL, 0);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 0, 2000), 0);
+	assert_int_equal(client_done(c, first, 1000), 0);
+	assert_int_equal(client_exit(c, ID(01), 1).signal, SIGKILL);
+}
+
+static void the_exit_is_told_before_the_end_of_the_stop(void **state)
+{
+	struct client *c = *state;
+	struct packet p;
+
+	client_shell(c, ID(01), "sleep 1000");
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 5000, 2000), 0);
+	/* Already received, nothing is waited for. */
+	assert_true(client_wait(c, KEEPER_EXITED, 0, ID(01), 0, &p));
+	assert_int_equal(p.u.exited.exit.signal, SIGTERM);
+	/* And again: nothing runs, success. */
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 5000, 2000), 0);
+	assert_int_equal(client_simple(c, KEEPER_REMOVE, ID(01)), 0);
+	assert_int_equal(client_simple(c, KEEPER_REMOVE, ID(01)), 0);
+}
+
+static void stopping_one_instance_leaves_its_neighbour_alone(void **state)
+{
+	struct client *c = *state;
+	pid_t other = client_shell(c, ID(02), "sleep 1000 & wait");
+
+	client_shell(c, ID(01), "sleep 1000 & wait");
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 0, 2000), 0);
+	assert_true(alive(other));
+	assert_int_equal(client_simple(c, KEEPER_REMOVE, ID(02)), DAVIT_ESTATE);
+}
+
+static void signals_reach_the_main_process_or_all_descendants(void **state)
+{
+	struct client *c = *state;
+	DAVIT_AUTO_FREE char *log = NULL;
+
+	client_shell(c, ID(01),
+		     "trap 'echo main' USR1; (trap 'echo child; exit' USR1; echo up; while :; do sleep 0.02; "
+		     "done) & "
+		     "echo up; while :; do sleep 0.02; done");
+	WAIT_FOR(3000, (free(log), log = client_log(c, ID(01)), strstr(log, "up\nstdout up\n")));
+	assert_int_equal(client_signal(c, ID(01), SIGUSR1, 0, 0), 0);
+	WAIT_FOR(3000, (free(log), log = client_log(c, ID(01)), strstr(log, "main\n")));
+	assert_null(strstr(log, "child\n"));
+	assert_int_equal(client_signal(c, ID(01), SIGUSR1, 2, 0), 0);
+	WAIT_FOR(3000, (free(log), log = client_log(c, ID(01)), strstr(log, "child\n")));
+}
+
+/* The first v2 mount with a directory of our own in it, or NULL. */
+static const char *own_cgroup(char path[128])
+{
+	static const char *const mounts[] = {"/sys/fs/cgroup/unified", "/sys/fs/cgroup"};
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(mounts); i++) {
+		char file[160];
+		snprintf(path, 128, "%s/davit-keeper-test-%d", mounts[i], (int)getpid());
+		if (mkdir(path, 0755) < 0)
+			continue;
+		snprintf(file, sizeof file, "%s/cgroup.events", path);
+		if (access(file, R_OK) == 0)
+			return path;
+		rmdir(path);
+	}
+	return NULL;
+}
+
+static void a_cgroup_is_joined_at_birth_and_emptied_by_a_stop(void **state)
+{
+	struct client *c = *state;
+	char path[128], procs[160], script[300];
+	pid_t main_pid, hidden;
+
+	if (!own_cgroup(path)) {
+		print_message("no cgroup v2 hierarchy can be written here\n");
+		skip();
+	}
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path}), 0);
+	/* With an empty environment, another session and no parent only the cgroup knows it. */
+	snprintf(script, sizeof script, "setsid env -i sh -c 'sleep 1000 & echo $! >%s/h' & exec sleep 1000",
+		 c->dir);
+	main_pid = client_spawn(c, ID(01), 1, ARGV("/bin/sh", "-c", script), NULL);
+	assert_true(main_pid > 0);
+	hidden = read_pid(c, "h");
+	snprintf(procs, sizeof procs, "%s/cgroup.procs", path);
+	DAVIT_AUTO_FREE char *members = slurp(procs);
+	assert_non_null(members);
+	snprintf(script, sizeof script, "%d\n", (int)main_pid);
+	assert_non_null(strstr(members, script));
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 200, 3000), 0);
+	assert_false(alive(main_pid));
+	assert_false(alive(hidden));
+	assert_int_equal(rmdir(path), 0);
+}
+
+static void without_clone3_a_workload_starts_fails_and_stops_the_same(void **state)
+{
+	struct client *c = *state;
+	char path[128], procs[160], want[32];
+	pid_t pid;
+
+	client_kill_keeper(c);
+	c->without_clone3 = true;
+	client_start_keeper(c);
+	client_connect(c);
+	if (!own_cgroup(path))
+		path[0] = '\0';
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path[0] ? path : NULL}), 0);
+	assert_int_equal(client_spawn(c, ID(01), 1, ARGV("/x/y"), NULL), DAVIT_EEXEC);
+	assert_string_equal(c->message, "cannot execute /x/y: No such file or directory");
+	pid = client_spawn(c, ID(01), 1, ARGV("/bin/sleep", "1000"), NULL);
+	assert_true(pid > 0);
+	if (path[0]) {
+		snprintf(procs, sizeof procs, "%s/cgroup.procs", path);
+		snprintf(want, sizeof want, "%d\n", (int)pid);
+		DAVIT_AUTO_FREE char *members = slurp(procs);
+		assert_string_equal(members, want);
+	}
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000, 3000), 0);
+	assert_int_equal(client_exit(c, ID(01), 1).signal, SIGTERM);
+	if (path[0])
+		assert_int_equal(rmdir(path), 0);
+}
+
+/* A memory cgroup of our own with a limit of 16 MiB, v1 or v2. */
+static bool small_memory(char path[128])
+{
+	static const char *const mounts[][2] = {{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"},
+						{"/sys/fs/cgroup", "memory.max"}};
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(mounts); i++) {
+		char file[192];
+		snprintf(path, 128, "%s/davit-keeper-test-%d", mounts[i][0], (int)getpid());
+		if (mkdir(path, 0755) < 0)
+			continue;
+		snprintf(file, sizeof file, "%s/%s", path, mounts[i][1]);
+		DAVIT_AUTO_CLOSE int fd = open(file, O_WRONLY);
+		if (fd >= 0 && write(fd, "16777216", 8) == 8)
+			return true;
+		rmdir(path);
+	}
+	return false;
+}
+
+static void a_kill_for_lack_of_memory_is_told_as_such(void **state)
+{
+	struct client *c = *state;
+	struct keeper_exit e;
+	char path[128];
+
+	if (!small_memory(path)) {
+		print_message("no memory cgroup can be made here\n");
+		skip();
+	}
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path}), 0);
+	assert_true(client_spawn(c, ID(01), 1, ARGV("/usr/bin/tail", "/dev/zero"), NULL) > 0);
+	e = client_exit(c, ID(01), 1);
+	assert_int_equal(e.kind, DAVIT_EXIT_OOM);
+	assert_int_equal(e.signal, SIGKILL);
+	/* A kill by hand in the same cgroup is none. */
+	assert_true(client_spawn(c, ID(01), 2, ARGV("/bin/sleep", "1000"), NULL) > 0);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 0, 3000), 0);
+	assert_int_equal(client_exit(c, ID(01), 2).kind, DAVIT_EXIT_SIGNAL);
+	assert_int_equal(rmdir(path), 0);
+}
+
+static void two_hundred_short_runs_leave_no_zombie(void **state)
+{
+	struct client *c = *state;
+	char id[24], path[64];
+	DAVIT_AUTO_FREE char *children = NULL;
+
+	for (int i = 0; i < 200; i++) {
+		snprintf(id, sizeof id, "%016x", i);
+		client_shell(c, id, i % 4 ? "exit 3" : "(sleep 0.01 &) ; exit 3");
+	}
+	for (int i = 0; i < 200; i++) {
+		snprintf(id, sizeof id, "%016x", i);
+		assert_int_equal(client_exit(c, id, 1).code, 3);
+	}
+	/* Orphans that came to the keeper are swept within a second. */
+	snprintf(path, sizeof path, "/proc/%d/task/%d/children", (int)c->keeper, (int)c->keeper);
+	WAIT_FOR(3000, (free(children), children = slurp(path), children && !*children));
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, client_setup, client_teardown)
+	const struct CMUnitTest tests[] = {
+		T(a_shell_that_ignores_term_is_gone_with_its_grandchild_after_the_grace),
+		T(a_daemon_that_left_its_session_and_parents_is_gone_too),
+		T(what_is_left_behind_by_a_run_that_ended_is_found_by_a_stop),
+		T(a_second_stop_without_grace_kills_at_once_and_both_are_answered),
+		T(the_exit_is_told_before_the_end_of_the_stop),
+		T(stopping_one_instance_leaves_its_neighbour_alone),
+		T(signals_reach_the_main_process_or_all_descendants),
+		T(a_cgroup_is_joined_at_birth_and_emptied_by_a_stop),
+		T(without_clone3_a_workload_starts_fails_and_stops_the_same),
+		T(a_kill_for_lack_of_memory_is_told_as_such),
+		T(two_hundred_short_runs_leave_no_zombie),
+	};
+	return cmocka_run_group_tests_name("keeper stop", tests, NULL, NULL);
+}

@@ -1,0 +1,490 @@
+/* SPDX-License-Identifier: MIT */
+#include "keeper/testing.h"
+
+#include "base/buf.h"
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+
+void nap(int ms)
+{
+	struct timespec ts = {ms / 1000, ms % 1000 * 1000000L};
+
+	nanosleep(&ts, NULL);
+}
+
+bool alive(pid_t pid)
+{
+	char path[64];
+	DAVIT_AUTO_FREE char *stat = NULL;
+	const char *p;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	stat = slurp(path);
+	p = stat ? strrchr(stat, ')') : NULL;
+	return p && p[2] != 'Z' && p[2] != 'X';
+}
+
+char *slurp(const char *path)
+{
+	struct davit_buf b = DAVIT_BUF_INIT;
+
+	if (davit_read_file(path, 64 << 20, &b, NULL) < 0) {
+		davit_buf_fini(&b);
+		return NULL;
+	}
+	return b.data ? davit_buf_take(&b) : strdup("");
+}
+
+/* Beside the test program, as the build leaves it. */
+static void keeper_program(char *path, size_t size)
+{
+	ssize_t n = readlink("/proc/self/exe", path, size - 32);
+
+	assert_true(n > 0);
+	path[n] = '\0';
+	strcpy(strrchr(path, '/'), "/davit-keeper");
+}
+
+static void refuse_clone3(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = {.len = DAVIT_ARRAY_SIZE(code), .filter = code};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
+		_exit(98);
+}
+
+int client_try_keeper(struct client *c)
+{
+	char program[512], byte;
+	int p[2], status;
+	bool ready;
+	pid_t pid;
+
+	keeper_program(program, sizeof program);
+	assert_int_equal(pipe(p), 0);
+	pid = fork();
+	if (pid == 0) {
+		char fd[16];
+		close(p[0]);
+		close(2); /* the message of one that is refused */
+		open("/dev/null", O_WRONLY);
+		snprintf(fd, sizeof fd, "%d", p[1]);
+		if (c->without_clone3)
+			refuse_clone3();
+		execl(program, program, c->run, "0", "--fd", fd, NULL);
+		_exit(99);
+	}
+	close(p[1]);
+	ready = read(p[0], &byte, 1) == 1;
+	close(p[0]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(ready, WEXITSTATUS(status) == 0);
+	return WEXITSTATUS(status);
+}
+
+void client_start_keeper(struct client *c)
+{
+	assert_int_equal(client_try_keeper(c), 0);
+}
+
+void client_connect(struct client *c)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	struct keeper_hello m = {.version = KEEPER_PROTOCOL_VERSION};
+	struct packet p;
+	uint64_t tag;
+
+	snprintf(a.sun_path, sizeof a.sun_path, "%s/keeper-0.sock", c->run);
+	c->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(c->fd, (struct sockaddr *)&a, sizeof a), 0);
+	tag = client_send(c, &m.h, KEEPER_HELLO, "", sizeof m, NULL, 0, NULL, 0);
+	assert_true(client_wait(c, KEEPER_WELCOME, tag, NULL, 3000, &p));
+	c->welcome = p.u.welcome;
+	c->keeper = p.u.welcome.pid;
+}
+
+void client_disconnect(struct client *c)
+{
+	davit_closep(&c->fd);
+	c->fd = -1;
+	c->n_got = 0;
+}
+
+void client_kill_keeper(struct client *c)
+{
+	client_disconnect(c);
+	assert_int_equal(kill(c->keeper, SIGKILL), 0);
+	WAIT_FOR(3000, !alive(c->keeper));
+	assert_int_equal(waitpid(c->keeper, NULL, 0), c->keeper);
+}
+
+int client_setup(void **state)
+{
+	struct client *c = calloc(1, sizeof *c);
+
+	if (!c)
+		return -1;
+	snprintf(c->dir, sizeof c->dir, "/tmp/davit-keeper-XXXXXX");
+	if (!mkdtemp(c->dir))
+		return -1;
+	snprintf(c->run, sizeof c->run, "%s/run", c->dir);
+	snprintf(c->log, sizeof c->log, "%s/log", c->dir);
+	if (mkdir(c->run, 0700) < 0)
+		return -1;
+	/* What the keeper leaves comes to us, whatever init does here. */
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+		return -1;
+	*state = c;
+	client_start_keeper(c);
+	client_connect(c);
+	return 0;
+}
+
+int client_teardown(void **state)
+{
+	struct client *c = *state;
+	struct keeper_header h = {0};
+	struct packet p;
+
+	if (c->fd < 0)
+		client_connect(c);
+	h.flags = KEEPER_FLAG_KILL;
+	uint64_t tag = client_send(c, &h, KEEPER_QUIT, "", sizeof h, NULL, 0, NULL, 0);
+	assert_true(client_wait(c, KEEPER_DONE, tag, NULL, 5000, &p));
+	WAIT_FOR(5000, !alive(c->keeper));
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+	client_disconnect(c);
+	free(c->got);
+	davit_remove_tree(c->dir, NULL);
+	free(c);
+	return 0;
+}
+
+uint64_t client_send(struct client *c, struct keeper_header *h, uint32_t type, const char *id, size_t size,
+		     const void *body, size_t body_len, const int *fds, size_t n_fds)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(8 * sizeof(int))];
+	} control;
+	struct iovec iov[2] = {{h, size}, {(void *)(uintptr_t)body, body_len}};
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
+
+	h->type = type;
+	h->size = (uint32_t)size;
+	h->total = (uint32_t)(size + body_len);
+	h->tag = ++c->tag;
+	snprintf(h->id, sizeof h->id, "%s", id);
+	if (n_fds) {
+		memset(&control, 0, sizeof control);
+		m.msg_control = &control;
+		m.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		struct cmsghdr *cm = CMSG_FIRSTHDR(&m);
+		cm->cmsg_level = SOL_SOCKET;
+		cm->cmsg_type = SCM_RIGHTS;
+		cm->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		memcpy(CMSG_DATA(cm), fds, n_fds * sizeof(int));
+	}
+	assert_int_equal(sendmsg(c->fd, &m, MSG_NOSIGNAL), (ssize_t)(size + body_len));
+	return h->tag;
+}
+
+static bool matches(const struct packet *p, uint32_t type, uint64_t tag, const char *id)
+{
+	return p->u.h.type == type && (!tag || p->u.h.tag == tag) && (!id || !strcmp(p->u.h.id, id));
+}
+
+static bool take(struct client *c, uint32_t type, uint64_t tag, const char *id, struct packet *ret)
+{
+	for (size_t i = 0; i < c->n_got; i++)
+		if (matches(&c->got[i], type, tag, id)) {
+			*ret = c->got[i];
+			memmove(&c->got[i], &c->got[i + 1], (--c->n_got - i) * sizeof *c->got);
+			return true;
+		}
+	return false;
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+bool client_wait(struct client *c, uint32_t type, uint64_t tag, const char *id, int ms, struct packet *ret)
+{
+	int64_t end = now_ms() + ms;
+
+	while (!take(c, type, tag, id, ret)) {
+		int64_t left = end - now_ms();
+		struct pollfd pf = {.fd = c->fd, .events = POLLIN};
+		struct packet *grown;
+		ssize_t n;
+		if (left < 0 || poll(&pf, 1, (int)left) <= 0)
+			return false;
+		grown = realloc(c->got, (c->n_got + 1) * sizeof *grown);
+		assert_non_null(grown);
+		c->got = grown;
+		memset(&c->got[c->n_got], 0, sizeof *grown);
+		n = recv(c->fd, &c->got[c->n_got].u, sizeof grown->u, MSG_DONTWAIT);
+		if (n <= 0)
+			return false;
+		c->got[c->n_got].len = (size_t)n;
+		assert_int_equal(c->got[c->n_got].u.h.total, n);
+		c->n_got++;
+	}
+	return true;
+}
+
+static int take_done(struct client *c, const struct packet *p)
+{
+	snprintf(c->message, sizeof c->message, "%s", p->u.bytes + sizeof p->u.done);
+	c->sys_errno = p->u.done.sys_errno;
+	return p->u.done.result;
+}
+
+int client_done(struct client *c, uint64_t tag, int ms)
+{
+	struct packet p;
+
+	assert_true(client_wait(c, KEEPER_DONE, tag, NULL, ms, &p));
+	return take_done(c, &p);
+}
+
+int client_create(struct client *c, const char *id, const struct log_options *o)
+{
+	static const struct log_options plain = {.max_size = 1 << 20, .max_files = 3};
+	DAVIT_AUTO_BUF
+	body = DAVIT_BUF_INIT;
+	struct keeper_create m = {0};
+
+	o = o ? o : &plain;
+	m.log_max_size = o->max_size;
+	m.log_max_files = o->max_files;
+	m.log_policy = o->policy;
+	m.log_rate = o->rate;
+	davit_buf_addf(&body, "label of %s", id);
+	davit_buf_addc(&body, '\0');
+	davit_buf_addf(&body, "%s/%s", c->log, id);
+	davit_buf_addc(&body, '\0');
+	if (o->cgroup)
+		davit_buf_add(&body, o->cgroup, strlen(o->cgroup) + 1);
+	davit_buf_addc(&body, '\0');
+	return client_done(c, client_send(c, &m.h, KEEPER_CREATE, id, sizeof m, body.data, body.len, NULL, 0),
+			   3000);
+}
+
+static void add_command(struct davit_buf *b, struct keeper_spawn *m, const char *const *argv,
+			const struct spawn_options *o)
+{
+	static const char *const no_env[] = {"PATH=/usr/bin:/bin", NULL};
+	const char *const *env = o->env ? o->env : no_env;
+
+	m->umask = o->umask_ ? o->umask_ : 022;
+	m->n_rlimits = o->n_rlimits;
+	m->ready = o->ready;
+	m->ready_fd = o->ready_fd;
+	m->no_new_privileges = o->no_new_privileges;
+	m->set_user = o->set_user;
+	m->uid = o->uid;
+	m->gid = o->gid;
+	davit_buf_add(b, o->rlimits, o->n_rlimits * sizeof *o->rlimits);
+	davit_buf_add(b, o->path ? o->path : argv[0], strlen(o->path ? o->path : argv[0]) + 1);
+	davit_buf_add(b, o->directory ? o->directory : "", strlen(o->directory ? o->directory : "") + 1);
+	for (; argv[m->argc]; m->argc++)
+		davit_buf_add(b, argv[m->argc], strlen(argv[m->argc]) + 1);
+	for (; env[m->envc]; m->envc++)
+		davit_buf_add(b, env[m->envc], strlen(env[m->envc]) + 1);
+	davit_buf_addc(b, '\0');
+}
+
+/* SPAWNED or DONE, whichever comes. */
+static int spawned(struct client *c, uint64_t tag)
+{
+	struct packet p;
+	int64_t end = now_ms() + 5000;
+
+	while (now_ms() < end) {
+		if (client_wait(c, KEEPER_SPAWNED, tag, NULL, 2, &p))
+			return p.u.spawned.pid;
+		if (take(c, KEEPER_DONE, tag, NULL, &p))
+			return take_done(c, &p);
+	}
+	fail_msg("neither SPAWNED nor DONE");
+	return 0;
+}
+
+int client_spawn(struct client *c, const char *id, uint32_t run, const char *const *argv,
+		 const struct spawn_options *o)
+{
+	static const struct spawn_options plain = {0};
+	DAVIT_AUTO_BUF
+	body = DAVIT_BUF_INIT;
+	struct keeper_spawn m = {.run = run};
+
+	add_command(&body, &m, argv, o ? o : &plain);
+	return spawned(c, client_send(c, &m.h, KEEPER_SPAWN, id, sizeof m, body.data, body.len, NULL, 0));
+}
+
+int client_shell(struct client *c, const char *id, const char *script)
+{
+	int pid;
+
+	assert_int_equal(client_create(c, id, NULL), 0);
+	pid = client_spawn(c, id, 1, ARGV("/bin/sh", "-c", script), NULL);
+	assert_true(pid > 0);
+	return pid;
+}
+
+int client_exec(struct client *c, const char *id, const char *const *argv, const int fds[3], bool tty,
+		uint64_t *ret_tag)
+{
+	DAVIT_AUTO_BUF
+	body = DAVIT_BUF_INIT;
+	struct keeper_exec m = {.tty = tty};
+
+	add_command(&body, &m.spawn, argv, &(struct spawn_options){0});
+	*ret_tag = client_send(c, &m.h, KEEPER_EXEC, id, sizeof m, body.data, body.len, fds, 3);
+	return spawned(c, *ret_tag);
+}
+
+int client_stop(struct client *c, const char *id, int signo, int grace_ms, int wait_ms)
+{
+	struct keeper_stop m = {.signo = signo, .grace_ns = (int64_t)grace_ms * 1000000};
+
+	return client_done(c, client_send(c, &m.h, KEEPER_STOP, id, sizeof m, NULL, 0, NULL, 0), wait_ms);
+}
+
+int client_signal(struct client *c, const char *id, int signo, uint32_t scope, uint64_t exec_tag)
+{
+	struct keeper_signal m = {.signo = signo, .scope = scope, .exec_tag = exec_tag};
+
+	return client_done(c, client_send(c, &m.h, KEEPER_SIGNAL, id, sizeof m, NULL, 0, NULL, 0), 3000);
+}
+
+int client_simple(struct client *c, uint32_t type, const char *id)
+{
+	struct keeper_header h = {0};
+
+	return client_done(c, client_send(c, &h, type, id, sizeof h, NULL, 0, NULL, 0), 3000);
+}
+
+struct keeper_exit client_exit(struct client *c, const char *id, uint32_t run)
+{
+	struct packet p;
+
+	assert_true(client_wait(c, KEEPER_EXITED, 0, id, 5000, &p));
+	assert_int_equal(p.u.exited.run, run);
+	return p.u.exited.exit;
+}
+
+bool client_inspect(struct client *c, const char *id, struct packet *ret)
+{
+	struct keeper_header h = {0};
+	uint64_t tag = client_send(c, &h, KEEPER_LIST, "", sizeof h, NULL, 0, NULL, 0);
+	struct packet p;
+	bool found = false;
+
+	assert_int_equal(client_done(c, tag, 3000), 0);
+	while (take(c, KEEPER_INSTANCE, tag, NULL, &p))
+		if (!strcmp(p.u.h.id, id)) {
+			*ret = p;
+			found = true;
+		}
+	return found;
+}
+
+size_t count_entries(const char *dir)
+{
+	DIR *d = opendir(dir);
+	size_t n = 0;
+
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+static int is_segment(const struct dirent *e)
+{
+	return strlen(e->d_name) == 24 && !strcmp(e->d_name + 20, ".log");
+}
+
+char *client_raw_log(struct client *c, const char *id, uint64_t *ret_first, size_t *ret_files)
+{
+	struct davit_buf all = DAVIT_BUF_INIT;
+	char dir[160], path[300];
+	struct dirent **names;
+	int n;
+
+	snprintf(dir, sizeof dir, "%s/%s", c->log, id);
+	n = scandir(dir, &names, is_segment, alphasort);
+	for (int i = 0; i < n; i++) {
+		uint64_t at = strtoull(names[i]->d_name, NULL, 10);
+		if (i == 0 && ret_first)
+			*ret_first = at;
+		if (i > 0 && ret_first)
+			assert_int_equal(at, *ret_first + all.len); /* one begins where the other ends */
+		snprintf(path, sizeof path, "%s/%s", dir, names[i]->d_name);
+		assert_int_equal(davit_read_file(path, 64 << 20, &all, NULL), 0);
+		free(names[i]);
+	}
+	if (n >= 0)
+		free(names);
+	if (ret_files)
+		*ret_files = n > 0 ? (size_t)n : 0;
+	return all.data ? davit_buf_take(&all) : strdup("");
+}
+
+char *client_log(struct client *c, const char *id)
+{
+	DAVIT_AUTO_FREE char *raw = client_raw_log(c, id, NULL, NULL);
+	struct davit_buf out = DAVIT_BUF_INIT, part[2] = {DAVIT_BUF_INIT, DAVIT_BUF_INIT};
+
+	for (char *p = raw, *nl; *p; p = nl + 1) {
+		nl = strchr(p, '\n');
+		assert_non_null(nl);
+		assert_true(nl - p >= 40);
+		assert_true(p[29] == 'Z' && p[30] == ' ' && p[37] == ' ' && p[39] == ' ');
+		int stream = !strncmp(p + 31, "stderr", 6);
+		davit_buf_add(&part[stream], p + 40, (size_t)(nl - (p + 40)));
+		if (p[38] == 'P')
+			continue;
+		davit_buf_adds(&out, stream ? "stderr " : "stdout ");
+		davit_buf_add(&out, part[stream].data, part[stream].len);
+		davit_buf_addc(&out, '\n');
+		davit_buf_reset(&part[stream]);
+	}
+	for (int i = 0; i < 2; i++)
+		davit_buf_fini(&part[i]);
+	return out.data ? davit_buf_take(&out) : strdup("");
+}

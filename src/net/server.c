@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Connections: accepting, reading, writing, time limits, closing.
+ */
+#include "net/server.h"
+
+#include "base/log.h"
+#include "base/units.h"
+#include "base/util.h"
+#include "net/server_impl.h"
+#include "net/unix.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+/* ---------------------------------------------------------------- closing */
+
+static void maybe_free_server(struct davit_http_server *s)
+{
+	if (s->closing && s->listener_closed && !s->n_conns)
+		free(s);
+}
+
+void http_release(struct http_conn *c)
+{
+	struct davit_http_server *s = c->server;
+
+	if (!c->pipe_closed || http_is_held(c))
+		return;
+	if (c->phase == HTTP_FLUSHING && c->req.sent)
+		c->req.sent(&c->req);
+	davit_timer_stop(&c->timer);
+	davit_deferred_cancel(&c->work);
+	davit_list_remove(&c->list);
+	s->n_conns--;
+	davit_buf_fini(&c->in);
+	davit_buf_fini(&c->out);
+	davit_buf_fini(&c->flying);
+	http_request_reset(c);
+	free(c);
+	maybe_free_server(s);
+}
+
+static void on_pipe_closed(uv_handle_t *h)
+{
+	struct http_conn *c = h->data;
+
+	c->pipe_closed = true;
+	http_release(c);
+}
+
+/* The connection ends now, whatever was under way. A handler that holds the
+ * request hears of it if it wants to. */
+static void drop(struct http_conn *c)
+{
+	if (c->gone)
+		return;
+	c->gone = true;
+	davit_timer_stop(&c->timer);
+	davit_deferred_cancel(&c->work);
+	uv_close((uv_handle_t *)&c->pipe, on_pipe_closed);
+	if (http_is_held(c) && c->req.closed) {
+		c->req.closed(&c->req);
+		c->phase = HTTP_READING;
+	}
+}
+
+/* ---------------------------------------------------------------- reading */
+
+static void process(struct http_conn *c);
+
+static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
+{
+	struct http_conn *c = h->data;
+
+	(void)suggested;
+	*buf = uv_buf_init(c->server->scratch, sizeof c->server->scratch);
+}
+
+/* Closed in both directions, not only half. */
+static bool hung_up(struct http_conn *c)
+{
+	struct pollfd p = {0};
+
+	return uv_fileno((uv_handle_t *)&c->pipe, &p.fd) == 0 && poll(&p, 1, 0) > 0 && (p.revents & POLLHUP);
+}
+
+static void on_eof(struct http_conn *c)
+{
+	c->eof = true;
+	http_update_reading(c);
+	switch (c->phase) {
+	case HTTP_READING:
+	case HTTP_STREAM:
+	case HTTP_RAW:
+		drop(c);
+		break;
+	case HTTP_HELD:
+		/* A client may close its half and wait for the answer. */
+		if (hung_up(c))
+			drop(c);
+		break;
+	case HTTP_FLUSHING:
+		c->keep_alive = false;
+		break;
+	}
+}
+
+static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
+{
+	struct http_conn *c = stream->data;
+
+	if (n == 0)
+		return;
+	if (n == UV_EOF) {
+		on_eof(c);
+		return;
+	}
+	if (n < 0) {
+		drop(c);
+		return;
+	}
+	davit_buf_add(&c->in, buf->base, (size_t)n);
+	if (c->in.oom) {
+		drop(c);
+		return;
+	}
+	process(c);
+	if (!c->gone)
+		http_update_reading(c);
+}
+
+/* Reading goes on while a handler holds a request, to notice a client that
+ * goes, but only until a high-water mark of what must wait. */
+void http_update_reading(struct http_conn *c)
+{
+	bool want = !c->eof && c->in.len < HTTP_HIGH_WATER && !(c->phase == HTTP_RAW && c->paused);
+
+	if (want == c->reading)
+		return;
+	c->reading = want;
+	if (want)
+		uv_read_start((uv_stream_t *)&c->pipe, on_alloc, on_read);
+	else
+		uv_read_stop((uv_stream_t *)&c->pipe);
+}
+
+static void give_input(struct http_conn *c)
+{
+	struct davit_buf in = c->in;
+
+	c->in = (struct davit_buf){0};
+	if (c->req.input)
+		c->req.input(&c->req, in.data, in.len);
+	davit_buf_fini(&in);
+}
+
+static const char *refusal_text(int status)
+{
+	switch (status) {
+	case 413:
+		return "the request's body is too large";
+	case 417:
+		return "Expect can only be 100-continue";
+	case 431:
+		return "the request's headers are too large";
+	case 505:
+		return "only HTTP/1.1 is spoken here";
+	case 507:
+		return "out of memory";
+	default:
+		return "malformed HTTP request";
+	}
+}
+
+/* Uses up what was read as far as the phase allows. */
+static void process(struct http_conn *c)
+{
+	const struct davit_http_config *config = &c->server->config;
+
+	if (c->phase == HTTP_RAW && !c->paused && c->in.len)
+		give_input(c);
+	if (c->gone || c->phase != HTTP_READING || !c->in.len)
+		return;
+	if (!c->began) {
+		c->began = true;
+		davit_timer_start(&c->timer, config->request_timeout);
+	}
+	if (!http_request_parse(c))
+		return;
+	davit_timer_stop(&c->timer);
+	c->phase = HTTP_HELD;
+	if (c->refuse)
+		http_refuse(c, c->refuse, refusal_text(c->refuse));
+	else
+		config->handle(config->user, &c->req);
+}
+
+/* ---------------------------------------------------------------- writing */
+
+static size_t unsent(struct http_conn *c)
+{
+	return c->out.len + uv_stream_get_write_queue_size((uv_stream_t *)&c->pipe);
+}
+
+/* The answer has left: the next request, or the end. */
+static void finish(struct http_conn *c)
+{
+	void (*sent)(struct davit_http_request *) = c->req.sent;
+
+	c->req.sent = NULL;
+	if (sent)
+		sent(&c->req);
+	if (c->gone)
+		return;
+	if (!c->keep_alive || c->server->closing) {
+		drop(c);
+		return;
+	}
+	http_request_reset(c);
+	c->phase = HTTP_READING;
+	davit_timer_start(&c->timer, c->server->config.idle_timeout);
+	if (c->in.len)
+		process(c);
+	if (!c->gone)
+		http_update_reading(c);
+}
+
+static void drained(struct http_conn *c)
+{
+	davit_buf_fini(&c->out);
+	if (c->phase == HTTP_FLUSHING) {
+		finish(c);
+	} else if (c->blocked) {
+		c->blocked = false;
+		if (http_is_held(c) && c->req.writable)
+			c->req.writable(&c->req);
+	}
+}
+
+static void flush(struct http_conn *c);
+
+static void on_written(uv_write_t *w, int status)
+{
+	struct http_conn *c = w->data;
+
+	c->writing = false;
+	davit_buf_fini(&c->flying);
+	if (c->gone)
+		return;
+	if (status < 0)
+		drop(c);
+	else
+		flush(c);
+}
+
+static void flush(struct http_conn *c)
+{
+	uv_stream_t *stream = (uv_stream_t *)&c->pipe;
+	uv_buf_t buf;
+	int n;
+
+	if (c->writing)
+		return;
+	if (c->out.oom) {
+		drop(c);
+		return;
+	}
+	buf = uv_buf_init(c->out.data, (unsigned)c->out.len);
+	n = c->out.len ? uv_try_write(stream, &buf, 1) : 0;
+	if (n < 0 && n != UV_EAGAIN) {
+		drop(c);
+		return;
+	}
+	if ((size_t)(n < 0 ? 0 : n) == c->out.len) {
+		drained(c);
+		return;
+	}
+	davit_buf_consume(&c->out, n < 0 ? 0 : (size_t)n);
+	c->flying = c->out;
+	c->out = (struct davit_buf){0};
+	buf = uv_buf_init(c->flying.data, (unsigned)c->flying.len);
+	c->write.data = c;
+	c->writing = true;
+	if (uv_write(&c->write, stream, &buf, 1, on_written) < 0) {
+		c->writing = false;
+		drop(c);
+		return;
+	}
+	if (c->phase == HTTP_FLUSHING && !davit_timer_active(&c->timer)) {
+		c->left_before = unsent(c);
+		davit_timer_start(&c->timer, c->server->config.write_timeout);
+	}
+}
+
+static void on_work(struct davit_deferred *d)
+{
+	struct http_conn *c = DAVIT_CONTAINER_OF(d, struct http_conn, work);
+
+	if (c->phase == HTTP_RAW)
+		process(c);
+	if (c->gone)
+		return;
+	flush(c);
+	/* A stream cannot outlive the client, which closed before it began. */
+	if (!c->gone && c->eof && (c->phase == HTTP_STREAM || c->phase == HTTP_RAW))
+		drop(c);
+}
+
+void http_kick(struct http_conn *c)
+{
+	davit_defer(&c->work);
+}
+
+/* ------------------------------------------------------------ time limits */
+
+static void on_timer(struct davit_timer *t)
+{
+	struct http_conn *c = DAVIT_CONTAINER_OF(t, struct http_conn, timer);
+
+	if (c->phase == HTTP_READING && c->began) {
+		c->phase = HTTP_HELD;
+		http_refuse(c, 408, "the request did not come whole in time");
+	} else if (c->phase == HTTP_FLUSHING && unsent(c) != c->left_before) {
+		c->left_before = unsent(c);
+		davit_timer_start(&c->timer, c->server->config.write_timeout);
+	} else {
+		drop(c);
+	}
+}
+
+/* -------------------------------------------------------------- accepting */
+
+/* Why a peer is not served, as an answer in `out`; true when it is served. */
+static bool admit(struct http_conn *c, struct davit_buf *out)
+{
+	const struct davit_http_config *config = &c->server->config;
+	struct davit_error err;
+	uid_t uid;
+	int fd;
+
+	if (uv_fileno((uv_handle_t *)&c->pipe, &fd) < 0 || davit_unix_peer(fd, &uid, NULL) < 0)
+		return false;
+	if (uid != 0 && uid != geteuid()) {
+		davit_error_set(&err, DAVIT_EPERM, NULL, "this daemon serves another user");
+		http_refusal(out, 403, &err);
+		return false;
+	}
+	if (c->server->n_conns > config->max_connections) {
+		davit_error_set(&err, DAVIT_EUNAVAIL, NULL, "too many connections");
+		http_refusal(out, 503, &err);
+		return false;
+	}
+	return true;
+}
+
+static void on_connection(uv_stream_t *listener, int status)
+{
+	struct davit_http_server *s = listener->data;
+	DAVIT_AUTO_BUF
+	refusal = DAVIT_BUF_INIT;
+	struct http_conn *c;
+
+	if (status < 0)
+		return;
+	c = calloc(1, sizeof *c);
+	if (!c) {
+		/* libuv waits for this one to be accepted before it tells of others. */
+		davit_timer_start(&s->retry, DAVIT_NSEC_PER_SEC / 10);
+		return;
+	}
+	c->server = s;
+	c->pipe.data = c;
+	uv_pipe_init(davit_loop_uv(s->config.loop), &c->pipe, 0);
+	davit_timer_init(&c->timer, s->config.loop, on_timer);
+	davit_deferred_init(&c->work, s->config.loop, on_work);
+	http_request_reset(c);
+	davit_list_add_tail(&s->conns, &c->list);
+	s->n_conns++;
+	if (uv_accept(listener, (uv_stream_t *)&c->pipe) < 0) {
+		drop(c);
+		return;
+	}
+	if (!admit(c, &refusal)) {
+		uv_buf_t buf = uv_buf_init(refusal.data, (unsigned)refusal.len);
+		if (refusal.len)
+			uv_try_write((uv_stream_t *)&c->pipe, &buf, 1);
+		drop(c);
+		return;
+	}
+	davit_timer_start(&c->timer, s->config.idle_timeout);
+	http_update_reading(c);
+}
+
+static void on_retry(struct davit_timer *t)
+{
+	struct davit_http_server *s = DAVIT_CONTAINER_OF(t, struct davit_http_server, retry);
+
+	on_connection((uv_stream_t *)&s->listener, 0);
+}
+
+static void set_default(int64_t *v, int64_t seconds)
+{
+	if (*v <= 0)
+		*v = seconds * DAVIT_NSEC_PER_SEC;
+}
+
+int davit_http_server_new(const struct davit_http_config *config, int listen_fd,
+			  struct davit_http_server **ret, struct davit_error *err)
+{
+	struct davit_http_server *s = calloc(1, sizeof *s);
+	int r;
+
+	if (!s)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	s->config = *config;
+	if (!s->config.max_body)
+		s->config.max_body = 4 * 1024 * 1024;
+	if (!s->config.max_head)
+		s->config.max_head = 64 * 1024;
+	if (!s->config.max_connections)
+		s->config.max_connections = 1024;
+	set_default(&s->config.idle_timeout, 60);
+	set_default(&s->config.request_timeout, 30);
+	set_default(&s->config.write_timeout, 30);
+	davit_list_init(&s->conns);
+	s->listener.data = s;
+	uv_pipe_init(davit_loop_uv(config->loop), &s->listener, 0);
+	davit_timer_init(&s->retry, config->loop, on_retry);
+	r = uv_pipe_open(&s->listener, listen_fd);
+	if (r < 0)
+		close(listen_fd);
+	else
+		r = uv_listen((uv_stream_t *)&s->listener, SOMAXCONN, on_connection);
+	if (r < 0) {
+		r = davit_error_errno(err, -r, "socket", "cannot serve on the socket");
+		davit_http_server_free(s);
+		return r;
+	}
+	*ret = s;
+	return 0;
+}
+
+static void on_listener_closed(uv_handle_t *h)
+{
+	struct davit_http_server *s = h->data;
+
+	s->listener_closed = true;
+	maybe_free_server(s);
+}
+
+void davit_http_server_free(struct davit_http_server *s)
+{
+	struct http_conn *c, *next;
+
+	if (!s || s->closing)
+		return;
+	s->closing = true;
+	davit_timer_stop(&s->retry);
+	uv_close((uv_handle_t *)&s->listener, on_listener_closed);
+	DAVIT_LIST_FOREACH_SAFE (c, next, &s->conns, list)
+		drop(c);
+}
+
+size_t davit_http_connections(const struct davit_http_server *s)
+{
+	return s->n_conns;
+}

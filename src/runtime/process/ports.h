@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Host ports: whether they are free, who holds them, and choosing one.
+ */
+#ifndef DAVIT_PROCESS_PORTS_H
+#define DAVIT_PROCESS_PORTS_H
+
+#include "base/util.h"
+#include "davit/runtime.h"
+
+#define PORTS_RECENT 64
+
+/* Ports that were chosen: kept while an instance has them, and for a while
+ * before, from the choice until the instance is created. */
+struct process_ports {
+	uint8_t *claimed[2]; /* by tcp, udp: uses of each port, or NULL while there is none */
+	struct {
+		uint16_t port;
+		bool udp;
+		int64_t until; /* loop's time */
+	} recent[PORTS_RECENT];
+	size_t next;
+};
+
+void process_ports_fini(struct process_ports *p);
+/* An instance with these ports exists (or no longer). */
+void process_ports_claim(struct process_ports *p, const struct davit_port *ports, size_t n);
+void process_ports_release(struct process_ports *p, const struct davit_port *ports, size_t n);
+/* See struct davit_ports_facet. */
+int process_ports_resolve(struct process_ports *p, struct davit_loop *loop, struct davit_port *ports,
+			  size_t n, struct davit_error *err);
+/* Names who has the port: "nginx (pid 12)". False when it cannot be known. */
+bool process_ports_owner(uint16_t port, bool udp, char *buf, size_t size);
+
+#endif
