@@ -293,7 +293,7 @@ static void a_taken_port_is_refused(void)
 	port.host = two[1].host = ntohs(a.sin_port);
 	CHECK_INT(rt->driver->ports->resolve(rt, &port, 1, &err), DAVIT_EINUSE);
 	snprintf(want, sizeof want, "port %u is already in use", port.host);
-	CHECK_STR(err.message, want);
+	CHECK(!strncmp(err.message, want, strlen(want))); /* and by whom, perhaps */
 	/* Refused as a whole: nothing was changed. */
 	CHECK_INT(rt->driver->ports->resolve(rt, two, 2, &err), DAVIT_EINUSE);
 	CHECK_INT(two[0].host, 0);
