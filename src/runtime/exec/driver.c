@@ -277,8 +277,6 @@ static int started(struct request *q, const json_t *result, struct davit_error *
 		x->run = run ? (uint32_t)run : x->run + 1;
 		x->ready = false;
 	}
-	if (x->held_run > x->told)
-		davit_defer(&x->release);
 	return 0;
 }
 
