@@ -9,10 +9,10 @@
 #include "base/util.h"
 #include "runtime/exec/exec.h"
 
+#include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
 #include <uv.h>
@@ -41,7 +41,7 @@ struct rig {
 
 static struct rig *rig; /* of the test that runs: the events have no other way to it */
 
-static void tell(const char *fmt, ...)
+__attribute__((format(printf, 1, 2))) static void tell(const char *fmt, ...)
 {
 	size_t len = strlen(rig->told);
 	va_list ap;
