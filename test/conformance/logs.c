@@ -23,8 +23,8 @@ static bool on_line(struct davit_log_reader *r, const struct davit_log_line *lin
 	struct reader *me = r->owner;
 
 	if (me->n < LINES) {
-		snprintf(me->lines[me->n], sizeof me->lines[0], "%c:%.*s", line->stream == DAVIT_STDERR ? 'e' : 'o',
-			 (int)line->len, line->text);
+		snprintf(me->lines[me->n], sizeof me->lines[0], "%c:%.*s",
+			 line->stream == DAVIT_STDERR ? 'e' : 'o', (int)line->len, line->text);
 		me->cursors[me->n] = line->cursor;
 		me->times[me->n] = line->time;
 	}

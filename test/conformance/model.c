@@ -113,7 +113,7 @@ static void random_walks(void)
 		x ^= x << 13;
 		x ^= x >> 7;
 		x ^= x << 17;
-		int i = (int)(x >> 20) % THINGS;
+		int i = (int)((x >> 20) % THINGS);
 		enum davit_operation op = operations[(x >> 40) % DAVIT_ARRAY_SIZE(operations)];
 		ended[i] += state[i] == DAVIT_STATE_STARTED && op == DAVIT_DO_STOP;
 		/* A new life counts its runs anew. */

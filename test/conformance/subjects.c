@@ -4,14 +4,11 @@
  */
 #include "runtime/exec/exec.h"
 #include "runtime/fake/fake.h"
+#include "runtime/process/process.h"
 #include "test/conformance/suite.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-
-#ifdef CONFORMANCE_PROCESS
-#include "runtime/process/process.h"
-#endif
 
 static bool add(char ***argv, ...)
 {
@@ -30,11 +27,20 @@ static bool add(char ***argv, ...)
 static bool guest_words(enum behaviour what, int n, char ***argv)
 {
 	static const char *const verbs[] = {
-		[RUNS] = "run",	       [EXITS] = "exit",	  [DIES] = "die",
-		[IGNORES_TERM] = "ignore", [PRINTS] = "print",	  [KEEPS_PRINTING] = "tick",
-		[NOTIFIES] = "notify", [READY_BY_FD] = "ready-fd", [FORKS] = "daemon",
-		[SHOWS] = "show",      [SHOWS_DIRECTORY] = "directory", [X_SAYS] = "say",
-		[X_COPIES] = "copy",   [X_SHOWS_NAME] = "name",
+		[RUNS] = "run",
+		[EXITS] = "exit",
+		[DIES] = "die",
+		[IGNORES_TERM] = "ignore",
+		[PRINTS] = "print",
+		[KEEPS_PRINTING] = "tick",
+		[NOTIFIES] = "notify",
+		[READY_BY_FD] = "ready-fd",
+		[FORKS] = "daemon",
+		[SHOWS] = "show",
+		[SHOWS_DIRECTORY] = "directory",
+		[X_SAYS] = "say",
+		[X_COPIES] = "copy",
+		[X_SHOWS_NAME] = "name",
 	};
 	char number[16];
 
@@ -123,7 +129,6 @@ static const struct davit_runtime_driver *get_pyproc(struct davit_loop *on, cons
 static const struct subject fake = {"fake", false, get_fake, put_fake, fake_words};
 static const struct subject pyproc = {"pyproc", true, get_pyproc, davit_exec_driver_free, guest_words};
 
-#ifdef CONFORMANCE_PROCESS
 static const struct davit_runtime_driver *get_process(struct davit_loop *on, const char **why_not)
 {
 	return &davit_process_driver;
@@ -134,13 +139,10 @@ static void put_process(const struct davit_runtime_driver *driver)
 }
 
 static const struct subject process = {"process", true, get_process, put_process, guest_words};
-#endif
 
 const struct subject *const subjects[] = {
 	&fake,
 	&pyproc,
-#ifdef CONFORMANCE_PROCESS
 	&process,
-#endif
 	NULL,
 };

@@ -23,22 +23,22 @@
 /* --- subjects --- */
 
 enum behaviour {
-	RUNS,	       /* until it is stopped */
-	EXITS,	       /* at once, with code `n` */
-	DIES,	       /* at once, by signal `n` */
-	IGNORES_TERM,  /* until it is killed; prints "ignoring" when it does */
-	PRINTS,	       /* "line 1" to "line n" on stdout, "done" on stderr, then runs */
+	RUNS,		/* until it is stopped */
+	EXITS,		/* at once, with code `n` */
+	DIES,		/* at once, by signal `n` */
+	IGNORES_TERM,	/* until it is killed; prints "ignoring" when it does */
+	PRINTS,		/* "line 1" to "line n" on stdout, "done" on stderr, then runs */
 	KEEPS_PRINTING, /* "tick" every 20 ms */
-	NOTIFIES,      /* STATUS=warming up, then READY=1, then runs */
-	READY_BY_FD,   /* a newline on descriptor `n`, then runs */
-	FORKS,	       /* a daemon (new session, reparented) whose pid it prints, then runs */
-	SHOWS,	       /* prints the words after its own, then its environment, each in hexadecimal, then runs */
+	NOTIFIES,	/* STATUS=warming up, then READY=1, then runs */
+	READY_BY_FD,	/* a newline on descriptor `n`, then runs */
+	FORKS,		/* a daemon (new session, reparented) whose pid it prints, then runs */
+	SHOWS, /* prints the words after its own, then its environment, each in hexadecimal, then runs */
 	SHOWS_DIRECTORY, /* prints its working directory, then runs */
-	MISSING,       /* no such program */
+	MISSING,	 /* no such program */
 	/* commands of exec */
-	X_SAYS,	       /* "out" on stdout and "err" on stderr, exit code n */
-	X_COPIES,      /* standard input to standard output until its end */
-	X_SHOWS_NAME,  /* the value of the variable NAME */
+	X_SAYS,	      /* "out" on stdout and "err" on stderr, exit code n */
+	X_COPIES,     /* standard input to standard output until its end */
+	X_SHOWS_NAME, /* the value of the variable NAME */
 	X_MISSING,
 };
 

@@ -43,7 +43,8 @@ static struct channel *channel_of_exec(struct davit_exec *x)
 
 static void notice(struct channel *c, const char *operation, const char *key, int64_t value)
 {
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 
 	notice_begin(operation, &buf, &j);
@@ -75,7 +76,7 @@ static void leave(struct channel *c)
 		return;
 	davit_list_remove(&c->list);
 	davit_deferred_cancel(&c->pump);
-	DAVIT_LIST_FOREACH_SAFE(i, tmp, &c->items, list)
+	DAVIT_LIST_FOREACH_SAFE (i, tmp, &c->items, list)
 		free(i);
 	davit_list_init(&c->items);
 	if (c->alive)
@@ -87,10 +88,10 @@ static bool deliver(struct channel *c, const struct item *i)
 	if (c->is_exec)
 		return exec_of(c)->output(exec_of(c), i->stream, i->data, i->len);
 	return reader_of(c)->line(reader_of(c), &(struct davit_log_line){.cursor = i->cursor,
-									.time = i->time,
-									.stream = i->stream,
-									.text = i->data,
-									.len = i->len});
+									 .time = i->time,
+									 .stream = i->stream,
+									 .text = i->data,
+									 .len = i->len});
 }
 
 static void tell_end(struct channel *c)
@@ -156,7 +157,7 @@ void channels_end(struct exec_runtime *e, const struct davit_error *why, bool qu
 {
 	struct channel *c, *tmp;
 
-	DAVIT_LIST_FOREACH_SAFE(c, tmp, &e->channels, list) {
+	DAVIT_LIST_FOREACH_SAFE (c, tmp, &e->channels, list) {
 		if (quietly)
 			leave(c);
 		else
@@ -176,7 +177,7 @@ void channel_refused(struct exec_runtime *e, uint64_t id, const struct davit_err
 {
 	struct channel *c, *tmp;
 
-	DAVIT_LIST_FOREACH_SAFE(c, tmp, &e->channels, list) {
+	DAVIT_LIST_FOREACH_SAFE (c, tmp, &e->channels, list) {
 		if (c->id != id)
 			continue;
 		if (c->is_exec)
@@ -198,7 +199,8 @@ static void join(struct channel *c, struct exec_runtime *e, bool is_exec)
 
 static int add_item(struct channel *c, const json_t *m, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF bytes = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	bytes = DAVIT_BUF_INIT;
 	enum davit_stream stream;
 	int64_t cursor, time;
 	struct item *i;
@@ -263,7 +265,7 @@ int channel_event(struct exec_runtime *e, const char *event, const json_t *m, st
 
 	if (r < 0)
 		return r;
-	DAVIT_LIST_FOREACH(c, &e->channels, list) {
+	DAVIT_LIST_FOREACH (c, &e->channels, list) {
 		if (c->id != (uint64_t)id || c->ended)
 			continue;
 		for (size_t i = 0; i < DAVIT_ARRAY_SIZE(table); i++)
@@ -281,7 +283,8 @@ static int logs_open(struct davit_log_reader *r, struct davit_error *err)
 {
 	struct exec_runtime *e = exec_runtime(r->instance->runtime);
 	struct channel *c = channel_of_reader(r);
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q;
 
@@ -321,7 +324,8 @@ static void logs_close(struct davit_log_reader *r)
 static void logs_discard(struct davit_runtime *rt, const char *id)
 {
 	struct exec_runtime *e = exec_runtime(rt);
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 
 	if (!davit_can(&e->capabilities, DAVIT_CAP_LOGS))
@@ -345,7 +349,8 @@ static void command_start(struct davit_exec *x, struct davit_op *op)
 {
 	struct exec_runtime *e = exec_runtime(x->instance->runtime);
 	struct channel *c = channel_of_exec(x);
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_error err;
 	struct davit_json j;
 	struct request *q;
@@ -378,7 +383,8 @@ static void command_start(struct davit_exec *x, struct davit_op *op)
 static ssize_t command_write(struct davit_exec *x, const void *data, size_t n)
 {
 	struct channel *c = channel_of_exec(x);
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 
 	if (!c->e || davit_list_empty(&c->list) || c->ended)
@@ -410,7 +416,8 @@ static void command_resume(struct davit_exec *x)
 static void command_resize(struct davit_exec *x, uint16_t rows, uint16_t columns)
 {
 	struct channel *c = channel_of_exec(x);
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 
 	if (!c->e || davit_list_empty(&c->list))

@@ -13,8 +13,9 @@ bool exec_can(struct exec_runtime *e, enum davit_capability cap, struct davit_er
 {
 	if (davit_can(&e->capabilities, cap))
 		return true;
-	davit_error_set(err, DAVIT_ENOTSUP, davit_capability_name(cap), "runtime '%s' does not support %s: %s",
-			e->rt->driver->name, davit_capability_name(cap), e->capabilities.why_not[cap]);
+	davit_error_set(err, DAVIT_ENOTSUP, davit_capability_name(cap),
+			"runtime '%s' does not support %s: %s", e->rt->driver->name,
+			davit_capability_name(cap), e->capabilities.why_not[cap]);
 	return false;
 }
 
@@ -61,7 +62,8 @@ static int reconciled(struct request *q, const json_t *result, struct davit_erro
 
 static void ask_again(struct exec_runtime *e)
 {
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(e, "adopt", NULL, NULL, &buf, &j);
 
@@ -123,7 +125,8 @@ static const struct peer_events peer_events = {.message = on_message, .down = on
 
 static void send_hello(struct exec_runtime *e)
 {
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&buf);
 
 	davit_json_open(&j);
@@ -221,7 +224,8 @@ static void exec_capabilities(struct davit_runtime *rt, struct davit_capabilitie
 
 static void exec_adopt(struct davit_runtime *rt, struct davit_op *op)
 {
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(exec_runtime(rt), "adopt", NULL, op, &buf, &j);
 
@@ -246,7 +250,8 @@ static int created(struct request *q, const json_t *result, struct davit_error *
 
 static void exec_create(struct davit_instance *inst, struct davit_op *op)
 {
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(exec_runtime(inst->runtime), "create", inst, op, &buf, &j);
 
@@ -272,14 +277,13 @@ static int started(struct request *q, const json_t *result, struct davit_error *
 		x->run = run ? (uint32_t)run : x->run + 1;
 		x->ready = false;
 	}
-	if (x->held_run > x->told)
-		davit_defer(&x->release);
 	return 0;
 }
 
 static void exec_start(struct davit_instance *inst, struct davit_op *op)
 {
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(exec_runtime(inst->runtime), "start", inst, op, &buf, &j);
 
@@ -305,7 +309,8 @@ static int stopped(struct request *q, const json_t *result, struct davit_error *
 static void exec_stop(struct davit_instance *inst, const struct davit_stop *how, struct davit_op *op)
 {
 	int64_t timeout;
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(exec_runtime(inst->runtime), "stop", inst, op, &buf, &j);
 
@@ -328,7 +333,8 @@ static int removed(struct request *q, const json_t *result, struct davit_error *
 
 static void exec_remove(struct davit_instance *inst, struct davit_op *op)
 {
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(exec_runtime(inst->runtime), "remove", inst, op, &buf, &j);
 
@@ -346,7 +352,8 @@ static int inspected(struct request *q, const json_t *result, struct davit_error
 
 static void exec_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
 {
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(exec_runtime(inst->runtime), "inspect", inst, op, &buf, &j);
 

@@ -19,7 +19,8 @@ static int stats_answered(struct request *q, const json_t *result, struct davit_
 static void stats_read(struct davit_instance *inst, struct davit_stats *ret, struct davit_op *op)
 {
 	struct exec_runtime *e = exec_runtime(inst->runtime);
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_error err;
 	struct davit_json j;
 	struct request *q;
@@ -41,7 +42,8 @@ const struct davit_stats_facet exec_stats = {.read = stats_read};
 static void signal_send(struct davit_instance *inst, int signo, struct davit_op *op)
 {
 	struct exec_runtime *e = exec_runtime(inst->runtime);
-	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	buf = DAVIT_BUF_INIT;
 	struct davit_error err;
 	struct davit_json j;
 	struct request *q;
@@ -107,7 +109,8 @@ static int probe(const struct davit_port *p, uint16_t *ret, struct davit_error *
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (bind(fd, &a.any, len) < 0) {
 		if (errno == EADDRINUSE)
-			return davit_error_set(err, DAVIT_EINUSE, "ports", "port %u is already in use", p->host);
+			return davit_error_set(err, DAVIT_EINUSE, "ports", "port %u is already in use",
+					       p->host);
 		return davit_error_errno(err, errno, "ports", "cannot use port %u", p->host);
 	}
 	if (getsockname(fd, &a.any, &len) < 0)
@@ -116,7 +119,8 @@ static int probe(const struct davit_port *p, uint16_t *ret, struct davit_error *
 	return 0;
 }
 
-static int ports_resolve(struct davit_runtime *rt, struct davit_port *ports, size_t n, struct davit_error *err)
+static int ports_resolve(struct davit_runtime *rt, struct davit_port *ports, size_t n,
+			 struct davit_error *err)
 {
 	DAVIT_AUTO_FREE uint16_t *got = calloc(n + 1, sizeof *got);
 
