@@ -35,6 +35,11 @@ static void raw_input(struct davit_http_request *r, const void *data, size_t n)
 	davit_http_write(r, data, n);
 }
 
+static void raw_closed(struct davit_http_request *r)
+{
+	(void)r; /* nothing is kept for it */
+}
+
 /* Whole answers, streams and upgrades, by the target's length. */
 static void handle(void *user, struct davit_http_request *r)
 {
@@ -49,6 +54,7 @@ static void handle(void *user, struct davit_http_request *r)
 	}
 	if (r->upgrade && davit_http_header(r, "Upgrade")) {
 		r->input = raw_input;
+		r->closed = raw_closed;
 		davit_http_upgrade(r, "fuzz");
 	} else if (strlen(r->target) % 2) {
 		davit_http_reply(r, 200, "text/plain", r->body.data, r->body.len);
