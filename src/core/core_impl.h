@@ -110,6 +110,7 @@ struct instance {
 	bool stopping_told;	 /* the engine waits for our `ended` */
 	bool reporting;		 /* pending_cause is to be told when recorded and swept */
 	bool prevent;		 /* an exit after which it is never restarted */
+	bool told_failed;	 /* the event of its failure was written */
 	bool swept;		 /* what the last run left behind was stopped */
 	bool killed_for;	 /* pending_cause is why we are stopping it ourselves */
 };

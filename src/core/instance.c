@@ -319,6 +319,17 @@ static void engine_stop(struct davit_node *leaf)
 	instance_set_goal(i, GOAL_STOP);
 }
 
+/* One event when it is left failed; what ended it has had its own. */
+static void tell_failure(struct instance *i)
+{
+	bool failed = i->node.state == DAVIT_NODE_FAILED;
+
+	if (failed && !i->told_failed)
+		core_event(i->core, "failed", i->service, i, "rule %s: left failed after %" PRId64 " restarts",
+			   i->node.rule_name ? i->node.rule_name : "policy", i->node.restarts);
+	i->told_failed = failed;
+}
+
 static void engine_changed(struct davit_node *node)
 {
 	struct davit_core *c = node->sup->owner;
@@ -328,6 +339,8 @@ static void engine_changed(struct davit_node *node)
 		s = ((struct instance *)node->owner)->service;
 	else
 		s = davit_map_get(&c->services, node->name);
+	if (node->leaf)
+		tell_failure(node->owner);
 	if (s && (node->leaf || s == node->owner)) {
 		core_service_changed(s);
 		core_service_dirty(s);
@@ -417,6 +430,8 @@ void instance_on_ready(struct instance *i)
 	if (i->is_build)
 		return;
 	core_event(i->core, "ready", i->service, i, "run %u", i->run);
+	if (i->service && i->service->spec->ready != DAVIT_READY_TYPE_STARTED)
+		instance_write_record(i);
 	if (i->service) {
 		service_instance_ready(i->service, i);
 		core_service_changed(i->service);

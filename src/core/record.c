@@ -33,6 +33,8 @@ void instance_write_record(struct instance *i)
 	davit_json_put_int(&j, "restarts", i->node.restarts);
 	davit_json_put_int(&j, "totalRestarts", i->node.total_restarts);
 	davit_json_put_int(&j, "attempt", i->node.attempt);
+	if (i->ready)
+		davit_json_put_int(&j, "readyRun", i->run);
 	if (i->exit_run) {
 		davit_json_put_int(&j, "cause", i->pending_cause);
 		davit_json_put_bool(&j, "prevent", i->prevent);
@@ -147,7 +149,9 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		if (i->exit_run >= now->run)
 			i->exit_run = now->run - 1;
 		i->goal = GOAL_RUN;
-		i->ready = now->ready;
+		/* Told already: by the runtime, by nature, or by our record. */
+		i->ready = now->ready || i->service->spec->ready == DAVIT_READY_TYPE_STARTED ||
+			   (same && number(rec, "readyRun") == now->run);
 		davit_supervise_adopted(&i->node, restarts);
 		core_event(i->core, "adopted", i->service, i, "running as pid %d since run %u", (int)now->pid,
 			   now->run);

@@ -296,7 +296,7 @@ static void the_table_is_well_formed(void **state)
 		assert_true((f[i].values != NULL) == !strcmp(f[i].type, "enum"));
 		for (size_t k = 0; k < i; k++) {
 			assert_string_not_equal(f[i].path, f[k].path);
-			assert_true(!f[i].flag || !f[k].flag || strcmp(f[i].flag, f[k].flag));
+			assert_true(!f[i].flag || !f[k].flag || strcmp(f[i].flag, f[k].flag) != 0);
 		}
 	}
 }

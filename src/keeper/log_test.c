@@ -40,7 +40,8 @@ static void a_line_without_its_end_is_written_at_once_and_joined(void **state)
 	DAVIT_AUTO_FREE char *log = NULL, *raw = NULL;
 
 	client_shell(c, ID(01), "printf begin-; sleep 0.2; echo end; printf last");
-	WAIT_FOR(3000, (free(raw), raw = client_raw_log(c, ID(01), NULL, NULL), strstr(raw, "stdout P begin-\n")));
+	WAIT_FOR(3000,
+		 (free(raw), raw = client_raw_log(c, ID(01), NULL, NULL), strstr(raw, "stdout P begin-\n")));
 	client_exit(c, ID(01), 1);
 	log = client_log(c, ID(01));
 	assert_string_equal(log, "stdout begin-end\nstdout last\n");
@@ -64,8 +65,10 @@ static void a_line_of_a_megabyte_is_whole(void **state)
 	struct client *c = *state;
 	DAVIT_AUTO_FREE char *log = NULL;
 
-	assert_int_equal(client_create(c, ID(01), &(struct log_options){.max_size = 8 << 20, .max_files = 3}), 0);
-	assert_true(client_spawn(c, ID(01), 1, ARGV("/bin/sh", "-c", "head -c 1048576 /dev/zero | tr '\\0' x; echo"),
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.max_size = 8 << 20, .max_files = 3}),
+			 0);
+	assert_true(client_spawn(c, ID(01), 1,
+				 ARGV("/bin/sh", "-c", "head -c 1048576 /dev/zero | tr '\\0' x; echo"),
 				 NULL) > 0);
 	client_exit(c, ID(01), 1);
 	log = client_log(c, ID(01));
@@ -80,7 +83,8 @@ static void a_hundred_thousand_lines_are_whole_and_in_order(void **state)
 	char want[32];
 	size_t files, n = 0;
 
-	assert_int_equal(client_create(c, ID(01), &(struct log_options){.max_size = 1 << 20, .max_files = 100}), 0);
+	assert_int_equal(
+		client_create(c, ID(01), &(struct log_options){.max_size = 1 << 20, .max_files = 100}), 0);
 	assert_true(client_spawn(c, ID(01), 1, ARGV("/usr/bin/seq", "1", "100000"), NULL) > 0);
 	client_exit(c, ID(01), 1);
 	free(client_raw_log(c, ID(01), &(uint64_t){0}, &files));
@@ -100,7 +104,8 @@ static void rotation_keeps_the_last_files_named_by_their_offset(void **state)
 	uint64_t first = 0;
 	size_t files;
 
-	assert_int_equal(client_create(c, ID(01), &(struct log_options){.max_size = 20000, .max_files = 3}), 0);
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.max_size = 20000, .max_files = 3}),
+			 0);
 	assert_true(client_spawn(c, ID(01), 1, ARGV("/usr/bin/seq", "1001", "6000"), NULL) > 0);
 	client_exit(c, ID(01), 1);
 	raw = client_raw_log(c, ID(01), &first, &files);
@@ -116,7 +121,8 @@ static void rotation_keeps_the_last_files_named_by_their_offset(void **state)
 static void a_flood_under_drop_is_counted(void **state)
 {
 	struct client *c = *state;
-	struct log_options o = {.max_size = 64 << 20, .max_files = 9, .policy = DAVIT_LOG_DROP, .rate = 100000};
+	struct log_options o = {
+		.max_size = 64 << 20, .max_files = 9, .policy = DAVIT_LOG_DROP, .rate = 100000};
 	DAVIT_AUTO_FREE char *log = NULL;
 	uint64_t kept = 0, dropped = 0, lines, bytes;
 
@@ -125,7 +131,8 @@ static void a_flood_under_drop_is_counted(void **state)
 	client_exit(c, ID(01), 1);
 	log = client_log(c, ID(01));
 	for (char *p = log; *p; p = strchr(p, '\n') + 1) {
-		if (sscanf(p, "stderr davit: %" SCNu64 " lines (%" SCNu64 " bytes) dropped", &lines, &bytes) == 2) {
+		if (sscanf(p, "stderr davit: %" SCNu64 " lines (%" SCNu64 " bytes) dropped", &lines,
+			   &bytes) == 2) {
 			dropped += lines;
 			assert_int_equal(bytes, lines * 7);
 		} else {

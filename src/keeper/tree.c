@@ -39,7 +39,8 @@ static const char *freezer_of(const struct keeper_slot *s)
 {
 	char path[512];
 
-	KEEPER_FOREACH_CGROUP(dir, s) {
+	KEEPER_FOREACH_CGROUP(dir, s)
+	{
 		snprintf(path, sizeof path, "%s/freezer.state", dir);
 		if (access(path, W_OK) == 0)
 			return dir;
@@ -181,7 +182,8 @@ static uint16_t by_session[KEEPER_INDEX_CELLS];
 static void index_sessions(struct keeper *k, const struct keeper_set *which)
 {
 	memset(by_session, 0, sizeof by_session);
-	KEEPER_FOREACH(i, which) {
+	KEEPER_FOREACH(i, which)
+	{
 		uint32_t c = (uint32_t)keeper_slot(k, i)->session % KEEPER_INDEX_CELLS;
 		while (by_session[c])
 			c = (c + 1) % KEEPER_INDEX_CELLS;
