@@ -292,6 +292,25 @@ static void a_chunked_body_arrives_whole_byte_by_byte(void **state)
 	stop(f);
 }
 
+static void trailers_do_not_disturb_the_request(void **state)
+{
+	struct fixture *f = start(NULL);
+	int fd = dial(f);
+	char text[4096];
+	DAVIT_AUTO_FREE char *answer = NULL;
+
+	(void)state;
+	snprintf(text, sizeof text,
+		 "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+		 "3\r\nabc\r\n0\r\nX-Word: %03000d\r\n\r\n",
+		 0);
+	say(fd, text);
+	answer = hear_all(fd);
+	assert_non_null(strstr(answer, "Echoed: no"));
+	assert_non_null(strstr(answer, "\r\n\r\nabc"));
+	stop(f);
+}
+
 static void a_body_of_four_megabytes_passes_and_one_byte_more_does_not(void **state)
 {
 	enum { MAX = 4 * 1024 * 1024 };
@@ -587,6 +606,7 @@ int main(void)
 		cmocka_unit_test(one_connection_serves_many_requests),
 		cmocka_unit_test(pipelined_requests_are_answered_in_order),
 		cmocka_unit_test(a_chunked_body_arrives_whole_byte_by_byte),
+		cmocka_unit_test(trailers_do_not_disturb_the_request),
 		cmocka_unit_test(a_body_of_four_megabytes_passes_and_one_byte_more_does_not),
 		cmocka_unit_test(malformed_requests_are_refused_and_others_go_on),
 		cmocka_unit_test(a_client_that_waits_for_continue_gets_it),
