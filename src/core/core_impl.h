@@ -170,6 +170,8 @@ struct davit_core {
 	struct davit_timer full_pass;
 	struct davit_op *start_op;
 	struct davit_op *stop_all_op;
+	struct davit_list commands;   /* with the store (command.c) */
+	struct davit_list gone_waits; /* for services to be gone (command.c) */
 	int64_t started;
 	bool stopping_all;
 	bool freeing;
@@ -267,6 +269,9 @@ void build_load(struct davit_service *s, const char *json, size_t len);
 
 /* --- command.c --- */
 int command_check_capabilities(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err);
+
+/* Fails what users wait for with DAVIT_ECLOSED; the core goes. */
+void command_abandon(struct davit_core *c);
 
 /* --- facets.c --- */
 /* Ends every log reader and command that is open on an instance that goes. */

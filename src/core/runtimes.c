@@ -347,7 +347,11 @@ void core_runtime_free(struct core_runtime *r)
 	davit_list_remove(&r->list);
 	davit_timer_stop(&r->retry);
 	if (r->rt) {
-		r->driver->close(r->rt);
+		/* One whose opening failed, which we were just about to be told. */
+		bool failed = r->phase == RUNTIME_OPENING && r->op.phase == DAVIT_OP_COMPLETING &&
+			      r->op.result < 0;
+		if (!failed)
+			r->driver->close(r->rt);
 		davit_timer_stop(&r->op.deadline);
 		davit_deferred_cancel(&r->op.completion);
 	}
