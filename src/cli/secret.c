@@ -50,14 +50,17 @@ static int ask(const char *name, struct davit_buf *out, struct davit_error *err)
 static int set(struct davit_cli *cli, const char *name, struct davit_error *err)
 {
 	const char *file = davit_cli_value(cli, "file");
-	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
-	DAVIT_AUTO_BUF value = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	value = DAVIT_BUF_INIT;
 	int r;
 
 	if (!file && isatty(STDIN_FILENO))
 		r = ask(name, &value, err);
 	else
-		r = davit_read_file(file && strcmp(file, "-") != 0 ? file : "/dev/stdin", SECRET_MAX, &value, err);
+		r = davit_read_file(file && strcmp(file, "-") != 0 ? file : "/dev/stdin", SECRET_MAX, &value,
+				    err);
 	target_of(cli, name, &target);
 	if (r == 0)
 		r = davit_api_send(cli, "PUT", davit_buf_str(&target), "application/octet-stream",
@@ -73,7 +76,8 @@ static int list(struct davit_cli *cli, struct davit_error *err)
 {
 	static const char *const columns[] = {"NAME", "CREATED", "UPDATED"};
 	static const char *const keys[] = {"name", "created", "updated"};
-	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	target = DAVIT_BUF_INIT;
 	DAVIT_AUTO_TABLE *t = NULL;
 	char age[DAVIT_AGE_MAX + 8];
 	json_t *answer = NULL, *s;
@@ -88,7 +92,8 @@ static int list(struct davit_cli *cli, struct davit_error *err)
 	else if (r == 0)
 		r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), false, &t, err);
 	if (t) {
-		json_array_foreach(answer, i, s) {
+		json_array_foreach(answer, i, s)
+		{
 			struct libscols_line *row = davit_table_row(t, NULL);
 			for (size_t k = 0; k < DAVIT_ARRAY_SIZE(keys); k++) {
 				const char *text = davit_string(s, keys[k]);
@@ -103,7 +108,8 @@ static int list(struct davit_cli *cli, struct davit_error *err)
 
 static int drop(struct davit_cli *cli, const char *name, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	target = DAVIT_BUF_INIT;
 	int r;
 
 	target_of(cli, name, &target);
@@ -120,9 +126,11 @@ static int run_secret(struct davit_cli *cli, struct davit_error *err)
 	if (!strcmp(verb, "list") && !name)
 		return list(cli, err);
 	if (cli->n_args > 2 && !strcmp(verb, "set"))
-		return davit_cli_usage(cli, err,
-				       "a secret's value is not given on the command line, where others can see it: "
-				       "davit secret set %s < FILE", name);
+		return davit_cli_usage(
+			cli, err,
+			"a secret's value is not given on the command line, where others can see it: "
+			"davit secret set %s < FILE",
+			name);
 	if (!strcmp(verb, "set") && name)
 		return set(cli, name, err);
 	if (!strcmp(verb, "rm") && name && cli->n_args == 2)
@@ -135,19 +143,23 @@ static const struct davit_option own[] = {
 	{0},
 };
 static const struct davit_option *const options[] = {own, davit_options_namespace, davit_options_data, NULL};
-static const char *const examples[] = {
-	"printf %s \"$TOKEN\" | davit secret set token", "from standard input, byte for byte",
-	"davit secret set key -f server.key", "from a file",
-	"davit secret list", "names and times, never values",
-	"davit secret rm token", "remove one",
-	NULL};
+static const char *const examples[] = {"printf %s \"$TOKEN\" | davit secret set token",
+				       "from standard input, byte for byte",
+				       "davit secret set key -f server.key",
+				       "from a file",
+				       "davit secret list",
+				       "names and times, never values",
+				       "davit secret rm token",
+				       "remove one",
+				       NULL};
 
 const struct davit_command davit_command_secret = {
 	.name = "secret",
 	.usage = "set NAME | list | rm NAME",
 	.group = "System",
 	.summary = "Keep secrets for services",
-	.details = "A value is read from standard input or a file as it is (at most 64 KiB), or asked for on a terminal.",
+	.details = "A value is read from standard input or a file as it is (at most 64 KiB), or asked for on "
+		   "a terminal.",
 	.options = options,
 	.min_args = 1,
 	.max_args = 3,

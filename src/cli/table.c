@@ -33,7 +33,8 @@ int davit_table_new(const struct davit_cli *cli, const char *const *columns, siz
 		scols_table_enable_colors(t->scols, 1);
 	for (size_t i = 0; i < n; i++)
 		if (!scols_table_new_column(t->scols, columns[i], 0,
-					    (tree && i == 0 ? SCOLS_FL_TREE : 0) | (cli->tty ? SCOLS_FL_TRUNC : 0))) {
+					    (tree && i == 0 ? SCOLS_FL_TREE : 0) |
+						    (cli->tty ? SCOLS_FL_TRUNC : 0))) {
 			davit_table_free(t);
 			return no_memory(err);
 		}
@@ -60,7 +61,7 @@ static const char *color_of(const char *text)
 	static const struct {
 		const char *word, *color;
 	} colors[] = {
-		{"running", "green"}, {"error", "red"},	    {"failed", "red"},	   {"starting", "yellow"},
+		{"running", "green"},  {"error", "red"},       {"failed", "red"},      {"starting", "yellow"},
 		{"pending", "yellow"}, {"building", "yellow"}, {"stopping", "yellow"},
 	};
 

@@ -20,7 +20,8 @@ static const char *one_word(const char *p, struct davit_buf *word, struct davit_
 			quote = 0;
 		} else if (*p == '\\' && (!quote || (quote == '"' && (p[1] == '"' || p[1] == '\\')))) {
 			if (!*++p) {
-				davit_error_set(err, DAVIT_EINVAL, NULL, "a backslash at the end stands for nothing");
+				davit_error_set(err, DAVIT_EINVAL, NULL,
+						"a backslash at the end stands for nothing");
 				return NULL;
 			}
 			davit_buf_addc(word, *p);
@@ -37,7 +38,8 @@ static const char *one_word(const char *p, struct davit_buf *word, struct davit_
 
 int davit_words_split(const char *text, char ***words, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF word = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	word = DAVIT_BUF_INIT;
 
 	for (const char *p = text;;) {
 		while (isspace((unsigned char)*p))
@@ -90,8 +92,10 @@ int davit_env_parse(const char *text, const char *file,
 		    int (*fn)(void *user, const char *name, const char *value), void *user,
 		    struct davit_error *err)
 {
-	DAVIT_AUTO_BUF name = DAVIT_BUF_INIT;
-	DAVIT_AUTO_BUF value = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	name = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	value = DAVIT_BUF_INIT;
 	unsigned line = 0;
 
 	for (const char *p = text, *end; *p; p = *end ? end + 1 : end) {
@@ -112,15 +116,17 @@ int davit_env_parse(const char *text, const char *file,
 		if (eq)
 			davit_buf_add(&name, p, (size_t)(eq - p));
 		if (!name.len || strpbrk(davit_buf_str(&name), " \t")) {
-			davit_error_set(err, DAVIT_EINVAL, NULL, "%s:%u: '%.*s' is not of the form NAME=VALUE", file,
-					line, (int)(stop - p < 64 ? stop - p : 64), p);
+			davit_error_set(err, DAVIT_EINVAL, NULL,
+					"%s:%u: '%.*s' is not of the form NAME=VALUE", file, line,
+					(int)(stop - p < 64 ? stop - p : 64), p);
 			if (err)
 				err->line = line;
 			return DAVIT_EINVAL;
 		}
 		if (env_value(eq + 1, (size_t)(stop - eq - 1), &value) < 0) {
-			davit_error_set(err, DAVIT_EINVAL, NULL, "%s:%u: the quotes around the value of %s do not match",
-					file, line, davit_buf_str(&name));
+			davit_error_set(err, DAVIT_EINVAL, NULL,
+					"%s:%u: the quotes around the value of %s do not match", file, line,
+					davit_buf_str(&name));
 			if (err)
 				err->line = line;
 			return DAVIT_EINVAL;

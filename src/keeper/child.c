@@ -134,6 +134,8 @@ IN_CHILD static int child_main(void *arg)
 	const struct keeper_command *m = c->command;
 	int r;
 
+	if (c->record)
+		*c->record = (int32_t)syscall(SYS_getpid);
 	/* A table of its own with the three streams alone. */
 	if (c->shared_files && syscall(SYS_close_range, 3u, ~0u, (unsigned)CLOSE_RANGE_UNSHARE) < 0)
 		return fail(c, KEEPER_STEP_CLOSE, 0);

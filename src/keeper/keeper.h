@@ -84,7 +84,11 @@ struct keeper_slot {
 	uint64_t dropped_lines, dropped_bytes; /* not yet told by a marker */
 
 	char status[128];
-	uint64_t spare[8];
+	/* A run in the making: pid, written by the child itself before it executes
+	 * the program, and run number. A keeper that dies right then loses nothing. */
+	int32_t spawning;
+	uint32_t spawning_run;
+	uint64_t spare[7];
 	/* label, log directory, cgroup directories, empty string */
 	uint16_t label_at, log_dir_at, cgroups_at, strings_len;
 	char strings[1400];
@@ -338,6 +342,7 @@ struct keeper_child {
 	int cgroup_fd; /* v2 directory, or -1 */
 	size_t n_joins;
 	char joins[KEEPER_JOINS_MAX][256]; /* cgroup.procs files, v2's first */
+	int32_t *record;		   /* where the child writes its pid first, or NULL */
 	/* written by the child */
 	volatile enum keeper_step step;
 	volatile int sys_errno;
@@ -350,6 +355,8 @@ int keeper_child_start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd);
 
 /* ----------------------------------------------------------- spawn.c: starting */
 int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err);
+/* Records that the process is the slot's run. */
+void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid_t pid, uint64_t ticks);
 int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],
 		bool tty, uint64_t tag, struct keeper_exec_slot **ret, struct davit_error *err);
 

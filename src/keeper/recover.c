@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 /* ------------------------------------------------------------------- a crash */
 
@@ -102,6 +103,25 @@ static void recover_running(struct keeper *k, struct keeper_slot *s)
 	k->recovered++;
 }
 
+/* The former keeper died between the child's birth and its record. The child
+ * may still be about to execute its program: until then it bears no mark. */
+static void recover_spawning(struct keeper *k, struct keeper_slot *s)
+{
+	const struct timespec pause = {.tv_nsec = 10000000};
+	pid_t pid = s->spawning;
+	struct keeper_stat st;
+	char id[24];
+
+	s->spawning = 0;
+	for (int i = 0; i < 20 && keeper_stat(pid, &st) == 0 && st.session == pid; i++) {
+		if (keeper_environ_id(pid, id) && !strcmp(id, s->id)) {
+			keeper_begin_run(k, s, s->spawning_run, pid, st.start_ticks);
+			return;
+		}
+		nanosleep(&pause, NULL);
+	}
+}
+
 static void recover_exec(struct keeper *k, struct keeper_exec_slot *x)
 {
 	x->fd_pid = x->pid ? keeper_pidfd(x->pid, x->start_ticks) : -1;
@@ -133,6 +153,8 @@ void keeper_recover(struct keeper *k)
 		s->flags &= ~(uint32_t)KEEPER_TELL;
 		s->n_stop_tags = 0;
 		forget_descriptors(s);
+		if (s->spawning)
+			recover_spawning(k, s);
 		if (s->state == KEEPER_SLOT_RUNNING)
 			recover_running(k, s);
 		resume_stop(k, s);

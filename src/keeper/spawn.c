@@ -141,6 +141,7 @@ static int start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd, uint64_
 	davit_closep(&c->cgroup_fd);
 	if (r)
 		return explain(c, r, err);
+	DAVIT_FAULT("keeper.spawn.started");
 	*ret_ticks = keeper_stat(*ret_pid, &st) == 0 ? st.start_ticks : 0;
 	return 0;
 }
@@ -181,7 +182,7 @@ static int watch_all(struct keeper *k, struct keeper_slot *s, struct davit_error
 	return 0;
 }
 
-static void begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid_t pid, uint64_t ticks)
+void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid_t pid, uint64_t ticks)
 {
 	s->run = run;
 	s->session = pid;
@@ -193,6 +194,7 @@ static void begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid
 	keeper_set_remove(&k->tell, keeper_slot_number(k, s));
 	keeper_slot_set_pid(k, s, pid);
 	s->state = KEEPER_SLOT_RUNNING;
+	s->spawning = 0;
 }
 
 int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err)
@@ -230,18 +232,22 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 		child.streams[1] = out;
 		child.streams[2] = err_out;
 		child.ready_fd = ready;
+		s->spawning = 0;
+		s->spawning_run = c->f.run;
+		child.record = &s->spawning;
 		s->oom_kills = keeper_oom_kills(s);
 		r = start(&child, &pid, &pidfd, &ticks, err);
 	}
 	davit_closep(&child.cgroup_fd);
 	if (r < 0) {
+		s->spawning = 0;
 		keeper_close(&s->fd_pipe[0]);
 		keeper_close(&s->fd_pipe[1]);
 		keeper_notify_close(k, s);
 		return r;
 	}
 	s->fd_pid = pidfd;
-	begin_run(k, s, c->f.run, pid, ticks);
+	keeper_begin_run(k, s, c->f.run, pid, ticks);
 	DAVIT_FAULT("keeper.spawn.after");
 	r = watch_all(k, s, err);
 	if (r < 0) {

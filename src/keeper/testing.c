@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +17,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -59,6 +62,21 @@ static void keeper_program(char *path, size_t size)
 	strcpy(strrchr(path, '/'), "/davit-keeper");
 }
 
+static void refuse_clone3(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = {.len = DAVIT_ARRAY_SIZE(code), .filter = code};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
+		_exit(98);
+}
+
 int client_try_keeper(struct client *c)
 {
 	char program[512], byte;
@@ -75,6 +93,8 @@ int client_try_keeper(struct client *c)
 		close(2); /* the message of one that is refused */
 		open("/dev/null", O_WRONLY);
 		snprintf(fd, sizeof fd, "%d", p[1]);
+		if (c->without_clone3)
+			refuse_clone3();
 		execl(program, program, c->run, "0", "--fd", fd, NULL);
 		_exit(99);
 	}

@@ -36,6 +36,7 @@ struct client {
 	char log[80]; /* dir/log */
 	int fd;
 	pid_t keeper;
+	bool without_clone3; /* the next keeper is refused clone3, by a seccomp filter */
 	uint64_t tag;
 	struct packet *got; /* received and not asked for yet */
 	size_t n_got;

@@ -51,7 +51,8 @@ static void hybrid_has_both(void **state)
 	struct cgroup_self s;
 
 	(void)state;
-	snprintf(mounts, sizeof mounts, "%s41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n", v1_mounts);
+	snprintf(mounts, sizeof mounts, "%s41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n",
+		 v1_mounts);
 	snprintf(groups, sizeof groups, "%s0::/\n", v1_groups);
 	assert_int_equal(cgroup_parse(groups, mounts, &s), 0);
 	assert_int_equal(s.layout, CGROUP_HYBRID);
@@ -67,7 +68,9 @@ static void none_is_none(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(nonsense); i++) {
-		assert_int_equal(cgroup_parse(nonsense[i], "22 1 0:21 / /proc rw - proc proc rw\nx - y\n - \n", &s), 0);
+		assert_int_equal(
+			cgroup_parse(nonsense[i], "22 1 0:21 / /proc rw - proc proc rw\nx - y\n - \n", &s),
+			0);
 		assert_int_equal(s.layout, CGROUP_NONE);
 		cgroup_self_fini(&s);
 	}
@@ -79,8 +82,8 @@ static void a_mount_that_shows_a_part_of_the_tree_is_followed(void **state)
 
 	(void)state;
 	/* In a container without a namespace of its own the root is a path. */
-	assert_int_equal(cgroup_parse("0::/docker/abc/inner\n", "30 25 0:26 /docker/abc /cg\\040roup rw - cgroup2 c rw\n",
-				      &s),
+	assert_int_equal(cgroup_parse("0::/docker/abc/inner\n",
+				      "30 25 0:26 /docker/abc /cg\\040roup rw - cgroup2 c rw\n", &s),
 			 0);
 	assert_string_equal(s.v2_own, "/cg roup/inner");
 	cgroup_self_fini(&s);
@@ -88,7 +91,8 @@ static void a_mount_that_shows_a_part_of_the_tree_is_followed(void **state)
 	assert_int_equal(cgroup_parse("0::/../other\n", v2_mounts, &s), 0);
 	assert_string_equal(s.v2_own, "/sys/fs/cgroup");
 	cgroup_self_fini(&s);
-	assert_int_equal(cgroup_parse("0::/docker/abcdef\n", "30 25 0:26 /docker/abc /cg rw - cgroup2 c rw\n", &s), 0);
+	assert_int_equal(
+		cgroup_parse("0::/docker/abcdef\n", "30 25 0:26 /docker/abc /cg rw - cgroup2 c rw\n", &s), 0);
 	assert_string_equal(s.v2_own, "/cg");
 	cgroup_self_fini(&s);
 }

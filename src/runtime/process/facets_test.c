@@ -129,8 +129,9 @@ static void groups_that_a_dead_instance_left_are_removed_at_open(void **state)
 static void stats_count_the_whole_tree(void **state)
 {
 	struct world *w = *state;
-	struct guest *g = world_guest(w, "sleep 60 & (sleep 60; :) & i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; "
-					 "echo done; wait");
+	struct guest *g =
+		world_guest(w, "sleep 60 & (sleep 60; :) & i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; "
+			       "echo done; wait");
 	struct davit_stats st;
 
 	guest_run(g);
@@ -193,7 +194,8 @@ static struct follower *follow(struct guest *g, struct davit_log_query q)
 	assert_non_null(f);
 	f->r = calloc(1, sizeof *f->r + driver->logs->reader_size);
 	assert_non_null(f->r);
-	*f->r = (struct davit_log_reader){.instance = g->inst, .query = q, .owner = f, .line = on_line, .end = on_end};
+	*f->r = (struct davit_log_reader){
+		.instance = g->inst, .query = q, .owner = f, .line = on_line, .end = on_end};
 	assert_int_equal(driver->logs->open(f->r, NULL), 0);
 	return f;
 }
@@ -209,7 +211,8 @@ static void unfollow(struct follower *f)
 static void a_follower_sees_each_line_once_while_files_are_rotated(void **state)
 {
 	struct world *w = *state;
-	struct guest *g = world_guest(w, "i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done; exec sleep 60");
+	struct guest *g =
+		world_guest(w, "i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done; exec sleep 60");
 	struct follower *f;
 
 	g->w.log.max_size = 16384;
@@ -287,13 +290,15 @@ static void on_started(struct davit_op *op, int result)
 	((struct command *)op->user)->started = result + 1;
 }
 
-static struct command *command_start(struct world *w, struct guest *g, char *const *argv, bool tty)
+static struct command *command_launch(struct world *w, struct guest *g, char *const *argv, bool tty,
+				      bool pause)
 {
 	struct command *c = calloc(1, sizeof *c);
 
 	assert_non_null(c);
 	c->x = calloc(1, sizeof *c->x + driver->exec->exec_size);
 	assert_non_null(c->x);
+	c->pause = pause;
 	*c->x = (struct davit_exec){
 		.instance = g->inst,
 		.argv = argv,
@@ -309,6 +314,11 @@ static struct command *command_start(struct world *w, struct guest *g, char *con
 	driver->exec->start(c->x, &c->op);
 	WAIT_FOR(w, 5000, c->started);
 	return c;
+}
+
+static struct command *command_start(struct world *w, struct guest *g, char *const *argv, bool tty)
+{
+	return command_launch(w, g, argv, tty, false);
 }
 
 static void command_end(struct command *c)
@@ -349,8 +359,7 @@ static void a_command_that_writes_much_is_heard_to_its_end(void **state)
 	struct command *c;
 
 	guest_run(g);
-	c = command_start(w, g, SHELL("head -c 3000000 /dev/zero"), false);
-	c->pause = true;
+	c = command_launch(w, g, SHELL("head -c 3000000 /dev/zero"), false, true);
 	turn(w, 100);
 	assert_true(c->out.len < 200000);
 	assert_int_equal(c->exits, 0);
@@ -447,7 +456,8 @@ static void a_taken_port_is_refused_with_its_owner(void **state)
 	uint16_t port = p.host;
 
 	assert_int_equal(driver->ports->resolve(w->rt, &p, 1, &err), DAVIT_EINUSE);
-	snprintf(want, sizeof want, "port %u is already in use by test-process-fa (pid %d)", port, (int)getpid());
+	snprintf(want, sizeof want, "port %u is already in use by test-process-fa (pid %d)", port,
+		 (int)getpid());
 	assert_string_equal(err.message, want);
 	assert_int_equal(p.host, port);
 	close(fd);
@@ -481,7 +491,8 @@ static void free_ports_are_chosen_and_not_given_twice(void **state)
 	one.container = 8099;
 	one.host = 8098;
 	assert_int_equal(driver->ports->resolve(w->rt, &one, 1, &err), DAVIT_ENOTSUP);
-	assert_string_equal(err.message, "container port 8099 cannot differ from host port 8098 on runtime process");
+	assert_string_equal(err.message,
+			    "container port 8099 cannot differ from host port 8098 on runtime process");
 	snprintf(one.bind, sizeof one.bind, "not-an-address");
 	one.container = 0;
 	assert_int_equal(driver->ports->resolve(w->rt, &one, 1, &err), DAVIT_EINVAL);

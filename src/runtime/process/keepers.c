@@ -166,8 +166,8 @@ static unsigned count_traces(const char *run_dir)
 		unsigned i;
 		char end[8];
 
-		if (sscanf(e->d_name, "keeper-%u.%7s", &i, end) == 2 && (!strcmp(end, "sock") || !strcmp(end, "slots")) &&
-		    i < KEEPERS_MAX && i + 1 > n)
+		if (sscanf(e->d_name, "keeper-%u.%7s", &i, end) == 2 &&
+		    (!strcmp(end, "sock") || !strcmp(end, "slots")) && i < KEEPERS_MAX && i + 1 > n)
 			n = i + 1;
 	}
 	if (d)

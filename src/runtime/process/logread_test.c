@@ -63,7 +63,8 @@ static void put(struct fixture *f, const char *data, size_t n)
 
 static void record(struct fixture *f, const char *stream, char tag, const char *text)
 {
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	b = DAVIT_BUF_INIT;
 	char when[DAVIT_TIME_MAX];
 
 	davit_buf_addf(&b, "%s %s %c %s\n", davit_time_format(f->now, when), stream, tag, text);
@@ -249,7 +250,8 @@ static void a_reader_that_resumes_sees_each_later_line_once(void **state)
 	for (size_t i = 0; i < all->n; i++) {
 		skip += 2 + all->lens[i] + 1;
 		if (i % 3 == 0)
-			expect(f, (struct davit_log_query){.tail = -1, .after = all->cursors[i]}, all->text.data + skip);
+			expect(f, (struct davit_log_query){.tail = -1, .after = all->cursors[i]},
+			       all->text.data + skip);
 	}
 	got_free(all);
 }
@@ -276,7 +278,8 @@ static void following_loses_and_doubles_nothing_across_rotation(void **state)
 	struct fixture *f = *state;
 	struct davit_log_query q = {.tail = 1, .follow = true};
 	struct got *g = got_new();
-	DAVIT_AUTO_BUF want = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	want = DAVIT_BUF_INIT;
 	struct logread lr;
 	uint64_t segments[64];
 	size_t n = 0;
@@ -388,7 +391,8 @@ static void since_is_exact_and_skips_older_files(void **state)
 		if (i % 10 == 9)
 			rotate(f);
 	}
-	expect(f, (struct davit_log_query){.tail = -1, .since = T0 + 37 * DAVIT_NSEC_PER_MSEC}, "o:37|o:38|o:39|");
+	expect(f, (struct davit_log_query){.tail = -1, .since = T0 + 37 * DAVIT_NSEC_PER_MSEC},
+	       "o:37|o:38|o:39|");
 	expect(f, (struct davit_log_query){.tail = -1, .since = T0 + 29 * DAVIT_NSEC_PER_MSEC + 1},
 	       "o:30|o:31|o:32|o:33|o:34|o:35|o:36|o:37|o:38|o:39|");
 	expect(f, (struct davit_log_query){.tail = 2, .since = T0 + 37 * DAVIT_NSEC_PER_MSEC}, "o:38|o:39|");
@@ -427,7 +431,8 @@ static void what_is_no_record_is_a_line_all_the_same(void **state)
 	put(f, junk, 200001);
 	out(f, "fine");
 	read_query(f, (struct davit_log_query){.tail = -1}, g);
-	assert_int_equal(strncmp(g->text.data, "o:hello|o:|o:2026-99-99T03:04:05.678901234Z stdout F x|o:jjj", 60), 0);
+	assert_int_equal(
+		strncmp(g->text.data, "o:hello|o:|o:2026-99-99T03:04:05.678901234Z stdout F x|o:jjj", 60), 0);
 	for (size_t i = 3; i + 1 < g->n; i++)
 		total += g->lens[i];
 	assert_int_equal(total, 200000);

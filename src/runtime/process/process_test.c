@@ -92,10 +92,11 @@ static void a_stop_goes_on_until_every_descendant_is_gone(void **state)
 	struct guest *g;
 	long daemon, child;
 
-	snprintf(script, sizeof script,
-		 "trap '' TERM; (trap '' TERM; sleep 61 & echo $! > %s/child; wait) & "
-		 "setsid sh -c 'trap \"\" TERM; echo $$ > %s/daemon; sleep 62; sleep 63' & sleep 64; sleep 65",
-		 w->dir, w->dir);
+	snprintf(
+		script, sizeof script,
+		"trap '' TERM; (trap '' TERM; sleep 61 & echo $! > %s/child; wait) & "
+		"setsid sh -c 'trap \"\" TERM; echo $$ > %s/daemon; sleep 62; sleep 63' & sleep 64; sleep 65",
+		w->dir, w->dir);
 	g = world_guest(w, script);
 	guest_run(g);
 	snprintf(path, sizeof path, "%s/child", w->dir);
@@ -229,6 +230,76 @@ static void operations_wait_for_a_keeper_that_comes_back(void **state)
 	assert_int_equal(guest_inspect(more).run, 1);
 }
 
+static void an_instance_whose_slot_is_lost_vanishes_and_leaves_nothing(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = world_guest(w, "exec sleep 60");
+	char path[128];
+	pid_t pid;
+
+	guest_run(g);
+	pid = guest_inspect(g).pid;
+	snprintf(path, sizeof path, "%s/keeper-0.slots", w->run);
+	assert_int_equal(unlink(path), 0);
+	kill(w->keeper, SIGKILL);
+	WAIT_FOR(w, 5000, g->vanished == 1);
+	w->keeper = process_runtime_of(w->rt)->keepers[0]->client.pid;
+	assert_int_equal(g->exits, 0);
+	assert_int_equal(guest_inspect(g).state, DAVIT_STATE_DESTROYED);
+	assert_int_equal(guest_start(g), DAVIT_ESTATE);
+	if (process_runtime_of(w->rt)->cgroups.track)
+		WAIT_FOR(w, 5000, !alive(pid));
+	else
+		kill(pid, SIGKILL);
+	assert_int_equal(guest_remove(g), 0);
+}
+
+static void a_full_keeper_is_joined_by_another(void **state)
+{
+	struct world *w = *state;
+	struct process_runtime *p = process_runtime_of(w->rt);
+	struct guest *a = world_guest(w, "exec sleep 60"), *b = world_guest(w, "exec sleep 61");
+	pid_t second;
+
+	p->keepers[0]->client.slots_max = 1;
+	guest_run(a);
+	guest_run(b);
+	assert_int_equal(p->n_keepers, 2);
+	second = p->keepers[1]->client.pid;
+	assert_int_not_equal(second, w->keeper);
+	world_close(w);
+	/* Both are taken up again. */
+	world_open(w);
+	p = process_runtime_of(w->rt);
+	assert_int_equal(p->n_keepers, 2);
+	assert_int_equal(a->found.state, DAVIT_STATE_STARTED);
+	assert_int_equal(b->found.state, DAVIT_STATE_STARTED);
+	assert_int_equal(guest_stop(b, 1000), 0);
+	assert_int_equal(guest_remove(b), 0);
+	world_close(w);
+	WAIT_FOR(w, 5000, !alive(second));
+	world_open(w);
+	assert_int_equal(process_runtime_of(w->rt)->n_keepers, 1);
+}
+
+static void a_large_environment_reaches_the_workload(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = world_guest(w, "printenv | grep -c ^BIG; printf %s \"$BIG7\" | wc -c");
+	char *env[22] = {(char[]){"PATH=/usr/bin:/bin"}};
+
+	for (int i = 0; i < 20; i++) {
+		assert_true(asprintf(&env[i + 1], "BIG%d=%0100000d", i, 0) > 0);
+	}
+	g->w.env = env;
+	guest_run(g);
+	WAIT_FOR(w, 5000, g->exits == 1);
+	DAVIT_AUTO_FREE char *log = guest_log(g, -1);
+	assert_string_equal(log, "stdout 20\nstdout 100000\n");
+	for (int i = 0; i < 20; i++)
+		free(env[i + 1]);
+}
+
 static void readiness_and_status_are_told(void **state)
 {
 	struct world *w = *state;
@@ -327,6 +398,9 @@ int main(void)
 		TEST(a_closed_runtime_leaves_instances_running_and_adopts_them),
 		TEST(a_killed_keeper_is_replaced_and_what_it_missed_is_told),
 		TEST(operations_wait_for_a_keeper_that_comes_back),
+		TEST(an_instance_whose_slot_is_lost_vanishes_and_leaves_nothing),
+		TEST(a_full_keeper_is_joined_by_another),
+		TEST(a_large_environment_reaches_the_workload),
 		TEST(readiness_and_status_are_told),
 		TEST(signals_reach_the_main_process_only_while_it_runs),
 		TEST(what_this_runtime_cannot_do_is_refused_with_the_reason),

@@ -223,11 +223,6 @@ int world_teardown(void **state)
 		assert_int_equal(guest_remove(g), 0);
 	}
 	WAIT_FOR(w, 5000, p->sweep.n == 0);
-	if (p->cgroups.track)
-		rmdir(p->cgroups.track);
-	for (int i = 0; i < CGROUP_CONTROLLERS; i++)
-		if (p->cgroups.limits[i])
-			rmdir(p->cgroups.limits[i]);
 	world_close(w);
 	WAIT_FOR(w, 5000, !alive(w->keeper));
 	davit_loop_close(w->loop);
@@ -334,8 +329,8 @@ static bool on_line(struct davit_log_reader *r, const struct davit_log_line *lin
 {
 	struct log_wait *l = r->owner;
 
-	davit_buf_addf(&l->text, "%s %.*s\n", line->stream == DAVIT_STDERR ? "stderr" : "stdout", (int)line->len,
-		       line->text);
+	davit_buf_addf(&l->text, "%s %.*s\n", line->stream == DAVIT_STDERR ? "stderr" : "stdout",
+		       (int)line->len, line->text);
 	return true;
 }
 

@@ -63,14 +63,14 @@ void guest_run(struct guest *g);
 
 /* Runs the loop until *flag or for ms. */
 void turn(struct world *w, int ms);
-#define WAIT_FOR(w, ms, condition)                                                                 \
-	do {                                                                                       \
-		int left_ = (ms);                                                                  \
-		while (!(condition) && left_ > 0) {                                                \
-			turn((w), 5);                                                              \
-			left_ -= 5;                                                                \
-		}                                                                                  \
-		assert_true(condition);                                                            \
+#define WAIT_FOR(w, ms, condition)                                                                           \
+	do {                                                                                                 \
+		int left_ = (ms);                                                                            \
+		while (!(condition) && left_ > 0) {                                                          \
+			turn((w), 5);                                                                        \
+			left_ -= 5;                                                                          \
+		}                                                                                            \
+		assert_true(condition);                                                                      \
 	} while (0)
 
 /* The log of a guest, "stdout text\n" a line, a heap string. */
