@@ -206,7 +206,8 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	c->config = *config;
 	c->loop = config->loop;
 	c->store = config->store;
-	struct davit_list *const lists[] = {&c->runtimes, &c->listeners, &c->dirty, &c->notify, &c->held};
+	struct davit_list *const lists[] = {&c->runtimes, &c->listeners, &c->dirty, &c->notify,
+					     &c->held,	   &c->commands,  &c->gone_waits, &c->orphans};
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
 		davit_list_init(lists[k]);
 	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);
@@ -286,6 +287,13 @@ void davit_core_free(struct davit_core *c)
 	if (!c)
 		return;
 	c->freeing = true;
+	command_abandon(c);
+	if (c->start_op)
+		davit_op_fail(DAVIT_TAKE(c->start_op), DAVIT_ECLOSED, NULL, "the daemon ends");
+	if (c->stop_all_op)
+		davit_op_fail(DAVIT_TAKE(c->stop_all_op), DAVIT_ECLOSED, NULL, "the daemon ends");
+	while (!davit_list_empty(&c->listeners))
+		davit_list_remove(c->listeners.next);
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(watched); k++)
 		if (c->watch[k].store)
 			c->store->driver->unwatch(c->store, &c->watch[k]);

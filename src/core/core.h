@@ -37,7 +37,10 @@ int davit_core_add_runtime(struct davit_core *c, const char *name,
 /* Loads the store, opens the runtimes, adopts what survived, then reconciles.
  * op completes when everything that was stored has been taken up. */
 void davit_core_start(struct davit_core *c, struct davit_op *op);
-/* Lets go of everything; workloads go on where their runtime allows it. */
+/* Lets go of everything; workloads go on where their runtime allows it. Operations
+ * of users that are under way fail with DAVIT_ECLOSED, from the loop. A transaction
+ * that is with the store ends there, and the loop must run (or the store be
+ * closed and the loop run) for its memory to be freed. */
 void davit_core_free(struct davit_core *c);
 struct davit_loop *davit_core_loop(struct davit_core *c);
 

@@ -87,6 +87,7 @@ struct instance {
 	enum goal goal;
 	struct instance_op *op;	 /* under way, or NULL */
 	uint32_t run;
+	uint32_t run_base;	 /* runs of objects before the present one, which counts from 1 */
 	uint32_t exit_run;	 /* run whose end was recorded last */
 	pid_t pid;
 	int64_t started;	 /* unix ns */
@@ -99,6 +100,8 @@ struct instance {
 	struct davit_timer again; /* an operation that failed is tried again */
 	struct davit_list attached; /* open log readers and commands (facets.c) */
 	struct davit_list held;	 /* in core->held while it waits for something */
+	struct davit_list leaving; /* in service->leaving or core->orphans once it is to be gone */
+	char *orphan_of;	 /* key of its service, which was deleted while we were away */
 	char *held_for;		 /* what it waits for, in words */
 	struct davit_journal_wait wait; /* for the record of its end */
 	enum davit_cause pending_cause; /* what to tell the engine when that is durable */
@@ -119,6 +122,7 @@ struct instance {
 struct slot {
 	struct instance *current;
 	struct instance *next; /* its replacement in a start-first update */
+	bool leaving;	       /* one that was here is not gone yet (as of this reconciling) */
 };
 
 struct davit_service {
@@ -133,7 +137,7 @@ struct davit_service {
 	struct davit_node node;
 	struct slot *slots;
 	size_t n_slots;
-	struct davit_list retired_link; /* unused unless deleting */
+	struct davit_list leaving; /* instances on their way out */
 	struct built *built;
 	enum build_phase build_phase;
 	uint64_t failed_source;	  /* the source hash whose build failed */
@@ -170,6 +174,9 @@ struct davit_core {
 	struct davit_timer full_pass;
 	struct davit_op *start_op;
 	struct davit_op *stop_all_op;
+	struct davit_list orphans;    /* instances of no service, on their way out */
+	struct davit_list commands;   /* with the store (command.c) */
+	struct davit_list gone_waits; /* for services to be gone (command.c) */
 	int64_t started;
 	bool stopping_all;
 	bool freeing;
@@ -219,6 +226,8 @@ struct instance *instance_adopt(struct davit_core *c, struct core_runtime *r, st
 /* Gives the engine what is known of an adopted instance. */
 void instance_restore(struct instance *i, const struct davit_inspection *now);
 void instance_step(struct instance *i);
+/* Goes on after something that was waited for. */
+void instance_resume(struct instance *i);
 void instance_set_goal(struct instance *i, enum goal goal);
 void instance_free(struct instance *i);
 void instance_set_error(struct instance *i, const struct davit_error *err);
@@ -267,6 +276,9 @@ void build_load(struct davit_service *s, const char *json, size_t len);
 
 /* --- command.c --- */
 int command_check_capabilities(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err);
+
+/* Fails what users wait for with DAVIT_ECLOSED; the core goes. */
+void command_abandon(struct davit_core *c);
 
 /* --- facets.c --- */
 /* Ends every log reader and command that is open on an instance that goes. */

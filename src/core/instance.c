@@ -115,7 +115,7 @@ static void started(struct instance *i, int result, const struct davit_error *er
 static void inspected(struct instance *i, int result, const struct davit_inspection *now)
 {
 	if (result == 0 && now->state == DAVIT_STATE_STARTED && i->state == DAVIT_STATE_STARTED &&
-	    now->run == i->run) {
+	    i->run_base + now->run == i->run) {
 		i->pid = now->pid;
 		if (now->started)
 			i->started = now->started;
@@ -187,12 +187,15 @@ static void done(struct davit_op *op, int result)
 	free(o);
 }
 
-static void on_again(struct davit_timer *t)
+void instance_resume(struct instance *i)
 {
-	struct instance *i = DAVIT_CONTAINER_OF(t, struct instance, again);
-
 	finish(i);
 	instance_step(i);
+}
+
+static void on_again(struct davit_timer *t)
+{
+	instance_resume(DAVIT_CONTAINER_OF(t, struct instance, again));
 }
 
 /* --- the next step --- */
@@ -204,6 +207,8 @@ static void gone(struct instance *i)
 
 	if (s)
 		service_instance_gone(s, i);
+	else if (i->orphan_of && (s = davit_map_get(&c->services, i->orphan_of)))
+		core_service_dirty(s); /* a new one of that name waits for its place */
 	instance_free(i);
 	core_check_stopped(c);
 }
@@ -280,6 +285,7 @@ void instance_set_goal(struct instance *i, enum goal goal)
 	if (goal == GOAL_GONE) {
 		davit_journal_unwait(&i->wait);
 		davit_list_remove(&i->held);
+		davit_list_add_tail(i->service ? &i->service->leaving : &i->core->orphans, &i->leaving);
 		ready_end(i);
 		if (i->leaf)
 			davit_supervise_remove(&i->node);
@@ -595,6 +601,7 @@ static struct instance *make(struct davit_core *c, struct core_runtime *r, struc
 	i->workload.index = index;
 	i->wait.done = on_recorded;
 	davit_list_init(&i->held);
+	davit_list_init(&i->leaving);
 	davit_list_init(&i->attached);
 	davit_timer_init(&i->again, c->loop, on_again);
 	memcpy(i->workload.id, id, DAVIT_ID_MAX);
@@ -674,6 +681,7 @@ void instance_free(struct instance *i)
 	davit_journal_unwait(&i->wait);
 	davit_timer_stop(&i->again);
 	davit_list_remove(&i->held);
+	davit_list_remove(&i->leaving);
 	ready_end(i);
 	facets_detach(i);
 	if (i->leaf)
@@ -687,5 +695,6 @@ void instance_free(struct instance *i)
 	free(i->error);
 	free(i->status_text);
 	free(i->held_for);
+	free(i->orphan_of);
 	free(i);
 }

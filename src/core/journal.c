@@ -32,6 +32,7 @@ struct davit_journal {
 	struct batch filling, flying;
 	struct davit_store_txn txn;
 	bool in_flight;
+	bool freed; /* let go of while a transaction was under way, whose end frees it */
 	struct davit_deferred flush;
 	struct davit_timer retry;    /* after a failure */
 	struct davit_timer patience; /* for those who wait */
@@ -173,6 +174,10 @@ static void committed(struct davit_op *op, int result)
 	struct davit_list waits;
 
 	j->in_flight = false;
+	if (j->freed) {
+		free(j);
+		return;
+	}
 	if (result < 0) {
 		int64_t delay = DAVIT_NSEC_PER_SEC / 4 << (j->failures < 4 ? j->failures : 4);
 		if (j->failures++ == 0)
@@ -293,7 +298,9 @@ void davit_journal_free(struct davit_journal *j)
 	davit_timer_stop(&j->patience);
 	batch_fini(&j->filling);
 	batch_fini(&j->flying);
-	free(j);
+	j->freed = true;
+	if (!j->in_flight)
+		free(j);
 }
 
 void davit_journal_on_event(struct davit_journal *j, void (*fn)(void *user, uint64_t id, const char *json),

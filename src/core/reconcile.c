@@ -181,6 +181,22 @@ static bool serves(const struct instance *i)
 	return i->state == DAVIT_STATE_STARTED && i->goal == GOAL_RUN;
 }
 
+/* Where something is still being stopped: a place is filled when it is free. */
+static void mark_leaving(struct davit_service *s)
+{
+	const struct instance *i;
+
+	for (size_t k = 0; k < s->n_slots; k++)
+		s->slots[k].leaving = false;
+	DAVIT_LIST_FOREACH (i, &s->leaving, leaving)
+		if (!i->is_build && i->workload.index < s->n_slots)
+			s->slots[i->workload.index].leaving = true;
+	DAVIT_LIST_FOREACH (i, &s->core->orphans, leaving)
+		if (!i->is_build && i->workload.index < s->n_slots && i->orphan_of &&
+		    !strcmp(i->orphan_of, s->key))
+			s->slots[i->workload.index].leaving = true;
+}
+
 /* Replaces instances of older generations, at most `parallel` at a time. */
 static void roll(struct davit_service *s)
 {
@@ -209,7 +225,7 @@ static void roll(struct davit_service *s)
 			instance_set_goal(slot->next, GOAL_GONE);
 			slot->next = NULL;
 		}
-		if (slot->next || busy >= s->spec->update_parallel)
+		if (slot->next || slot->leaving || busy >= s->spec->update_parallel)
 			continue;
 		busy++;
 		if (start_first && serves(slot->current))
@@ -375,13 +391,15 @@ void service_reconcile(struct davit_service *s)
 	}
 	if (!settle(s))
 		return;
+	mark_leaving(s);
 	for (size_t k = 0; k < s->n_slots; k++) {
 		struct slot *slot = &s->slots[k];
-		if (!slot->current && !slot->next)
+		if (!slot->current && !slot->next && !slot->leaving)
 			slot->current = launch(s, (uint32_t)k, false);
 		else if (slot->current && slot->current->node.state == DAVIT_NODE_IDLE &&
-			 !slot->current->node.wanted && !slot->current->run)
-			davit_supervise_start(&slot->current->node); /* adopted before its first start */
+			 !slot->current->node.wanted)
+			/* Adopted before its first start, or in the midst of a restart. */
+			davit_supervise_start(&slot->current->node);
 	}
 	roll(s);
 }

@@ -30,6 +30,8 @@ void instance_write_record(struct instance *i)
 	davit_json_put_string(&j, "id", i->workload.id);
 	davit_json_put_int(&j, "run", i->run);
 	davit_json_put_int(&j, "exitRun", i->exit_run);
+	if (i->run_base)
+		davit_json_put_int(&j, "runBase", i->run_base);
 	davit_json_put_int(&j, "restarts", i->node.restarts);
 	davit_json_put_int(&j, "totalRestarts", i->node.total_restarts);
 	davit_json_put_int(&j, "attempt", i->node.attempt);
@@ -122,11 +124,7 @@ static void restore_exit(struct instance *i, const json_t *rec)
  * taken again, from the counters as they were then. */
 static void replay_decision(struct instance *i)
 {
-	i->state = i->pending_cause == DAVIT_CAUSE_CLEAN || i->pending_cause == DAVIT_CAUSE_STOPPED
-			   ? DAVIT_STATE_STOPPED
-			   : DAVIT_STATE_FAILED;
-	if (i->pending_cause == DAVIT_CAUSE_STOPPED)
-		return;
+	i->state = i->pending_cause == DAVIT_CAUSE_CLEAN ? DAVIT_STATE_STOPPED : DAVIT_STATE_FAILED;
 	i->reporting = true;
 	davit_journal_wait(i->core->journal, &i->wait);
 }
@@ -139,39 +137,46 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 	int64_t restarts = same ? number(rec, "restarts") : 0;
 
 	if (same) {
+		i->run_base = (uint32_t)number(rec, "runBase");
+		i->run = i->run_base + now->run;
 		i->exit_run = (uint32_t)number(rec, "exitRun");
 		/* A run later than the record: it was a restart. */
-		if (now->run > (uint32_t)number(rec, "run"))
+		if (i->run > (uint32_t)number(rec, "run"))
 			restarts++;
 	}
 	switch (now->state) {
 	case DAVIT_STATE_STARTED:
-		if (i->exit_run >= now->run)
-			i->exit_run = now->run - 1;
+		if (i->exit_run >= i->run)
+			i->exit_run = i->run - 1;
 		i->goal = GOAL_RUN;
 		/* Told already: by the runtime, by nature, or by our record. */
 		i->ready = now->ready || i->service->spec->ready == DAVIT_READY_TYPE_STARTED ||
-			   (same && number(rec, "readyRun") == now->run);
+			   (same && number(rec, "readyRun") == i->run);
 		davit_supervise_adopted(&i->node, restarts);
 		core_event(i->core, "adopted", i->service, i, "running as pid %d since run %u", (int)now->pid,
-			   now->run);
+			   i->run);
 		if (!i->ready)
 			ready_begin(i);
 		break;
 	case DAVIT_STATE_STOPPED:
+		if (same && i->exit_run >= i->run && number(rec, "cause") == DAVIT_CAUSE_STOPPED) {
+			/* Started again by the reconciler, if it is still wanted. */
+			restore_exit(i, rec);
+			i->swept = true;
+			i->state = DAVIT_STATE_STOPPED;
+			break;
+		}
 		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts,
 					same ? number(rec, "totalRestarts") : 0,
 					same ? number(rec, "attempt") : 0);
-		if (same && i->exit_run >= now->run) {
+		if (same && i->exit_run >= i->run) {
 			restore_exit(i, rec);
 			i->swept = true;
 			replay_decision(i);
-			if (i->pending_cause == DAVIT_CAUSE_STOPPED)
-				davit_supervise_restore(&i->node, DAVIT_NODE_IDLE, restarts, 0, 0);
 		} else {
 			i->goal = GOAL_RUN;
 			i->state = DAVIT_STATE_STARTED;
-			instance_on_exited(i, now->run, &now->exit);
+			instance_on_exited(i, i->run, &now->exit);
 		}
 		break;
 	default:

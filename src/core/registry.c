@@ -156,6 +156,7 @@ static struct davit_service *service_new(struct davit_core *c, const char *key, 
 	s->spec = spec;
 	davit_list_init(&s->dirty);
 	davit_list_init(&s->notify);
+	davit_list_init(&s->leaving);
 	service_rule(&rule);
 	if (!s->key || davit_map_put(&c->services, s->key, s) < 0) {
 		free(s->key);

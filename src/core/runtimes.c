@@ -130,7 +130,9 @@ static void on_status(struct davit_instance *inst, const char *text)
 
 static void on_exited(struct davit_instance *inst, uint32_t run, const struct davit_exit *exit)
 {
-	instance_on_exited(instance_of(inst), run, exit);
+	struct instance *i = instance_of(inst);
+
+	instance_on_exited(i, i->run_base + run, exit);
 }
 
 static void on_vanished(struct davit_instance *inst, const char *reason)
@@ -142,8 +144,11 @@ static void on_vanished(struct davit_instance *inst, const char *reason)
 	strncpy(exit.reason, reason, sizeof exit.reason - 1);
 	if (i->state == DAVIT_STATE_STARTED)
 		instance_on_exited(i, i->run, &exit);
-	/* The object is not there: it must be created before it can run again. */
+	/* The object is not there: it must be created before it can run again, and
+	 * the runtime will count its runs anew. */
 	i->state = DAVIT_STATE_DESTROYED;
+	i->run_base = i->run;
+	instance_write_record(i);
 	instance_step(i);
 }
 
@@ -161,11 +166,17 @@ static void on_lost(struct davit_runtime *rt, const struct davit_error *why)
 static void on_regained(struct davit_runtime *rt)
 {
 	struct core_runtime *r = rt->owner;
+	size_t pos = 0;
+	void *i;
 
 	davit_error_clear(&r->error);
 	if (r->phase == RUNTIME_LOST)
 		r->phase = RUNTIME_OPEN;
 	davit_log(DAVIT_LOG_INFO, "runtime %s answers again", r->name);
+	/* What could not be asked of it meanwhile. */
+	while (davit_map_next(&r->core->instances, &pos, NULL, &i))
+		if (((struct instance *)i)->runtime == r)
+			instance_resume(i);
 	services_of_runtime_changed(r);
 	core_release_held(r->core);
 }
@@ -262,6 +273,7 @@ static struct davit_instance *on_found(struct davit_runtime *rt, const struct da
 	take_over(i, &found->now);
 	if (!s) {
 		/* Its service was deleted while we were away. */
+		i->orphan_of = DAVIT_TAKE(key);
 		instance_set_goal(i, GOAL_GONE);
 		return i->inst;
 	}
@@ -347,7 +359,11 @@ void core_runtime_free(struct core_runtime *r)
 	davit_list_remove(&r->list);
 	davit_timer_stop(&r->retry);
 	if (r->rt) {
-		r->driver->close(r->rt);
+		/* One whose opening failed, which we were just about to be told. */
+		bool failed = r->phase == RUNTIME_OPENING && r->op.phase == DAVIT_OP_COMPLETING &&
+			      r->op.result < 0;
+		if (!failed)
+			r->driver->close(r->rt);
 		davit_timer_stop(&r->op.deadline);
 		davit_deferred_cancel(&r->op.completion);
 	}
