@@ -189,6 +189,11 @@ void core_watch_from(struct davit_core *c, int64_t revision)
 
 /* --- life --- */
 
+static void on_journal_idle(void *user)
+{
+	core_check_stopped(user);
+}
+
 int davit_core_new(const struct davit_core_config *config, struct davit_core **ret, struct davit_error *err)
 {
 	/* The root leaves what failed as it is: one broken service never stops
@@ -227,6 +232,7 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 		return r;
 	}
 	davit_journal_on_event(c->journal, on_event, c);
+	davit_journal_on_idle(c->journal, on_journal_idle, c);
 	*ret = c;
 	return 0;
 }

@@ -41,6 +41,8 @@ struct davit_journal {
 	size_t max_events;
 	void (*on_event)(void *user, uint64_t id, const char *json);
 	void *on_event_user;
+	void (*on_idle)(void *user);
+	void *on_idle_user;
 };
 
 static void batch_init(struct batch *b)
@@ -201,6 +203,8 @@ static void committed(struct davit_op *op, int result)
 	release(&waits, true);
 	if (j->filling.n || !davit_list_empty(&j->filling.waits))
 		send(j);
+	else if (j->on_idle)
+		j->on_idle(j->on_idle_user);
 }
 
 static void send(struct davit_journal *j)
@@ -308,6 +312,12 @@ void davit_journal_on_event(struct davit_journal *j, void (*fn)(void *user, uint
 {
 	j->on_event = fn;
 	j->on_event_user = user;
+}
+
+void davit_journal_on_idle(struct davit_journal *j, void (*fn)(void *user), void *user)
+{
+	j->on_idle = fn;
+	j->on_idle_user = user;
 }
 
 void davit_journal_write(struct davit_journal *j, const char *key, const char *value)

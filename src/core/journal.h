@@ -35,6 +35,9 @@ void davit_journal_free(struct davit_journal *j);
 void davit_journal_on_event(struct davit_journal *j, void (*fn)(void *user, uint64_t id, const char *json),
 			    void *user);
 
+/* Called when nothing waits any more. */
+void davit_journal_on_idle(struct davit_journal *j, void (*fn)(void *user), void *user);
+
 /* The value is copied; NULL deletes the key. A later write of a key replaces one
  * that still waits. */
 void davit_journal_write(struct davit_journal *j, const char *key, const char *value);
