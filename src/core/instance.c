@@ -257,7 +257,8 @@ void instance_step(struct instance *i)
 			davit_op_cancel(&i->op->op);
 		return;
 	}
-	if (i->runtime->phase == RUNTIME_LOST)
+	/* Goes on when it answers, or when all that it holds has been told. */
+	if (i->runtime->phase == RUNTIME_LOST || i->runtime->phase == RUNTIME_ADOPTING)
 		return;
 	switch (i->goal) {
 	case GOAL_REST:

@@ -365,6 +365,21 @@ static void refresh_rules(struct davit_service *s)
 			davit_supervise_set_restart(&s->slots[k].current->node, &rule);
 }
 
+/* Also what was adopted since, from a runtime that came late. */
+static void stop(struct davit_service *s)
+{
+	bool wanted = !s->was_stopped;
+
+	for (size_t k = 0; k < s->n_slots; k++) {
+		if (s->slots[k].next)
+			instance_set_goal(DAVIT_TAKE(s->slots[k].next), GOAL_GONE);
+		wanted |= s->slots[k].current && s->slots[k].current->node.wanted;
+	}
+	if (wanted)
+		davit_supervise_stop(&s->node);
+	s->was_stopped = true;
+}
+
 void service_reconcile(struct davit_service *s)
 {
 	struct davit_core *c = s->core;
@@ -378,9 +393,7 @@ void service_reconcile(struct davit_service *s)
 	service_prepare(s);
 	refresh_rules(s);
 	if (s->spec->stopped) {
-		if (!s->was_stopped)
-			davit_supervise_stop(&s->node);
-		s->was_stopped = true;
+		stop(s);
 		return;
 	}
 	if (s->was_stopped) {

@@ -48,6 +48,15 @@ static void check_twins(struct sim *s, const struct sim_instance *i)
 	}
 }
 
+/* What is wanted and ends by itself only is not stopped by anybody. */
+static void check_end(struct sim *s, const struct sim_instance *i, const struct davit_exit *exit)
+{
+	const struct sim_service *t = &s->services[i->service];
+
+	if (exit->kind == DAVIT_EXIT_SIGNAL && t->plain && !t->busy && !t->unsure && t->json && i->epoch == t->epoch)
+		sim_fail(s, "%s of %s/%u was stopped, and nobody asked for that", i->id, t->name, i->index);
+}
+
 void sim_observe(void *user, const struct davit_fake_event *e)
 {
 	struct sim *s = user;
@@ -71,6 +80,7 @@ void sim_observe(void *user, const struct davit_fake_event *e)
 		break;
 	case DAVIT_FAKE_EXITED:
 		s->totals->exits++;
+		check_end(s, i, &e->exit);
 		i->exits++;
 		i->live = false;
 		i->ended = e->time;
