@@ -10,6 +10,7 @@ $(BUILD)/build.ninja: tools/bootstrap
 	@log=$$(meson setup $(BUILD) $(MESON_FLAGS) 2>&1) || { echo "$$log"; exit 1; }
 
 run: all
+	@tools/bootstrap run
 	@tools/demo
 
 test: all
