@@ -486,6 +486,11 @@ int davit_core_apply(struct davit_core *c, struct davit_spec *const *specs, size
 			pending_free(p);
 		return r;
 	}
+	if (mode == DAVIT_APPLY_VALIDATE) {
+		pending_free(p);
+		davit_op_complete(op, 0);
+		return 0;
+	}
 	return commit(p);
 }
 
