@@ -424,13 +424,15 @@ enum davit_cause instance_cause(const struct instance *i, const struct davit_exi
 
 void instance_on_started(struct instance *i)
 {
+	bool recorded = i->run > 0 || i->start_failed;
+
 	i->state = DAVIT_STATE_STARTED;
 	i->run++;
 	i->started = davit_loop_wall(i->core->loop);
 	i->exit = (struct davit_exit){0};
 	i->ready = i->swept = i->start_failed = i->prevent = false;
 	instance_set_error(i, NULL);
-	if (i->run > 1)
+	if (recorded)
 		instance_write_record(i);
 	if (!i->is_build)
 		core_event(i->core, "started", i->service, i, i->run > 1 ? "run %u" : "first run", i->run);

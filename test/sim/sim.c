@@ -140,6 +140,7 @@ static void on_event(struct davit_core_listener *l, uint64_t id, const char *jso
 	if (s->last_told && id != s->last_told + 1)
 		sim_fail(s, "event %" PRIu64 " was told after event %" PRIu64, id, s->last_told);
 	s->last_told = id;
+	sim_hear(s, json);
 	if (s->options.verbose)
 		sim_trace(s, "event: %s", json);
 }
