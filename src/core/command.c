@@ -671,6 +671,11 @@ static void kill_committed(struct davit_op *op, int result)
 		return;
 	}
 	w->durable = true;
+	if (!w->core) {
+		davit_op_fail(w->op, DAVIT_ECLOSED, NULL, "the daemon ends");
+		gone_wait_free(w);
+		return;
+	}
 	gone_check(w);
 }
 
@@ -833,6 +838,7 @@ void command_abandon(struct davit_core *c)
 		/* The others hear of their transaction, from the loop. */
 		davit_core_unlisten(&w->listener);
 		davit_list_remove(&w->list);
+		w->core = NULL;
 		if (!w->durable)
 			continue;
 		davit_op_fail(w->op, DAVIT_ECLOSED, NULL, "the daemon ends");

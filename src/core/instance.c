@@ -139,6 +139,8 @@ static void stopped(struct instance *i, int result, const struct davit_error *er
 		/* The driver completed without an exit: the run is over all the same. */
 		struct davit_exit exit = {.kind = DAVIT_EXIT_UNKNOWN, .time = davit_loop_wall(i->core->loop)};
 		strcpy(exit.reason, "the runtime reported no status");
+		if (i->run <= i->exit_run)
+			i->run = i->exit_run + 1;
 		instance_on_exited(i, i->run, &exit);
 	}
 	finish(i);

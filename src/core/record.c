@@ -150,6 +150,16 @@ static void replay_decision(struct instance *i, const json_t *rec, int64_t resta
 	davit_journal_wait(i->core->journal, &i->wait);
 }
 
+/* Fewer runs than were recorded: it is another object, made since. */
+static void count_runs(struct instance *i, const json_t *rec, const struct davit_inspection *now)
+{
+	int64_t base = number(rec, "runBase"), run = number(rec, "run");
+
+	i->run_base = (uint32_t)(base + now->run < run ? run : base);
+	i->run = i->run_base + now->run;
+	i->exit_run = (uint32_t)number(rec, "exitRun");
+}
+
 /* Does it say how the last run, or the last try to start one, went? */
 static bool is_decided(const json_t *rec)
 {
@@ -163,9 +173,7 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 	int64_t restarts = number(rec, "restarts");
 
 	if (rec) {
-		i->run_base = (uint32_t)number(rec, "runBase");
-		i->run = i->run_base + now->run;
-		i->exit_run = (uint32_t)number(rec, "exitRun");
+		count_runs(i, rec, now);
 		/* A run later than the record: it was a restart. */
 		if (i->run > (uint32_t)number(rec, "run"))
 			restarts++;
@@ -214,9 +222,8 @@ void instance_restore_leaving(struct instance *i, const struct davit_inspection 
 {
 	json_t *rec = instance_read_record(i);
 
-	i->run_base = (uint32_t)number(rec, "runBase");
-	i->run = i->run_base + now->run;
-	i->exit_run = (uint32_t)number(rec, "exitRun");
+	if (rec)
+		count_runs(i, rec, now);
 	json_decref(rec);
 	if (now->state == DAVIT_STATE_STOPPED && i->exit_run < i->run) {
 		i->state = DAVIT_STATE_STARTED;
