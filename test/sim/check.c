@@ -82,7 +82,8 @@ static void check_end(struct sim *s, const struct sim_instance *i, const struct 
 
 	if (!ds || !ds->settled || ds->generation != i->generation)
 		return;
-	if (exit->kind == DAVIT_EXIT_SIGNAL && t->plain && !t->busy && !t->unsure && t->json && i->epoch == t->epoch)
+	if (exit->kind == DAVIT_EXIT_SIGNAL && t->plain && !t->busy && !t->unsure && t->json &&
+	    i->epoch == t->epoch)
 		sim_fail(s, "%s of %s/%u was stopped, and nobody asked for that", i->id, t->name, i->index);
 }
 
@@ -233,22 +234,25 @@ static bool explained_end(struct sim *s, const struct davit_service *ds, const s
 		return true;
 	if (is_rule(i, "prevent"))
 		return ds->spec->prevent.n > 0 ||
-		       wrong(s, "%s/%u is left by a prevent list that is not there", ds->spec->name, i->workload.index);
+		       wrong(s, "%s/%u is left by a prevent list that is not there", ds->spec->name,
+			     i->workload.index);
 	if (is_rule(i, "policy")) {
-		if (!davit_restart_wanted(policy, i->node.cause) && completed == (i->node.cause == DAVIT_CAUSE_CLEAN))
+		if (!davit_restart_wanted(policy, i->node.cause) &&
+		    completed == (i->node.cause == DAVIT_CAUSE_CLEAN))
 			return true;
 		return wrong(s, "%s/%u is %s by its policy, cause %s, which says otherwise", ds->spec->name,
-			     i->workload.index, completed ? "completed" : "failed", davit_cause_name(i->node.cause));
+			     i->workload.index, completed ? "completed" : "failed",
+			     davit_cause_name(i->node.cause));
 	}
 	if (is_rule(i, "retries")) {
 		const struct sim_instance *o = davit_map_get(&s->by_id, i->workload.id);
 		/* More than that where the user has lowered it since. */
-		if (!completed && (i->node.restarts == ds->spec->retries ||
-				   (i->node.restarts > ds->spec->retries && o &&
-				    o->epoch != s->services[o->service].epoch)))
+		if (!completed &&
+		    (i->node.restarts == ds->spec->retries || (i->node.restarts > ds->spec->retries && o &&
+							       o->epoch != s->services[o->service].epoch)))
 			return true;
-		return wrong(s, "%s/%u has failed after %" PRId64 " restarts with retries %" PRId64, ds->spec->name,
-			     i->workload.index, i->node.restarts, ds->spec->retries);
+		return wrong(s, "%s/%u has failed after %" PRId64 " restarts with retries %" PRId64,
+			     ds->spec->name, i->workload.index, i->node.restarts, ds->spec->retries);
 	}
 	return wrong(s, "%s/%u is left by rule %s", ds->spec->name, i->workload.index,
 		     i->node.rule_name ? i->node.rule_name : "(none)");
@@ -324,7 +328,9 @@ static bool good(struct sim *s, int service)
 	const char *status;
 
 	if (!t->json)
-		return !ds && !live ? true : wrong(s, "%s was killed, but %s", t->name, live ? "runs" : "is not gone");
+		return !ds && !live
+			       ? true
+			       : wrong(s, "%s was killed, but %s", t->name, live ? "runs" : "is not gone");
 	if (!ds || ds->deleting)
 		return wrong(s, "%s is recorded, but the core does not know it", t->name);
 	if (strcmp(json, t->json) != 0)
@@ -352,10 +358,10 @@ static bool no_strays(struct sim *s)
 		if (!i->there)
 			continue;
 		if (!known)
-			return wrong(s, "an orphan: nobody knows %s of %s/%u", i->id, s->services[i->service].name,
-				     i->index);
-		if (!ds || i->index >= ds->n_slots || (ds->slots[i->index].current != known &&
-						       ds->slots[i->index].next != known))
+			return wrong(s, "an orphan: nobody knows %s of %s/%u", i->id,
+				     s->services[i->service].name, i->index);
+		if (!ds || i->index >= ds->n_slots ||
+		    (ds->slots[i->index].current != known && ds->slots[i->index].next != known))
 			return wrong(s, "%s of %s/%u has no place and is still there", i->id,
 				     s->services[i->service].name, i->index);
 	}
@@ -373,12 +379,12 @@ static void check_retries(struct sim *s)
 		if (!known || retries < 0 || !t->plain || i->epoch != t->epoch)
 			continue;
 		if (i->starts > retries + 1 + (s->deaths - i->deaths))
-			sim_fail(s, "%s of %s/%u was started %u times with retries %" PRId64 " and %u deaths", i->id,
-				 t->name, i->index, i->starts, retries, s->deaths - i->deaths);
-		if (i->deaths == s->deaths && known->node.state == DAVIT_NODE_FAILED && is_rule(known, "retries") &&
-		    i->starts != retries + 1)
-			sim_fail(s, "%s of %s/%u has failed after %u starts with retries %" PRId64, i->id, t->name,
-				 i->index, i->starts, retries);
+			sim_fail(s, "%s of %s/%u was started %u times with retries %" PRId64 " and %u deaths",
+				 i->id, t->name, i->index, i->starts, retries, s->deaths - i->deaths);
+		if (i->deaths == s->deaths && known->node.state == DAVIT_NODE_FAILED &&
+		    is_rule(known, "retries") && i->starts != retries + 1)
+			sim_fail(s, "%s of %s/%u has failed after %u starts with retries %" PRId64, i->id,
+				 t->name, i->index, i->starts, retries);
 	}
 }
 

@@ -237,9 +237,19 @@ static void teardown(struct sim *s)
 static void prepare(struct sim *s)
 {
 	static const struct davit_fake_chances mild = {
-		.fail_create = 60, .fail_start = 60, .fail_exec = 20, .fail_stop = 60, .fail_remove = 60,
-		.slow = 150, .ends = 400, .vanishes = 60, .ignores_stop = 100, .lies = 80, .never_ready = 50,
-		.max_delay = 3 * SEC, .max_life = 60 * SEC,
+		.fail_create = 60,
+		.fail_start = 60,
+		.fail_exec = 20,
+		.fail_stop = 60,
+		.fail_remove = 60,
+		.slow = 150,
+		.ends = 400,
+		.vanishes = 60,
+		.ignores_stop = 100,
+		.lies = 80,
+		.never_ready = 50,
+		.max_delay = 3 * SEC,
+		.max_life = 60 * SEC,
 	};
 	struct davit_store_plan delays = {.delay = 600000, .delay_min = MSEC / 10, .delay_max = 30 * MSEC};
 
