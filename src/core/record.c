@@ -11,23 +11,24 @@
 #include <stdio.h>
 #include <string.h>
 
-static char *record_key(const struct instance *i)
-{
-	char *key;
+enum { KEY_SIZE = 8 + DAVIT_ID_MAX };
 
-	return asprintf(&key, "state/%s/%u", i->service->key, i->workload.index) < 0 ? NULL : key;
+static void record_key(const char *id, char key[KEY_SIZE])
+{
+	snprintf(key, KEY_SIZE, "state/%s", id);
 }
 
 void instance_write_record(struct instance *i)
 {
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&b);
-	DAVIT_AUTO_FREE char *key = NULL;
+	char key[KEY_SIZE];
 
-	if (!i->service || i->is_build || i->replacement || !(key = record_key(i)))
+	if (i->is_build)
 		return;
+	record_key(i->workload.id, key);
 	davit_json_open(&j);
-	davit_json_put_string(&j, "id", i->workload.id);
+	davit_json_put_string(&j, "runtime", i->runtime->name);
 	davit_json_put_int(&j, "run", i->run);
 	davit_json_put_int(&j, "exitRun", i->exit_run);
 	if (i->run_base)
@@ -59,12 +60,41 @@ void instance_write_record(struct instance *i)
 		davit_journal_write(i->core->journal, key, davit_buf_str(&b));
 }
 
-void instance_forget_record(const struct davit_service *s, uint32_t index)
+void instance_forget_record(const struct instance *i)
 {
-	DAVIT_AUTO_FREE char *key = NULL;
+	char key[KEY_SIZE];
 
-	if (asprintf(&key, "state/%s/%u", s->key, index) >= 0)
-		davit_journal_write(s->core->journal, key, NULL);
+	if (i->is_build)
+		return;
+	record_key(i->workload.id, key);
+	davit_journal_write(i->core->journal, key, NULL);
+}
+
+static bool forget_unknown(void *user, const struct davit_kv *kv)
+{
+	struct core_runtime *r = user;
+	json_error_t je;
+	json_t *rec;
+	const char *name;
+
+	if (davit_map_get(&r->core->instances, kv->key + strlen("state/")))
+		return true;
+	rec = json_loadb(kv->value, kv->len, 0, &je);
+	name = json_string_value(json_object_get(rec, "runtime"));
+	if (!name || !strcmp(name, r->name))
+		davit_journal_write(r->core->journal, kv->key, NULL);
+	json_decref(rec);
+	return true;
+}
+
+void record_sweep(struct core_runtime *r)
+{
+	struct davit_store *store = r->core->store;
+	struct davit_error err;
+	int64_t revision;
+
+	if (store->driver->list(store, "state/", NULL, 0, forget_unknown, r, &revision, &err) < 0)
+		davit_log(DAVIT_LOG_WARNING, "cannot read the records of instances: %s", err.message);
 }
 
 struct wanted_record {
@@ -83,17 +113,15 @@ static bool take_record(void *user, const struct davit_kv *kv)
 	return false;
 }
 
-json_t *instance_read_record(struct davit_service *s, uint32_t index)
+json_t *instance_read_record(const struct instance *i)
 {
-	DAVIT_AUTO_FREE char *key = NULL;
-	struct davit_store *store = s->core->store;
+	struct davit_store *store = i->core->store;
+	char key[KEY_SIZE];
+	struct wanted_record wanted = {.key = key};
 	struct davit_error err;
-	struct wanted_record wanted = {0};
 	int64_t revision;
 
-	if (asprintf(&key, "state/%s/%u", s->key, index) < 0)
-		return NULL;
-	wanted.key = key;
+	record_key(i->workload.id, key);
 	if (store->driver->list(store, key, NULL, 1, take_record, &wanted, &revision, &err) < 0)
 		davit_log(DAVIT_LOG_WARNING, "cannot read %s: %s", key, err.message);
 	return wanted.record;
@@ -131,12 +159,10 @@ static void replay_decision(struct instance *i)
 
 void instance_restore(struct instance *i, const struct davit_inspection *now)
 {
-	json_t *rec = instance_read_record(i->service, i->workload.index);
-	const char *id = json_string_value(json_object_get(rec, "id"));
-	bool same = id && !strcmp(id, i->workload.id);
-	int64_t restarts = same ? number(rec, "restarts") : 0;
+	json_t *rec = instance_read_record(i);
+	int64_t restarts = number(rec, "restarts");
 
-	if (same) {
+	if (rec) {
 		i->run_base = (uint32_t)number(rec, "runBase");
 		i->run = i->run_base + now->run;
 		i->exit_run = (uint32_t)number(rec, "exitRun");
@@ -151,7 +177,7 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		i->goal = GOAL_RUN;
 		/* Told already: by the runtime, by nature, or by our record. */
 		i->ready = now->ready || i->service->spec->ready == DAVIT_READY_TYPE_STARTED ||
-			   (same && number(rec, "readyRun") == i->run);
+			   number(rec, "readyRun") == i->run;
 		davit_supervise_adopted(&i->node, restarts);
 		core_event(i->core, "adopted", i->service, i, "running as pid %d since run %u", (int)now->pid,
 			   i->run);
@@ -159,17 +185,16 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 			ready_begin(i);
 		break;
 	case DAVIT_STATE_STOPPED:
-		if (same && i->exit_run >= i->run && number(rec, "cause") == DAVIT_CAUSE_STOPPED) {
+		if (rec && i->exit_run >= i->run && number(rec, "cause") == DAVIT_CAUSE_STOPPED) {
 			/* Started again by the reconciler, if it is still wanted. */
 			restore_exit(i, rec);
 			i->swept = true;
 			i->state = DAVIT_STATE_STOPPED;
 			break;
 		}
-		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts,
-					same ? number(rec, "totalRestarts") : 0,
-					same ? number(rec, "attempt") : 0);
-		if (same && i->exit_run >= i->run) {
+		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, number(rec, "totalRestarts"),
+					number(rec, "attempt"));
+		if (rec && i->exit_run >= i->run) {
 			restore_exit(i, rec);
 			i->swept = true;
 			replay_decision(i);
@@ -183,4 +208,21 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		break;
 	}
 	json_decref(rec);
+}
+
+/* One that is on its way out: an end that nobody has recorded is told. */
+void instance_restore_leaving(struct instance *i, const struct davit_inspection *now)
+{
+	json_t *rec = instance_read_record(i);
+
+	i->run_base = (uint32_t)number(rec, "runBase");
+	i->run = i->run_base + now->run;
+	i->exit_run = (uint32_t)number(rec, "exitRun");
+	json_decref(rec);
+	if (now->state == DAVIT_STATE_STOPPED && i->exit_run < i->run) {
+		i->state = DAVIT_STATE_STARTED;
+		instance_on_exited(i, i->run, &now->exit);
+	} else if (i->exit_run >= i->run && i->run) {
+		i->exit_run = now->state == DAVIT_STATE_STARTED ? i->run - 1 : i->run;
+	}
 }
