@@ -112,6 +112,7 @@ struct instance {
 	bool ready;
 	bool stopping_told;	 /* the engine waits for our `ended` */
 	bool reporting;		 /* pending_cause is to be told when recorded and swept */
+	bool start_failed;	 /* the last thing that happened: it could not be started */
 	bool prevent;		 /* an exit after which it is never restarted */
 	bool told_failed;	 /* the event of its failure was written */
 	bool swept;		 /* what the last run left behind was stopped */
@@ -245,8 +246,8 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why);
 void instance_write_record(struct instance *i);
 void instance_forget_record(const struct instance *i);
 json_t *instance_read_record(const struct instance *i); /* new reference or NULL */
-/* Forgets the records of instances that the runtime, which has told all, does not
- * hold any more. */
+/* When the runtime has told all: instances that it does not hold any more are taken
+ * up from their records where these say how they ended, and are else forgotten. */
 void record_sweep(struct core_runtime *r);
 enum davit_cause instance_cause(const struct instance *i, const struct davit_exit *exit, bool *ret_prevent);
 extern const struct davit_supervise_ops core_supervise_ops;

@@ -227,6 +227,8 @@ static void step_run(struct instance *i)
 {
 	struct davit_error err;
 
+	if (i->state == DAVIT_STATE_STARTED && i->killed_for)
+		begin(i, DO_STOP);
 	if (i->state == DAVIT_STATE_STARTED || i->reporting)
 		return;
 	if (i->runtime->phase != RUNTIME_OPEN) {
@@ -426,7 +428,7 @@ void instance_on_started(struct instance *i)
 	i->run++;
 	i->started = davit_loop_wall(i->core->loop);
 	i->exit = (struct davit_exit){0};
-	i->ready = i->swept = false;
+	i->ready = i->swept = i->start_failed = i->prevent = false;
 	instance_set_error(i, NULL);
 	if (i->run > 1)
 		instance_write_record(i);
@@ -542,10 +544,11 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why)
 	}
 	if (i->state == DAVIT_STATE_STARTED) {
 		i->killed_for = true;
-		if (!i->op)
-			begin(i, DO_STOP);
+		instance_step(i);
 		return;
 	}
+	i->start_failed = true;
+	i->prevent = false;
 	instance_write_record(i);
 	i->reporting = true;
 	davit_journal_wait(i->core->journal, &i->wait);

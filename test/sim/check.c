@@ -238,7 +238,8 @@ static bool explained(struct sim *s, struct davit_service *ds, uint32_t k)
 	switch (i->node.state) {
 	case DAVIT_NODE_RUNNING:
 		if (i->state == DAVIT_STATE_STARTED && is_live(s, i))
-			return true;
+			return i->ready || i->ready_timer || i->op || davit_timer_active(&i->again) ||
+			       wrong(s, "%s/%u is not ready, and nobody cares", ds->spec->name, k);
 		return wrong(s, "%s/%u (%s) is not running, though the engine says so", ds->spec->name, k,
 			     i->workload.id);
 	case DAVIT_NODE_STARTING:
