@@ -135,14 +135,19 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 	const char *id = json_string_value(json_object_get(rec, "id"));
 	bool same = id && !strcmp(id, i->workload.id);
 	int64_t restarts = same ? number(rec, "restarts") : 0;
+	int64_t total = same ? number(rec, "totalRestarts") : 0;
+	int64_t attempt = same ? number(rec, "attempt") : 0;
 
 	if (same) {
 		i->run_base = (uint32_t)number(rec, "runBase");
 		i->run = i->run_base + now->run;
 		i->exit_run = (uint32_t)number(rec, "exitRun");
 		/* A run later than the record: it was a restart. */
-		if (i->run > (uint32_t)number(rec, "run"))
+		if (i->run > (uint32_t)number(rec, "run")) {
 			restarts++;
+			total++;
+			attempt++;
+		}
 	}
 	switch (now->state) {
 	case DAVIT_STATE_STARTED:
@@ -152,7 +157,7 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		/* Told already: by the runtime, by nature, or by our record. */
 		i->ready = now->ready || i->service->spec->ready == DAVIT_READY_TYPE_STARTED ||
 			   (same && number(rec, "readyRun") == i->run);
-		davit_supervise_adopted(&i->node, restarts);
+		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
 		core_event(i->core, "adopted", i->service, i, "running as pid %d since run %u", (int)now->pid,
 			   i->run);
 		if (!i->ready)
@@ -166,9 +171,7 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 			i->state = DAVIT_STATE_STOPPED;
 			break;
 		}
-		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts,
-					same ? number(rec, "totalRestarts") : 0,
-					same ? number(rec, "attempt") : 0);
+		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
 		if (same && i->exit_run >= i->run) {
 			restore_exit(i, rec);
 			i->swept = true;
