@@ -84,6 +84,8 @@ struct davit_instance *davit_core_instance(struct davit_core *c, struct davit_se
  * started, restarts, exit: {code, signal, reason}}], build, metadata, address,
  * revision}. */
 void davit_service_write(const struct davit_service *s, struct davit_json *j);
+/* [namespace, name, version, runtime, source, status, build, updated, metadata]. */
+void davit_service_write_row(const struct davit_service *s, struct davit_json *j);
 /* One element of its `instances`. */
 void davit_instance_write(const struct davit_instance *inst, struct davit_json *j);
 /* Everything: status, the spec, the effective command, environment with
@@ -127,6 +129,7 @@ enum davit_apply_mode {
 	DAVIT_APPLY_CREATE, /* DAVIT_EEXIST when there is one already and it differs */
 	DAVIT_APPLY_UPDATE, /* DAVIT_ENOENT when there is none */
 	DAVIT_APPLY_EITHER,
+	DAVIT_APPLY_VALIDATE, /* all checks of DAVIT_APPLY_EITHER, and no change */
 };
 
 /* All or nothing for the whole array; specs are copied. force: rebuild and

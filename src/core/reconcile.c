@@ -294,8 +294,6 @@ static void finish_delete(struct davit_service *s)
 	struct davit_journal *j = s->core->journal;
 	DAVIT_AUTO_FREE char *built = NULL;
 
-	for (size_t k = 0; k < s->n_slots; k++)
-		instance_forget_record(s, (uint32_t)k);
 	if (asprintf(&built, "built/%s", s->key) >= 0)
 		davit_journal_write(j, built, NULL);
 	core_service_gone(s);
@@ -365,6 +363,30 @@ static void refresh_rules(struct davit_service *s)
 			davit_supervise_set_restart(&s->slots[k].current->node, &rule);
 }
 
+/* Stopped along with others by a supervisor that supervises again since. */
+static bool left_behind(const struct davit_node *leaf)
+{
+	for (const struct davit_node *p = leaf->parent; p; p = p->parent)
+		if (p->state != DAVIT_NODE_RUNNING)
+			return false;
+	return true;
+}
+
+/* Also what was adopted since, from a runtime that came late. */
+static void stop(struct davit_service *s)
+{
+	bool wanted = !s->was_stopped;
+
+	for (size_t k = 0; k < s->n_slots; k++) {
+		if (s->slots[k].next)
+			instance_set_goal(DAVIT_TAKE(s->slots[k].next), GOAL_GONE);
+		wanted |= s->slots[k].current && s->slots[k].current->node.wanted;
+	}
+	if (wanted)
+		davit_supervise_stop(&s->node);
+	s->was_stopped = true;
+}
+
 void service_reconcile(struct davit_service *s)
 {
 	struct davit_core *c = s->core;
@@ -378,9 +400,7 @@ void service_reconcile(struct davit_service *s)
 	service_prepare(s);
 	refresh_rules(s);
 	if (s->spec->stopped) {
-		if (!s->was_stopped)
-			davit_supervise_stop(&s->node);
-		s->was_stopped = true;
+		stop(s);
 		return;
 	}
 	if (s->was_stopped) {
@@ -397,7 +417,7 @@ void service_reconcile(struct davit_service *s)
 		if (!slot->current && !slot->next && !slot->leaving)
 			slot->current = launch(s, (uint32_t)k, false);
 		else if (slot->current && slot->current->node.state == DAVIT_NODE_IDLE &&
-			 !slot->current->node.wanted)
+			 (!slot->current->node.wanted || left_behind(&slot->current->node)))
 			/* Adopted before its first start, or in the midst of a restart. */
 			davit_supervise_start(&slot->current->node);
 	}

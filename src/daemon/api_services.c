@@ -16,32 +16,14 @@ static bool write_service(void *user, struct davit_service *s)
 	return true;
 }
 
-static const char *const columns[] = {"namespace", "name",   "version",	 "runtime",
-				      "source",	   "status", "instances"};
-
-static bool count_instance(void *user, struct davit_instance *i)
-{
-	(void)i;
-	++*(int64_t *)user;
-	return true;
-}
+/* The columns of `davit status`; the rows are what a terminal shows, so that
+ * listing many costs little on both sides. */
+static const char *const columns[] = {"namespace", "name",  "version", "runtime", "source",
+				      "status",	   "build", "updated", "metadata"};
 
 static bool write_row(void *user, struct davit_service *s)
 {
-	const struct davit_spec *spec = davit_service_spec(s);
-	struct davit_json *j = user;
-	int64_t present = 0;
-
-	davit_service_instances(s, count_instance, &present);
-	davit_json_open_array(j);
-	davit_json_string(j, spec->namespace_);
-	davit_json_string(j, spec->name);
-	davit_json_string(j, spec->version);
-	davit_json_string(j, spec->runtime);
-	davit_json_string(j, spec->source ? spec->source : spec->image);
-	davit_json_string(j, davit_service_status(s));
-	davit_json_int(j, present);
-	davit_json_close_array(j);
+	davit_service_write_row(s, user);
 	return true;
 }
 
@@ -168,6 +150,7 @@ static enum davit_apply_mode apply_mode(const struct api_call *call)
 
 	return !mode || !strcmp(mode, "apply") ? DAVIT_APPLY_EITHER
 	       : !strcmp(mode, "create")       ? DAVIT_APPLY_CREATE
+	       : !strcmp(mode, "validate")     ? DAVIT_APPLY_VALIDATE
 					       : DAVIT_APPLY_UPDATE;
 }
 

@@ -30,7 +30,7 @@ static const struct api_field list_query[] = {
 static const struct api_field apply_query[] = {
 	{"mode", API_ENUM,
 	 "create refuses what exists and differs, update what does not exist; default: apply",
-	 "create|update|apply"},
+	 "create|update|apply|validate"},
 	{"force", API_BOOL, "build and replace even where nothing has changed"},
 	{0},
 };

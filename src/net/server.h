@@ -49,6 +49,8 @@ struct davit_http_request {
 
 /* Zero means the default, everywhere. Durations in ns. */
 struct davit_http_config {
+	/* Serve whoever connects: for a TCP socket, which has no user at its end. */
+	bool any_peer;
 	struct davit_loop *loop; /* borrowed; a real one */
 	/* Called with each whole request. */
 	void (*handle)(void *user, struct davit_http_request *r);

@@ -9,6 +9,16 @@
 #include <stdio.h>
 #include <string.h>
 
+static struct davit_service *core_service(const struct sim *s, int service)
+{
+	char key[64];
+
+	if (!s->core)
+		return NULL;
+	snprintf(key, sizeof key, "default/s%d/latest", service);
+	return davit_map_get(&s->core->services, key);
+}
+
 /* --- the world's truth --- */
 
 static struct sim_instance *instance_of_event(struct sim *s, const struct davit_fake_event *e)
@@ -48,6 +58,18 @@ static void check_twins(struct sim *s, const struct sim_instance *i)
 	}
 }
 
+/* What is wanted and ends by itself only is not stopped by anybody. */
+static void check_end(struct sim *s, const struct sim_instance *i, const struct davit_exit *exit)
+{
+	const struct sim_service *t = &s->services[i->service];
+	const struct davit_service *ds = core_service(s, i->service);
+
+	if (!ds || !ds->settled || ds->generation != i->generation)
+		return;
+	if (exit->kind == DAVIT_EXIT_SIGNAL && t->plain && !t->busy && !t->unsure && t->json && i->epoch == t->epoch)
+		sim_fail(s, "%s of %s/%u was stopped, and nobody asked for that", i->id, t->name, i->index);
+}
+
 void sim_observe(void *user, const struct davit_fake_event *e)
 {
 	struct sim *s = user;
@@ -71,6 +93,7 @@ void sim_observe(void *user, const struct davit_fake_event *e)
 		break;
 	case DAVIT_FAKE_EXITED:
 		s->totals->exits++;
+		check_end(s, i, &e->exit);
 		i->exits++;
 		i->live = false;
 		i->ended = e->time;
@@ -100,16 +123,6 @@ static size_t live_of(const struct sim *s, int service, int64_t since)
 		n += i->service == service && (i->live || (i->exits && i->ended >= since));
 	}
 	return n;
-}
-
-static struct davit_service *core_service(const struct sim *s, int service)
-{
-	char key[64];
-
-	if (!s->core)
-		return NULL;
-	snprintf(key, sizeof key, "default/s%d/latest", service);
-	return davit_map_get(&s->core->services, key);
 }
 
 /* --- at any moment --- */
@@ -142,7 +155,7 @@ void sim_check_now(struct sim *s)
 /* --- when it is quiet --- */
 
 /* Says why something is wrong; a later look may find it right. */
-static bool wrong(struct sim *s, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static bool wrong(struct sim *s, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -193,7 +206,11 @@ static bool explained_end(struct sim *s, const struct davit_service *ds, const s
 			     i->workload.index, completed ? "completed" : "failed", davit_cause_name(i->node.cause));
 	}
 	if (is_rule(i, "retries")) {
-		if (!completed && i->node.restarts == ds->spec->retries)
+		const struct sim_instance *o = davit_map_get(&s->by_id, i->workload.id);
+		/* More than that where the user has lowered it since. */
+		if (!completed && (i->node.restarts == ds->spec->retries ||
+				   (i->node.restarts > ds->spec->retries && o &&
+				    o->epoch != s->services[o->service].epoch)))
 			return true;
 		return wrong(s, "%s/%u has failed after %" PRId64 " restarts with retries %" PRId64, ds->spec->name,
 			     i->workload.index, i->node.restarts, ds->spec->retries);
@@ -221,7 +238,8 @@ static bool explained(struct sim *s, struct davit_service *ds, uint32_t k)
 	switch (i->node.state) {
 	case DAVIT_NODE_RUNNING:
 		if (i->state == DAVIT_STATE_STARTED && is_live(s, i))
-			return true;
+			return i->ready || i->ready_timer || i->op || davit_timer_active(&i->again) ||
+			       wrong(s, "%s/%u is not ready, and nobody cares", ds->spec->name, k);
 		return wrong(s, "%s/%u (%s) is not running, though the engine says so", ds->spec->name, k,
 			     i->workload.id);
 	case DAVIT_NODE_STARTING:

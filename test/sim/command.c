@@ -465,16 +465,23 @@ static void do_store(struct sim *s)
 	}
 }
 
+/* So many calls, unless the clock runs away. */
+static void step(struct sim *s, int64_t calls)
+{
+	int64_t end = davit_loop_now(s->loop) + 2 * SEC;
+
+	while (calls-- > 0 && !s->failed && davit_loop_now(s->loop) < end)
+		davit_loop_step_one(s->loop);
+}
+
 static void do_death(struct sim *s)
 {
-	for (int64_t n = sim_between(s, 0, 60); n > 0 && !s->failed; n--)
-		davit_loop_step_one(s->loop);
+	step(s, sim_between(s, 0, 60));
 	sim_core_down(s);
 	sim_run_for(s, sim_chance(s, 70) ? MSEC : sim_between(s, 1, 20000) * MSEC);
 	while (!s->failed && sim_chance(s, 25)) {
 		sim_core_up(s);
-		for (int64_t n = sim_between(s, 0, 40); n > 0; n--)
-			davit_loop_step_one(s->loop);
+		step(s, sim_between(s, 0, 40));
 		sim_core_down(s);
 		sim_run_for(s, MSEC);
 	}

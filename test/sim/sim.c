@@ -257,7 +257,7 @@ static void play(struct sim *s)
 	int rounds = (int)sim_between(s, 1, 2);
 
 	for (int round = 0; round < rounds && !s->failed; round++) {
-		size_t steps = s->options.steps ? s->options.steps : (size_t)sim_between(s, 3, 30);
+		size_t steps = s->options.steps ? s->options.steps : (size_t)sim_between(s, 3, 80);
 		while (steps-- && !s->failed)
 			sim_act(s);
 		sim_calm(s);

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Reading a cell: one table of keys, each with the function that reads it.
+ */
+#include "source/cell.h"
+
+#include "base/file.h"
+#include "base/nearest.h"
+#include "base/units.h"
+#include "base/util.h"
+#include "source/vars.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define FILE_MAX_BYTES 65536
+
+struct reader {
+	struct davit_cell *cell;
+	struct davit_error *err;
+};
+
+static int bad(struct reader *r, const struct davit_tree *t, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+static int bad(struct reader *r, const struct davit_tree *t, const char *fmt, ...)
+{
+	char text[sizeof r->err->message];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	return davit_tree_error(r->err, t->line, t->column, t->key, "%s", text);
+}
+
+static int no_memory(struct reader *r)
+{
+	return davit_error_set(r->err, DAVIT_ENOMEM, NULL, "out of memory");
+}
+
+/* --- values --- */
+
+static int read_text(struct reader *r, const struct davit_tree *t, const char **ret)
+{
+	DAVIT_AUTO_FREE char *unknown = NULL;
+
+	if (t->kind != DAVIT_TREE_SCALAR || davit_tree_is_null(t))
+		return bad(r, t, "a text is expected here");
+	if (!davit_vars_known(t->text, &unknown))
+		return bad(r, t, "there is no variable %.64s", unknown ? unknown : "of that name");
+	*ret = t->text;
+	return 0;
+}
+
+static int read_list(struct reader *r, const struct davit_tree *t, char ***ret)
+{
+	const struct davit_tree *item;
+	char **v;
+	size_t n = 0;
+
+	if (t->kind != DAVIT_TREE_LIST || !t->n)
+		return bad(r, t, "a list of texts is expected here");
+	v = davit_arena_alloc(&r->cell->arena, (t->n + 1) * sizeof *v);
+	if (!v)
+		return no_memory(r);
+	for (item = t->first; item; item = item->next) {
+		const char *text;
+		int e = read_text(r, item, &text);
+		if (e < 0)
+			return e;
+		v[n++] = (char *)text;
+	}
+	v[n] = NULL;
+	*ret = v;
+	return 0;
+}
+
+static int read_pattern(struct reader *r, const struct davit_tree *t, const char **ret)
+{
+	int e = read_text(r, t, ret);
+
+	if (e == 0 && !davit_pattern_known(*ret))
+		return bad(r, t, "'%.64s': only elf:, script:, executable: and only: can be before a pattern", *ret);
+	return e;
+}
+
+static int read_patterns(struct reader *r, const struct davit_tree *t, char ***ret)
+{
+	const struct davit_tree *item;
+	const char *pattern;
+	int e = read_list(r, t, ret);
+
+	for (item = t->first; e == 0 && item; item = item->next)
+		e = read_pattern(r, item, &pattern);
+	return e;
+}
+
+static int read_env(struct reader *r, const struct davit_tree *t, char ***ret)
+{
+	const struct davit_tree *item;
+	size_t n = 0;
+	char **v;
+
+	if (t->kind != DAVIT_TREE_MAP)
+		return bad(r, t, "a map of names to values is expected here");
+	v = davit_arena_alloc(&r->cell->arena, (t->n + 1) * sizeof *v);
+	if (!v)
+		return no_memory(r);
+	for (item = t->first; item; item = item->next) {
+		const char *text;
+		size_t len;
+		int e = read_text(r, item, &text);
+		if (e < 0)
+			return e;
+		if (!*item->key || strchr(item->key, '='))
+			return bad(r, item, "'%.64s' is not the name of a variable", item->key);
+		len = strlen(item->key) + 1 + strlen(text) + 1;
+		v[n] = davit_arena_alloc(&r->cell->arena, len);
+		if (!v[n])
+			return no_memory(r);
+		snprintf(v[n++], len, "%s=%s", item->key, text);
+	}
+	v[n] = NULL;
+	*ret = v;
+	return 0;
+}
+
+/* --- maps with known keys --- */
+
+struct key {
+	const char *name;
+	int (*read)(struct reader *r, const struct davit_tree *t, void *to);
+	size_t offset;
+};
+
+static int read_keys(struct reader *r, const struct davit_tree *map, const struct key *keys, size_t n, void *to)
+{
+	const char *names[32];
+
+	for (size_t i = 0; i < n; i++)
+		names[i] = keys[i].name;
+	for (const struct davit_tree *t = map->first; t; t = t->next) {
+		size_t i = 0;
+		int e;
+		while (i < n && strcmp(keys[i].name, t->key))
+			i++;
+		if (i == n) {
+			const char *near = davit_nearest(t->key, names, n);
+			return davit_tree_error(r->err, t->key_line, t->key_column, t->key,
+						near ? "unknown key '%.64s'; did you mean '%s'?" : "unknown key '%.64s'",
+						t->key, near);
+		}
+		e = keys[i].read(r, t, (char *)to + keys[i].offset);
+		if (e < 0)
+			return e;
+	}
+	return 0;
+}
+
+static int key_text(struct reader *r, const struct davit_tree *t, void *to)
+{
+	return read_text(r, t, to);
+}
+
+static int key_list(struct reader *r, const struct davit_tree *t, void *to)
+{
+	return read_list(r, t, to);
+}
+
+static int key_pattern(struct reader *r, const struct davit_tree *t, void *to)
+{
+	return read_pattern(r, t, to);
+}
+
+static int key_patterns(struct reader *r, const struct davit_tree *t, void *to)
+{
+	return read_patterns(r, t, to);
+}
+
+static int key_env(struct reader *r, const struct davit_tree *t, void *to)
+{
+	return read_env(r, t, to);
+}
+
+static int key_priority(struct reader *r, const struct davit_tree *t, void *to)
+{
+	const char *text;
+	int64_t v;
+	int e = read_text(r, t, &text);
+
+	if (e < 0)
+		return e;
+	if (davit_int_parse(text, 0, 1000, &v, NULL) < 0)
+		return bad(r, t, "'%.64s' is not a priority: 0 to 1000", text);
+	*(int *)to = (int)v;
+	return 0;
+}
+
+static int read_dependency(struct reader *r, const struct davit_tree *t, struct davit_cell_dependency *d)
+{
+	static const struct key keys[] = {
+		{"package", key_text, offsetof(struct davit_cell_dependency, package)},
+		{"when", key_pattern, offsetof(struct davit_cell_dependency, when)},
+	};
+
+	int e;
+
+	*d = (struct davit_cell_dependency){.program = t->key};
+	if (t->kind != DAVIT_TREE_MAP)
+		return read_text(r, t, &d->package);
+	e = read_keys(r, t, keys, DAVIT_ARRAY_SIZE(keys), d);
+	return e < 0 || d->package ? e : bad(r, t, "the dependency '%.64s' names no package", t->key);
+}
+
+static int key_dependencies(struct reader *r, const struct davit_tree *t, void *to)
+{
+	struct davit_cell *c = r->cell;
+
+	(void)to;
+	if (t->kind != DAVIT_TREE_MAP)
+		return bad(r, t, "a map of programs to Debian packages is expected here");
+	c->dependencies = davit_arena_alloc(&c->arena, (t->n + 1) * sizeof *c->dependencies);
+	if (!c->dependencies)
+		return no_memory(r);
+	for (const struct davit_tree *item = t->first; item; item = item->next) {
+		int e = read_dependency(r, item, &c->dependencies[c->n_dependencies++]);
+		if (e < 0)
+			return e;
+	}
+	return 0;
+}
+
+static int read_step(struct reader *r, const struct davit_tree *t, struct davit_cell_step *s)
+{
+	static const struct key keys[] = {
+		{"run", key_list, offsetof(struct davit_cell_step, argv)},
+		{"when", key_pattern, offsetof(struct davit_cell_step, when)},
+		{"unless", key_pattern, offsetof(struct davit_cell_step, unless)},
+	};
+	int e;
+
+	*s = (struct davit_cell_step){0};
+	if (t->kind != DAVIT_TREE_MAP)
+		return read_list(r, t, &s->argv);
+	e = read_keys(r, t, keys, DAVIT_ARRAY_SIZE(keys), s);
+	return e < 0 || s->argv ? e : bad(r, t, "a step needs the key 'run'");
+}
+
+static int read_steps(struct reader *r, const struct davit_tree *t, struct davit_cell_step **ret, size_t *ret_n)
+{
+	struct davit_cell_step *steps;
+	size_t n = 0;
+
+	if (t->kind != DAVIT_TREE_LIST || !t->n)
+		return bad(r, t, "a list of commands is expected here");
+	steps = davit_arena_alloc(&r->cell->arena, t->n * sizeof *steps);
+	if (!steps)
+		return no_memory(r);
+	for (const struct davit_tree *item = t->first; item; item = item->next) {
+		int e = read_step(r, item, &steps[n++]);
+		if (e < 0)
+			return e;
+	}
+	*ret = steps;
+	*ret_n = n;
+	return 0;
+}
+
+static int key_build(struct reader *r, const struct davit_tree *t, void *to)
+{
+	(void)to;
+	return read_steps(r, t, &r->cell->build, &r->cell->n_build);
+}
+
+static int key_versions(struct reader *r, const struct davit_tree *t, void *to)
+{
+	(void)to;
+	return read_steps(r, t, &r->cell->versions, &r->cell->n_versions);
+}
+
+static const struct key cell_keys[] = {
+	{"name", key_text, offsetof(struct davit_cell, name)},
+	{"description", key_text, offsetof(struct davit_cell, description)},
+	{"detect", key_patterns, offsetof(struct davit_cell, detect)},
+	{"priority", key_priority, offsetof(struct davit_cell, priority)},
+	{"dependencies", key_dependencies, 0},
+	{"versions", key_versions, 0},
+	{"ignore", key_list, offsetof(struct davit_cell, ignore)},
+	{"build", key_build, 0},
+	{"buildEnv", key_env, offsetof(struct davit_cell, build_env)},
+	{"program", key_patterns, offsetof(struct davit_cell, program)},
+	{"run", key_list, offsetof(struct davit_cell, run)},
+	{"directory", key_text, offsetof(struct davit_cell, cwd)},
+	{"env", key_env, offsetof(struct davit_cell, env)},
+	{"port", key_text, offsetof(struct davit_cell, port)},
+	{"image", key_text, offsetof(struct davit_cell, image)},
+};
+
+/* --- the file --- */
+
+static char *arena_text(struct davit_cell *c, const char *s, size_t n)
+{
+	char *copy = davit_arena_alloc(&c->arena, n + 1);
+
+	if (copy) {
+		memcpy(copy, s, n);
+		copy[n] = '\0';
+	}
+	return copy;
+}
+
+static int check(struct reader *r, const struct davit_tree *doc)
+{
+	struct davit_cell *c = r->cell;
+	const char *slash = strrchr(c->file, '/'), *base = slash ? slash + 1 : c->file;
+	size_t n = strlen(base) - strlen(".yaml");
+
+	if (!c->name)
+		return bad(r, doc, "the key 'name' is missing");
+	if (strlen(c->name) != n || memcmp(c->name, base, n))
+		return bad(r, doc, "the name '%.64s' is not that of the file, '%.*s'", c->name, (int)n, base);
+	if (!c->run && !c->n_build)
+		return bad(r, doc, "a cell needs 'run', or a 'build' that says what to run");
+	return 0;
+}
+
+static int read_document(struct reader *r, const struct davit_buf *text)
+{
+	struct davit_tree_source s;
+	struct davit_tree *doc = NULL, *more;
+	int e = davit_tree_open(&s, text->data, text->len, r->err);
+
+	if (e < 0)
+		return e;
+	e = davit_tree_next(&s, &r->cell->arena, &doc, r->err);
+	if (e == 0)
+		e = davit_tree_error(r->err, 1, 1, NULL, "the file is empty");
+	else if (e > 0 && doc->kind != DAVIT_TREE_MAP)
+		e = bad(r, doc, "a cell is a map of keys");
+	else if (e > 0)
+		e = read_keys(r, doc, cell_keys, DAVIT_ARRAY_SIZE(cell_keys), r->cell);
+	if (e == 0)
+		e = check(r, doc);
+	if (e == 0) {
+		e = davit_tree_next(&s, &r->cell->arena, &more, r->err);
+		if (e > 0)
+			e = bad(r, more, "one file holds one cell");
+	}
+	davit_tree_close(&s);
+	return e;
+}
+
+/* The file and the files beside it that its commands use. */
+static int hash(struct davit_cell *c, const struct davit_buf *text, struct davit_error *err)
+{
+	struct davit_snapshot helpers = {.hash = "-"};
+	int r = 0;
+
+	if (access(c->directory, F_OK) == 0)
+		r = davit_snapshot_take(c->directory, NULL, NULL, FILE_MAX_BYTES * 16, &helpers, err);
+	if (r == 0)
+		davit_hash_strings(c->hash, davit_buf_str(text), helpers.hash, NULL);
+	return r;
+}
+
+int davit_cell_read(const char *file, struct davit_cell **ret, struct davit_error *err)
+{
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+	struct davit_error local;
+	struct reader r = {.err = err ? err : &local};
+	struct davit_cell *c;
+	int e = davit_read_file(file, FILE_MAX_BYTES, &text, err);
+
+	if (e < 0)
+		return e;
+	c = calloc(1, sizeof *c);
+	if (!c)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	r.cell = c;
+	c->priority = 50;
+	c->file = arena_text(c, file, strlen(file));
+	c->directory = arena_text(c, file, strlen(file) - strlen(".yaml"));
+	if (!c->file || !c->directory)
+		e = no_memory(&r);
+	davit_buf_adds(&text, "");
+	if (e == 0)
+		e = read_document(&r, &text);
+	if (e < 0)
+		davit_error_prefix(r.err, r.err->line ? "%s:%u:%u" : "%s", file, r.err->line, r.err->column);
+	if (e == 0)
+		e = hash(c, &text, r.err);
+	if (e < 0) {
+		davit_cell_free(c);
+		return e;
+	}
+	c->uses_name = strstr(text.data, "${NAME}");
+	*ret = c;
+	return 0;
+}
+
+void davit_cell_free(struct davit_cell *c)
+{
+	if (c)
+		davit_arena_fini(&c->arena);
+	free(c);
+}
