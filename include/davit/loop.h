@@ -68,6 +68,9 @@ void davit_loop_stop(struct davit_loop *loop);
 /* Virtual loop: runs deferred work, then advances to the earliest timer and
  * fires all that are due. False when there was nothing to do. */
 bool davit_loop_step(struct davit_loop *loop);
+/* Virtual loop: the same in the smallest steps, one call at a time, so that a test
+ * can stop between any two. Not to be mixed with davit_loop_step within one. */
+bool davit_loop_step_one(struct davit_loop *loop);
 /* Virtual loop: moves the wall clock alone, as a clock step does. */
 void davit_loop_shift_wall(struct davit_loop *loop, int64_t delta_ns);
 

@@ -17,7 +17,10 @@ struct davit_buf {
 	bool oom; /* an append failed; the content is cut there */
 };
 
-#define DAVIT_BUF_INIT {0}
+#define DAVIT_BUF_INIT                                                                                       \
+	{                                                                                                    \
+		0                                                                                            \
+	}
 #define DAVIT_AUTO_BUF DAVIT_CLEANUP(davit_buf_fini) struct davit_buf
 
 void davit_buf_fini(struct davit_buf *b);
@@ -28,7 +31,7 @@ void davit_buf_add(struct davit_buf *b, const void *data, size_t n);
 void davit_buf_adds(struct davit_buf *b, const char *s);
 void davit_buf_addc(struct davit_buf *b, char c);
 void davit_buf_addf(struct davit_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-void davit_buf_addv(struct davit_buf *b, const char *fmt, va_list ap);
+void davit_buf_addv(struct davit_buf *b, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 /* Drops the first n bytes. */
 void davit_buf_consume(struct davit_buf *b, size_t n);
 /* The content as a C string (never NULL), still owned by b. */

@@ -31,6 +31,13 @@ int davit_log_level_from_name(const char *name)
 	return -1;
 }
 
+static void (*diverted)(enum davit_log_level, const char *);
+
+void davit_log_divert(void (*fn)(enum davit_log_level level, const char *text))
+{
+	diverted = fn;
+}
+
 void davit_log(enum davit_log_level level, const char *fmt, ...)
 {
 	char line[1024], when[DAVIT_TIME_MAX];
@@ -40,6 +47,13 @@ void davit_log(enum davit_log_level level, const char *fmt, ...)
 
 	if (level > threshold)
 		return;
+	if (diverted) {
+		va_start(ap, fmt);
+		vsnprintf(line, sizeof line, fmt, ap);
+		va_end(ap);
+		diverted(level, line);
+		return;
+	}
 	clock_gettime(CLOCK_REALTIME, &ts);
 	davit_time_format((int64_t)ts.tv_sec * DAVIT_NSEC_PER_SEC + ts.tv_nsec, when);
 	n = snprintf(line, sizeof line, "%s %s: ", when, names[level]);

@@ -14,9 +14,15 @@ struct davit_map_slot {
 
 static const char tombstone[] = "";
 
+static uint64_t seed;
+
+void davit_map_set_seed(uint64_t s)
+{
+	seed = s | 1;
+}
+
 static uint64_t hash_key(const char *key)
 {
-	static uint64_t seed;
 	uint64_t h;
 
 	if (!seed) {

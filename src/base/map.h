@@ -16,6 +16,9 @@ struct davit_map {
 	size_t used; /* live and deleted */
 };
 
+/* Fixes the seed, so that the order of iteration is the same in each run of a
+ * program (the simulator). To be called before the first entry is added. */
+void davit_map_set_seed(uint64_t seed);
 void davit_map_fini(struct davit_map *m);
 /* Adds or replaces. The key is borrowed until removed. 0 or DAVIT_ENOMEM. */
 int davit_map_put(struct davit_map *m, const char *key, void *value);

@@ -41,7 +41,7 @@ static size_t distance(const char *a, const char *b)
 const char *davit_nearest(const char *word, const char *const *words, size_t n)
 {
 	const char *best = NULL;
-	size_t least = strlen(word) / 3 + 2;
+	size_t least = strlen(word) / 3 + 1 + (strlen(word) < 3);
 
 	for (size_t i = 0; i < n; i++) {
 		size_t d = words[i] ? distance(word, words[i]) : least;

@@ -20,7 +20,8 @@ static void warn_other_version(struct davit_cli *cli)
 	if (!v || warned || !strcmp(v, DAVIT_VERSION))
 		return;
 	warned = true;
-	fprintf(stderr, "davit: warning: the daemon is version %s, this is %s; 'davit daemon upgrade' replaces it\n",
+	fprintf(stderr,
+		"davit: warning: the daemon is version %s, this is %s; 'davit daemon upgrade' replaces it\n",
 		v, DAVIT_VERSION);
 }
 
@@ -55,9 +56,10 @@ static int error_of(int status, json_t *answer, struct davit_error *err)
 	int r;
 
 	if (!code || !message)
-		return davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon answered with HTTP status %d", status);
-	r = davit_error_set(err, davit_error_from_word(code), json_string_value(json_object_get(e, "where")), "%s",
-			    message);
+		return davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon answered with HTTP status %d",
+				       status);
+	r = davit_error_set(err, davit_error_from_word(code), json_string_value(json_object_get(e, "where")),
+			    "%s", message);
 	if (err) {
 		err->line = (unsigned)json_integer_value(json_object_get(e, "line"));
 		err->column = (unsigned)json_integer_value(json_object_get(e, "column"));
@@ -71,7 +73,8 @@ static int parse(const char *text, size_t len, json_t **ret, struct davit_error 
 	json_t *v = json_loadb(text, len, JSON_DECODE_ANY, &why);
 
 	if (!v)
-		return davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon's answer is not JSON: %s", why.text);
+		return davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon's answer is not JSON: %s",
+				       why.text);
 	*ret = v;
 	return 0;
 }
@@ -222,12 +225,14 @@ void davit_api_service_of(const char *namespace_, const char *name, const char *
 
 void davit_api_service(struct davit_cli *cli, size_t at, const char *suffix, struct davit_buf *out)
 {
-	davit_api_service_of(davit_cli_namespace(cli), davit_cli_arg(cli, at), davit_cli_arg(cli, at + 1), suffix, out);
+	davit_api_service_of(davit_cli_namespace(cli), davit_cli_arg(cli, at), davit_cli_arg(cli, at + 1),
+			     suffix, out);
 }
 
 bool davit_api_is_away(int code)
 {
-	return code == 0 || code == DAVIT_ECLOSED || code == DAVIT_EUNAVAIL || code == DAVIT_EIO || code == DAVIT_EPROTO;
+	return code == 0 || code == DAVIT_ECLOSED || code == DAVIT_EUNAVAIL || code == DAVIT_EIO ||
+	       code == DAVIT_EPROTO;
 }
 
 void davit_api_pause(struct davit_api_pause *p)

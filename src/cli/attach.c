@@ -17,8 +17,8 @@ struct attached {
 	struct davit_cli *cli;
 	json_t *ref; /* borrowed */
 	const char *condition;
-	int64_t deadline;	    /* wall clock, 0: none */
-	json_t *service;	    /* the newest status object, or NULL */
+	int64_t deadline;		   /* wall clock, 0: none */
+	json_t *service;		   /* the newest status object, or NULL */
 	struct davit_log_printer *printer; /* NULL: output is not wanted */
 	char since[DAVIT_TIME_MAX];
 	struct davit_client *watch, *logs; /* open, or NULL */
@@ -98,7 +98,8 @@ static int read_one(struct attached *a, struct davit_client *stream, struct davi
 	int r = davit_api_next(stream, &line, NULL, err);
 
 	if (r <= 0)
-		return r < 0 ? r : davit_error_set(err, DAVIT_ECLOSED, NULL, "the daemon has ended the stream");
+		return r < 0 ? r
+			     : davit_error_set(err, DAVIT_ECLOSED, NULL, "the daemon has ended the stream");
 	r = 0;
 	if (stream == a->watch) {
 		r = take_change(a, line, err);
@@ -119,8 +120,9 @@ static int turn(struct attached *a, struct davit_error *err)
 	int wait = a->deadline ? (int)(left / DAVIT_NSEC_PER_MSEC) + 1 : -1, n;
 
 	if (a->deadline && left <= 0)
-		return davit_error_set(err, DAVIT_ETIMEDOUT, NULL, "service '%s' is not %s in time (status %s)",
-				       davit_string(a->ref, "name"), a->condition, davit_string(a->service, "status"));
+		return davit_error_set(
+			err, DAVIT_ETIMEDOUT, NULL, "service '%s' is not %s in time (status %s)",
+			davit_string(a->ref, "name"), a->condition, davit_string(a->service, "status"));
 	if (a->logs && davit_client_line_ready(a->logs))
 		return read_one(a, a->logs, err);
 	if (davit_client_line_ready(a->watch))

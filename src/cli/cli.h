@@ -49,15 +49,16 @@ struct davit_option {
 
 struct davit_command {
 	const char *name;
-	const char *usage;   /* what follows the name: "NAME [VERSION]" */
-	const char *group;   /* heading in `davit help` */
-	const char *summary; /* one line */
-	const char *details; /* further sentences of --help, or NULL */
+	const char *usage;			   /* what follows the name: "NAME [VERSION]" */
+	const char *group;			   /* heading in `davit help` */
+	const char *summary;			   /* one line */
+	const char *details;			   /* further sentences of --help, or NULL */
 	const struct davit_option *const *options; /* lists, each ended by {0}; the list by NULL */
 	unsigned min_args, max_args;
-	bool rest;	      /* takes a command after -- */
-	bool offline;	      /* needs no daemon; `-o json` errors all the same */
-	const char *complete; /* what the arguments are: "service", "instance", "command", "file", words "a|b" */
+	bool rest;    /* takes a command after -- */
+	bool offline; /* needs no daemon; `-o json` errors all the same */
+	const char
+		*complete; /* what the arguments are: "service", "instance", "command", "file", words "a|b" */
 	/* Returns the exit status, or a negative DAVIT_E... with *err filled. */
 	int (*run)(struct davit_cli *cli, struct davit_error *err);
 	const char *const *examples; /* pairs: command line, what it does; ended by NULL */
@@ -69,10 +70,10 @@ const struct davit_command *davit_command_find(const char *name);
 
 /* Options that several commands share. */
 extern const struct davit_option davit_options_common[];    /* --help, -o text|json */
-extern const struct davit_option davit_options_data[];      /* --help, -o text|json|yaml */
-extern const struct davit_option davit_options_lines[];     /* --help, -o text|json (lines) */
+extern const struct davit_option davit_options_data[];	    /* --help, -o text|json|yaml */
+extern const struct davit_option davit_options_lines[];	    /* --help, -o text|json (lines) */
 extern const struct davit_option davit_options_namespace[]; /* --namespace */
-extern const struct davit_option davit_options_spec[];      /* one for each key of the spec that has one */
+extern const struct davit_option davit_options_spec[];	    /* one for each key of the spec that has one */
 
 /* ------------------------------------------------------------- one invocation */
 
@@ -98,12 +99,12 @@ struct davit_cli {
 	size_t n_args;
 	char **rest; /* what follows "--", borrowed from argv, NULL-terminated; or NULL */
 	enum davit_format format;
-	bool usage; /* the error is the user's way of calling: exit status 2 */
-	bool color; /* standard output is a terminal and NO_COLOR is not set */
-	bool tty;   /* standard output is a terminal */
+	bool usage;    /* the error is the user's way of calling: exit status 2 */
+	bool color;    /* standard output is a terminal and NO_COLOR is not set */
+	bool tty;      /* standard output is a terminal */
 	bool progress; /* standard error is a terminal */
 	struct davit_paths paths;
-	int64_t started; /* wall clock, ns, when this program started */
+	int64_t started;	     /* wall clock, ns, when this program started */
 	struct davit_client *client; /* api.c */
 };
 

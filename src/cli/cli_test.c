@@ -91,11 +91,13 @@ static void a_wrong_command_line_is_a_usage_error_with_an_exact_message(void **s
 		{{"run", "x", "--memory"}, "--memory needs a value: --memory SIZE"},
 		{{"run", "x", "-e"}, "-e needs a value: -e NAME=VALUE"},
 		{{"run", "x", "--force=yes"}, "--force takes no value"},
-		{{"run", "x", "--memory", "64Xi"}, "--memory: '64Xi' is not a size such as 64Mi, 1.5Gi or 1000"},
+		{{"run", "x", "--memory", "64Xi"},
+		 "--memory: '64Xi' is not a size such as 64Mi, 1.5Gi or 1000"},
 		{{"run", "x", "--env", "A"}, "--env: 'A' is not of the form NAME=VALUE"},
 		{{"run", "x", "--env", "=A"}, "--env: '=A' is not of the form NAME=VALUE"},
 		{{"run", "x", "--restart", "alway"},
-		 "--restart: 'alway' is not one of never, on-failure, always, unless-stopped; did you mean 'always'?"},
+		 "--restart: 'alway' is not one of never, on-failure, always, unless-stopped; did you mean "
+		 "'always'?"},
 		{{"run", "x", "-i", "-1"}, NULL},
 		{{"run", "x", "-i", "many"}, NULL},
 		{{"run", "x", "--retries", "1.5"}, NULL},
@@ -106,14 +108,17 @@ static void a_wrong_command_line_is_a_usage_error_with_an_exact_message(void **s
 		{{"run", "x", "--command", "'open"}, "--command: a quote (') has no end"},
 		{{"run", "x", "--directory", ""}, "--directory: the path is empty"},
 		{{"run", "a", "b", "c"},
-		 "'run' does not take the argument 'c': davit run NAME|DIR|URL [VERSION] [-- COMMAND [ARG...]]"},
+		 "'run' does not take the argument 'c': davit run NAME|DIR|URL [VERSION] [-- COMMAND "
+		 "[ARG...]]"},
 		{{"logs"}, "'logs' needs more arguments: davit logs NAME [VERSION]"},
 		{{"logs", "x", "-n", "-3"}, NULL},
 		{{"logs", "x", "--since", "yesterday"},
-		 "--since: 'yesterday' is neither a duration such as 10s nor a time such as 2026-01-02T03:04:05Z"},
+		 "--since: 'yesterday' is neither a duration such as 10s nor a time such as "
+		 "2026-01-02T03:04:05Z"},
 		{{"status", "-o", "jsn"},
 		 "--output: 'jsn' is not one of table, wide, json, yaml, names; did you mean 'json'?"},
-		{{"status", "--", "x"}, "'status' takes no command after '--': davit status [NAME [VERSION]]"},
+		{{"status", "--", "x"},
+		 "'status' takes no command after '--': davit status [NAME [VERSION]]"},
 		{{"kill"}, "'kill' needs more arguments: davit kill NAME [VERSION]"},
 		{{"wait", "x", "--for", "never"}, "--for: 'never' is not one of ended, ready, gone"},
 		{{"events", "--after", "x"}, NULL},
@@ -187,19 +192,22 @@ static void options_become_keys_of_the_spec(void **state)
 		{{"run", "x", "v2", "--namespace", "n"},
 		 "{\"name\":\"x\",\"namespace\":\"n\",\"source\":\"x\",\"version\":\"v2\"}"},
 		{{"run", "x", "--memory", "64Mi", "--cpu", "500m", "--pids", "7", "--image", "i"},
-		 "{\"image\":\"i\",\"name\":\"x\",\"resources\":{\"cpu\":\"500m\",\"memory\":\"64Mi\",\"pids\":7}}"},
+		 "{\"image\":\"i\",\"name\":\"x\",\"resources\":{\"cpu\":\"500m\",\"memory\":\"64Mi\","
+		 "\"pids\":7}}"},
 		{{"run", "x", "--retries", "3", "--restart", "always", "--image", "i"},
 		 "{\"image\":\"i\",\"name\":\"x\",\"restart\":{\"policy\":\"always\",\"retries\":3}}"},
 		{{"run", "x", "--command", "sleep 5", "--args", "-c 'a b'"},
 		 "{\"args\":[\"-c\",\"a b\"],\"command\":[\"sleep\",\"5\"],\"name\":\"x\"}"},
 		{{"run", "x", "--command", "sh", "--args", "-c", "--args", "a b"},
 		 "{\"args\":[\"-c\",\"a b\"],\"command\":[\"sh\"],\"name\":\"x\"}"},
-		{{"run", "x", "--", "printf", "%s", "a b"}, "{\"command\":[\"printf\",\"%s\",\"a b\"],\"name\":\"x\"}"},
+		{{"run", "x", "--", "printf", "%s", "a b"},
+		 "{\"command\":[\"printf\",\"%s\",\"a b\"],\"name\":\"x\"}"},
 		{{"run", "x", "--image", "i", "--depends-on", "db:v=1=ready", "--depends-on", "q"},
 		 "{\"dependsOn\":[{\"condition\":\"ready\",\"service\":\"db:v=1\"},{\"service\":\"q\"}],"
 		 "\"image\":\"i\",\"name\":\"x\"}"},
 		{{"run", "x", "--image", "i", "--secret", "s", "--secret", "t=TOKEN"},
-		 "{\"image\":\"i\",\"name\":\"x\",\"secrets\":[{\"name\":\"s\"},{\"env\":\"TOKEN\",\"name\":\"t\"}]}"},
+		 "{\"image\":\"i\",\"name\":\"x\",\"secrets\":[{\"name\":\"s\"},{\"env\":\"TOKEN\",\"name\":"
+		 "\"t\"}]}"},
 		{{"run", "x", "--image", "i", "-p", "8080:80", "-v", "/tmp:/data:ro"},
 		 "{\"image\":\"i\",\"name\":\"x\",\"ports\":[\"8080:80\"],"
 		 "\"volumes\":[{\"readOnly\":true,\"source\":\"/tmp\",\"target\":\"/data\"}]}"},
@@ -211,7 +219,8 @@ static void options_become_keys_of_the_spec(void **state)
 		{{"run", "example.org/group/web.git@v2"},
 		 "{\"name\":\"web\",\"source\":\"example.org/group/web.git@v2\"}"},
 		{{"run", "x", "--no-new-privileges", "--ready", "port", "--ready-port", "80", "--image", "i"},
-		 "{\"image\":\"i\",\"name\":\"x\",\"noNewPrivileges\":true,\"ready\":{\"port\":80,\"type\":\"port\"}}"},
+		 "{\"image\":\"i\",\"name\":\"x\",\"noNewPrivileges\":true,\"ready\":{\"port\":80,\"type\":"
+		 "\"port\"}}"},
 	};
 
 	(void)state;
@@ -244,7 +253,8 @@ static void the_environment_gives_defaults_and_options_win(void **state)
 				  "\"source\":\"example.org/base/x\"}");
 	free(text);
 	text = spec_of(given, &err);
-	assert_string_equal(text, "{\"name\":\"x\",\"profile\":\"local\",\"runtime\":\"process\",\"source\":\"y\"}");
+	assert_string_equal(
+		text, "{\"name\":\"x\",\"profile\":\"local\",\"runtime\":\"process\",\"source\":\"y\"}");
 	free(text);
 	unsetenv("DAVIT_RUNTIME");
 	unsetenv("DAVIT_RUNTIME_PROFILE");
@@ -349,8 +359,9 @@ static void a_name_is_made_from_a_source(void **state)
 	static const struct {
 		const char *source, *name;
 	} good[] = {
-		{"/srv/web", "web"},		    {"/srv/My App/", "My-App"}, {"host/a/web.git@v2", "web"},
-		{"https://h/g/sub/x@main", "x"},    {"script.sh", "script.sh"}, {"/a/.hidden", "hidden"},
+		{"/srv/web", "web"},	      {"/srv/My App/", "My-App"},
+		{"host/a/web.git@v2", "web"}, {"https://h/g/sub/x@main", "x"},
+		{"script.sh", "script.sh"},   {"/a/.hidden", "hidden"},
 		{"/a/caf\xc3\xa9", "caf"},
 	};
 	struct davit_error err;
@@ -372,8 +383,9 @@ static void ages_are_short(void **state)
 		int64_t seconds;
 		const char *text;
 	} ages[] = {
-		{0, "just now"},   {1, "1s ago"},      {59, "59s ago"},	  {60, "1m ago"},     {3599, "59m ago"},
-		{3600, "1h ago"},  {86399, "23h ago"}, {86400, "1d ago"}, {864000, "10d ago"}, {-5, "in 5s"},
+		{0, "just now"},     {1, "1s ago"},    {59, "59s ago"},	   {60, "1m ago"},
+		{3599, "59m ago"},   {3600, "1h ago"}, {86399, "23h ago"}, {86400, "1d ago"},
+		{864000, "10d ago"}, {-5, "in 5s"},
 	};
 	char buf[DAVIT_AGE_MAX];
 	int64_t now = INT64_C(1767225600) * DAVIT_NSEC_PER_SEC;
@@ -397,7 +409,8 @@ static void an_ended_service_has_the_exit_status_of_a_shell(void **state)
 		{"{\"status\":\"error\",\"instances\":[{\"exit\":null}]}", true, 1},
 		{"{\"status\":\"error\",\"instances\":[]}", true, 1},
 		{"{\"status\":\"stopped\",\"instances\":[]}", true, 0},
-		{"{\"status\":\"stopped\",\"instances\":[{\"exit\":{\"code\":0}},{\"exit\":{\"code\":4}}]}", true, 4},
+		{"{\"status\":\"stopped\",\"instances\":[{\"exit\":{\"code\":0}},{\"exit\":{\"code\":4}}]}",
+		 true, 4},
 		{"{\"status\":\"running\",\"instances\":[{\"exit\":{\"code\":1}}]}", false, 1},
 	};
 
@@ -412,8 +425,8 @@ static void an_ended_service_has_the_exit_status_of_a_shell(void **state)
 
 static void yaml_quotes_what_would_be_read_as_something_else(void **state)
 {
-	json_t *v = json_pack("{s:s, s:s, s:s, s:i, s:b, s:n, s:[s,s]}", "a", "true", "b", "12", "c", "plain text", "d",
-			      12, "e", 1, "f", "g", "x", "");
+	json_t *v = json_pack("{s:s, s:s, s:s, s:i, s:b, s:n, s:[s,s]}", "a", "true", "b", "12", "c",
+			      "plain text", "d", 12, "e", 1, "f", "g", "x", "");
 	char *text = NULL;
 	size_t size = 0;
 	FILE *out = open_memstream(&text, &size);
@@ -422,7 +435,8 @@ static void yaml_quotes_what_would_be_read_as_something_else(void **state)
 	(void)state;
 	assert_int_equal(davit_yaml_write(v, out, &err), 0);
 	fclose(out);
-	assert_string_equal(text, "a: \"true\"\nb: \"12\"\nc: plain text\nd: 12\ne: true\nf: null\ng:\n- x\n- \"\"\n");
+	assert_string_equal(
+		text, "a: \"true\"\nb: \"12\"\nc: plain text\nd: 12\ne: true\nf: null\ng:\n- x\n- \"\"\n");
 	free(text);
 	json_decref(v);
 }

@@ -8,33 +8,33 @@
 #include <string.h>
 
 /* X(symbol of the entry) */
-#define COMMANDS(X)                                                                                \
-	X(run)                                                                                     \
-	X(update)                                                                                  \
-	X(apply)                                                                                   \
-	X(validate)                                                                                \
-	X(scale)                                                                                   \
-	X(start)                                                                                   \
-	X(stop)                                                                                    \
-	X(restart)                                                                                 \
-	X(signal)                                                                                  \
-	X(kill)                                                                                    \
-	X(wait)                                                                                    \
-	X(exec)                                                                                    \
-	X(status)                                                                                  \
-	X(get)                                                                                     \
-	X(ps)                                                                                      \
-	X(stats)                                                                                   \
-	X(logs)                                                                                    \
-	X(events)                                                                                  \
-	X(inspect)                                                                                 \
-	X(why)                                                                                     \
-	X(tree)                                                                                    \
-	X(secret)                                                                                  \
-	X(runtimes)                                                                                \
-	X(daemon)                                                                                  \
-	X(version)                                                                                 \
-	X(completion)                                                                              \
+#define COMMANDS(X)                                                                                          \
+	X(run)                                                                                               \
+	X(update)                                                                                            \
+	X(apply)                                                                                             \
+	X(validate)                                                                                          \
+	X(scale)                                                                                             \
+	X(start)                                                                                             \
+	X(stop)                                                                                              \
+	X(restart)                                                                                           \
+	X(signal)                                                                                            \
+	X(kill)                                                                                              \
+	X(wait)                                                                                              \
+	X(exec)                                                                                              \
+	X(status)                                                                                            \
+	X(get)                                                                                               \
+	X(ps)                                                                                                \
+	X(stats)                                                                                             \
+	X(logs)                                                                                              \
+	X(events)                                                                                            \
+	X(inspect)                                                                                           \
+	X(why)                                                                                               \
+	X(tree)                                                                                              \
+	X(secret)                                                                                            \
+	X(runtimes)                                                                                          \
+	X(daemon)                                                                                            \
+	X(version)                                                                                           \
+	X(completion)                                                                                        \
 	X(help)
 
 #define X(name) extern const struct davit_command davit_command_##name;
@@ -56,11 +56,15 @@ const struct davit_command *davit_command_find(const char *name)
 	return NULL;
 }
 
-#define HELP {"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"}
+#define HELP                                                                                                 \
+	{                                                                                                    \
+		"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"                                \
+	}
 
 const struct davit_option davit_options_common[] = {
 	HELP,
-	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "text|json", .doc = "text (default) or json"},
+	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "text|json",
+	 .doc = "text (default) or json"},
 	{0},
 };
 

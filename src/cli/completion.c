@@ -57,9 +57,10 @@ static void bash_command(const struct davit_command *c)
 				put_words(o->choices);
 				fputs("'; options= ;;\n", stdout);
 			} else {
-				printf("%s options= ;;\n", o->type == DAVIT_OPTION_PATH || !strcmp(o->name, "source")
-								   ? "compopt -o default;"
-								   : "");
+				printf("%s options= ;;\n",
+				       o->type == DAVIT_OPTION_PATH || !strcmp(o->name, "source")
+					       ? "compopt -o default;"
+					       : "");
 			}
 		}
 	fputs("\t\t*)\n\t\t\toptions='", stdout);
@@ -124,7 +125,9 @@ static void zsh_option(const struct davit_option *o)
 		if (!forms[i])
 			continue;
 		printf("\t\t\t'%s%s%s%s[", o->repeat ? "*" : "", i ? "--" : "", forms[i],
-		       o->type == DAVIT_OPTION_FLAG ? "" : i ? "=" : "+");
+		       o->type == DAVIT_OPTION_FLAG ? ""
+		       : i			    ? "="
+						    : "+");
 		zsh_doc(o->doc);
 		putchar(']');
 		if (o->choices) {
@@ -174,7 +177,8 @@ static void zsh(void)
 		}
 		fputs("\t\t;;\n", stdout);
 	}
-	fputs("\tesac\n}\nif [ \"$funcstack[1]\" = _davit ]; then\n\t_davit \"$@\"\nelse\n\tcompdef _davit davit\nfi\n",
+	fputs("\tesac\n}\nif [ \"$funcstack[1]\" = _davit ]; then\n\t_davit \"$@\"\nelse\n\tcompdef _davit "
+	      "davit\nfi\n",
 	      stdout);
 }
 
@@ -211,7 +215,8 @@ static void fish(void)
 			for (const struct davit_option *o = c->options[k]; o->name; o++)
 				fish_option(c, o);
 		if (takes_services(c))
-			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '(" NAMES ")'\n", c->name);
+			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '(" NAMES ")'\n",
+			       c->name);
 		else if (c->complete && !strcmp(c->complete, "file"))
 			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -F\n", c->name);
 		else if (words_of(c)) {
@@ -234,15 +239,18 @@ static int run_completion(struct davit_cli *cli, struct davit_error *err)
 			shells[i].print();
 			return 0;
 		}
-	return davit_cli_usage(cli, err, "there is completion for bash, zsh and fish, not for '%.64s'", cli->args[0]);
+	return davit_cli_usage(cli, err, "there is completion for bash, zsh and fish, not for '%.64s'",
+			       cli->args[0]);
 }
 
 static const struct davit_option *const options[] = {davit_options_common, NULL};
-static const char *const examples[] = {
-	"source <(davit completion bash)", "for this shell",
-	"davit completion zsh > \"${fpath[1]}/_davit\"", "for every zsh",
-	"davit completion fish > ~/.config/fish/completions/davit.fish", "for every fish",
-	NULL};
+static const char *const examples[] = {"source <(davit completion bash)",
+				       "for this shell",
+				       "davit completion zsh > \"${fpath[1]}/_davit\"",
+				       "for every zsh",
+				       "davit completion fish > ~/.config/fish/completions/davit.fish",
+				       "for every fish",
+				       NULL};
 
 const struct davit_command davit_command_completion = {
 	.name = "completion",

@@ -27,7 +27,8 @@ static int done(struct davit_cli *cli, json_t *answer, const char *text, struct 
 /* "foobar" or "foobar v2", of the first arguments */
 static const char *label(const struct davit_cli *cli, const char *version, char buf[256])
 {
-	snprintf(buf, 256, "%.120s%s%.120s", davit_cli_arg(cli, 0), version ? " " : "", version ? version : "");
+	snprintf(buf, 256, "%.120s%s%.120s", davit_cli_arg(cli, 0), version ? " " : "",
+		 version ? version : "");
 	return buf;
 }
 
@@ -51,8 +52,8 @@ static int run_kill(struct davit_cli *cli, struct davit_error *err)
 {
 	bool detach = davit_cli_flag(cli, "detach");
 
-	return simple(cli, "DELETE", detach ? "" : "?wait=true", detach ? "is being stopped" : "stopped and removed",
-		      err);
+	return simple(cli, "DELETE", detach ? "" : "?wait=true",
+		      detach ? "is being stopped" : "stopped and removed", err);
 }
 
 static int run_start(struct davit_cli *cli, struct davit_error *err)
@@ -119,7 +120,8 @@ static int run_signal(struct davit_cli *cli, struct davit_error *err)
 }
 
 static const struct davit_option kill_own[] = {
-	{"detach", 'd', NULL, DAVIT_OPTION_FLAG, .doc = "Return at once instead of when the last instance is gone"},
+	{"detach", 'd', NULL, DAVIT_OPTION_FLAG,
+	 .doc = "Return at once instead of when the last instance is gone"},
 	{0},
 };
 static const struct davit_option signal_own[] = {
@@ -127,19 +129,22 @@ static const struct davit_option signal_own[] = {
 	{0},
 };
 static const struct davit_option *const options[] = {davit_options_namespace, davit_options_common, NULL};
-static const struct davit_option *const kill_options[] = {kill_own, davit_options_namespace, davit_options_common,
-							  NULL};
+static const struct davit_option *const kill_options[] = {kill_own, davit_options_namespace,
+							  davit_options_common, NULL};
 static const struct davit_option *const signal_options[] = {signal_own, davit_options_namespace,
 							    davit_options_common, NULL};
 static const char *const kill_examples[] = {"davit kill foobar", "stop all its instances and forget it",
 					    "davit kill foobar v2", "only version v2", NULL};
 static const char *const start_examples[] = {"davit start foobar", "run it again after 'davit stop'", NULL};
 static const char *const stop_examples[] = {"davit stop foobar", "end its instances, keep the service", NULL};
-static const char *const restart_examples[] = {"davit restart foobar", "replace its instances by new ones", NULL};
+static const char *const restart_examples[] = {"davit restart foobar", "replace its instances by new ones",
+					       NULL};
 static const char *const scale_examples[] = {"davit scale foobar 5", "run five instances",
-					     "davit scale foobar v2 0", "keep version v2, run none of it", NULL};
+					     "davit scale foobar v2 0", "keep version v2, run none of it",
+					     NULL};
 static const char *const signal_examples[] = {"davit signal foobar HUP", "send SIGHUP to every instance",
-					      "davit signal foobar USR1 --instance 0", "only to the first one", NULL};
+					      "davit signal foobar USR1 --instance 0",
+					      "only to the first one", NULL};
 
 const struct davit_command davit_command_kill = {
 	.name = "kill",

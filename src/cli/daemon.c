@@ -32,7 +32,8 @@ static int print_done(const struct davit_cli *cli, const char *status, struct da
 
 static int print_health(const struct davit_cli *cli, json_t *v, struct davit_error *err)
 {
-	static const char *const keys[] = {"pid", "version", "started", "home", "socket", "services", "instances"};
+	static const char *const keys[] = {"pid",    "version",	 "started",  "home",
+					   "socket", "services", "instances"};
 	json_t *store = json_object_get(v, "store");
 	char buf[24], age[DAVIT_AGE_MAX + 8];
 
@@ -40,7 +41,8 @@ static int print_health(const struct davit_cli *cli, json_t *v, struct davit_err
 		return davit_print_value(cli, v, err);
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(keys); i++) {
 		const char *text = davit_text(v, keys[i], buf);
-		printf("%-10s %s\n", keys[i], !strcmp(keys[i], "started") ? davit_time_text(cli, text, age) : text);
+		printf("%-10s %s\n", keys[i],
+		       !strcmp(keys[i], "started") ? davit_time_text(cli, text, age) : text);
 	}
 	printf("%-10s %s, %s%s%s\n", "store", davit_string(store, "name"),
 	       json_is_true(json_object_get(store, "healthy")) ? "healthy" : "failing",
@@ -54,7 +56,8 @@ static int status(struct davit_cli *cli, struct davit_error *err)
 	int r = davit_api_connect_running(cli, err);
 
 	if (r == DAVIT_EUNAVAIL)
-		return davit_error_set(err, DAVIT_EUNAVAIL, NULL, "no daemon runs (%s); 'davit daemon start' starts it",
+		return davit_error_set(err, DAVIT_EUNAVAIL, NULL,
+				       "no daemon runs (%s); 'davit daemon start' starts it",
 				       cli->paths.socket);
 	if (r == 0)
 		r = davit_api_call(cli, "GET", "/v1/daemon", NULL, &answer, err);
@@ -121,7 +124,8 @@ static int stop(struct davit_cli *cli, struct davit_error *err)
 		return r;
 	davit_error_clear(err);
 	r = wait_until(cli, true, err);
-	return r < 0 ? r : print_done(cli, all ? "stopped, with all workloads" : "stopped; workloads go on", err);
+	return r < 0 ? r
+		     : print_done(cli, all ? "stopped, with all workloads" : "stopped; workloads go on", err);
 }
 
 static int upgrade(struct davit_cli *cli, struct davit_error *err)
@@ -167,8 +171,8 @@ static int run_daemon(struct davit_cli *cli, struct davit_error *err)
 		if (strcmp(verbs[i].verb, verb) != 0)
 			continue;
 		if (cli->n_args > verbs[i].max_args)
-			return davit_cli_usage(cli, err, "'daemon %s' does not take the argument '%.64s'", verb,
-					       cli->args[verbs[i].max_args]);
+			return davit_cli_usage(cli, err, "'daemon %s' does not take the argument '%.64s'",
+					       verb, cli->args[verbs[i].max_args]);
 		if (davit_cli_flag(cli, "all") && verbs[i].run != stop)
 			return davit_cli_usage(cli, err, "--all goes with 'daemon stop' only");
 		return verbs[i].run(cli, err);
@@ -207,14 +211,17 @@ static const struct davit_option own[] = {
 };
 static const struct davit_option *const options[] = {own, davit_options_data, NULL};
 static const struct davit_option *const version_options[] = {davit_options_data, NULL};
-static const char *const examples[] = {
-	"davit daemon status -o json", "pid, version, home, store, counts",
-	"davit daemon stop", "end the daemon; workloads go on and are adopted by the next",
-	"davit daemon stop --all", "end the workloads and the keeper as well",
-	"davit daemon upgrade ./davitd", "execute another build in place, workloads untouched",
-	NULL};
-static const char *const version_examples[] = {"davit version", "of this program and of the daemon, if one runs",
-					       NULL};
+static const char *const examples[] = {"davit daemon status -o json",
+				       "pid, version, home, store, counts",
+				       "davit daemon stop",
+				       "end the daemon; workloads go on and are adopted by the next",
+				       "davit daemon stop --all",
+				       "end the workloads and the keeper as well",
+				       "davit daemon upgrade ./davitd",
+				       "execute another build in place, workloads untouched",
+				       NULL};
+static const char *const version_examples[] = {"davit version",
+					       "of this program and of the daemon, if one runs", NULL};
 
 const struct davit_command davit_command_daemon = {
 	.name = "daemon",

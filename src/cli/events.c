@@ -24,8 +24,8 @@ static void print_event(struct printing *p, json_t *e)
 		return;
 	}
 	printf("%.23s  %-12s %s%s%s  %s\n", davit_string(e, "time"), davit_string(e, "type"),
-	       davit_string(e, "service"), davit_string(e, "instance")[0] ? " " : "", davit_string(e, "instance"),
-	       davit_string(e, "cause"));
+	       davit_string(e, "service"), davit_string(e, "instance")[0] ? " " : "",
+	       davit_string(e, "instance"), davit_string(e, "cause"));
 }
 
 static void target_of(const struct printing *p, struct davit_buf *out)
@@ -96,14 +96,19 @@ static int run_events(struct davit_cli *cli, struct davit_error *err)
 
 static const struct davit_option own[] = {
 	{"follow", 'f', NULL, DAVIT_OPTION_FLAG, .doc = "Go on as events come, over restarts of the daemon"},
-	{"after", 0, "ID", DAVIT_OPTION_INT, .max = INT64_MAX, .doc = "Only events after the one with this id"},
+	{"after", 0, "ID", DAVIT_OPTION_INT, .max = INT64_MAX,
+	 .doc = "Only events after the one with this id"},
 	{"lines", 'n', "N", DAVIT_OPTION_INT, .min = 1, .max = INT32_MAX, .doc = "At most N events"},
 	{0},
 };
 static const struct davit_option *const options[] = {own, davit_options_namespace, davit_options_lines, NULL};
-static const char *const examples[] = {"davit events", "all that are kept", "davit events -f foobar",
-				       "those of one service, as they happen", "davit events --after 1200 -o json",
-				       "resume after an id, as JSON lines", NULL};
+static const char *const examples[] = {"davit events",
+				       "all that are kept",
+				       "davit events -f foobar",
+				       "those of one service, as they happen",
+				       "davit events --after 1200 -o json",
+				       "resume after an id, as JSON lines",
+				       NULL};
 
 const struct davit_command davit_command_events = {
 	.name = "events",

@@ -85,13 +85,15 @@ static int take_frames(struct session *s, struct davit_error *err)
 		memcpy(&n, p + 4, sizeof n);
 		n = ntohl(n);
 		if (n > FRAME_MAX)
-			return davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon sent a frame of %u bytes", n);
+			return davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon sent a frame of %u bytes",
+					       n);
 		if (s->in.len - at < HEADER + (size_t)n)
 			break;
 		if (p[0] == OUTPUT || p[0] == ERRORS) {
 			/* A reader of ours that is gone (SIGPIPE ignored or not) is no reason
 			 * to lose the exit status. */
-			if (davit_write_full(p[0] == OUTPUT ? STDOUT_FILENO : STDERR_FILENO, p + HEADER, n) < 0 &&
+			if (davit_write_full(p[0] == OUTPUT ? STDOUT_FILENO : STDERR_FILENO, p + HEADER, n) <
+				    0 &&
 			    errno != EPIPE)
 				r = davit_error_errno(err, errno, NULL, "cannot write the output");
 		} else if (p[0] == END) {
@@ -168,7 +170,8 @@ static int converse(struct session *s, struct davit_error *err)
 	while (r == 0 && s->status < 0) {
 		struct pollfd fds[3] = {
 			{.fd = s->fd, .events = (short)(POLLIN | (s->out.len ? POLLOUT : 0))},
-			{.fd = s->input_open && s->out.len < INPUT_PENDING_MAX ? STDIN_FILENO : -1, .events = POLLIN},
+			{.fd = s->input_open && s->out.len < INPUT_PENDING_MAX ? STDIN_FILENO : -1,
+			 .events = POLLIN},
 			{.fd = s->signals, .events = POLLIN},
 		};
 		if (poll(fds, DAVIT_ARRAY_SIZE(fds), -1) < 0) {
@@ -245,8 +248,10 @@ static int choose(struct davit_cli *cli, struct davit_buf *ret_id, struct davit_
 	r = davit_api_call(cli, "GET", davit_buf_str(&target), NULL, &service, err);
 	if (r < 0)
 		return r;
-	json_array_foreach(json_object_get(service, "instances"), index, i) {
-		bool match = want ? !strcmp(want, davit_string(i, "id")) || !strcmp(want, davit_text(i, "index", number))
+	json_array_foreach(json_object_get(service, "instances"), index, i)
+	{
+		bool match = want ? !strcmp(want, davit_string(i, "id")) ||
+					     !strcmp(want, davit_text(i, "index", number))
 				  : !strcmp(davit_string(i, "state"), "started");
 		if (!match)
 			continue;
@@ -257,10 +262,12 @@ static int choose(struct davit_cli *cli, struct davit_buf *ret_id, struct davit_
 	if (ret_id->len)
 		return 0;
 	if (want)
-		return davit_error_set(err, DAVIT_ENOENT, NULL, "service '%s' has no instance '%s'; see 'davit ps %s'",
-				       cli->args[0], want, cli->args[0]);
-	return davit_error_set(err, DAVIT_ESTATE, NULL, "no instance of service '%s' runs; see 'davit why %s'",
-			       cli->args[0], cli->args[0]);
+		return davit_error_set(err, DAVIT_ENOENT, NULL,
+				       "service '%s' has no instance '%s'; see 'davit ps %s'", cli->args[0],
+				       want, cli->args[0]);
+	return davit_error_set(err, DAVIT_ESTATE, NULL,
+			       "no instance of service '%s' runs; see 'davit why %s'", cli->args[0],
+			       cli->args[0]);
 }
 
 /* The request's body: {command, env, directory, user, tty, rows, columns}. */
@@ -276,7 +283,9 @@ static json_t *body_of(struct davit_cli *cli, bool tty)
 	json_object_set_new(body, "command", list);
 	while ((v = davit_cli_next(cli, "env", &pos)))
 		json_array_append_new(env, json_string(v));
-	json_object_set_new(body, "env", env);
+	if (json_array_size(env))
+		json_object_set(body, "env", env);
+	json_decref(env);
 	if ((v = davit_cli_value(cli, "directory")))
 		json_object_set_new(body, "directory", json_string(v));
 	if ((v = davit_cli_value(cli, "user")))
@@ -290,8 +299,8 @@ static json_t *body_of(struct davit_cli *cli, bool tty)
 }
 
 /* Switches the connection over; *early gets what the daemon has said already. */
-static int upgrade(struct davit_cli *cli, const char *target, json_t *body, int *ret_fd, struct davit_buf *early,
-		   struct davit_error *err)
+static int upgrade(struct davit_cli *cli, const char *target, json_t *body, int *ret_fd,
+		   struct davit_buf *early, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *text = json_dumps(body, JSON_COMPACT);
 	struct davit_client_request request = {
@@ -339,27 +348,33 @@ static int run_exec(struct davit_cli *cli, struct davit_error *err)
 }
 
 static const struct davit_option own[] = {
-	{"instance", 0, "ID", DAVIT_OPTION_STRING, .doc = "In this instance, by id or index (default: the first that runs)"},
-	{"env", 'e', "NAME=VALUE", DAVIT_OPTION_PAIR, .repeat = true, .doc = "A further environment variable"},
+	{"instance", 0, "ID", DAVIT_OPTION_STRING,
+	 .doc = "In this instance, by id or index (default: the first that runs)"},
+	{"env", 'e', "NAME=VALUE", DAVIT_OPTION_PAIR, .repeat = true,
+	 .doc = "A further environment variable"},
 	{"directory", 0, "DIR", DAVIT_OPTION_STRING, .doc = "The working directory there"},
 	{"user", 0, "USER[:GROUP]", DAVIT_OPTION_STRING, .doc = "Run as this user"},
 	{"tty", 't', NULL, DAVIT_OPTION_FLAG, .doc = "Give it a terminal (default: when this runs on one)"},
 	{"no-tty", 'T', NULL, DAVIT_OPTION_FLAG, .doc = "Give it no terminal"},
 	{0},
 };
-static const struct davit_option *const options[] = {own, davit_options_namespace, davit_options_common, NULL};
-static const char *const examples[] = {
-	"davit exec foobar -- sh", "a shell beside the service",
-	"davit exec foobar --instance 2 -- env", "in its third instance",
-	"davit exec db -- restore < dump", "standard input is passed on",
-	NULL};
+static const struct davit_option *const options[] = {own, davit_options_namespace, davit_options_common,
+						     NULL};
+static const char *const examples[] = {"davit exec foobar -- sh",
+				       "a shell beside the service",
+				       "davit exec foobar --instance 2 -- env",
+				       "in its third instance",
+				       "davit exec db -- restore < dump",
+				       "standard input is passed on",
+				       NULL};
 
 const struct davit_command davit_command_exec = {
 	.name = "exec",
 	.usage = "NAME [VERSION] -- COMMAND [ARG...]",
 	.group = "Services",
 	.summary = "Run a further command inside an instance",
-	.details = "Exits with the command's status, 128 + n when signal n ended it. INT, TERM, HUP, QUIT, USR1 and USR2\n"
+	.details = "Exits with the command's status, 128 + n when signal n ended it. INT, TERM, HUP, QUIT, "
+		   "USR1 and USR2\n"
 		   "are passed on.",
 	.options = options,
 	.min_args = 1,

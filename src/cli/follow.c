@@ -18,8 +18,8 @@ size_t davit_service_ready(const json_t *service)
 	json_t *i;
 	size_t index, n = 0;
 
-	json_array_foreach(json_object_get(service, "instances"), index, i)
-		n += json_is_true(json_object_get(i, "ready"));
+	json_array_foreach(json_object_get(service, "instances"), index, i) n +=
+		json_is_true(json_object_get(i, "ready"));
 	return n;
 }
 
@@ -36,9 +36,9 @@ void davit_service_addresses(const json_t *service, const char *between, struct 
 	size_t start = out->len, i, k;
 	json_t *inst, *address;
 
-	json_array_foreach(json_object_get(service, "instances"), i, inst)
-		json_array_foreach(json_object_get(inst, "addresses"), k, address)
-			davit_buf_addf(out, "%s%s", out->len > start ? between : "", json_string_value(address));
+	json_array_foreach(json_object_get(service, "instances"), i,
+			   inst) json_array_foreach(json_object_get(inst, "addresses"), k, address)
+		davit_buf_addf(out, "%s%s", out->len > start ? between : "", json_string_value(address));
 }
 
 int davit_service_compare(const json_t *a, const json_t *b)
@@ -63,7 +63,8 @@ int davit_service_exit(const json_t *service)
 	json_t *i;
 	size_t index;
 
-	json_array_foreach(json_object_get(service, "instances"), index, i) {
+	json_array_foreach(json_object_get(service, "instances"), index, i)
+	{
 		json_t *exit = json_object_get(i, "exit");
 		int signal = (int)davit_integer(exit, "signal"), code = (int)davit_integer(exit, "code");
 		if (signal || code)
@@ -78,7 +79,8 @@ char *davit_exit_text(const json_t *service, char buf[96])
 	size_t index;
 
 	buf[0] = '\0';
-	json_array_foreach(json_object_get(service, "instances"), index, i) {
+	json_array_foreach(json_object_get(service, "instances"), index, i)
+	{
 		json_t *exit = json_object_get(i, "exit");
 		int signal = (int)davit_integer(exit, "signal");
 		const char *reason = davit_string(exit, "reason");
@@ -87,7 +89,8 @@ char *davit_exit_text(const json_t *service, char buf[96])
 		if (!strcmp(reason, "oom") || strstr(reason, "memory"))
 			snprintf(buf, 96, "out of memory");
 		else if (signal)
-			snprintf(buf, 96, "signal %d (%s)", signal, sigabbrev_np(signal) ? sigabbrev_np(signal) : "?");
+			snprintf(buf, 96, "signal %d (%s)", signal,
+				 sigabbrev_np(signal) ? sigabbrev_np(signal) : "?");
 		else if (json_is_integer(json_object_get(exit, "code")))
 			snprintf(buf, 96, "exit status %d", (int)davit_integer(exit, "code"));
 		else
@@ -98,12 +101,14 @@ char *davit_exit_text(const json_t *service, char buf[96])
 
 enum verdict { WAITING, READY, FAILED };
 
-/* What a status object says about the service's coming up. */
-static enum verdict judge(const json_t *s, struct davit_error *err)
+/* What a status object says about the service's coming up; `before` is how
+ * often it had been restarted when we came. */
+static enum verdict judge(const json_t *s, int64_t before, struct davit_error *err)
 {
+	int64_t restarts = davit_integer(s, "restarts") - before;
 	const char *status = davit_string(s, "status"), *error = davit_string(s, "error");
-	bool updating = json_is_true(json_object_get(s, "updating")) ||
-			!strcmp(davit_string(s, "build"), "building");
+	bool updating =
+		json_is_true(json_object_get(s, "updating")) || !strcmp(davit_string(s, "build"), "building");
 	char why[96];
 
 	if (!strcmp(status, "error") || (error[0] && !updating && !strcmp(status, "running"))) {
@@ -118,13 +123,18 @@ static enum verdict judge(const json_t *s, struct davit_error *err)
 		return READY;
 	if (!strcmp(status, "running") && davit_service_ready(s) >= davit_service_wanted(s))
 		return READY;
-	if (davit_integer(s, "restarts") >= GIVE_UP_RESTARTS && davit_exit_text(s, why)[0]) {
-		davit_error_set(err, DAVIT_EUNAVAIL, NULL,
-				"service '%s' keeps failing (%s, %d restarts); it is tried again until 'davit stop %s'",
-				davit_string(s, "name"), why, (int)davit_integer(s, "restarts"), davit_string(s, "name"));
-		return FAILED;
-	}
-	return WAITING;
+	if (restarts < GIVE_UP_RESTARTS)
+		return WAITING;
+	davit_exit_text(s, why);
+	davit_error_set(
+		err, DAVIT_EUNAVAIL, NULL,
+		"service '%s' keeps failing (%s; %d restarts); it is tried again until 'davit stop %s'",
+		davit_string(s, "name"),
+		error[0] ? error
+		: why[0] ? why
+			 : "not ready",
+		(int)restarts, davit_string(s, "name"));
+	return FAILED;
 }
 
 /* The last lines of a failed service's output, on standard error. */
@@ -135,8 +145,8 @@ static void print_last_lines(struct davit_cli *cli, const json_t *s)
 	bool build = !strcmp(davit_string(s, "build"), "failed");
 	json_t *line;
 
-	davit_api_service_of(davit_string(s, "namespace"), davit_string(s, "name"), davit_string(s, "version"),
-			     "/logs?tail=" LAST_LINES, &target);
+	davit_api_service_of(davit_string(s, "namespace"), davit_string(s, "name"),
+			     davit_string(s, "version"), "/logs?tail=" LAST_LINES, &target);
 	if (build)
 		davit_url_query(&target, "build", "true");
 	if (davit_api_stream(cli, davit_buf_str(&target), &stream, NULL) < 0)
@@ -152,6 +162,7 @@ struct following {
 	struct davit_cli *cli;
 	json_t *refs;	  /* borrowed */
 	json_t *services; /* newest status objects of those in refs that were seen */
+	json_t *before;	  /* for each of them: its restarts when it was first seen */
 	bool synced;
 	char shown[192]; /* the progress line on the terminal */
 };
@@ -161,7 +172,8 @@ static json_t *find(json_t *list, const json_t *service, size_t *ret_index)
 	json_t *other;
 	size_t i;
 
-	json_array_foreach(list, i, other) {
+	json_array_foreach(list, i, other)
+	{
 		if (davit_service_compare(other, service) == 0) {
 			*ret_index = i;
 			return other;
@@ -177,8 +189,8 @@ static void progress(struct following *f, const json_t *s)
 
 	if (!f->cli->progress)
 		return;
-	snprintf(text, sizeof text, "%.60s: %s %zu/%zu ready", davit_string(s, "name"), davit_string(s, "status"),
-		 davit_service_ready(s), davit_service_wanted(s));
+	snprintf(text, sizeof text, "%.60s: %s %zu/%zu ready", davit_string(s, "name"),
+		 davit_string(s, "status"), davit_service_ready(s), davit_service_wanted(s));
 	if (davit_integer(s, "restarts"))
 		snprintf(text + strlen(text), sizeof text - strlen(text), ", %d restarts (%s)",
 			 (int)davit_integer(s, "restarts"), davit_exit_text(s, why));
@@ -211,12 +223,13 @@ static int take(struct following *f, json_t *line, struct davit_error *err)
 				       davit_string(s, "name"));
 	else if (find(f->services, s, &at))
 		json_array_set(f->services, at, s);
-	else
+	else if (json_array_append_new(f->before, json_integer(davit_integer(s, "restarts"))) == 0)
 		json_array_append(f->services, s);
 	if (s)
 		progress(f, s);
-	json_array_foreach(f->services, i, s) {
-		enum verdict v = judge(s, err);
+	json_array_foreach(f->services, i, s)
+	{
+		enum verdict v = judge(s, json_integer_value(json_array_get(f->before, i)), err);
 		if (v == FAILED) {
 			end_progress(f);
 			print_last_lines(f->cli, s);
@@ -253,12 +266,14 @@ static int timed_out(struct following *f, int64_t timeout_ns, struct davit_error
 	size_t i;
 
 	davit_duration_format(timeout_ns, span);
-	json_array_foreach(f->services, i, s)
-		if (judge(s, NULL) != READY)
-			return davit_error_set(err, DAVIT_ETIMEDOUT, NULL,
-					       "service '%s' is not ready after %s (status %s); see 'davit why %s'",
-					       davit_string(s, "name"), span, davit_string(s, "status"),
-					       davit_string(s, "name"));
+	json_array_foreach(f->services, i,
+			   s) if (judge(s, INT64_MAX / 2, NULL) !=
+				  READY) return davit_error_set(err, DAVIT_ETIMEDOUT, NULL,
+								"service '%s' is not ready after %s (status "
+								"%s); see 'davit why %s'",
+								davit_string(s, "name"), span,
+								davit_string(s, "status"),
+								davit_string(s, "name"));
 	return davit_error_set(err, DAVIT_ETIMEDOUT, NULL, "not ready after %s", span);
 }
 
@@ -280,7 +295,7 @@ static void watch_target(json_t *refs, struct davit_buf *out)
 int davit_follow_ready(struct davit_cli *cli, json_t *refs, int64_t timeout_ns, json_t **ret_services,
 		       struct davit_error *err)
 {
-	struct following f = {.cli = cli, .refs = refs, .services = json_array()};
+	struct following f = {.cli = cli, .refs = refs, .services = json_array(), .before = json_array()};
 	int64_t deadline = timeout_ns ? monotonic() + timeout_ns : 0;
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	struct davit_client *stream = NULL;
@@ -299,6 +314,7 @@ int davit_follow_ready(struct davit_cli *cli, json_t *refs, int64_t timeout_ns, 
 			r = done;
 	}
 	end_progress(&f);
+	json_decref(f.before);
 	davit_client_close(stream);
 	if (r == 0)
 		r = davit_error_set(err, DAVIT_ECLOSED, NULL, "the daemon has ended the stream");
@@ -322,12 +338,13 @@ void davit_print_summary(const struct davit_cli *cli, json_t *service)
 	size_t index;
 	bool first = true;
 
-	printf("%s%s%s is %s%s%s\n", name, latest ? "" : " ", latest ? "" : version, cli->color ? "\033[32m" : "",
-	       status, cli->color ? "\033[0m" : "");
+	printf("%s%s%s is %s%s%s\n", name, latest ? "" : " ", latest ? "" : version,
+	       cli->color ? "\033[32m" : "", status, cli->color ? "\033[0m" : "");
 	davit_service_addresses(service, ", ", &addresses);
 	if (addresses.len)
 		printf("  address  %s\n", davit_buf_str(&addresses));
-	json_array_foreach(json_object_get(service, "instances"), index, i) {
+	json_array_foreach(json_object_get(service, "instances"), index, i)
+	{
 		if (!davit_integer(i, "pid"))
 			continue;
 		printf("%s%d", first ? "  pid      " : ", ", (int)davit_integer(i, "pid"));

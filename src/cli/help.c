@@ -9,8 +9,10 @@ static void print_option(const struct davit_option *o, FILE *out)
 
 	if (o->letter)
 		snprintf(letter, sizeof letter, "-%c, ", o->letter);
-	snprintf(left, sizeof left, "%s--%s%s%s", letter, o->name, o->value ? " " : "", o->value ? o->value : "");
-	fprintf(out, "  %-34s%s%s%s\n", left, strlen(left) > 33 ? " " : "", o->doc, o->repeat ? " (repeatable)" : "");
+	snprintf(left, sizeof left, "%s--%s%s%s", letter, o->name, o->value ? " " : "",
+		 o->value ? o->value : "");
+	fprintf(out, "  %-34s%s%s%s\n", left, strlen(left) > 33 ? " " : "", o->doc,
+		o->repeat ? " (repeatable)" : "");
 }
 
 static void help_command(const struct davit_command *c, FILE *out)
@@ -37,7 +39,8 @@ void davit_cli_help(const struct davit_command *command, FILE *out)
 		help_command(command, out);
 		return;
 	}
-	fputs("davit runs services on any platform.\n\nUsage: davit COMMAND [OPTION...] [ARGUMENT...]\n", out);
+	fputs("davit runs services on any platform.\n\nUsage: davit COMMAND [OPTION...] [ARGUMENT...]\n",
+	      out);
 	for (size_t i = 0; davit_commands[i]; i++) {
 		const struct davit_command *c = davit_commands[i];
 		if (strcmp(group, c->group) != 0)

@@ -35,7 +35,8 @@ static void print_chain(const struct davit_cli *cli, json_t *answer)
 	size_t i;
 
 	printf("%s is %s\n", davit_string(answer, "service"), davit_string(answer, "status"));
-	json_array_foreach(json_object_get(answer, "chain"), i, link) {
+	json_array_foreach(json_object_get(answer, "chain"), i, link)
+	{
 		printf("  %-10s", davit_time_text(cli, davit_string(link, "time"), age));
 		for (size_t k = 0; k < DAVIT_ARRAY_SIZE(keys); k++) {
 			const char *text = davit_text(link, keys[k], number);
@@ -82,8 +83,7 @@ static int add_node(struct davit_table *t, struct libscols_line *parent, json_t 
 
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(keys); k++)
 		r |= davit_table_set(t, row, k, davit_text(node, keys[k], number));
-	json_array_foreach(json_object_get(node, "children"), i, child)
-		r |= add_node(t, row, child);
+	json_array_foreach(json_object_get(node, "children"), i, child) r |= add_node(t, row, child);
 	return r ? DAVIT_ENOMEM : 0;
 }
 
@@ -118,9 +118,10 @@ static void print_runtime(const struct davit_cli *cli, json_t *runtime)
 	size_t i;
 
 	printf("%s%s%s: %s%s%s\n", cli->color ? "\033[1m" : "", davit_string(runtime, "name"),
-	       cli->color ? "\033[0m" : "", davit_string(runtime, "summary"), available ? "" : "; not available: ",
-	       available ? "" : error);
-	json_array_foreach(json_object_get(runtime, "capabilities"), i, c) {
+	       cli->color ? "\033[0m" : "", davit_string(runtime, "summary"),
+	       available ? "" : "; not available: ", available ? "" : error);
+	json_array_foreach(json_object_get(runtime, "capabilities"), i, c)
+	{
 		bool yes = json_is_true(json_object_get(c, "supported"));
 		const char *reason = davit_string(c, "reason");
 		printf("  %-3s %-16s%s%s\n", yes ? "yes" : "no", davit_string(c, "name"), yes ? "" : " ",
@@ -139,23 +140,26 @@ static int run_runtimes(struct davit_cli *cli, struct davit_error *err)
 	if (cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, answer, err);
 	else
-		json_array_foreach(answer, i, runtime)
-			print_runtime(cli, runtime);
+		json_array_foreach(answer, i, runtime) print_runtime(cli, runtime);
 	json_decref(answer);
 	return r;
 }
 
 static const struct davit_option inspect_own[] = {
-	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "json|yaml", .doc = "json (default) or yaml"},
+	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "json|yaml",
+	 .doc = "json (default) or yaml"},
 	{"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"},
 	{0},
 };
 static const struct davit_option *const inspect_options[] = {inspect_own, davit_options_namespace, NULL};
-static const struct davit_option *const service_options[] = {davit_options_namespace, davit_options_data, NULL};
+static const struct davit_option *const service_options[] = {davit_options_namespace, davit_options_data,
+							     NULL};
 static const struct davit_option *const data_options[] = {davit_options_data, NULL};
-static const char *const inspect_examples[] = {"davit inspect foobar", "spec, effective command, paths, instances",
+static const char *const inspect_examples[] = {"davit inspect foobar",
+					       "spec, effective command, paths, instances",
 					       "davit inspect foobar -o yaml", "the same to read", NULL};
-static const char *const why_examples[] = {"davit why foobar", "which exit, which rule, what comes next", NULL};
+static const char *const why_examples[] = {"davit why foobar", "which exit, which rule, what comes next",
+					   NULL};
 static const char *const tree_examples[] = {"davit tree", "supervisors, services, instances", NULL};
 static const char *const runtimes_examples[] = {"davit runtimes", "what each can do here, and why not", NULL};
 

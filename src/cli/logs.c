@@ -31,8 +31,8 @@ void davit_log_print(struct davit_log_printer *p, json_t *line)
 		p->prefix = true;
 	p->last_index = index;
 	if (p->prefix && p->cli->color)
-		fprintf(out, "\033[%dm%s.%d |\033[0m ", colors[(size_t)index % DAVIT_ARRAY_SIZE(colors)], p->name,
-			(int)index);
+		fprintf(out, "\033[%dm%s.%d |\033[0m ", colors[(size_t)index % DAVIT_ARRAY_SIZE(colors)],
+			p->name, (int)index);
 	else if (p->prefix)
 		fprintf(out, "%s.%d | ", p->name, (int)index);
 	if (p->timestamps)
@@ -118,7 +118,8 @@ static int pump(struct davit_client *stream, struct davit_log_printer *p, size_t
 
 /* Goes on where it was when the stream breaks: the daemon may be restarted or
  * upgraded below us. Ends when the service is gone. */
-static int follow(struct davit_cli *cli, const char *version, struct davit_log_printer *p, struct davit_error *err)
+static int follow(struct davit_cli *cli, const char *version, struct davit_log_printer *p,
+		  struct davit_error *err)
 {
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	struct davit_api_pause pause = {0};
@@ -175,7 +176,8 @@ static int run_logs(struct davit_cli *cli, struct davit_error *err)
 	r = davit_api_call(cli, "GET", davit_buf_str(&target), NULL, &service, err);
 	if (r < 0)
 		return r;
-	p.prefix = davit_service_wanted(service) > 1 || json_array_size(json_object_get(service, "instances")) > 1;
+	p.prefix = davit_service_wanted(service) > 1 ||
+		   json_array_size(json_object_get(service, "instances")) > 1;
 	version = strdup(davit_string(service, "version"));
 	json_decref(service);
 	davit_api_close(cli);
@@ -197,28 +199,35 @@ static int run_logs(struct davit_cli *cli, struct davit_error *err)
 }
 
 static const struct davit_option own[] = {
-	{"lines", 'n', "N", DAVIT_OPTION_INT, .max = INT32_MAX, .doc = "Only the last N lines of each instance"},
-	{"follow", 'f', NULL, DAVIT_OPTION_FLAG, .doc = "Go on as lines come, over restarts of service and daemon"},
-	{"since", 0, "WHEN", DAVIT_OPTION_WHEN, .doc = "Only lines after this: a duration before now (10s), or a time"},
+	{"lines", 'n', "N", DAVIT_OPTION_INT, .max = INT32_MAX,
+	 .doc = "Only the last N lines of each instance"},
+	{"follow", 'f', NULL, DAVIT_OPTION_FLAG,
+	 .doc = "Go on as lines come, over restarts of service and daemon"},
+	{"since", 0, "WHEN", DAVIT_OPTION_WHEN,
+	 .doc = "Only lines after this: a duration before now (10s), or a time"},
 	{"timestamps", 't', NULL, DAVIT_OPTION_FLAG, .doc = "Show when each line was written, in UTC"},
 	{"instance", 0, "ID", DAVIT_OPTION_STRING, .doc = "Only of this instance, by id or index"},
 	{"build", 0, NULL, DAVIT_OPTION_FLAG, .doc = "The log of the last build instead"},
 	{0},
 };
 static const struct davit_option *const options[] = {own, davit_options_namespace, davit_options_lines, NULL};
-static const char *const examples[] = {
-	"davit logs foobar", "everything that is kept",
-	"davit logs -f -n 7 --since 10s foobar", "the last lines, and what follows",
-	"davit logs foobar --build", "why a build failed",
-	"davit logs foobar -o json", "JSON lines {instance, index, time, stream, text, cursor}",
-	NULL};
+static const char *const examples[] = {"davit logs foobar",
+				       "everything that is kept",
+				       "davit logs -f -n 7 --since 10s foobar",
+				       "the last lines, and what follows",
+				       "davit logs foobar --build",
+				       "why a build failed",
+				       "davit logs foobar -o json",
+				       "JSON lines {instance, index, time, stream, text, cursor}",
+				       NULL};
 
 const struct davit_command davit_command_logs = {
 	.name = "logs",
 	.usage = "NAME [VERSION]",
 	.group = "Looking",
 	.summary = "Show what a service has written",
-	.details = "Lines of several instances have the prefix 'name.index |'. Both streams go to standard output.",
+	.details = "Lines of several instances have the prefix 'name.index |'. Both streams go to standard "
+		   "output.",
 	.options = options,
 	.min_args = 1,
 	.max_args = 2,

@@ -34,7 +34,8 @@ static int unknown_command(struct davit_cli *cli, const char *name, struct davit
 		words[n] = davit_commands[n]->name;
 	near = davit_nearest(name, words, n);
 	if (near)
-		return davit_cli_usage(cli, err, "there is no command '%.64s'; did you mean '%s'?", name, near);
+		return davit_cli_usage(cli, err, "there is no command '%.64s'; did you mean '%s'?", name,
+				       near);
 	return davit_cli_usage(cli, err, "there is no command '%.64s'; see 'davit help'", name);
 }
 
@@ -59,7 +60,8 @@ static int run(struct davit_cli *cli, int argc, char **argv, struct davit_error 
 	}
 	c = davit_command_find(!strcmp(argv[1], "--version") ? "version" : argv[1]);
 	if (!c && argv[1][0] == '-')
-		return davit_cli_usage(cli, err, "the option '%.64s' must follow a command: davit COMMAND [OPTION...]",
+		return davit_cli_usage(cli, err,
+				       "the option '%.64s' must follow a command: davit COMMAND [OPTION...]",
 				       argv[1]);
 	if (!c)
 		return unknown_command(cli, argv[1], err);

@@ -27,7 +27,8 @@ int davit_cli_usage(struct davit_cli *cli, struct davit_error *err, const char *
 	return davit_error_set(err, DAVIT_EINVAL, NULL, "%s", text);
 }
 
-static const struct davit_option *find(const struct davit_command *c, const char *name, size_t len, char letter)
+static const struct davit_option *find(const struct davit_command *c, const char *name, size_t len,
+				       char letter)
 {
 	for (size_t i = 0; c->options[i]; i++)
 		for (const struct davit_option *o = c->options[i]; o->name; o++)
@@ -56,8 +57,8 @@ static int unknown(struct davit_cli *cli, const char *name, size_t len, struct d
 	if (near)
 		return davit_cli_usage(cli, err, "'%s' has no option '--%s'; did you mean '--%s'?",
 				       cli->command->name, given, near);
-	return davit_cli_usage(cli, err, "'%s' has no option '--%s'; see 'davit %s --help'", cli->command->name,
-			       given, cli->command->name);
+	return davit_cli_usage(cli, err, "'%s' has no option '--%s'; see 'davit %s --help'",
+			       cli->command->name, given, cli->command->name);
 }
 
 static int check_choice(struct davit_cli *cli, const struct davit_option *o, const char *value,
@@ -71,7 +72,8 @@ static int check_choice(struct davit_cli *cli, const struct davit_option *o, con
 
 	if (!copy)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	for (char *w = strtok_r(copy, "|", &save); w && n < DAVIT_ARRAY_SIZE(words); w = strtok_r(NULL, "|", &save)) {
+	for (char *w = strtok_r(copy, "|", &save); w && n < DAVIT_ARRAY_SIZE(words);
+	     w = strtok_r(NULL, "|", &save)) {
 		if (!strcmp(w, value))
 			return 0;
 		davit_buf_addf(&said, "%s%s", n ? ", " : "", w);
@@ -79,9 +81,10 @@ static int check_choice(struct davit_cli *cli, const struct davit_option *o, con
 	}
 	near = davit_nearest(value, words, n);
 	if (near)
-		return davit_cli_usage(cli, err, "--%s: '%.64s' is not one of %s; did you mean '%s'?", o->name, value,
-				       davit_buf_str(&said), near);
-	return davit_cli_usage(cli, err, "--%s: '%.64s' is not one of %s", o->name, value, davit_buf_str(&said));
+		return davit_cli_usage(cli, err, "--%s: '%.64s' is not one of %s; did you mean '%s'?",
+				       o->name, value, davit_buf_str(&said), near);
+	return davit_cli_usage(cli, err, "--%s: '%.64s' is not one of %s", o->name, value,
+			       davit_buf_str(&said));
 }
 
 /* Refuses a value that is not of the option's type. */
@@ -89,7 +92,6 @@ static int check_value(struct davit_cli *cli, const struct davit_option *o, cons
 		       struct davit_error *err)
 {
 	struct davit_error why = {0};
-	DAVIT_AUTO_BUF scratch = DAVIT_BUF_INIT;
 	uint64_t size;
 	int64_t n;
 	int r = 0;
@@ -111,14 +113,16 @@ static int check_value(struct davit_cli *cli, const struct davit_option *o, cons
 		break;
 	case DAVIT_OPTION_WHEN:
 		if (davit_duration_parse(value, &n, &why) < 0 && davit_time_parse(value, &n, &why) < 0)
-			return davit_cli_usage(cli, err,
-					       "--%s: '%.64s' is neither a duration such as 10s nor a time such as "
-					       "2026-01-02T03:04:05Z",
-					       o->name, value);
+			return davit_cli_usage(
+				cli, err,
+				"--%s: '%.64s' is neither a duration such as 10s nor a time such as "
+				"2026-01-02T03:04:05Z",
+				o->name, value);
 		break;
 	case DAVIT_OPTION_PAIR:
 		if (value[0] == '=' || !strchr(value, '='))
-			return davit_cli_usage(cli, err, "--%s: '%.64s' is not of the form %s", o->name, value, o->value);
+			return davit_cli_usage(cli, err, "--%s: '%.64s' is not of the form %s", o->name,
+					       value, o->value);
 		break;
 	case DAVIT_OPTION_WORDS:
 		r = davit_words_check(value, &why);
@@ -134,7 +138,8 @@ static int check_value(struct davit_cli *cli, const struct davit_option *o, cons
 	return r < 0 ? davit_cli_usage(cli, err, "--%s: %s", o->name, why.message) : 0;
 }
 
-static int give(struct davit_cli *cli, const struct davit_option *o, const char *value, struct davit_error *err)
+static int give(struct davit_cli *cli, const struct davit_option *o, const char *value,
+		struct davit_error *err)
 {
 	int r = o->type == DAVIT_OPTION_FLAG ? 0 : check_value(cli, o, value, err);
 
@@ -209,13 +214,14 @@ static int check_counts(struct davit_cli *cli, struct davit_error *err)
 	if (davit_option_find(c, "help") && davit_cli_flag(cli, "help"))
 		return 0;
 	if (cli->n_args < c->min_args)
-		return davit_cli_usage(cli, err, "'%s' needs more arguments: davit %s %s", c->name, c->name, c->usage);
-	if (cli->n_args > c->max_args)
-		return davit_cli_usage(cli, err, "'%s' does not take the argument '%.64s': davit %s %s", c->name,
-				       cli->args[c->max_args], c->name, c->usage);
-	if (cli->rest && !c->rest)
-		return davit_cli_usage(cli, err, "'%s' takes no command after '--': davit %s %s", c->name, c->name,
+		return davit_cli_usage(cli, err, "'%s' needs more arguments: davit %s %s", c->name, c->name,
 				       c->usage);
+	if (cli->n_args > c->max_args)
+		return davit_cli_usage(cli, err, "'%s' does not take the argument '%.64s': davit %s %s",
+				       c->name, cli->args[c->max_args], c->name, c->usage);
+	if (cli->rest && !c->rest)
+		return davit_cli_usage(cli, err, "'%s' takes no command after '--': davit %s %s", c->name,
+				       c->name, c->usage);
 	return 0;
 }
 

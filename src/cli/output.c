@@ -27,8 +27,8 @@ char *davit_age_format(int64_t now_ns, int64_t then_ns, char buf[DAVIT_AGE_MAX])
 	snprintf(buf, DAVIT_AGE_MAX, "just now");
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(units); i++)
 		if (s >= units[i].seconds) {
-			snprintf(buf, DAVIT_AGE_MAX, "%s%" PRId64 "%c%s", future ? "in " : "", s / units[i].seconds,
-				 units[i].unit, future ? "" : " ago");
+			snprintf(buf, DAVIT_AGE_MAX, "%s%" PRId64 "%c%s", future ? "in " : "",
+				 s / units[i].seconds, units[i].unit, future ? "" : " ago");
 			break;
 		}
 	return buf;

@@ -53,8 +53,8 @@ static int list_instances(struct davit_cli *cli, json_t **ret, struct davit_erro
 	return r;
 }
 
-static int print_table(struct davit_cli *cli, json_t *list, const char *const *columns, const char *const *keys,
-		       size_t n, struct davit_error *err)
+static int print_table(struct davit_cli *cli, json_t *list, const char *const *columns,
+		       const char *const *keys, size_t n, struct davit_error *err)
 {
 	char number[24], age[DAVIT_AGE_MAX + 8];
 	DAVIT_AUTO_TABLE *t = NULL;
@@ -64,7 +64,8 @@ static int print_table(struct davit_cli *cli, json_t *list, const char *const *c
 
 	if (r < 0)
 		return r;
-	json_array_foreach(list, i, item) {
+	json_array_foreach(list, i, item)
+	{
 		struct libscols_line *row = davit_table_row(t, NULL);
 		for (size_t k = 0; k < n; k++) {
 			const char *text = davit_text(item, keys[k], number);
@@ -81,7 +82,8 @@ static int run_ps(struct davit_cli *cli, struct davit_error *err)
 {
 	static const char *const columns[] = {"ID",    "SERVICE", "INDEX",   "STATE",
 					      "READY", "PID",	  "STARTED", "RESTARTS"};
-	static const char *const keys[] = {"id", "service", "index", "state", "ready", "pid", "started", "restarts"};
+	static const char *const keys[] = {"id",    "service", "index",	  "state",
+					   "ready", "pid",     "started", "restarts"};
 	json_t *list = NULL;
 	int r = list_instances(cli, &list, err);
 
@@ -142,7 +144,8 @@ static int print_stats(struct davit_cli *cli, json_t *list, struct davit_error *
 
 	if (r < 0)
 		return r;
-	json_array_foreach(list, i, s) {
+	json_array_foreach(list, i, s)
+	{
 		struct libscols_line *row = davit_table_row(t, NULL);
 		char cpu[DAVIT_TIME_MAX];
 		snprintf(cpu, sizeof cpu, "%.2fs", json_number_value(json_object_get(s, "cpu")) / 1e9);
@@ -169,7 +172,8 @@ static int run_stats(struct davit_cli *cli, struct davit_error *err)
 	int r = list_instances(cli, &list, err);
 
 	if (r == 0)
-		json_array_foreach(list, index, i) {
+		json_array_foreach(list, index, i)
+		{
 			if (strcmp(davit_string(i, "state"), "started") != 0)
 				continue;
 			r = stats_of(cli, i, &stats, err);
@@ -184,15 +188,16 @@ static int run_stats(struct davit_cli *cli, struct davit_error *err)
 			json_array_append_new(all, stats);
 		}
 	if (r == 0)
-		r = cli->format != DAVIT_FORMAT_TEXT ? davit_print_value(cli, all, err) : print_stats(cli, all, err);
+		r = cli->format != DAVIT_FORMAT_TEXT ? davit_print_value(cli, all, err)
+						     : print_stats(cli, all, err);
 	json_decref(all);
 	json_decref(list);
 	return r;
 }
 
 static const struct davit_option *const options[] = {davit_options_namespace, davit_options_data, NULL};
-static const char *const ps_examples[] = {"davit ps", "every instance of the namespace", "davit ps foobar -o json",
-					  "those of one service", NULL};
+static const char *const ps_examples[] = {"davit ps", "every instance of the namespace",
+					  "davit ps foobar -o json", "those of one service", NULL};
 static const char *const stats_examples[] = {"davit stats", "what every running instance uses",
 					     "davit stats foobar", "those of one service", NULL};
 

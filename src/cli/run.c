@@ -38,7 +38,8 @@ static void post_target(struct davit_cli *cli, const char *mode, struct davit_bu
 }
 
 /* POSTs a spec; *ret is the list of {kind, namespace, name, version}. */
-static int post_spec(struct davit_cli *cli, const char *mode, json_t *spec, json_t **ret, struct davit_error *err)
+static int post_spec(struct davit_cli *cli, const char *mode, json_t *spec, json_t **ret,
+		     struct davit_error *err)
 {
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *answer = NULL;
@@ -85,7 +86,8 @@ static json_t *services_only(json_t *refs)
 	json_t *list = json_array(), *ref;
 	size_t i;
 
-	json_array_foreach(refs, i, ref) {
+	json_array_foreach(refs, i, ref)
+	{
 		const char *kind = davit_string(ref, "kind");
 		if (!kind[0] || !strcmp(kind, "Service"))
 			json_array_append(list, ref);
@@ -104,15 +106,15 @@ static int follow(struct davit_cli *cli, json_t *refs, struct davit_error *err)
 		if (cli->format != DAVIT_FORMAT_TEXT)
 			r = davit_print_value(cli, refs, err);
 		else
-			json_array_foreach(refs, i, s)
-				printf("%s %s: accepted\n", davit_string(s, "name"), davit_string(s, "version"));
+			json_array_foreach(refs, i, s) printf("%s %s: accepted\n", davit_string(s, "name"),
+							      davit_string(s, "version"));
 	} else if (json_array_size(list)) {
-		r = davit_follow_ready(cli, list, davit_cli_duration(cli, "timeout", DEFAULT_TIMEOUT), &services, err);
+		r = davit_follow_ready(cli, list, davit_cli_duration(cli, "timeout", DEFAULT_TIMEOUT),
+				       &services, err);
 		if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
 			r = davit_print_value(cli, services, err);
 		else if (r == 0)
-			json_array_foreach(services, i, s)
-				davit_print_summary(cli, s);
+			json_array_foreach(services, i, s) davit_print_summary(cli, s);
 	}
 	json_decref(services);
 	json_decref(list);
@@ -123,7 +125,8 @@ static int follow(struct davit_cli *cli, json_t *refs, struct davit_error *err)
 static int check_modes(struct davit_cli *cli, struct davit_error *err)
 {
 	if (davit_cli_flag(cli, "detach") && (davit_cli_flag(cli, "follow") || davit_cli_flag(cli, "watch")))
-		return davit_cli_usage(cli, err, "--detach returns at once: it goes with neither --follow nor --watch");
+		return davit_cli_usage(cli, err,
+				       "--detach returns at once: it goes with neither --follow nor --watch");
 	if (davit_cli_flag(cli, "follow") && davit_cli_flag(cli, "watch"))
 		return davit_cli_usage(cli, err, "--follow and --watch cannot be used together");
 	return 0;
@@ -191,7 +194,8 @@ static int run_from_file(struct davit_cli *cli, const char *mode, struct davit_e
 	int r;
 
 	if (cli->n_args)
-		return davit_cli_usage(cli, err, "-f takes everything from the file; '%.64s' is too much", cli->args[0]);
+		return davit_cli_usage(cli, err, "-f takes everything from the file; '%.64s' is too much",
+				       cli->args[0]);
 	post_target(cli, mode, &target);
 	r = post_file(cli, davit_buf_str(&target), davit_cli_value(cli, "file"), &answer, err);
 	if (r < 0)
@@ -206,10 +210,12 @@ static int refuse_spec_options(struct davit_cli *cli, struct davit_error *err)
 {
 	for (size_t i = 0; i < cli->n_given; i++)
 		if (cli->given[i].option->field)
-			return davit_cli_usage(cli, err, "--%s cannot be used with --file: write '%s' into the file",
+			return davit_cli_usage(cli, err,
+					       "--%s cannot be used with --file: write '%s' into the file",
 					       cli->given[i].option->name, cli->given[i].option->field);
 	if (davit_cli_flag(cli, "follow") || davit_cli_flag(cli, "watch") || davit_cli_value(cli, "env-file"))
-		return davit_cli_usage(cli, err, "--follow, --watch and --env-file cannot be used with --file");
+		return davit_cli_usage(cli, err,
+				       "--follow, --watch and --env-file cannot be used with --file");
 	return 0;
 }
 
@@ -299,61 +305,88 @@ static const struct davit_option name_own[] = {
 	{0},
 };
 static const struct davit_option file_own[] = {
-	{"file", 'f', "FILE", DAVIT_OPTION_PATH, .doc = "Take the specs from this YAML or JSON file; - is standard input"},
+	{"file", 'f', "FILE", DAVIT_OPTION_PATH,
+	 .doc = "Take the specs from this YAML or JSON file; - is standard input"},
 	{0},
 };
 static const struct davit_option env_own[] = {
-	{"env-file", 0, "FILE", DAVIT_OPTION_PATH, .repeat = true, .doc = "Environment variables, NAME=VALUE a line"},
+	{"env-file", 0, "FILE", DAVIT_OPTION_PATH, .repeat = true,
+	 .doc = "Environment variables, NAME=VALUE a line"},
 	{0},
 };
 static const struct davit_option follow_own[] = {
-	{"force", 0, NULL, DAVIT_OPTION_FLAG, .doc = "Build and replace the instances even when nothing has changed"},
+	{"force", 0, NULL, DAVIT_OPTION_FLAG,
+	 .doc = "Build and replace the instances even when nothing has changed"},
 	{"detach", 'd', NULL, DAVIT_OPTION_FLAG, .doc = "Return at once instead of when it is ready"},
-	{"timeout", 0, "DURATION", DAVIT_OPTION_DURATION, .doc = "Give up waiting after this time (default 60s; 0: never)"},
+	{"timeout", 0, "DURATION", DAVIT_OPTION_DURATION,
+	 .doc = "Give up waiting after this time (default 60s; 0: never)"},
 	{0},
 };
 static const struct davit_option attach_own[] = {
-	{"follow", 0, NULL, DAVIT_OPTION_FLAG, .doc = "Show its output until it ends, and exit with its status"},
+	{"follow", 0, NULL, DAVIT_OPTION_FLAG,
+	 .doc = "Show its output until it ends, and exit with its status"},
 	{"watch", 0, NULL, DAVIT_OPTION_FLAG, .doc = "Watch the local source and update at each change"},
 	{"watch-delay", 0, "DURATION", DAVIT_OPTION_DURATION,
 	 .doc = "With --watch: how long nothing may change before the update (default 200ms)"},
 	{0},
 };
-static const struct davit_option *const run_options[] = {
-	name_own,   davit_options_namespace, davit_options_spec, env_own, file_own,
-	follow_own, attach_own,		     davit_options_data, NULL};
-static const struct davit_option *const update_options[] = {
-	davit_options_namespace, davit_options_spec, env_own,		 file_own,
-	follow_own,		 attach_own,	     davit_options_data, NULL};
+static const struct davit_option *const run_options[] = {name_own,
+							 davit_options_namespace,
+							 davit_options_spec,
+							 env_own,
+							 file_own,
+							 follow_own,
+							 attach_own,
+							 davit_options_data,
+							 NULL};
+static const struct davit_option *const update_options[] = {davit_options_namespace,
+							    davit_options_spec,
+							    env_own,
+							    file_own,
+							    follow_own,
+							    attach_own,
+							    davit_options_data,
+							    NULL};
 static const struct davit_option *const apply_options[] = {file_own, follow_own, davit_options_data, NULL};
 static const struct davit_option *const validate_options[] = {file_own, davit_options_data, NULL};
 
-static const char *const run_examples[] = {
-	"davit run helloworld", "a name under the default source",
-	"davit run ./examples/helloworld", "a directory; its base name is the name",
-	"davit run foobar v2 --source DIR --instances 3", "name, version and source",
-	"davit run web --env A=b=c --memory 64Mi --retries 3", "with settings",
-	"davit run sleeper --command 'sleep 1000'", "a program without a source",
-	"davit run job -- ./task --all", "the same, word by word",
-	"davit run -f web.yaml", "from a file",
-	NULL};
-static const char *const update_examples[] = {
-	"davit update foobar", "build the source again and swap when it is good",
-	"davit update foobar --env LEVEL=debug", "change one variable, keep the rest",
-	"davit update foobar --watch", "again at each change of the source",
-	NULL};
-static const char *const apply_examples[] = {"davit apply -f web.yaml", "create what is new, update what differs",
-					     NULL};
-static const char *const validate_examples[] = {"davit validate -f web.yaml", "check the file, change nothing", NULL};
+static const char *const run_examples[] = {"davit run helloworld",
+					   "a name under the default source",
+					   "davit run ./examples/helloworld",
+					   "a directory; its base name is the name",
+					   "davit run foobar v2 --source DIR --instances 3",
+					   "name, version and source",
+					   "davit run web --env A=b=c --memory 64Mi --retries 3",
+					   "with settings",
+					   "davit run sleeper --command 'sleep 1000'",
+					   "a program without a source",
+					   "davit run job -- ./task --all",
+					   "the same, word by word",
+					   "davit run -f web.yaml",
+					   "from a file",
+					   NULL};
+static const char *const update_examples[] = {"davit update foobar",
+					      "build the source again and swap when it is good",
+					      "davit update foobar --env LEVEL=debug",
+					      "change one variable, keep the rest",
+					      "davit update foobar --watch",
+					      "again at each change of the source",
+					      NULL};
+static const char *const apply_examples[] = {"davit apply -f web.yaml",
+					     "create what is new, update what differs", NULL};
+static const char *const validate_examples[] = {"davit validate -f web.yaml",
+						"check the file, change nothing", NULL};
 
 const struct davit_command davit_command_run = {
 	.name = "run",
 	.usage = "NAME|DIR|URL [VERSION] [-- COMMAND [ARG...]]",
 	.group = "Services",
 	.summary = "Run a service",
-	.details = "An argument with a slash, or one that exists here, is the source, and its base name is the name.\n"
+	.details = "An argument with a slash, or one that exists here, is the source, and its base name is "
+		   "the name.\n"
 		   "Without a source, command or image the name is looked up under the default source\n"
-		   "($DAVIT_RUNTIME_SOURCE, then the daemon's). Returns when the service is ready, with a summary;\n"
+		   "($DAVIT_RUNTIME_SOURCE, then the daemon's). Returns when the service is ready, with a "
+		   "summary;\n"
 		   "when it fails, with the reason, its last lines of output and exit status 1.",
 	.options = run_options,
 	.max_args = 2,
@@ -368,8 +401,10 @@ const struct davit_command davit_command_update = {
 	.usage = "NAME [VERSION] [-- COMMAND [ARG...]]",
 	.group = "Services",
 	.summary = "Build a service again and change its settings",
-	.details = "What no option names stays as it is: a single value is replaced, variables and metadata are merged,\n"
-		   "lists (ports, volumes, ...) are replaced. The new version is built first; a broken build or one that\n"
+	.details = "What no option names stays as it is: a single value is replaced, variables and metadata "
+		   "are merged,\n"
+		   "lists (ports, volumes, ...) are replaced. The new version is built first; a broken build "
+		   "or one that\n"
 		   "does not become ready leaves the old one serving.",
 	.options = update_options,
 	.max_args = 2,

@@ -57,7 +57,8 @@ static int set(struct davit_cli *cli, const char *name, struct davit_error *err)
 	if (!file && isatty(STDIN_FILENO))
 		r = ask(name, &value, err);
 	else
-		r = davit_read_file(file && strcmp(file, "-") != 0 ? file : "/dev/stdin", SECRET_MAX, &value, err);
+		r = davit_read_file(file && strcmp(file, "-") != 0 ? file : "/dev/stdin", SECRET_MAX, &value,
+				    err);
 	target_of(cli, name, &target);
 	if (r == 0)
 		r = davit_api_send(cli, "PUT", davit_buf_str(&target), "application/octet-stream",
@@ -88,7 +89,8 @@ static int list(struct davit_cli *cli, struct davit_error *err)
 	else if (r == 0)
 		r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), false, &t, err);
 	if (t) {
-		json_array_foreach(answer, i, s) {
+		json_array_foreach(answer, i, s)
+		{
 			struct libscols_line *row = davit_table_row(t, NULL);
 			for (size_t k = 0; k < DAVIT_ARRAY_SIZE(keys); k++) {
 				const char *text = davit_string(s, keys[k]);
@@ -120,9 +122,11 @@ static int run_secret(struct davit_cli *cli, struct davit_error *err)
 	if (!strcmp(verb, "list") && !name)
 		return list(cli, err);
 	if (cli->n_args > 2 && !strcmp(verb, "set"))
-		return davit_cli_usage(cli, err,
-				       "a secret's value is not given on the command line, where others can see it: "
-				       "davit secret set %s < FILE", name);
+		return davit_cli_usage(
+			cli, err,
+			"a secret's value is not given on the command line, where others can see it: "
+			"davit secret set %s < FILE",
+			name);
 	if (!strcmp(verb, "set") && name)
 		return set(cli, name, err);
 	if (!strcmp(verb, "rm") && name && cli->n_args == 2)
@@ -135,19 +139,23 @@ static const struct davit_option own[] = {
 	{0},
 };
 static const struct davit_option *const options[] = {own, davit_options_namespace, davit_options_data, NULL};
-static const char *const examples[] = {
-	"printf %s \"$TOKEN\" | davit secret set token", "from standard input, byte for byte",
-	"davit secret set key -f server.key", "from a file",
-	"davit secret list", "names and times, never values",
-	"davit secret rm token", "remove one",
-	NULL};
+static const char *const examples[] = {"printf %s \"$TOKEN\" | davit secret set token",
+				       "from standard input, byte for byte",
+				       "davit secret set key -f server.key",
+				       "from a file",
+				       "davit secret list",
+				       "names and times, never values",
+				       "davit secret rm token",
+				       "remove one",
+				       NULL};
 
 const struct davit_command davit_command_secret = {
 	.name = "secret",
 	.usage = "set NAME | list | rm NAME",
 	.group = "System",
 	.summary = "Keep secrets for services",
-	.details = "A value is read from standard input or a file as it is (at most 64 KiB), or asked for on a terminal.",
+	.details = "A value is read from standard input or a file as it is (at most 64 KiB), or asked for on "
+		   "a terminal.",
 	.options = options,
 	.min_args = 1,
 	.max_args = 3,

@@ -12,8 +12,8 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
-#define EVENTS                                                                                     \
-	(IN_CLOSE_WRITE | IN_MODIFY | IN_ATTRIB | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | \
+#define EVENTS                                                                                               \
+	(IN_CLOSE_WRITE | IN_MODIFY | IN_ATTRIB | IN_CREATE | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |      \
 	 IN_DELETE_SELF | IN_MOVE_SELF)
 #define MAX_DEPTH 64
 
@@ -48,7 +48,8 @@ static int remember(struct davit_source_watch *w, int wd, const char *path)
 
 static bool skipped(const char *name)
 {
-	return !strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, ".git") || !strcmp(name, "node_modules");
+	return !strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, ".git") ||
+	       !strcmp(name, "node_modules");
 }
 
 /* Adds a directory and those below it. One that vanishes meanwhile is no error. */
@@ -61,8 +62,9 @@ static int add(struct davit_source_watch *w, const char *path, unsigned depth, s
 	if (wd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return 0;
 	if (wd < 0 && errno == ENOSPC)
-		return davit_error_set(err, DAVIT_ENOSPC, NULL,
-				       "too many directories to watch below %s; raise fs.inotify.max_user_watches", path);
+		return davit_error_set(
+			err, DAVIT_ENOSPC, NULL,
+			"too many directories to watch below %s; raise fs.inotify.max_user_watches", path);
 	if (wd < 0)
 		return davit_error_errno(err, errno, NULL, "cannot watch %s", path);
 	if (remember(w, wd, path) < 0)
@@ -73,7 +75,8 @@ static int add(struct davit_source_watch *w, const char *path, unsigned depth, s
 		if (skipped(e->d_name) || (e->d_type != DT_DIR && e->d_type != DT_UNKNOWN))
 			continue;
 		below = davit_path_join(path, e->d_name);
-		r = below ? add(w, below, depth + 1, err) : davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+		r = below ? add(w, below, depth + 1, err)
+			  : davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	}
 	if (dir)
 		closedir(dir);

@@ -31,13 +31,15 @@ const struct davit_option davit_options_spec[] = {
 	{"env", 'e', "NAME=VALUE", DAVIT_OPTION_PAIR, .repeat = true, .field = "env",
 	 .doc = "An environment variable; everything behind the first '=' is the value"},
 	{"directory", 0, "DIR", DAVIT_OPTION_PATH, .field = "directory", .doc = "The working directory"},
-	{"user", 0, "USER[:GROUP]", DAVIT_OPTION_STRING, .field = "user", .doc = "Run as this user, name or number"},
+	{"user", 0, "USER[:GROUP]", DAVIT_OPTION_STRING, .field = "user",
+	 .doc = "Run as this user, name or number"},
 	{"metadata", 0, "NAME=VALUE", DAVIT_OPTION_PAIR, .repeat = true, .field = "metadata",
 	 .doc = "A note kept with the service and shown in the status"},
 	{"instances", 'i', "N", DAVIT_OPTION_INT, .max = 10000, .field = "instances",
 	 .doc = "How many instances run; 0 keeps the record and runs nothing (default 1)"},
 	{"cpu", 0, "CPU", DAVIT_OPTION_CPU, .field = "resources.cpu", .doc = "Limit of CPU: 2, 0.5 or 500m"},
-	{"memory", 0, "SIZE", DAVIT_OPTION_SIZE, .field = "resources.memory", .doc = "Limit of memory: 64Mi, 1.5Gi"},
+	{"memory", 0, "SIZE", DAVIT_OPTION_SIZE, .field = "resources.memory",
+	 .doc = "Limit of memory: 64Mi, 1.5Gi"},
 	{"disk", 0, "SIZE", DAVIT_OPTION_SIZE, .field = "resources.disk", .doc = "Limit of disk space"},
 	{"pids", 0, "N", DAVIT_OPTION_INT, .max = 4194304, .field = "resources.pids",
 	 .doc = "Limit of processes and threads; 0: none"},
@@ -52,7 +54,8 @@ const struct davit_option davit_options_spec[] = {
 	 .doc = "The signal that asks it to end (default TERM)"},
 	{"stop-grace", 0, "DURATION", DAVIT_OPTION_DURATION, .field = "stop.grace",
 	 .doc = "Time from that signal to SIGKILL (default 10s)"},
-	{"ready", 0, "HOW", DAVIT_OPTION_CHOICE, .choices = "started|notify|fd|port|log", .field = "ready.type",
+	{"ready", 0, "HOW", DAVIT_OPTION_CHOICE, .choices = "started|notify|fd|port|log",
+	 .field = "ready.type",
 	 .doc = "What makes it ready: started (default), notify (sd_notify), fd, port or log"},
 	{"ready-fd", 0, "FD", DAVIT_OPTION_INT, .min = 3, .max = 1023, .field = "ready.fd",
 	 .doc = "With --ready fd: the descriptor on which it writes a newline (default 3)"},
@@ -82,10 +85,12 @@ const struct davit_option davit_options_spec[] = {
 	 .doc = "With --log-policy drop: bytes a second that are kept"},
 	{"no-new-privileges", 0, NULL, DAVIT_OPTION_FLAG, .field = "noNewPrivileges",
 	 .doc = "It cannot gain privileges by executing set-user-ID programs"},
-	{"supervisor", 0, "NAME", DAVIT_OPTION_STRING, .field = "supervisor", .doc = "The supervisor that it stands under"},
+	{"supervisor", 0, "NAME", DAVIT_OPTION_STRING, .field = "supervisor",
+	 .doc = "The supervisor that it stands under"},
 	{"significant", 0, NULL, DAVIT_OPTION_FLAG, .field = "significant",
 	 .doc = "Its end shuts down a supervisor that has autoShutdown"},
-	{"update-order", 0, "ORDER", DAVIT_OPTION_CHOICE, .choices = "start-first|stop-first", .field = "update.order",
+	{"update-order", 0, "ORDER", DAVIT_OPTION_CHOICE, .choices = "start-first|stop-first",
+	 .field = "update.order",
 	 .doc = "On an update: start the new one first (default) or stop the old one first"},
 	{"update-parallel", 0, "N", DAVIT_OPTION_INT, .min = 1, .max = 10000, .field = "update.parallel",
 	 .doc = "Instances that an update replaces at a time (default 1)"},
@@ -162,7 +167,8 @@ static int put(json_t *spec, const char *field, json_t *value, struct davit_erro
 	return json_object_set_new(at, key, value) < 0 ? no_memory(err) : 0;
 }
 
-static int put_pair(json_t *spec, const char *field, const char *name, const char *value, struct davit_error *err)
+static int put_pair(json_t *spec, const char *field, const char *name, const char *value,
+		    struct davit_error *err)
 {
 	const char *key;
 	json_t *at = parent_of(spec, field, &key), *map = at ? json_object_get(at, key) : NULL;
@@ -200,7 +206,8 @@ static int read_env_files(struct davit_cli *cli, json_t *spec, struct davit_erro
 	return 0;
 }
 
-static int apply_pairs(struct davit_cli *cli, const struct davit_option *o, json_t *spec, struct davit_error *err)
+static int apply_pairs(struct davit_cli *cli, const struct davit_option *o, json_t *spec,
+		       struct davit_error *err)
 {
 	const char *pair;
 	size_t pos = 0;
@@ -215,7 +222,8 @@ static int apply_pairs(struct davit_cli *cli, const struct davit_option *o, json
 }
 
 /* Given once, the text is split; given several times, each is one word. */
-static int apply_words(struct davit_cli *cli, const struct davit_option *o, json_t *spec, struct davit_error *err)
+static int apply_words(struct davit_cli *cli, const struct davit_option *o, json_t *spec,
+		       struct davit_error *err)
 {
 	DAVIT_AUTO_STRV words = NULL;
 	const char *text, *first = NULL;
@@ -239,7 +247,8 @@ static int apply_words(struct davit_cli *cli, const struct davit_option *o, json
 	for (size_t i = 0; list && words && words[i]; i++)
 		if (json_array_append_new(list, json_string(words[i])) < 0) {
 			json_decref(list);
-			return davit_error_set(err, DAVIT_EINVAL, o->field, "'%.64s' is not UTF-8 text", words[i]);
+			return davit_error_set(err, DAVIT_EINVAL, o->field, "'%.64s' is not UTF-8 text",
+					       words[i]);
 		}
 	return put(spec, o->field, list, err);
 }
@@ -262,7 +271,8 @@ static json_t *dependency(const char *text)
 
 	for (size_t i = 0; eq && i < DAVIT_ARRAY_SIZE(conditions); i++)
 		if (!strcmp(eq + 1, conditions[i]))
-			return json_pack("{s:s%, s:s}", "service", text, (size_t)(eq - text), "condition", eq + 1);
+			return json_pack("{s:s%, s:s}", "service", text, (size_t)(eq - text), "condition",
+					 eq + 1);
 	return json_pack("{s:s}", "service", text);
 }
 
@@ -289,10 +299,12 @@ static json_t *volume(struct davit_cli *cli, const char *text, struct davit_erro
 		davit_error_prefix(err, "--volume");
 		return NULL;
 	}
-	return json_pack("{s:s, s:s, s:b}", "source", source, "target", colon ? colon + 1 : source, "readOnly", read_only);
+	return json_pack("{s:s, s:s, s:b}", "source", source, "target", colon ? colon + 1 : source,
+			 "readOnly", read_only);
 }
 
-static int apply_list(struct davit_cli *cli, const struct davit_option *o, json_t *spec, struct davit_error *err)
+static int apply_list(struct davit_cli *cli, const struct davit_option *o, json_t *spec,
+		      struct davit_error *err)
 {
 	json_t *list = json_array();
 	const char *text;
@@ -318,7 +330,8 @@ static int apply_list(struct davit_cli *cli, const struct davit_option *o, json_
 	return put(spec, o->field, list, err);
 }
 
-static int apply_value(struct davit_cli *cli, const struct davit_option *o, json_t *spec, struct davit_error *err)
+static int apply_value(struct davit_cli *cli, const struct davit_option *o, json_t *spec,
+		       struct davit_error *err)
 {
 	const char *value = davit_cli_value(cli, o->name);
 	DAVIT_AUTO_FREE char *path = NULL;
@@ -342,7 +355,8 @@ static int apply_value(struct davit_cli *cli, const struct davit_option *o, json
 	default:
 		v = json_string(value);
 		if (!v)
-			return davit_error_set(err, DAVIT_EINVAL, o->field, "--%s: the value is not UTF-8 text", o->name);
+			return davit_error_set(err, DAVIT_EINVAL, o->field,
+					       "--%s: the value is not UTF-8 text", o->name);
 		return put(spec, o->field, v, err);
 	}
 }
@@ -460,7 +474,8 @@ int davit_spec_options_name(struct davit_cli *cli, json_t *spec, struct davit_er
 			r = put(spec, "name", json_string(name ? name : made), err);
 	} else if (first || name) {
 		if (first && name && strcmp(first, name) != 0)
-			return davit_cli_usage(cli, err, "two names are given: '%s' and --name '%s'", first, name);
+			return davit_cli_usage(cli, err, "two names are given: '%s' and --name '%s'", first,
+					       name);
 		r = put(spec, "name", json_string(first ? first : name), err);
 		if (r == 0 && !has_program)
 			r = default_source(first ? first : name, spec, err);

@@ -128,8 +128,8 @@ int davit_daemon_start(const struct davit_paths *paths, struct davit_error *err)
 	if (r < 0)
 		return r;
 	if (access(program, X_OK) < 0)
-		return davit_error_errno(err, errno, NULL, "no daemon runs, and its program cannot be started: %s",
-					 program);
+		return davit_error_errno(err, errno, NULL,
+					 "no daemon runs, and its program cannot be started: %s", program);
 	if (stat(log, &st) == 0)
 		from = st.st_size;
 	r = spawn(paths, program, log, &pid, err);
@@ -154,8 +154,9 @@ int davit_daemon_start(const struct davit_paths *paths, struct davit_error *err)
 	if (ended && err)
 		r = davit_error_set(err, DAVIT_EUNAVAIL, NULL, "the daemon ended at once (see %s)", log);
 	else
-		r = davit_error_set(err, DAVIT_EUNAVAIL, NULL, "the daemon does not answer on %s after 10 s (see %s)",
-				    paths->socket, log);
+		r = davit_error_set(err, DAVIT_EUNAVAIL, NULL,
+				    "the daemon does not answer on %s after 10 s (see %s)", paths->socket,
+				    log);
 	if (err)
 		add_reason(log, from, err);
 	return r;

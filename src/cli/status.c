@@ -13,9 +13,9 @@
 
 static const char *const columns[] = {"NAME",	"VERSION", "RUNTIME", "SOURCE",
 				      "STATUS", "BUILD",   "UPDATED", "METADATA"};
-static const char *const wide_columns[] = {"NAMESPACE", "NAME",	 "VERSION", "RUNTIME", "SOURCE",   "STATUS", "READY",
-					   "RESTARTS",	"PIDS",	 "ADDRESS", "BUILD",   "UPDATED",  "METADATA",
-					   "ERROR"};
+static const char *const wide_columns[] = {"NAMESPACE", "NAME",	   "VERSION",  "RUNTIME", "SOURCE",
+					   "STATUS",	"READY",   "RESTARTS", "PIDS",	  "ADDRESS",
+					   "BUILD",	"UPDATED", "METADATA", "ERROR"};
 
 /* A member as text for a cell: lists and maps joined by commas, an object with
  * a status by that. */
@@ -28,7 +28,8 @@ static void cell(const struct davit_cli *cli, const json_t *v, bool time, struct
 
 	davit_buf_reset(out);
 	if (json_is_string(v))
-		davit_buf_adds(out, time ? davit_time_text(cli, json_string_value(v), buf) : json_string_value(v));
+		davit_buf_adds(out,
+			       time ? davit_time_text(cli, json_string_value(v), buf) : json_string_value(v));
 	else if (json_is_integer(v))
 		davit_buf_addf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
 	else if (json_is_object(v) && json_object_get(v, "status"))
@@ -63,9 +64,9 @@ static int add_service(const struct davit_cli *cli, struct davit_table *t, const
 			davit_buf_addf(&text, "%zu/%zu", davit_service_ready(s), davit_service_wanted(s));
 		} else if (!strcmp(name, "PIDS")) {
 			davit_buf_reset(&text);
-			json_array_foreach(instances, index, inst)
-				if (davit_integer(inst, "pid"))
-					davit_buf_addf(&text, "%s%d", text.len ? "," : "", (int)davit_integer(inst, "pid"));
+			json_array_foreach(instances, index, inst) if (davit_integer(inst, "pid"))
+				davit_buf_addf(&text, "%s%d", text.len ? "," : "",
+					       (int)davit_integer(inst, "pid"));
 		} else if (!strcmp(name, "ADDRESS")) {
 			davit_buf_reset(&text);
 			davit_service_addresses(s, ",", &text);
@@ -91,9 +92,8 @@ static int table_of(const struct davit_cli *cli, json_t *services, char **ret, s
 
 	if (r < 0)
 		return r;
-	json_array_foreach(services, i, s)
-		if (add_service(cli, t, names, n, s) < 0)
-			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	json_array_foreach(services, i, s) if (add_service(cli, t, names, n, s) < 0) return davit_error_set(
+		err, DAVIT_ENOMEM, NULL, "out of memory");
 	return davit_table_text(t, ret, err);
 }
 
@@ -103,9 +103,8 @@ static size_t column_of(json_t *names, const char *name)
 	json_t *v;
 	size_t i;
 
-	json_array_foreach(names, i, v)
-		if (json_is_string(v) && !strcasecmp(json_string_value(v), name))
-			return i;
+	json_array_foreach(names, i,
+			   v) if (json_is_string(v) && !strcasecmp(json_string_value(v), name)) return i;
 	return SIZE_MAX;
 }
 
@@ -122,7 +121,8 @@ static int print_rows(const struct davit_cli *cli, json_t *answer, struct davit_
 		return r;
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(columns); k++)
 		from[k] = column_of(names, columns[k]);
-	json_array_foreach(rows, i, row) {
+	json_array_foreach(rows, i, row)
+	{
 		struct libscols_line *line = davit_table_row(t, NULL);
 		for (size_t k = 0; k < DAVIT_ARRAY_SIZE(columns); k++) {
 			cell(cli, json_array_get(row, from[k]), !strcmp(columns[k], "UPDATED"), &text);
@@ -153,7 +153,8 @@ static int not_found(struct davit_cli *cli, size_t at, struct davit_error *err)
 	davit_api_service(cli, at, "", &target);
 	r = davit_api_call(cli, "GET", davit_buf_str(&target), NULL, NULL, err);
 	return r < 0 ? r
-		     : davit_error_set(err, DAVIT_ENOENT, NULL, "service '%s' not found", davit_cli_arg(cli, at));
+		     : davit_error_set(err, DAVIT_ENOENT, NULL, "service '%s' not found",
+				       davit_cli_arg(cli, at));
 }
 
 static int print_list(struct davit_cli *cli, json_t *list, struct davit_error *err)
@@ -190,9 +191,8 @@ static int list_once(struct davit_cli *cli, size_t at, struct davit_error *err)
 		size_t column = column_of(json_object_get(answer, "columns"), "name"), i;
 		const char *name;
 		json_t *row;
-		json_array_foreach(list, i, row)
-			if ((name = json_string_value(json_array_get(row, column))))
-				puts(name);
+		json_array_foreach(list, i, row) if ((name = json_string_value(json_array_get(row, column))))
+			puts(name);
 	} else if (quick) {
 		if (!json_array_size(list) && cli->tty)
 			fputs("no services; 'davit run NAME' starts one\n", stderr);
@@ -210,7 +210,8 @@ static void merge(json_t *list, json_t *s, bool gone)
 	json_t *other;
 	size_t i;
 
-	json_array_foreach(list, i, other) {
+	json_array_foreach(list, i, other)
+	{
 		int order = davit_service_compare(s, other);
 		if (order > 0)
 			continue;
@@ -306,7 +307,8 @@ static int run_status(struct davit_cli *cli, struct davit_error *err)
 static int run_get(struct davit_cli *cli, struct davit_error *err)
 {
 	if (strcmp(cli->args[0], "status") != 0)
-		return davit_cli_usage(cli, err, "'get' knows only 'status', not '%.64s': davit get status [NAME]",
+		return davit_cli_usage(cli, err,
+				       "'get' knows only 'status', not '%.64s': davit get status [NAME]",
 				       cli->args[0]);
 	return status_at(cli, 1, err);
 }
@@ -319,16 +321,21 @@ static const struct davit_option own[] = {
 	{0},
 };
 static const struct davit_option *const options[] = {own, davit_options_namespace, NULL};
-static const char *const status_examples[] = {
-	"davit status", "all services of the namespace",
-	"davit status foobar -o json", "one service, for a program",
-	"davit status --watch", "redraw at each change",
-	"davit status -o wide --namespace '*'", "everything, with instances and addresses",
-	NULL};
-static const char *const get_examples[] = {"davit get status foobar", "the same as 'davit status foobar'", NULL};
-#define DETAILS                                                                                    \
-	"The namespace '*' means all. Ages are shown on a terminal, times in UTC elsewhere. With\n"  \
-	"--watch and -o json each change is one line {\"type\": \"update\"|\"gone\"|\"sync\", \"service\": ...}."
+static const char *const status_examples[] = {"davit status",
+					      "all services of the namespace",
+					      "davit status foobar -o json",
+					      "one service, for a program",
+					      "davit status --watch",
+					      "redraw at each change",
+					      "davit status -o wide --namespace '*'",
+					      "everything, with instances and addresses",
+					      NULL};
+static const char *const get_examples[] = {"davit get status foobar", "the same as 'davit status foobar'",
+					   NULL};
+#define DETAILS                                                                                              \
+	"The namespace '*' means all. Ages are shown on a terminal, times in UTC elsewhere. With\n"          \
+	"--watch and -o json each change is one line {\"type\": \"update\"|\"gone\"|\"sync\", \"service\": " \
+	"...}."
 
 const struct davit_command davit_command_status = {
 	.name = "status",

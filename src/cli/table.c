@@ -33,7 +33,8 @@ int davit_table_new(const struct davit_cli *cli, const char *const *columns, siz
 		scols_table_enable_colors(t->scols, 1);
 	for (size_t i = 0; i < n; i++)
 		if (!scols_table_new_column(t->scols, columns[i], 0,
-					    (tree && i == 0 ? SCOLS_FL_TREE : 0) | (cli->tty ? SCOLS_FL_TRUNC : 0))) {
+					    (tree && i == 0 ? SCOLS_FL_TREE : 0) |
+						    (cli->tty ? SCOLS_FL_TRUNC : 0))) {
 			davit_table_free(t);
 			return no_memory(err);
 		}
@@ -60,7 +61,7 @@ static const char *color_of(const char *text)
 	static const struct {
 		const char *word, *color;
 	} colors[] = {
-		{"running", "green"}, {"error", "red"},	    {"failed", "red"},	   {"starting", "yellow"},
+		{"running", "green"},  {"error", "red"},       {"failed", "red"},      {"starting", "yellow"},
 		{"pending", "yellow"}, {"building", "yellow"}, {"stopping", "yellow"},
 	};
 
@@ -81,16 +82,42 @@ int davit_table_set(struct davit_table *t, struct libscols_line *row, size_t col
 	return scols_line_set_data(row, column, text) ? DAVIT_ENOMEM : 0;
 }
 
+/* Ends each line at its last character, and the last one with a newline. The
+ * text has room for one byte more. */
+static void trim(char *text)
+{
+	char *out = text;
+
+	for (char *p = text, *end; *p; p = end) {
+		size_t n = strcspn(p, "\n"), keep = n;
+		bool last = !p[n];
+		end = p + n + !last;
+		while (keep && p[keep - 1] == ' ')
+			keep--;
+		memmove(out, p, keep);
+		out += keep;
+		*out++ = '\n';
+		if (last)
+			break;
+	}
+	*out = '\0';
+}
+
 int davit_table_text(struct davit_table *t, char **ret, struct davit_error *err)
 {
-	char *text = NULL;
+	char *text = NULL, *more;
 
 	if (!scols_table_get_nlines(t->scols))
 		text = strdup("");
 	else if (scols_print_table_to_string(t->scols, &text) != 0)
 		text = NULL;
-	if (!text)
+	more = text ? realloc(text, strlen(text) + 2) : NULL;
+	if (!more) {
+		free(text);
 		return no_memory(err);
+	}
+	text = more;
+	trim(text);
 	*ret = text;
 	return 0;
 }

@@ -34,15 +34,16 @@ static int run_wait(struct davit_cli *cli, struct davit_error *err)
 }
 
 static const struct davit_option own[] = {
-	{"for", 0, "WHAT", DAVIT_OPTION_CHOICE, .choices = "ended|ready|gone", .doc = "ended (default), ready or gone"},
+	{"for", 0, "WHAT", DAVIT_OPTION_CHOICE, .choices = "ended|ready|gone",
+	 .doc = "ended (default), ready or gone"},
 	{"timeout", 0, "DURATION", DAVIT_OPTION_DURATION, .doc = "Give up after this time (default: never)"},
 	{0},
 };
-static const struct davit_option *const options[] = {own, davit_options_namespace, davit_options_common, NULL};
-static const char *const examples[] = {
-	"davit wait job", "exits with the status of 'job' (128 + signal when it was killed)",
-	"davit wait web --for ready --timeout 30s", "until it serves",
-	NULL};
+static const struct davit_option *const options[] = {own, davit_options_namespace, davit_options_common,
+						     NULL};
+static const char *const examples[] = {"davit wait job",
+				       "exits with the status of 'job' (128 + signal when it was killed)",
+				       "davit wait web --for ready --timeout 30s", "until it serves", NULL};
 
 const struct davit_command davit_command_wait = {
 	.name = "wait",

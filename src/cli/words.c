@@ -20,7 +20,8 @@ static const char *one_word(const char *p, struct davit_buf *word, struct davit_
 			quote = 0;
 		} else if (*p == '\\' && (!quote || (quote == '"' && (p[1] == '"' || p[1] == '\\')))) {
 			if (!*++p) {
-				davit_error_set(err, DAVIT_EINVAL, NULL, "a backslash at the end stands for nothing");
+				davit_error_set(err, DAVIT_EINVAL, NULL,
+						"a backslash at the end stands for nothing");
 				return NULL;
 			}
 			davit_buf_addc(word, *p);
@@ -112,15 +113,17 @@ int davit_env_parse(const char *text, const char *file,
 		if (eq)
 			davit_buf_add(&name, p, (size_t)(eq - p));
 		if (!name.len || strpbrk(davit_buf_str(&name), " \t")) {
-			davit_error_set(err, DAVIT_EINVAL, NULL, "%s:%u: '%.*s' is not of the form NAME=VALUE", file,
-					line, (int)(stop - p < 64 ? stop - p : 64), p);
+			davit_error_set(err, DAVIT_EINVAL, NULL,
+					"%s:%u: '%.*s' is not of the form NAME=VALUE", file, line,
+					(int)(stop - p < 64 ? stop - p : 64), p);
 			if (err)
 				err->line = line;
 			return DAVIT_EINVAL;
 		}
 		if (env_value(eq + 1, (size_t)(stop - eq - 1), &value) < 0) {
-			davit_error_set(err, DAVIT_EINVAL, NULL, "%s:%u: the quotes around the value of %s do not match",
-					file, line, davit_buf_str(&name));
+			davit_error_set(err, DAVIT_EINVAL, NULL,
+					"%s:%u: the quotes around the value of %s do not match", file, line,
+					davit_buf_str(&name));
 			if (err)
 				err->line = line;
 			return DAVIT_EINVAL;

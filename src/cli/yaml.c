@@ -7,7 +7,8 @@
 /* Would a reader take this plain text for something else than a string? */
 static bool must_quote(const char *s)
 {
-	static const char *const words[] = {"true", "false", "yes", "no", "on", "off", "null", "y", "n", "~", ""};
+	static const char *const words[] = {"true", "false", "yes", "no", "on", "off",
+					    "null", "y",     "n",   "~",  ""};
 	char *end;
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(words); i++)
@@ -23,8 +24,9 @@ static bool scalar(yaml_emitter_t *out, const char *text, bool quoted)
 {
 	yaml_event_t e;
 
-	return yaml_scalar_event_initialize(&e, NULL, NULL, (const yaml_char_t *)text, (int)strlen(text), 1, 1,
-					    quoted ? YAML_DOUBLE_QUOTED_SCALAR_STYLE : YAML_ANY_SCALAR_STYLE) &&
+	return yaml_scalar_event_initialize(
+		       &e, NULL, NULL, (const yaml_char_t *)text, (int)strlen(text), 1, 1,
+		       quoted ? YAML_DOUBLE_QUOTED_SCALAR_STYLE : YAML_ANY_SCALAR_STYLE) &&
 	       yaml_emitter_emit(out, &e);
 }
 

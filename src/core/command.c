@@ -17,8 +17,9 @@
 /* --- one transaction --- */
 
 struct pending {
+	struct davit_list list; /* in core->commands while it is with the store */
 	struct davit_store_txn txn;
-	struct davit_core *core;
+	struct davit_core *core; /* NULL: it went while the store was at work */
 	struct davit_op *op;
 	char *cause;
 	size_t n;
@@ -28,6 +29,7 @@ struct pending {
 
 static void pending_free(struct pending *p)
 {
+	davit_list_remove(&p->list);
 	for (size_t k = 0; k < p->n; k++) {
 		free((char *)p->changes[k].key);
 		free((char *)p->changes[k].value);
@@ -44,6 +46,7 @@ static struct pending *pending_new(struct davit_core *c, size_t max, const char 
 	struct pending *p = calloc(1, sizeof *p);
 
 	if (p) {
+		davit_list_init(&p->list);
 		p->core = c;
 		p->op = op;
 		p->cause = strdup(cause ? cause : "user");
@@ -85,6 +88,10 @@ static void committed(struct davit_op *op, int result)
 	struct pending *p = op->user;
 	struct davit_core *c = p->core;
 
+	if (!c) {
+		pending_free(p);
+		return;
+	}
 	if (result < 0) {
 		davit_op_fail_error(p->op, &op->error);
 		pending_free(p);
@@ -117,6 +124,7 @@ static int commit(struct pending *p)
 		return 0;
 	}
 	davit_op_init(&p->txn.op, p->core->loop, committed, p);
+	davit_list_add_tail(&p->core->commands, &p->list);
 	DAVIT_FAULT("command-commit");
 	davit_store_commit(p->core->store, p->changes, p->n, &p->txn, 30 * DAVIT_NSEC_PER_SEC);
 	return 0;
@@ -388,7 +396,8 @@ static int add_service(struct pending *p, const struct proposal *pr, const struc
 {
 	struct davit_core *c = p->core;
 	struct davit_service *s = registry_service(c, spec->namespace_, spec->name, spec->version);
-	int64_t now = davit_loop_wall(c->loop);
+	/* Those of one command keep their order, which the tree goes by. */
+	int64_t now = davit_loop_wall(c->loop) + (int64_t)p->n;
 	DAVIT_AUTO_FREE char *was = NULL, *is = NULL;
 	char *key = NULL;
 	bool same;
@@ -477,6 +486,11 @@ int davit_core_apply(struct davit_core *c, struct davit_spec *const *specs, size
 		if (p)
 			pending_free(p);
 		return r;
+	}
+	if (mode == DAVIT_APPLY_VALIDATE) {
+		pending_free(p);
+		davit_op_complete(op, 0);
+		return 0;
 	}
 	return commit(p);
 }
@@ -609,6 +623,7 @@ int davit_core_remove(struct davit_core *c, enum davit_kind kind, const char *na
 /* --- kill --- */
 
 struct gone_wait {
+	struct davit_list list; /* in core->gone_waits */
 	struct davit_core_listener listener;
 	struct davit_op *op;
 	struct davit_op committed;
@@ -618,17 +633,23 @@ struct gone_wait {
 	bool durable;
 };
 
-static void gone_check(struct gone_wait *w)
+static void gone_wait_free(struct gone_wait *w)
 {
-	if (!w->durable || w->keys.len)
-		return;
 	davit_core_unlisten(&w->listener);
-	davit_op_complete(w->op, 0);
+	davit_list_remove(&w->list);
 	davit_map_fini(&w->keys);
 	for (size_t k = 0; w->names[k]; k++)
 		free(w->names[k]);
 	free(w->names);
 	free(w);
+}
+
+static void gone_check(struct gone_wait *w)
+{
+	if (!w->durable || w->keys.len)
+		return;
+	davit_op_complete(w->op, 0);
+	gone_wait_free(w);
 }
 
 static void on_service_gone(struct davit_core_listener *l, struct davit_service *s, bool gone)
@@ -646,13 +667,8 @@ static void kill_committed(struct davit_op *op, int result)
 	struct gone_wait *w = op->user;
 
 	if (result < 0) {
-		davit_core_unlisten(&w->listener);
 		davit_op_fail_error(w->op, &op->error);
-		davit_map_fini(&w->keys);
-		for (size_t k = 0; w->names[k]; k++)
-			free(w->names[k]);
-		free(w->names);
-		free(w);
+		gone_wait_free(w);
 		return;
 	}
 	w->durable = true;
@@ -690,6 +706,7 @@ static struct gone_wait *gone_wait_new(struct davit_core *c, const struct collec
 	}
 	w->listener = (struct davit_core_listener){.user = w, .service = on_service_gone};
 	davit_core_listen(c, &w->listener);
+	davit_list_add_tail(&c->gone_waits, &w->list);
 	davit_op_init(&w->committed, c->loop, kill_committed, w);
 	davit_op_begin(&w->committed, 0);
 	return w;
@@ -724,8 +741,13 @@ int davit_core_kill(struct davit_core *c, const struct davit_selector *sel, bool
 		r = pending_add(p, key, NULL, false, l.v[k]->revision, "deleted", err);
 	}
 	free(l.v);
-	if (!p)
+	if (r < 0 || !p) {
+		if (p)
+			pending_free(p);
+		if (w)
+			gone_wait_free(w);
 		return err->code;
+	}
 	return commit(p);
 }
 
@@ -796,6 +818,28 @@ int davit_core_signal(struct davit_core *c, const struct davit_selector *sel, co
 }
 
 /* --- the end of everything --- */
+
+void command_abandon(struct davit_core *c)
+{
+	struct pending *p;
+	struct gone_wait *w, *tmp;
+
+	while ((p = DAVIT_LIST_FIRST(&c->commands, struct pending, list))) {
+		davit_list_remove(&p->list);
+		davit_op_fail(p->op, DAVIT_ECLOSED, NULL, "the daemon ends");
+		p->core = NULL;
+		p->op = NULL;
+	}
+	DAVIT_LIST_FOREACH_SAFE (w, tmp, &c->gone_waits, list) {
+		/* The others hear of their transaction, from the loop. */
+		davit_core_unlisten(&w->listener);
+		davit_list_remove(&w->list);
+		if (!w->durable)
+			continue;
+		davit_op_fail(w->op, DAVIT_ECLOSED, NULL, "the daemon ends");
+		gone_wait_free(w);
+	}
+}
 
 void davit_core_stop_all(struct davit_core *c, struct davit_op *op)
 {

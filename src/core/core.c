@@ -51,6 +51,15 @@ static void on_full_pass(struct davit_timer *t)
 	davit_timer_start(t, FULL_PASS_PERIOD);
 }
 
+static void run_bury(struct davit_deferred *d)
+{
+	struct davit_core *c = DAVIT_CONTAINER_OF(d, struct davit_core, bury);
+	struct instance *i;
+
+	while ((i = DAVIT_LIST_FIRST(&c->dead, struct instance, held)))
+		instance_bury(i);
+}
+
 /* --- listeners --- */
 
 static void tell(struct davit_core *c, struct davit_service *s, bool gone)
@@ -189,6 +198,11 @@ void core_watch_from(struct davit_core *c, int64_t revision)
 
 /* --- life --- */
 
+static void on_journal_idle(void *user)
+{
+	core_check_stopped(user);
+}
+
 int davit_core_new(const struct davit_core_config *config, struct davit_core **ret, struct davit_error *err)
 {
 	/* The root leaves what failed as it is: one broken service never stops
@@ -206,12 +220,15 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	c->config = *config;
 	c->loop = config->loop;
 	c->store = config->store;
-	struct davit_list *const lists[] = {&c->runtimes, &c->listeners, &c->dirty, &c->notify, &c->held};
+	struct davit_list *const lists[] = {&c->runtimes, &c->listeners, &c->dirty, &c->notify,
+					     &c->held,	   &c->commands,  &c->gone_waits, &c->orphans,
+					     &c->dead};
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
 		davit_list_init(lists[k]);
 	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);
 	davit_deferred_init(&c->notify_run, c->loop, run_notify);
 	davit_deferred_init(&c->release, c->loop, run_release);
+	davit_deferred_init(&c->bury, c->loop, run_bury);
 	davit_timer_init(&c->full_pass, c->loop, on_full_pass);
 	davit_timer_init(&c->rewatch, c->loop, on_rewatch);
 	c->started = davit_loop_wall(c->loop);
@@ -226,6 +243,7 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 		return r;
 	}
 	davit_journal_on_event(c->journal, on_event, c);
+	davit_journal_on_idle(c->journal, on_journal_idle, c);
 	*ret = c;
 	return 0;
 }
@@ -283,9 +301,19 @@ void core_check_stopped(struct davit_core *c)
 
 void davit_core_free(struct davit_core *c)
 {
+	size_t pos = 0;
+	void *i;
+
 	if (!c)
 		return;
 	c->freeing = true;
+	command_abandon(c);
+	if (c->start_op)
+		davit_op_fail(DAVIT_TAKE(c->start_op), DAVIT_ECLOSED, NULL, "the daemon ends");
+	if (c->stop_all_op)
+		davit_op_fail(DAVIT_TAKE(c->stop_all_op), DAVIT_ECLOSED, NULL, "the daemon ends");
+	while (!davit_list_empty(&c->listeners))
+		davit_list_remove(c->listeners.next);
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(watched); k++)
 		if (c->watch[k].store)
 			c->store->driver->unwatch(c->store, &c->watch[k]);
@@ -294,11 +322,18 @@ void davit_core_free(struct davit_core *c)
 	davit_deferred_cancel(&c->reconcile);
 	davit_deferred_cancel(&c->notify_run);
 	davit_deferred_cancel(&c->release);
-	/* The runtimes first: after this no callback comes. */
+	davit_deferred_cancel(&c->bury);
+	/* What is open on instances ends while their runtimes are there, and those
+	 * while the instances are: after this no callback comes. */
+	while (davit_map_next(&c->instances, &pos, NULL, &i)) {
+		ready_end(i);
+		facets_detach(i);
+	}
 	while (!davit_list_empty(&c->runtimes))
 		core_runtime_free(DAVIT_LIST_FIRST(&c->runtimes, struct core_runtime, list));
-	registry_free_all(c);
+	/* Then the tree, while its nodes are there. */
 	davit_supervise_fini(&c->sup);
+	registry_free_all(c);
 	davit_journal_free(c->journal);
 	davit_map_fini(&c->services);
 	davit_map_fini(&c->supervisors);

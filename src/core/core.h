@@ -37,7 +37,10 @@ int davit_core_add_runtime(struct davit_core *c, const char *name,
 /* Loads the store, opens the runtimes, adopts what survived, then reconciles.
  * op completes when everything that was stored has been taken up. */
 void davit_core_start(struct davit_core *c, struct davit_op *op);
-/* Lets go of everything; workloads go on where their runtime allows it. */
+/* Lets go of everything; workloads go on where their runtime allows it. Operations
+ * of users that are under way fail with DAVIT_ECLOSED, from the loop. A transaction
+ * that is with the store ends there, and the loop must run (or the store be
+ * closed and the loop run) for its memory to be freed. */
 void davit_core_free(struct davit_core *c);
 struct davit_loop *davit_core_loop(struct davit_core *c);
 
@@ -81,6 +84,8 @@ struct davit_instance *davit_core_instance(struct davit_core *c, struct davit_se
  * started, restarts, exit: {code, signal, reason}}], build, metadata, address,
  * revision}. */
 void davit_service_write(const struct davit_service *s, struct davit_json *j);
+/* [namespace, name, version, runtime, source, status, build, updated, metadata]. */
+void davit_service_write_row(const struct davit_service *s, struct davit_json *j);
 /* One element of its `instances`. */
 void davit_instance_write(const struct davit_instance *inst, struct davit_json *j);
 /* Everything: status, the spec, the effective command, environment with
@@ -124,6 +129,7 @@ enum davit_apply_mode {
 	DAVIT_APPLY_CREATE, /* DAVIT_EEXIST when there is one already and it differs */
 	DAVIT_APPLY_UPDATE, /* DAVIT_ENOENT when there is none */
 	DAVIT_APPLY_EITHER,
+	DAVIT_APPLY_VALIDATE, /* all checks of DAVIT_APPLY_EITHER, and no change */
 };
 
 /* All or nothing for the whole array; specs are copied. force: rebuild and

@@ -12,7 +12,7 @@
  *   supervisors/NS/NAME         a spec
  *   namespaces/NAME             a spec
  *   built/NS/NAME/VERSION       what the last good build gave (build.c)
- *   state/NS/NAME/VERSION/INDEX what a runtime does not keep of an instance (journal.c)
+ *   state/ID                   what a runtime does not keep of an instance (journal.c)
  *   events/ID                   events, ID in 16 hexadecimal digits
  */
 #ifndef DAVIT_CORE_IMPL_H
@@ -87,6 +87,7 @@ struct instance {
 	enum goal goal;
 	struct instance_op *op;	 /* under way, or NULL */
 	uint32_t run;
+	uint32_t run_base;	 /* runs of objects before the present one, which counts from 1 */
 	uint32_t exit_run;	 /* run whose end was recorded last */
 	pid_t pid;
 	int64_t started;	 /* unix ns */
@@ -98,7 +99,9 @@ struct instance {
 	struct davit_exit *early_exit; /* of a run whose start has not completed yet */
 	struct davit_timer again; /* an operation that failed is tried again */
 	struct davit_list attached; /* open log readers and commands (facets.c) */
-	struct davit_list held;	 /* in core->held while it waits for something */
+	struct davit_list held;	 /* in core->held while it waits for something, or in core->dead */
+	struct davit_list leaving; /* in service->leaving or core->orphans once it is to be gone */
+	char *orphan_of;	 /* key of its service, which was deleted while we were away */
 	char *held_for;		 /* what it waits for, in words */
 	struct davit_journal_wait wait; /* for the record of its end */
 	enum davit_cause pending_cause; /* what to tell the engine when that is durable */
@@ -109,7 +112,9 @@ struct instance {
 	bool ready;
 	bool stopping_told;	 /* the engine waits for our `ended` */
 	bool reporting;		 /* pending_cause is to be told when recorded and swept */
+	bool start_failed;	 /* the last thing that happened: it could not be started */
 	bool prevent;		 /* an exit after which it is never restarted */
+	bool told_failed;	 /* the event of its failure was written */
 	bool swept;		 /* what the last run left behind was stopped */
 	bool killed_for;	 /* pending_cause is why we are stopping it ourselves */
 };
@@ -118,6 +123,7 @@ struct instance {
 struct slot {
 	struct instance *current;
 	struct instance *next; /* its replacement in a start-first update */
+	bool leaving;	       /* one that was here is not gone yet (as of this reconciling) */
 };
 
 struct davit_service {
@@ -132,7 +138,7 @@ struct davit_service {
 	struct davit_node node;
 	struct slot *slots;
 	size_t n_slots;
-	struct davit_list retired_link; /* unused unless deleting */
+	struct davit_list leaving; /* instances on their way out */
 	struct built *built;
 	enum build_phase build_phase;
 	uint64_t failed_source;	  /* the source hash whose build failed */
@@ -169,6 +175,11 @@ struct davit_core {
 	struct davit_timer full_pass;
 	struct davit_op *start_op;
 	struct davit_op *stop_all_op;
+	struct davit_list dead;	      /* instances that are gone, to be freed by `bury` */
+	struct davit_deferred bury;
+	struct davit_list orphans;    /* instances of no service, on their way out */
+	struct davit_list commands;   /* with the store (command.c) */
+	struct davit_list gone_waits; /* for services to be gone (command.c) */
 	int64_t started;
 	bool stopping_all;
 	bool freeing;
@@ -217,9 +228,14 @@ struct instance *instance_adopt(struct davit_core *c, struct core_runtime *r, st
 				struct davit_error *err);
 /* Gives the engine what is known of an adopted instance. */
 void instance_restore(struct instance *i, const struct davit_inspection *now);
+void instance_restore_leaving(struct instance *i, const struct davit_inspection *now);
 void instance_step(struct instance *i);
+/* Goes on after something that was waited for. */
+void instance_resume(struct instance *i);
 void instance_set_goal(struct instance *i, enum goal goal);
 void instance_free(struct instance *i);
+/* It is gone: tells its service, and frees it. */
+void instance_bury(struct instance *i);
 void instance_set_error(struct instance *i, const struct davit_error *err);
 void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exit *exit);
 void instance_on_ready(struct instance *i);
@@ -228,8 +244,11 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why);
 
 /* --- record.c --- */
 void instance_write_record(struct instance *i);
-void instance_forget_record(const struct davit_service *s, uint32_t index);
-json_t *instance_read_record(struct davit_service *s, uint32_t index); /* new reference or NULL */
+void instance_forget_record(const struct instance *i);
+json_t *instance_read_record(const struct instance *i); /* new reference or NULL */
+/* When the runtime has told all: instances that it does not hold any more are taken
+ * up from their records where these say how they ended, and are else forgotten. */
+void record_sweep(struct core_runtime *r);
 enum davit_cause instance_cause(const struct instance *i, const struct davit_exit *exit, bool *ret_prevent);
 extern const struct davit_supervise_ops core_supervise_ops;
 
@@ -266,6 +285,9 @@ void build_load(struct davit_service *s, const char *json, size_t len);
 
 /* --- command.c --- */
 int command_check_capabilities(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err);
+
+/* Fails what users wait for with DAVIT_ECLOSED; the core goes. */
+void command_abandon(struct davit_core *c);
 
 /* --- facets.c --- */
 /* Ends every log reader and command that is open on an instance that goes. */

@@ -115,7 +115,7 @@ static void started(struct instance *i, int result, const struct davit_error *er
 static void inspected(struct instance *i, int result, const struct davit_inspection *now)
 {
 	if (result == 0 && now->state == DAVIT_STATE_STARTED && i->state == DAVIT_STATE_STARTED &&
-	    now->run == i->run) {
+	    i->run_base + now->run == i->run) {
 		i->pid = now->pid;
 		if (now->started)
 			i->started = now->started;
@@ -187,23 +187,38 @@ static void done(struct davit_op *op, int result)
 	free(o);
 }
 
-static void on_again(struct davit_timer *t)
+void instance_resume(struct instance *i)
 {
-	struct instance *i = DAVIT_CONTAINER_OF(t, struct instance, again);
-
 	finish(i);
 	instance_step(i);
 }
 
+static void on_again(struct davit_timer *t)
+{
+	instance_resume(DAVIT_CONTAINER_OF(t, struct instance, again));
+}
+
 /* --- the next step --- */
 
+/* Not at once: whoever led here may still look at it. */
 static void gone(struct instance *i)
+{
+	if (!davit_list_empty(&i->held))
+		return;
+	davit_list_add_tail(&i->core->dead, &i->held);
+	davit_defer(&i->core->bury);
+}
+
+void instance_bury(struct instance *i)
 {
 	struct davit_core *c = i->core;
 	struct davit_service *s = i->service;
 
+	instance_forget_record(i);
 	if (s)
 		service_instance_gone(s, i);
+	else if (i->orphan_of && (s = davit_map_get(&c->services, i->orphan_of)))
+		core_service_dirty(s); /* a new one of that name waits for its place */
 	instance_free(i);
 	core_check_stopped(c);
 }
@@ -212,6 +227,8 @@ static void step_run(struct instance *i)
 {
 	struct davit_error err;
 
+	if (i->state == DAVIT_STATE_STARTED && i->killed_for)
+		begin(i, DO_STOP);
 	if (i->state == DAVIT_STATE_STARTED || i->reporting)
 		return;
 	if (i->runtime->phase != RUNTIME_OPEN) {
@@ -233,6 +250,8 @@ static void step_gone(struct instance *i)
 {
 	if (i->state == DAVIT_STATE_STARTED) {
 		begin(i, DO_STOP);
+	} else if (i->wait.active) {
+		return; /* for the record of its end: what is removed cannot tell of it again */
 	} else if (i->state == DAVIT_STATE_DESTROYED || !i->inst) {
 		gone(i);
 	} else {
@@ -252,7 +271,8 @@ void instance_step(struct instance *i)
 			davit_op_cancel(&i->op->op);
 		return;
 	}
-	if (i->runtime->phase == RUNTIME_LOST)
+	/* Goes on when it answers, or when all that it holds has been told. */
+	if (i->runtime->phase == RUNTIME_LOST || i->runtime->phase == RUNTIME_ADOPTING)
 		return;
 	switch (i->goal) {
 	case GOAL_REST:
@@ -278,8 +298,8 @@ void instance_set_goal(struct instance *i, enum goal goal)
 		return;
 	i->goal = goal;
 	if (goal == GOAL_GONE) {
-		davit_journal_unwait(&i->wait);
 		davit_list_remove(&i->held);
+		davit_list_add_tail(i->service ? &i->service->leaving : &i->core->orphans, &i->leaving);
 		ready_end(i);
 		if (i->leaf)
 			davit_supervise_remove(&i->node);
@@ -319,6 +339,17 @@ static void engine_stop(struct davit_node *leaf)
 	instance_set_goal(i, GOAL_STOP);
 }
 
+/* One event when it is left failed; what ended it has had its own. */
+static void tell_failure(struct instance *i)
+{
+	bool failed = i->node.state == DAVIT_NODE_FAILED;
+
+	if (failed && !i->told_failed)
+		core_event(i->core, "failed", i->service, i, "rule %s: left failed after %" PRId64 " restarts",
+			   i->node.rule_name ? i->node.rule_name : "policy", i->node.restarts);
+	i->told_failed = failed;
+}
+
 static void engine_changed(struct davit_node *node)
 {
 	struct davit_core *c = node->sup->owner;
@@ -328,6 +359,8 @@ static void engine_changed(struct davit_node *node)
 		s = ((struct instance *)node->owner)->service;
 	else
 		s = davit_map_get(&c->services, node->name);
+	if (node->leaf)
+		tell_failure(node->owner);
 	if (s && (node->leaf || s == node->owner)) {
 		core_service_changed(s);
 		core_service_dirty(s);
@@ -395,7 +428,7 @@ void instance_on_started(struct instance *i)
 	i->run++;
 	i->started = davit_loop_wall(i->core->loop);
 	i->exit = (struct davit_exit){0};
-	i->ready = i->swept = false;
+	i->ready = i->swept = i->start_failed = i->prevent = false;
 	instance_set_error(i, NULL);
 	if (i->run > 1)
 		instance_write_record(i);
@@ -417,6 +450,8 @@ void instance_on_ready(struct instance *i)
 	if (i->is_build)
 		return;
 	core_event(i->core, "ready", i->service, i, "run %u", i->run);
+	if (i->service && i->service->spec->ready != DAVIT_READY_TYPE_STARTED)
+		instance_write_record(i);
 	if (i->service) {
 		service_instance_ready(i->service, i);
 		core_service_changed(i->service);
@@ -478,12 +513,12 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 		davit_error_set(&err, DAVIT_EIO, NULL, "%s", text);
 		if (cause != DAVIT_CAUSE_CLEAN && cause != DAVIT_CAUSE_TIMEOUT)
 			instance_set_error(i, &err);
-		/* The decision follows when this is durable and nothing is left
-		 * of the run: a daemon that dies before takes it again. */
 		i->reporting = true;
-		davit_journal_wait(i->core->journal, &i->wait);
-		finish(i);
 	}
+	/* What follows does so when this is durable and nothing is left of the run: a
+	 * daemon that dies before takes it again. */
+	davit_journal_wait(i->core->journal, &i->wait);
+	finish(i);
 	if (i->service) {
 		core_service_changed(i->service);
 		core_service_dirty(i->service);
@@ -509,10 +544,11 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why)
 	}
 	if (i->state == DAVIT_STATE_STARTED) {
 		i->killed_for = true;
-		if (!i->op)
-			begin(i, DO_STOP);
+		instance_step(i);
 		return;
 	}
+	i->start_failed = true;
+	i->prevent = false;
 	instance_write_record(i);
 	i->reporting = true;
 	davit_journal_wait(i->core->journal, &i->wait);
@@ -523,7 +559,7 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why)
 static void on_recorded(struct davit_journal_wait *w, bool durable)
 {
 	(void)durable; /* a store that does not answer holds nobody up for long */
-	finish(DAVIT_CONTAINER_OF(w, struct instance, wait));
+	instance_resume(DAVIT_CONTAINER_OF(w, struct instance, wait));
 }
 
 /* Tells the engine that the run is over, once everything about it is done. */
@@ -532,9 +568,8 @@ static void finish(struct instance *i)
 	if (i->op || i->state == DAVIT_STATE_STARTED || !i->leaf)
 		return;
 	if (i->goal == GOAL_STOP) {
-		if (!i->stopping_told)
+		if (!i->stopping_told || i->wait.active)
 			return;
-		davit_journal_unwait(&i->wait);
 		i->stopping_told = i->reporting = false;
 		i->goal = GOAL_REST;
 		davit_supervise_ended(&i->node, DAVIT_CAUSE_STOPPED);
@@ -580,6 +615,7 @@ static struct instance *make(struct davit_core *c, struct core_runtime *r, struc
 	i->workload.index = index;
 	i->wait.done = on_recorded;
 	davit_list_init(&i->held);
+	davit_list_init(&i->leaving);
 	davit_list_init(&i->attached);
 	davit_timer_init(&i->again, c->loop, on_again);
 	memcpy(i->workload.id, id, DAVIT_ID_MAX);
@@ -659,9 +695,10 @@ void instance_free(struct instance *i)
 	davit_journal_unwait(&i->wait);
 	davit_timer_stop(&i->again);
 	davit_list_remove(&i->held);
+	davit_list_remove(&i->leaving);
 	ready_end(i);
 	facets_detach(i);
-	if (i->leaf)
+	if (i->leaf && !c->freeing)
 		davit_supervise_remove(&i->node);
 	davit_map_remove(&c->instances, i->workload.id);
 	if (i->service)
@@ -672,5 +709,6 @@ void instance_free(struct instance *i)
 	free(i->error);
 	free(i->status_text);
 	free(i->held_for);
+	free(i->orphan_of);
 	free(i);
 }

@@ -32,6 +32,7 @@ struct davit_journal {
 	struct batch filling, flying;
 	struct davit_store_txn txn;
 	bool in_flight;
+	bool freed; /* let go of while a transaction was under way, whose end frees it */
 	struct davit_deferred flush;
 	struct davit_timer retry;    /* after a failure */
 	struct davit_timer patience; /* for those who wait */
@@ -40,6 +41,8 @@ struct davit_journal {
 	size_t max_events;
 	void (*on_event)(void *user, uint64_t id, const char *json);
 	void *on_event_user;
+	void (*on_idle)(void *user);
+	void *on_idle_user;
 };
 
 static void batch_init(struct batch *b)
@@ -173,6 +176,10 @@ static void committed(struct davit_op *op, int result)
 	struct davit_list waits;
 
 	j->in_flight = false;
+	if (j->freed) {
+		free(j);
+		return;
+	}
 	if (result < 0) {
 		int64_t delay = DAVIT_NSEC_PER_SEC / 4 << (j->failures < 4 ? j->failures : 4);
 		if (j->failures++ == 0)
@@ -196,6 +203,8 @@ static void committed(struct davit_op *op, int result)
 	release(&waits, true);
 	if (j->filling.n || !davit_list_empty(&j->filling.waits))
 		send(j);
+	else if (j->on_idle)
+		j->on_idle(j->on_idle_user);
 }
 
 static void send(struct davit_journal *j)
@@ -293,7 +302,9 @@ void davit_journal_free(struct davit_journal *j)
 	davit_timer_stop(&j->patience);
 	batch_fini(&j->filling);
 	batch_fini(&j->flying);
-	free(j);
+	j->freed = true;
+	if (!j->in_flight)
+		free(j);
 }
 
 void davit_journal_on_event(struct davit_journal *j, void (*fn)(void *user, uint64_t id, const char *json),
@@ -301,6 +312,12 @@ void davit_journal_on_event(struct davit_journal *j, void (*fn)(void *user, uint
 {
 	j->on_event = fn;
 	j->on_event_user = user;
+}
+
+void davit_journal_on_idle(struct davit_journal *j, void (*fn)(void *user), void *user)
+{
+	j->on_idle = fn;
+	j->on_idle_user = user;
 }
 
 void davit_journal_write(struct davit_journal *j, const char *key, const char *value)
@@ -349,6 +366,7 @@ void davit_journal_event(struct davit_journal *j, const char *fields)
 
 void davit_journal_wait(struct davit_journal *j, struct davit_journal_wait *w)
 {
+	davit_journal_unwait(w); /* one that waited already waits for more */
 	w->due = davit_loop_now(j->loop) + DAVIT_JOURNAL_PATIENCE;
 	w->active = true;
 	davit_list_init(&w->list);

@@ -28,10 +28,15 @@ struct davit_journal_wait {
 /* Reads the last event's id from the store. */
 int davit_journal_new(struct davit_loop *loop, struct davit_store *store, size_t max_events,
 		      struct davit_journal **ret, struct davit_error *err);
+/* What is with the store already ends there; its memory goes with the end of that
+ * transaction. NULL is fine. */
 void davit_journal_free(struct davit_journal *j);
 /* Called for each committed event, in order. */
 void davit_journal_on_event(struct davit_journal *j, void (*fn)(void *user, uint64_t id, const char *json),
 			    void *user);
+
+/* Called when nothing waits any more. */
+void davit_journal_on_idle(struct davit_journal *j, void (*fn)(void *user), void *user);
 
 /* The value is copied; NULL deletes the key. A later write of a key replaces one
  * that still waits. */

@@ -181,6 +181,22 @@ static bool serves(const struct instance *i)
 	return i->state == DAVIT_STATE_STARTED && i->goal == GOAL_RUN;
 }
 
+/* Where something is still being stopped: a place is filled when it is free. */
+static void mark_leaving(struct davit_service *s)
+{
+	const struct instance *i;
+
+	for (size_t k = 0; k < s->n_slots; k++)
+		s->slots[k].leaving = false;
+	DAVIT_LIST_FOREACH (i, &s->leaving, leaving)
+		if (!i->is_build && i->workload.index < s->n_slots)
+			s->slots[i->workload.index].leaving = true;
+	DAVIT_LIST_FOREACH (i, &s->core->orphans, leaving)
+		if (!i->is_build && i->workload.index < s->n_slots && i->orphan_of &&
+		    !strcmp(i->orphan_of, s->key))
+			s->slots[i->workload.index].leaving = true;
+}
+
 /* Replaces instances of older generations, at most `parallel` at a time. */
 static void roll(struct davit_service *s)
 {
@@ -209,7 +225,7 @@ static void roll(struct davit_service *s)
 			instance_set_goal(slot->next, GOAL_GONE);
 			slot->next = NULL;
 		}
-		if (slot->next || busy >= s->spec->update_parallel)
+		if (slot->next || slot->leaving || busy >= s->spec->update_parallel)
 			continue;
 		busy++;
 		if (start_first && serves(slot->current))
@@ -278,8 +294,6 @@ static void finish_delete(struct davit_service *s)
 	struct davit_journal *j = s->core->journal;
 	DAVIT_AUTO_FREE char *built = NULL;
 
-	for (size_t k = 0; k < s->n_slots; k++)
-		instance_forget_record(s, (uint32_t)k);
 	if (asprintf(&built, "built/%s", s->key) >= 0)
 		davit_journal_write(j, built, NULL);
 	core_service_gone(s);
@@ -349,6 +363,30 @@ static void refresh_rules(struct davit_service *s)
 			davit_supervise_set_restart(&s->slots[k].current->node, &rule);
 }
 
+/* Stopped along with others by a supervisor that supervises again since. */
+static bool left_behind(const struct davit_node *leaf)
+{
+	for (const struct davit_node *p = leaf->parent; p; p = p->parent)
+		if (p->state != DAVIT_NODE_RUNNING)
+			return false;
+	return true;
+}
+
+/* Also what was adopted since, from a runtime that came late. */
+static void stop(struct davit_service *s)
+{
+	bool wanted = !s->was_stopped;
+
+	for (size_t k = 0; k < s->n_slots; k++) {
+		if (s->slots[k].next)
+			instance_set_goal(DAVIT_TAKE(s->slots[k].next), GOAL_GONE);
+		wanted |= s->slots[k].current && s->slots[k].current->node.wanted;
+	}
+	if (wanted)
+		davit_supervise_stop(&s->node);
+	s->was_stopped = true;
+}
+
 void service_reconcile(struct davit_service *s)
 {
 	struct davit_core *c = s->core;
@@ -362,9 +400,7 @@ void service_reconcile(struct davit_service *s)
 	service_prepare(s);
 	refresh_rules(s);
 	if (s->spec->stopped) {
-		if (!s->was_stopped)
-			davit_supervise_stop(&s->node);
-		s->was_stopped = true;
+		stop(s);
 		return;
 	}
 	if (s->was_stopped) {
@@ -375,13 +411,15 @@ void service_reconcile(struct davit_service *s)
 	}
 	if (!settle(s))
 		return;
+	mark_leaving(s);
 	for (size_t k = 0; k < s->n_slots; k++) {
 		struct slot *slot = &s->slots[k];
-		if (!slot->current && !slot->next)
+		if (!slot->current && !slot->next && !slot->leaving)
 			slot->current = launch(s, (uint32_t)k, false);
 		else if (slot->current && slot->current->node.state == DAVIT_NODE_IDLE &&
-			 !slot->current->node.wanted && !slot->current->run)
-			davit_supervise_start(&slot->current->node); /* adopted before its first start */
+			 (!slot->current->node.wanted || left_behind(&slot->current->node)))
+			/* Adopted before its first start, or in the midst of a restart. */
+			davit_supervise_start(&slot->current->node);
 	}
 	roll(s);
 }

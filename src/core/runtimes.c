@@ -66,6 +66,33 @@ static void closed(struct core_runtime *r, const struct davit_error *why)
 	core_check_started(r->core);
 }
 
+/* What could not be asked of it meanwhile. */
+static void resume_instances(struct core_runtime *r)
+{
+	size_t pos = 0;
+	void *i;
+
+	while (davit_map_next(&r->core->instances, &pos, NULL, &i))
+		if (((struct instance *)i)->runtime == r)
+			instance_resume(i);
+}
+
+/* What it told of before it failed will be told again. */
+static void forget_instances(struct core_runtime *r)
+{
+	size_t pos = 0;
+	void *v;
+
+	while (davit_map_next(&r->core->instances, &pos, NULL, &v)) {
+		struct instance *i = v;
+		if (i->runtime != r || !i->inst)
+			continue;
+		if (i->service)
+			service_instance_gone(i->service, i);
+		instance_free(i);
+	}
+}
+
 static void adopted(struct davit_op *op, int result)
 {
 	struct core_runtime *r = op->user;
@@ -75,12 +102,15 @@ static void adopted(struct davit_op *op, int result)
 		davit_error_prefix(&err, "runtime %s cannot tell what runs", r->name);
 		davit_log(DAVIT_LOG_ERROR, "%s", err.message);
 		r->driver->close(r->rt);
+		forget_instances(r);
 		closed(r, &err);
 		return;
 	}
 	r->phase = RUNTIME_OPEN;
 	r->failures = 0;
 	davit_error_clear(&r->error);
+	record_sweep(r);
+	resume_instances(r);
 	services_of_runtime_changed(r);
 	core_release_held(r->core);
 	core_check_started(r->core);
@@ -130,7 +160,9 @@ static void on_status(struct davit_instance *inst, const char *text)
 
 static void on_exited(struct davit_instance *inst, uint32_t run, const struct davit_exit *exit)
 {
-	instance_on_exited(instance_of(inst), run, exit);
+	struct instance *i = instance_of(inst);
+
+	instance_on_exited(i, i->run_base + run, exit);
 }
 
 static void on_vanished(struct davit_instance *inst, const char *reason)
@@ -142,8 +174,11 @@ static void on_vanished(struct davit_instance *inst, const char *reason)
 	strncpy(exit.reason, reason, sizeof exit.reason - 1);
 	if (i->state == DAVIT_STATE_STARTED)
 		instance_on_exited(i, i->run, &exit);
-	/* The object is not there: it must be created before it can run again. */
+	/* The object is not there: it must be created before it can run again, and
+	 * the runtime will count its runs anew. */
 	i->state = DAVIT_STATE_DESTROYED;
+	i->run_base = i->run;
+	instance_write_record(i);
 	instance_step(i);
 }
 
@@ -166,6 +201,7 @@ static void on_regained(struct davit_runtime *rt)
 	if (r->phase == RUNTIME_LOST)
 		r->phase = RUNTIME_OPEN;
 	davit_log(DAVIT_LOG_INFO, "runtime %s answers again", r->name);
+	resume_instances(r);
 	services_of_runtime_changed(r);
 	core_release_held(r->core);
 }
@@ -187,6 +223,11 @@ static void place(struct davit_service *s, struct instance *i, uint32_t index)
 {
 	struct slot *slot = index < s->n_slots ? &s->slots[index] : NULL;
 
+	/* A runtime that came late: what waits to be made gives way to what runs. */
+	if (slot && slot->current && !slot->current->inst) {
+		instance_set_goal(slot->current, GOAL_GONE);
+		slot->current = NULL;
+	}
 	if (!slot) {
 		instance_set_goal(i, GOAL_GONE);
 	} else if (!slot->current) {
@@ -262,14 +303,19 @@ static struct davit_instance *on_found(struct davit_runtime *rt, const struct da
 	take_over(i, &found->now);
 	if (!s) {
 		/* Its service was deleted while we were away. */
+		i->orphan_of = DAVIT_TAKE(key);
 		instance_set_goal(i, GOAL_GONE);
+		if (!is_build)
+			instance_restore_leaving(i, &found->now);
 		return i->inst;
 	}
 	if (is_build) {
 		adopt_build(s, i, &found->now);
 	} else {
 		place(s, i, index);
-		if (i->goal != GOAL_GONE)
+		if (i->goal == GOAL_GONE)
+			instance_restore_leaving(i, &found->now);
+		else
 			instance_restore(i, &found->now);
 	}
 	core_service_dirty(s);
@@ -347,7 +393,11 @@ void core_runtime_free(struct core_runtime *r)
 	davit_list_remove(&r->list);
 	davit_timer_stop(&r->retry);
 	if (r->rt) {
-		r->driver->close(r->rt);
+		/* One whose opening failed, which we were just about to be told. */
+		bool failed = r->phase == RUNTIME_OPENING && r->op.phase == DAVIT_OP_COMPLETING &&
+			      r->op.result < 0;
+		if (!failed)
+			r->driver->close(r->rt);
 		davit_timer_stop(&r->op.deadline);
 		davit_deferred_cancel(&r->op.completion);
 	}

@@ -22,6 +22,24 @@ struct davit_spec *davit_spec_dup(const struct davit_spec *s)
 	return davit_spec_pack(s);
 }
 
+/* The item of a list that gives the name that path begins with: "NAME=value" or
+ * {name: NAME}, as in a list of variables. */
+static const struct davit_tree *find_named(const struct davit_tree *list, const char *path)
+{
+	for (const struct davit_tree *e = list->first; e; e = e->next) {
+		const char *name = e->kind == DAVIT_TREE_SCALAR ? e->text : "";
+		size_t n;
+
+		for (const struct davit_tree *k = e->kind == DAVIT_TREE_MAP ? e->first : NULL; k; k = k->next)
+			if (k->kind == DAVIT_TREE_SCALAR && !strcmp(k->key, "name"))
+				name = k->text;
+		n = e->kind == DAVIT_TREE_SCALAR ? strcspn(name, "=") : strlen(name);
+		if (n && !strncmp(name, path, n) && !path[n])
+			return e;
+	}
+	return NULL;
+}
+
 /* The node that `path` names, or the last one on the way to it: a refusal that
  * came from a check of the whole then still has its place in the text. */
 static const struct davit_tree *find(const struct davit_tree *t, const char *path)
@@ -30,12 +48,14 @@ static const struct davit_tree *find(const struct davit_tree *t, const char *pat
 		const struct davit_tree *found = NULL;
 		size_t used = 0;
 
-		if (t->kind == DAVIT_TREE_LIST && *path == '[') {
-			char *end;
-			unsigned long i = strtoul(path + 1, &end, 10);
+		if (t->kind == DAVIT_TREE_LIST && *path == '[' && strchr(path, ']')) {
+			unsigned long i = strtoul(path + 1, NULL, 10);
 			for (found = t->first; found && i; i--)
 				found = found->next;
-			used = (size_t)(end + 1 - path);
+			used = strcspn(path, "]") + 1;
+		} else if (t->kind == DAVIT_TREE_LIST) {
+			found = find_named(t, path);
+			used = strlen(path);
 		} else if (t->kind == DAVIT_TREE_MAP) {
 			/* keys may have dots in them: the longest that fits */
 			for (const struct davit_tree *e = t->first; e; e = e->next) {

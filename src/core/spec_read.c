@@ -9,6 +9,7 @@
 #include "base/signals.h"
 #include "base/units.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -279,6 +280,8 @@ static int read_items(struct reader *r, const struct davit_spec_row *row, const 
 
 	if (!n)
 		return 0;
+	if (row->max && n > (size_t)row->max)
+		return FAIL(r, t, "has %zu entries, and %" PRId64 " are allowed", n, row->max);
 	v = davit_arena_alloc(r->arena, n * item->size);
 	if (!v)
 		return no_memory(r);
@@ -355,11 +358,13 @@ static int unknown_option(struct reader *r, const struct davit_tree *t)
 
 		if (!(row->kinds & 1 << r->kind))
 			continue;
-		if (last && !r->path_len && !strcmp(last + 1, t->key)) {
-			davit_tree_error(r->err, t->key_line, t->key_column, t->key,
-					 "unknown key '%.64s'; did you mean '%s'?", t->key, row->path);
-			return r->err->code;
-		}
+		if (last && !r->path_len && !strcmp(row->path, t->key))
+			return davit_tree_error(r->err, t->key_line, t->key_column, t->key,
+						"unknown key '%s'; write '%s' as a key within '%.*s'", t->key,
+						last + 1, (int)(last - row->path), row->path);
+		if (last && !r->path_len && !strcmp(last + 1, t->key))
+			return davit_tree_error(r->err, t->key_line, t->key_column, t->key,
+						"unknown key '%.64s'; did you mean '%s'?", t->key, row->path);
 		if (!key || len >= sizeof keys[0])
 			continue;
 		memcpy(keys[n], key, len);

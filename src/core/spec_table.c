@@ -19,6 +19,7 @@
 #define ITEMS(p, m, i)                                                                                       \
 	ROW(p, ITEMS, m), .offset_n = offsetof(struct davit_spec, n_##m), .item = &davit_spec_item_##i
 
+#define ITEMS_MAX 1000 /* of what is compared each with each */
 #define DAYS (86400 * DAVIT_NSEC_PER_SEC)
 #define FOREVER (3650 * DAYS)
 
@@ -108,46 +109,47 @@ const struct davit_spec_row davit_spec_rows[] = {
 		"a "
 		"port is open, or a line is in its log."},
 	{ROW("ready.fd", INT, ready_fd), .kinds = SERVICE, .replaces = true, .min = 3, .max = 1023,
-	 .deflt = "3", .doc = "Descriptor for type fd."},
+	 .deflt = "3", .flag = "--ready-fd", .doc = "Descriptor for type fd."},
 	{ROW("ready.port", INT, ready_port), .kinds = SERVICE, .min = 0, .max = 65535, .deflt = "0",
-	 .doc = "Port for type port; 0 is the first of `ports`."},
-	{ROW("ready.pattern", STRING, ready_pattern), .kinds = SERVICE,
+	 .flag = "--ready-port", .doc = "Port for type port; 0 is the first of `ports`."},
+	{ROW("ready.pattern", STRING, ready_pattern), .kinds = SERVICE, .flag = "--ready-pattern",
 	 .doc = "Extended regular expression over a log line, for type log."},
 	{ROW("ready.timeout", DURATION, ready_timeout), .kinds = SERVICE, .min = 1000000, .max = FOREVER,
-	 .deflt = "1m", .doc = "Not ready by then is a failure."},
+	 .deflt = "1m", .flag = "--ready-timeout", .doc = "Not ready by then is a failure."},
 
-	{ITEMS("dependsOn", depends, dependency), .kinds = SERVICE, .flag = "--depends-on",
+	{ITEMS("dependsOn", depends, dependency), .kinds = SERVICE, .max = ITEMS_MAX, .flag = "--depends-on",
 	 .doc = "Services that must be there first."},
-	{ITEMS("ports", ports, port), .kinds = SERVICE, .replaces = true, .flag = "--port",
+	{ITEMS("ports", ports, port), .kinds = SERVICE, .max = ITEMS_MAX, .replaces = true, .flag = "--port",
 	 .doc = "Ports it listens on."},
-	{ITEMS("volumes", volumes, volume), .kinds = SERVICE, .replaces = true, .flag = "--volume",
-	 .doc = "Host directories and files that it sees."},
-	{ITEMS("secrets", secrets, secret), .kinds = SERVICE, .replaces = true, .flag = "--secret",
-	 .doc = "Secrets of its namespace that it gets."},
+	{ITEMS("volumes", volumes, volume), .kinds = SERVICE, .max = ITEMS_MAX, .replaces = true,
+	 .flag = "--volume", .doc = "Host directories and files that it sees."},
+	{ITEMS("secrets", secrets, secret), .kinds = SERVICE, .max = ITEMS_MAX, .replaces = true,
+	 .flag = "--secret", .doc = "Secrets of its namespace that it gets."},
 	{ROW("serviceAccount", STRING, service_account), .kinds = SERVICE, .replaces = true,
 	 .flag = "--service-account", .doc = "The platform's own identity to run under."},
 	{ROW("logs.maxSize", SIZE, log.max_size), .kinds = SERVICE, .replaces = true, .deflt = "10Mi",
-	 .doc = "Size of a log file before it is rotated."},
+	 .flag = "--log-max-size", .doc = "Size of a log file before it is rotated."},
 	{ROW("logs.maxFiles", INT, log.max_files), .kinds = SERVICE, .replaces = true, .min = 1, .max = 1000,
-	 .deflt = "3", .doc = "Log files kept for an instance, the current one included."},
+	 .deflt = "3", .flag = "--log-max-files",
+	 .doc = "Log files kept for an instance, the current one included."},
 	{ROW("logs.policy", ENUM, log.policy), .kinds = SERVICE, .replaces = true, .values = "block|drop",
-	 .deflt = "block",
+	 .deflt = "block", .flag = "--log-policy",
 	 .doc = "What happens to a writer faster than the disk: it waits, or lines above the "
 		"rate are counted and dropped."},
-	{ROW("logs.rate", SIZE, log.rate), .kinds = SERVICE, .replaces = true,
+	{ROW("logs.rate", SIZE, log.rate), .kinds = SERVICE, .replaces = true, .flag = "--log-rate",
 	 .doc = "Bytes a second and instance that policy drop lets through."},
 	{ROW("noNewPrivileges", BOOL, no_new_privileges), .kinds = SERVICE, .replaces = true,
 	 .flag = "--no-new-privileges", .doc = "It can gain no privilege by executing a set-user-ID file."},
 
 	{ROW("supervisor", STRING, supervisor), .kinds = SERVICE | SUPERVISOR, .flag = "--supervisor",
 	 .doc = "Supervisor that it stands under; the root when not given."},
-	{ROW("significant", BOOL, significant), .kinds = SERVICE | SUPERVISOR,
+	{ROW("significant", BOOL, significant), .kinds = SERVICE | SUPERVISOR, .flag = "--significant",
 	 .doc = "Its end shuts down a supervisor that has autoShutdown."},
 	{ROW("update.order", ENUM, update_order), .kinds = SERVICE, .is_short = true,
-	 .values = "start-first|stop-first", .deflt = "start-first",
+	 .values = "start-first|stop-first", .deflt = "start-first", .flag = "--update-order",
 	 .doc = "Whether a new instance is ready before the old one stops."},
 	{ROW("update.parallel", INT, update_parallel), .kinds = SERVICE, .min = 1, .max = 10000, .deflt = "1",
-	 .doc = "Instances replaced at once."},
+	 .flag = "--update-parallel", .doc = "Instances replaced at once."},
 
 	{ROW("strategy", ENUM, strategy), .kinds = SUPERVISOR,
 	 .values = "one-for-one|one-for-all|rest-for-one", .deflt = "one-for-one",

@@ -39,7 +39,7 @@ struct davit_spec_row {
 	bool is_short;			    /* a bare value for the group means this row */
 	bool empty;			    /* STRING: the empty string is a value */
 	const char *values;		    /* ENUM: "a|b|c" in the order of the enum */
-	int64_t min, max;		    /* INT, DURATION, NUMBER (whole) */
+	int64_t min, max;		    /* INT, DURATION, NUMBER (whole); ITEMS: most, 0 for any */
 	const struct davit_spec_item *item; /* ITEMS */
 	const char *deflt, *flag, *doc;
 };

@@ -5,6 +5,7 @@
 #include "core/core_impl.h"
 
 #include "base/nearest.h"
+#include "base/units.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -347,6 +348,21 @@ static const char *build_text(const struct davit_service *s)
 	return NULL;
 }
 
+/* A build runs, or an instance is not yet of the recorded spec and may become so. */
+static bool updating(const struct davit_service *s)
+{
+	if (s->deleting || s->spec->stopped)
+		return false;
+	if (!s->settled)
+		return s->build_phase != BUILD_FAILED;
+	for (size_t k = 0; k < s->n_slots; k++) {
+		const struct instance *i = s->slots[k].current;
+		if (s->slots[k].next || (i && i->generation != s->generation && s->failed_generation != s->generation))
+			return true;
+	}
+	return false;
+}
+
 static void write_fields(const struct davit_service *s, struct davit_json *j)
 {
 	const struct davit_spec *spec = s->spec;
@@ -366,6 +382,8 @@ static void write_fields(const struct davit_service *s, struct davit_json *j)
 	davit_json_put_int(j, "wanted", (int64_t)m.wanted);
 	davit_json_put_int(j, "ready", (int64_t)m.ready);
 	davit_json_put_string(j, "build", build_text(s));
+	if (updating(s))
+		davit_json_put_bool(j, "updating", true);
 	davit_json_key(j, "metadata");
 	davit_json_open(j);
 	for (size_t k = 0; k < spec->n_metadata; k++)
@@ -380,6 +398,29 @@ static void write_fields(const struct davit_service *s, struct davit_json *j)
 		if (s->slots[k].next)
 			instance_write(s->slots[k].next, j);
 	}
+	davit_json_close_array(j);
+}
+
+void davit_service_write_row(const struct davit_service *s, struct davit_json *j)
+{
+	const struct davit_spec *spec = s->spec;
+	char when[DAVIT_TIME_MAX];
+	struct summary m;
+
+	summarise(s, &m);
+	davit_json_open_array(j);
+	davit_json_string(j, spec->namespace_);
+	davit_json_string(j, spec->name);
+	davit_json_string(j, spec->version);
+	davit_json_string(j, spec->runtime ? spec->runtime : s->core->config.default_runtime);
+	davit_json_string(j, spec->source ? spec->source : spec->image);
+	davit_json_string(j, status_of(s, &m));
+	davit_json_string(j, build_text(s));
+	davit_json_string(j, davit_time_format(s->updated, when));
+	davit_json_open(j);
+	for (size_t k = 0; k < spec->n_metadata; k++)
+		davit_json_put_string(j, spec->metadata[k].name, spec->metadata[k].value);
+	davit_json_close(j);
 	davit_json_close_array(j);
 }
 

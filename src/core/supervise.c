@@ -254,7 +254,7 @@ void davit_supervise_move(struct davit_node *n, struct davit_node *parent)
 {
 	enum job job = node_cover(n);
 	struct davit_node *old = n->parent, *c;
-	bool live = node_active(n), starts = job == JOB_RESTART || job == JOB_FRESH;
+	bool live = false, starts = job == JOB_RESTART || job == JOB_FRESH;
 
 	/* What the old parent was about to start, starts all the same. */
 	if (starts)
@@ -276,7 +276,9 @@ void davit_supervise_move(struct davit_node *n, struct davit_node *parent)
 			   !davit_timer_active(&c->timer) && !(c->flags & NODE_HELD)) {
 			node_ask(c);
 		}
-		live |= c->state == DAVIT_NODE_WAITING;
+		if (c->leaf && !c->wanted)
+			node_quell(c); /* the stop that was to come to it, comes now */
+		live |= c->state != DAVIT_NODE_IDLE && !node_done(c);
 	}
 	if (live)
 		node_revive(parent);

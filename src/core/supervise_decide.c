@@ -233,9 +233,12 @@ void decide_end(struct davit_node *leaf, enum davit_cause cause, bool final)
 
 	node_set_why(leaf, policy, cause, leaf);
 	leaf->next_start = 0;
-	if (!leaf->wanted) { /* the user's stop had not come to it yet */
+	/* The user's stop, or restart, had not come to it yet. */
+	if (!leaf->wanted || leaf->flags & NODE_ASKED) {
 		node_set_why(leaf, "user", cause, leaf);
-		node_rest(leaf);
+		node_set_state(leaf, DAVIT_NODE_IDLE);
+		if (leaf->wanted)
+			node_ask(leaf);
 		return;
 	}
 	if (final || !davit_restart_wanted(rule->policy, cause)) {

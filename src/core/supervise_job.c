@@ -203,11 +203,16 @@ static void complete(struct davit_node *n)
 
 void job_advance(struct davit_node *n)
 {
-	if (!node_job(n))
+	enum job job = node_job(n);
+
+	if (!job)
 		return;
 	while (n->cursor && n->cursor->seq >= n->first) {
 		struct davit_node *c = n->cursor;
 		node_quell(c);
+		/* The child's failure, come to light now, may have been passed on to n. */
+		if (node_job(n) != job)
+			return;
 		if (n->flags & NODE_IN_ORDER && node_active(c))
 			return;
 		n->cursor = child_before(c);
@@ -283,6 +288,9 @@ void node_quell(struct davit_node *n)
 	case JOB_FAIL:
 	case JOB_DONE:
 	case JOB_STOP: /* is stopping all, and its outcome stands */
+		/* If it is just about to end, it ends before the job above does. */
+		if (!n->n_active)
+			job_advance(n);
 		return;
 	case JOB_NONE:
 	case JOB_RESTART:

@@ -154,6 +154,10 @@ static void decision_detail(const struct instance *i, char *buf, size_t n)
 	case DAVIT_NODE_WAITING:
 	case DAVIT_NODE_STARTING:
 	case DAVIT_NODE_RUNNING:
+		if (!node->restarts) {
+			snprintf(buf, n, "rule %s: it is wanted", rule);
+			break;
+		}
 		snprintf(buf, n, "rule %s (restart: %s, cause %s): restarted, restart %" PRId64 " %s", rule, policy,
 			 davit_cause_name(node->cause), node->restarts, limit);
 		break;
@@ -224,15 +228,15 @@ void davit_service_write_why(const struct davit_service *s, struct davit_json *j
 		link_of_chain(&ch, "service", NULL, NULL, 0, 0, s->error);
 	if (s->build_phase == BUILD_RUNNING)
 		link_of_chain(&ch, "build", NULL, NULL, s->build ? s->build->started : 0, 0, "its source is being built");
-	for (const struct davit_node *n = &s->node; n; n = n->parent)
+	for (size_t k = 0; k < s->n_slots; k++)
+		if (s->slots[k].current)
+			instance_chain(&ch, s->slots[k].current);
+	for (const struct davit_node *n = s->node.parent; n; n = n->parent)
 		if (n->failed) {
 			snprintf(detail, sizeof detail, "supervisor '%.60s' failed by rule %s", n->name,
 				 n->rule_name ? n->rule_name : "-");
 			link_of_chain(&ch, "supervision", n->rule_name, NULL, n->decided, n->next_start, detail);
 		}
-	for (size_t k = 0; k < s->n_slots; k++)
-		if (s->slots[k].current)
-			instance_chain(&ch, s->slots[k].current);
 	davit_json_close_array(j);
 	davit_json_put_string(j, "text", davit_buf_str(&text));
 	davit_json_close(j);

@@ -121,7 +121,7 @@ static int check_text(const struct api_field *f, const char *s, struct davit_err
 		break;
 	}
 	if (r < 0) {
-		davit_error_prefix(err, "parameter %s: ", f->name);
+		davit_error_prefix(err, "parameter %s", f->name);
 		if (err)
 			snprintf(err->where, sizeof err->where, "%s", f->name);
 	}
@@ -349,6 +349,7 @@ void api_handle(void *user, struct davit_http_request *r)
 	struct api_call *call;
 	int e;
 
+	davit_http_add_header(r, "Davit-Version", DAVIT_VERSION);
 	davit_timer_start(&d->trim, 2 * DAVIT_NSEC_PER_SEC);
 	if (!route)
 		return;

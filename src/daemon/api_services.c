@@ -16,32 +16,14 @@ static bool write_service(void *user, struct davit_service *s)
 	return true;
 }
 
-static const char *const columns[] = {"namespace", "name",   "version",	 "runtime",
-				      "source",	   "status", "instances"};
-
-static bool count_instance(void *user, struct davit_instance *i)
-{
-	(void)i;
-	++*(int64_t *)user;
-	return true;
-}
+/* The columns of `davit status`; the rows are what a terminal shows, so that
+ * listing many costs little on both sides. */
+static const char *const columns[] = {"namespace", "name",  "version", "runtime", "source",
+				      "status",	   "build", "updated", "metadata"};
 
 static bool write_row(void *user, struct davit_service *s)
 {
-	const struct davit_spec *spec = davit_service_spec(s);
-	struct davit_json *j = user;
-	int64_t present = 0;
-
-	davit_service_instances(s, count_instance, &present);
-	davit_json_open_array(j);
-	davit_json_string(j, spec->namespace_);
-	davit_json_string(j, spec->name);
-	davit_json_string(j, spec->version);
-	davit_json_string(j, spec->runtime);
-	davit_json_string(j, spec->source ? spec->source : spec->image);
-	davit_json_string(j, davit_service_status(s));
-	davit_json_int(j, present);
-	davit_json_close_array(j);
+	davit_service_write_row(s, user);
 	return true;
 }
 
@@ -168,6 +150,7 @@ static enum davit_apply_mode apply_mode(const struct api_call *call)
 
 	return !mode || !strcmp(mode, "apply") ? DAVIT_APPLY_EITHER
 	       : !strcmp(mode, "create")       ? DAVIT_APPLY_CREATE
+	       : !strcmp(mode, "validate")     ? DAVIT_APPLY_VALIDATE
 					       : DAVIT_APPLY_UPDATE;
 }
 
@@ -259,4 +242,48 @@ void api_service_signal(struct api_call *call)
 	}
 	api_begin(call);
 	api_begun(call, davit_core_signal(call->daemon->core, &sel, instance, signo, &call->op, &err), &err);
+}
+
+/* --- supervisors and namespaces: made like services, by applying a spec --- */
+
+static void write_kind(struct api_call *call, enum davit_kind kind)
+{
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
+	struct davit_json j = DAVIT_JSON_INIT(&out);
+
+	davit_core_write_kind(call->daemon->core, kind, &j);
+	api_reply(call, &out);
+}
+
+void api_supervisors_list(struct api_call *call)
+{
+	write_kind(call, DAVIT_KIND_SUPERVISOR);
+}
+
+void api_namespaces_list(struct api_call *call)
+{
+	write_kind(call, DAVIT_KIND_NAMESPACE);
+}
+
+void api_supervisor_delete(struct api_call *call)
+{
+	struct davit_error err = {0};
+
+	api_begin(call);
+	api_begun(call,
+		  davit_core_remove(call->daemon->core, DAVIT_KIND_SUPERVISOR, call->path[0], call->path[1],
+				    call->cause, &call->op, &err),
+		  &err);
+}
+
+void api_namespace_delete(struct api_call *call)
+{
+	struct davit_error err = {0};
+
+	api_begin(call);
+	api_begun(call,
+		  davit_core_remove(call->daemon->core, DAVIT_KIND_NAMESPACE, NULL, call->path[0],
+				    call->cause, &call->op, &err),
+		  &err);
 }

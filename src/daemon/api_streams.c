@@ -328,7 +328,7 @@ void api_events(struct api_call *call)
 	int64_t id = 0;
 
 	if (after && davit_int_parse(after, 0, INT64_MAX, &id, &err) < 0) {
-		davit_error_prefix(&err, "after: ");
+		davit_error_prefix(&err, "after");
 		api_fail(call, &err);
 		return;
 	}

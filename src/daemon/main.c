@@ -185,16 +185,6 @@ static void on_trim(struct davit_timer *t)
 	malloc_trim(0);
 }
 
-static void on_started(struct davit_op *op, int result)
-{
-	struct davit_daemon *d = op->user;
-
-	if (result < 0)
-		davit_log(DAVIT_LOG_ERROR, "not all that is stored could be taken up: %s", op->error.message);
-	davit_log(DAVIT_LOG_INFO, "davitd " DAVIT_VERSION " serves %s", d->paths.socket);
-	davit_timer_start(&d->trim, DAVIT_NSEC_PER_SEC);
-}
-
 static int open_store(struct davit_daemon *d, const struct options *o, struct davit_error *err)
 {
 	const struct davit_store_driver *driver = daemon_store(o->store);
@@ -208,7 +198,7 @@ static int open_store(struct davit_daemon *d, const struct options *o, struct da
 
 static int open_core(struct davit_daemon *d, const struct options *o, struct davit_error *err)
 {
-	const struct davit_core_config config = {
+	struct davit_core_config config = {
 		.loop = d->loop,
 		.store = d->store,
 		.paths = &d->paths,
@@ -218,6 +208,7 @@ static int open_core(struct davit_daemon *d, const struct options *o, struct dav
 	};
 	int r = davit_secrets_open(d->paths.state, d->paths.run, d->store, &d->secrets, err);
 
+	config.secrets = d->secrets;
 	if (r == 0)
 		r = davit_core_new(&config, &d->core, err);
 	return r < 0 ? r : daemon_add_runtimes(d, err);
@@ -232,6 +223,25 @@ static int open_server(struct davit_daemon *d, struct davit_error *err)
 	if (fd < 0)
 		return davit_error_errno(err, errno, "socket", "cannot duplicate the socket");
 	return davit_http_server_new(&config, fd, &d->server, err);
+}
+
+/* Whoever connected meanwhile waits in the socket's queue: the first answer that
+ * anybody gets is one that knows what runs. */
+static void on_started(struct davit_op *op, int result)
+{
+	struct davit_daemon *d = op->user;
+	struct davit_error err;
+
+	if (result < 0)
+		davit_log(DAVIT_LOG_ERROR, "not all that is stored could be taken up: %s", op->error.message);
+	if (open_server(d, &err) < 0) {
+		davit_log(DAVIT_LOG_ERROR, "%s", err.message);
+		daemon_end(d, DAEMON_QUITS);
+		return;
+	}
+	davit_log(DAVIT_LOG_INFO, "davitd " DAVIT_VERSION " serves %s", d->paths.socket);
+	daemon_notify("READY=1");
+	davit_timer_start(&d->trim, DAVIT_NSEC_PER_SEC);
 }
 
 static void find_self(struct davit_daemon *d)
@@ -261,7 +271,7 @@ static int open_all(struct davit_daemon *d, const struct options *o, struct davi
 	r = open_store(d, o, err);
 	if (r == 0)
 		r = open_core(d, o, err);
-	return r < 0 ? r : open_server(d, err);
+	return r;
 }
 
 /* Lets go in the reverse order. The socket goes first, so that nobody comes to a
@@ -297,7 +307,6 @@ static void run(struct davit_daemon *d)
 	davit_op_init(&started, d->loop, on_started, d);
 	davit_op_begin(&started, 0);
 	davit_core_start(d->core, &started);
-	daemon_notify("READY=1");
 	davit_loop_run(d->loop);
 	if (d->end == DAEMON_QUITS)
 		daemon_notify("STOPPING=1");

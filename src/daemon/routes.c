@@ -30,7 +30,7 @@ static const struct api_field list_query[] = {
 static const struct api_field apply_query[] = {
 	{"mode", API_ENUM,
 	 "create refuses what exists and differs, update what does not exist; default: apply",
-	 "create|update|apply"},
+	 "create|update|apply|validate"},
 	{"force", API_BOOL, "build and replace even where nothing has changed"},
 	{0},
 };
@@ -127,6 +127,12 @@ const struct api_route api_routes[] = {
 	 .stream = true},
 	{"GET", "/v1/tree", api_tree_get, "the supervision tree", "Node"},
 	{"GET", "/v1/runtimes", api_runtimes_get, "runtimes, what each can do and why not", "Runtimes"},
+	{"GET", "/v1/supervisors", api_supervisors_list, "records of kind Supervisor", "Records"},
+	{"DELETE", "/v1/supervisors/{namespace}/{name}", api_supervisor_delete,
+	 "forget it; what stood under it stands under the root", "Empty"},
+	{"GET", "/v1/namespaces", api_namespaces_list, "records of kind Namespace", "Records"},
+	{"DELETE", "/v1/namespaces/{name}", api_namespace_delete, "forget it; refused while it has services",
+	 "Empty"},
 	{"GET", "/v1/secrets", api_secrets_list, "names and times of secrets, never values", "Secrets",
 	 .query = namespace_query},
 	{"PUT", "/v1/secrets/{namespace}/{name}", api_secret_put, "create or replace; the body is the value",

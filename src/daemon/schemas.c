@@ -56,6 +56,7 @@ static const struct {
 											     STRING))},
 	{"Node", OBJECT(P("name", STRING) "," P("kind", STRING) "," P("state", STRING) "," P(
 			 "children", LIST(REF("Node"))))},
+	{"Records", LIST(OBJECT(P("spec", "{\"type\":\"object\"}") "," P("revision", INT)))},
 	{"Runtimes",
 	 LIST(OBJECT(P("name", STRING) "," P("summary", STRING) "," P("available", BOOL) "," P(
 		 "error", NULLABLE) "," P("capabilities",

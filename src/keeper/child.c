@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/close_range.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <string.h>
@@ -56,7 +57,7 @@ IN_CHILD static int place_descriptors(struct keeper_child *c)
 {
 	int ready = c->command->f.ready_fd;
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 3 && !c->shared_files; i++)
 		if (dup2(c->streams[i], i) < 0)
 			return fail(c, KEEPER_STEP_STREAMS, (uint32_t)i);
 	if (c->ready_fd >= 0 && c->ready_fd != ready && dup2(c->ready_fd, ready) < 0)
@@ -133,9 +134,15 @@ IN_CHILD static int child_main(void *arg)
 	const struct keeper_command *m = c->command;
 	int r;
 
+	if (c->record)
+		*c->record = (int32_t)syscall(SYS_getpid);
+	/* A table of its own with the three streams alone. */
+	if (c->shared_files && syscall(SYS_close_range, 3u, ~0u, (unsigned)CLOSE_RANGE_UNSHARE) < 0)
+		return fail(c, KEEPER_STEP_CLOSE, 0);
 	if (setsid() < 0)
 		return fail(c, KEEPER_STEP_SESSION, 0);
-	if ((r = join_cgroups(c)) || (r = place_descriptors(c)) || (r = set_limits(c)) || (r = become_user(c)))
+	if ((r = join_cgroups(c)) || (r = place_descriptors(c)) || (r = set_limits(c)) ||
+	    (r = become_user(c)))
 		return r;
 	umask(m->f.umask);
 	if (chdir(m->directory) < 0)
@@ -168,8 +175,8 @@ static long clone3_run(struct clone_args *args, int (*fn)(void *), void *arg)
 			 "hlt\n"
 			 "1:"
 			 : "=a"(ret)
-			 : "0"((long)SYS_clone3), "D"(args), "S"(sizeof *args), "r"(fn_), "r"(arg_),
-			   [exit] "i"(SYS_exit_group)
+			 : "0"((long)SYS_clone3), "D"(args), "S"(sizeof *args), "r"(fn_),
+			   "r"(arg_), [exit] "i"(SYS_exit_group)
 			 : "rcx", "r11", "cc", "memory");
 	return ret;
 }
@@ -204,6 +211,31 @@ static long clone3_run(struct clone_args *args, int (*fn)(void *), void *arg)
 #endif
 
 #if HAVE_CLONE3_RUN
+/* The keeper has thousands of descriptors; copying them for a child that closes
+ * them again would cost more than all the rest. So the child shares the table,
+ * where the streams are at 0 to 2 for the moment, and leaves it by a close_range
+ * that copies only these. Not with a readiness descriptor: its number may be
+ * one of the keeper's own. */
+static bool share_files(struct keeper_child *c)
+{
+	static int can; /* 0 not known, 1 yes, -1 no (before Linux 5.9) */
+
+	if (!can)
+		can = syscall(SYS_close_range, ~0u, ~0u, (unsigned)CLOSE_RANGE_UNSHARE) == 0 ? 1 : -1;
+	if (can < 0 || c->ready_fd >= 0)
+		return false;
+	for (int i = 0; i < 3; i++)
+		if (dup2(c->streams[i], i) < 0)
+			return false;
+	return true;
+}
+
+static void unshare_files(const struct keeper_child *c)
+{
+	for (int i = 0; i < 3; i++)
+		dup2(c->fd_null, i);
+}
+
 /* 0, or an errno. */
 static int start_clone3(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd)
 {
@@ -221,7 +253,12 @@ static int start_clone3(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd)
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)c->cgroup_fd;
 	}
+	c->shared_files = share_files(c);
+	if (c->shared_files)
+		args.flags |= CLONE_FILES;
 	pid = clone3_run(&args, child_main, c);
+	unshare_files(c);
+	c->shared_files = false;
 	if (pid < 0)
 		return (int)-pid;
 	*ret_pid = (pid_t)pid;

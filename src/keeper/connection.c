@@ -68,7 +68,8 @@ void keeper_conn_close(struct keeper *k)
 	k->reply_len = 0;
 	k->list_next = KEEPER_NONE;
 	/* The next daemon learns by LIST what has not been told. */
-	KEEPER_FOREACH(i, &k->used) {
+	KEEPER_FOREACH(i, &k->used)
+	{
 		keeper_slot(k, i)->flags &= ~(unsigned)KEEPER_TELL;
 		keeper_slot(k, i)->n_stop_tags = 0;
 	}
@@ -128,7 +129,8 @@ void keeper_answer(struct keeper *k, struct keeper_header *h, size_t size, const
 	k->reply_len = compose(k->reply, sizeof k->reply, h, text, NULL);
 }
 
-void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int code, const struct davit_error *err)
+void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int code,
+			const struct davit_error *err)
 {
 	struct keeper_done d = {
 		.h = header(KEEPER_DONE, sizeof d, to->tag, to->id),
@@ -179,7 +181,8 @@ static int send_stopped(struct keeper *k, struct keeper_slot *s)
 {
 	while (s->n_stop_tags > 0) {
 		char buf[sizeof(struct keeper_done) + 1];
-		struct keeper_done d = {.h = header(KEEPER_DONE, sizeof d, s->stop_tags[s->n_stop_tags - 1], s->id)};
+		struct keeper_done d = {
+			.h = header(KEEPER_DONE, sizeof d, s->stop_tags[s->n_stop_tags - 1], s->id)};
 		int r = send_packet(k, buf, compose(buf, sizeof buf, &d.h, "", NULL));
 		if (r <= 0)
 			return r;
@@ -210,7 +213,8 @@ static int send_events(struct keeper *k, struct keeper_slot *s)
 		} else {
 			bool ready = order[i] == KEEPER_TELL_READY;
 			text.h.type = ready ? KEEPER_READY : KEEPER_STATUS;
-			r = send_packet(k, buf, compose(buf, sizeof buf, &text.h, ready ? NULL : s->status, NULL));
+			r = send_packet(k, buf,
+					compose(buf, sizeof buf, &text.h, ready ? NULL : s->status, NULL));
 		}
 		if (r <= 0)
 			return r;
@@ -256,7 +260,8 @@ static bool send_all(struct keeper *k)
 		return false;
 	if (!k->greeted)
 		return true;
-	KEEPER_FOREACH(i, &k->tell) {
+	KEEPER_FOREACH(i, &k->tell)
+	{
 		if (send_events(k, keeper_slot(k, i)) <= 0)
 			return false;
 		keeper_set_remove(&k->tell, i);
@@ -291,7 +296,9 @@ void keeper_conn_flush(struct keeper *k)
 	sent = send_all(k);
 	if (k->conn < 0)
 		return;
-	want = sent ? EPOLLIN : EPOLLOUT;
+	/* Requests are read while events wait, or two that wait to send would wait
+	 * for each other; not while an answer waits, which has but one place. */
+	want = (sent ? 0u : EPOLLOUT) | (k->reply_len || k->list_next != KEEPER_NONE ? 0u : EPOLLIN);
 	if (want != k->conn_events) {
 		struct epoll_event e = {.events = want,
 					.data.u64 = (uint64_t)KEEPER_ON_CONN << 56 | (uint32_t)k->conn};
@@ -328,7 +335,8 @@ static void request_in_memfd(struct keeper *k, int *fds, size_t n_fds)
 	    st.st_size == (off_t)to.total && to.total >= to.size && to.total <= BODY_MAX)
 		map = mmap(NULL, to.total, PROT_READ, MAP_PRIVATE, fds[0], 0);
 	if (map == MAP_FAILED) {
-		davit_error_set(&err, DAVIT_EPROTO, NULL, "the message's memfd is missing, not sealed or not of its size");
+		davit_error_set(&err, DAVIT_EPROTO, NULL,
+				"the message's memfd is missing, not sealed or not of its size");
 		keeper_answer_done(k, &to, DAVIT_EPROTO, &err);
 		return;
 	}
@@ -351,7 +359,8 @@ static bool receive(struct keeper *k)
 		char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
 	} control;
 	struct iovec iov = {.iov_base = k->in.bytes, .iov_len = sizeof k->in};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 	int fds[FDS_MAX];
 	size_t n_fds = 0;
 	ssize_t n = DAVIT_EINTR(recvmsg(k->conn, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT));
@@ -368,8 +377,8 @@ static bool receive(struct keeper *k)
 			memcpy(fds, CMSG_DATA(c), n_fds * sizeof(int));
 		}
 	const struct keeper_header *h = &k->in.h;
-	bool sound = (size_t)n >= sizeof *h && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) && h->size >= sizeof *h &&
-		     !h->id[sizeof h->id - 1];
+	bool sound = (size_t)n >= sizeof *h && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
+		     h->size >= sizeof *h && !h->id[sizeof h->id - 1];
 	if (sound && h->flags & KEEPER_FLAG_MEMFD)
 		request_in_memfd(k, fds, n_fds);
 	else if (sound && h->total == (size_t)n && h->size <= h->total)

@@ -149,7 +149,9 @@ static int timeout(const struct keeper *k)
 	left = next - keeper_monotonic();
 	if (left <= 0)
 		return 0;
-	return left > 3600 * DAVIT_NSEC_PER_SEC ? 3600000 : (int)((left + DAVIT_NSEC_PER_MSEC - 1) / DAVIT_NSEC_PER_MSEC);
+	return left > 3600 * DAVIT_NSEC_PER_SEC
+		       ? 3600000
+		       : (int)((left + DAVIT_NSEC_PER_MSEC - 1) / DAVIT_NSEC_PER_MSEC);
 }
 
 int keeper_loop(struct keeper *k, struct davit_error *err)

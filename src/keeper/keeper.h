@@ -22,25 +22,25 @@
 #define KEEPER_EXECS_MAX 256
 #define KEEPER_STOP_TAGS 4
 #define KEEPER_NONE UINT32_MAX
-#define KEEPER_CHUNK 65536	/* of a pipe, read in one turn: what one pipe holds by default */
+#define KEEPER_CHUNK 65536 /* of a pipe, read in one turn: what one pipe holds by default */
 #define KEEPER_LOG_BUFFER 131072
-#define KEEPER_LOG_FILES 32	/* kept open at a time */
-#define KEEPER_POINTERS 1536	/* argv and envp; longer ones are mapped for the spawn */
+#define KEEPER_LOG_FILES 32  /* kept open at a time */
+#define KEEPER_POINTERS 1536 /* argv and envp; longer ones are mapped for the spawn */
 
 enum keeper_stream { KEEPER_OUT, KEEPER_ERR };
 
 /* struct keeper_slot.flags */
 enum {
-	KEEPER_CHILD = 1 << 0,	     /* the main process is our own child: waitid works */
+	KEEPER_CHILD = 1 << 0, /* the main process is our own child: waitid works */
 	KEEPER_IS_READY = 1 << 1,
 	KEEPER_TELL_EXITED = 1 << 2, /* events that the daemon has not been sent yet */
 	KEEPER_TELL_READY = 1 << 3,
 	KEEPER_TELL_STATUS = 1 << 4,
 	KEEPER_TELL_STOPPED = 1 << 5,
-	KEEPER_PARTIAL = 1 << 6,     /* and << stream: the last record of the stream was a P */
-	KEEPER_CUT = 1 << 8,	     /* and << stream: the rest of the line is dropped */
-	KEEPER_LOG_KNOWN = 1 << 10,  /* log_offset and log_segment were read from the directory */
-	KEEPER_CGROUP2 = 1 << 11,    /* the first cgroup is of the v2 hierarchy */
+	KEEPER_PARTIAL = 1 << 6,    /* and << stream: the last record of the stream was a P */
+	KEEPER_CUT = 1 << 8,	    /* and << stream: the rest of the line is dropped */
+	KEEPER_LOG_KNOWN = 1 << 10, /* log_offset and log_segment were read from the directory */
+	KEEPER_CGROUP2 = 1 << 11,   /* the first cgroup is of the v2 hierarchy */
 };
 #define KEEPER_TELL (KEEPER_TELL_EXITED | KEEPER_TELL_READY | KEEPER_TELL_STATUS | KEEPER_TELL_STOPPED)
 
@@ -54,12 +54,12 @@ struct keeper_slot {
 	uint32_t state; /* enum keeper_slot_state */
 	uint32_t flags;
 	uint32_t run;
-	uint32_t generation; /* of the descriptors, against events of closed ones */
-	int32_t pid;	     /* main process, 0 when it does not run */
-	int32_t session;     /* of the run: the first process, whatever MAINPID said later */
-	uint64_t start_ticks; /* field 22 of /proc/PID/stat, of pid */
+	uint32_t generation;	/* of the descriptors, against events of closed ones */
+	int32_t pid;		/* main process, 0 when it does not run */
+	int32_t session;	/* of the run: the first process, whatever MAINPID said later */
+	uint64_t start_ticks;	/* field 22 of /proc/PID/stat, of pid */
 	uint64_t session_ticks; /* the same of the first process */
-	int64_t started;      /* unix ns */
+	int64_t started;	/* unix ns */
 	uint64_t pipe_inode[2];
 	int32_t fd_pid, fd_pipe[2], fd_ready, fd_notify, fd_cgroup;
 	uint64_t oom_kills; /* of the memory cgroup when the run began */
@@ -77,14 +77,18 @@ struct keeper_slot {
 	uint8_t notify_abstract; /* which is in the abstract namespace */
 	uint64_t log_max_size;
 	uint64_t log_rate;
-	uint64_t log_offset;  /* bytes ever written */
-	uint64_t log_segment; /* offset of the first byte of the present file */
-	int64_t log_tokens;   /* of the bucket; may be negative */
-	int64_t log_refilled; /* monotonic ns */
+	uint64_t log_offset;		       /* bytes ever written */
+	uint64_t log_segment;		       /* offset of the first byte of the present file */
+	int64_t log_tokens;		       /* of the bucket; may be negative */
+	int64_t log_refilled;		       /* monotonic ns */
 	uint64_t dropped_lines, dropped_bytes; /* not yet told by a marker */
 
 	char status[128];
-	uint64_t spare[8];
+	/* A run in the making: pid, written by the child itself before it executes
+	 * the program, and run number. A keeper that dies right then loses nothing. */
+	int32_t spawning;
+	uint32_t spawning_run;
+	uint64_t spare[7];
 	/* label, log directory, cgroup directories, empty string */
 	uint16_t label_at, log_dir_at, cgroups_at, strings_len;
 	char strings[1400];
@@ -113,8 +117,8 @@ struct keeper_file {
 	uint32_t upgrading; /* written just before the program executes itself anew */
 	uint64_t upgrade_tag;
 	int32_t fd_listen, fd_lock, fd_conn; /* while upgrading */
-	uint32_t high;	    /* one past the highest slot that was ever used */
-	struct rlimit nofile; /* that the keeper was started with, for its children */
+	uint32_t high;			     /* one past the highest slot that was ever used */
+	struct rlimit nofile;		     /* that the keeper was started with, for its children */
 	struct keeper_exec_slot execs[KEEPER_EXECS_MAX];
 };
 #define KEEPER_SLOTS_AT ((sizeof(struct keeper_file) + 4095) & ~(size_t)4095)
@@ -136,12 +140,12 @@ struct keeper_log_file {
 };
 
 struct keeper {
-	char run_dir[96]; /* a socket's path must fit in sun_path */
+	char run_dir[96];  /* a socket's path must fit in sun_path */
 	char program[512]; /* what an upgrade executes */
 	unsigned index;
 	int epoll, fd_listen, fd_lock, fd_slots, fd_null, fd_signal, fd_scratch[2];
-	bool quit;	    /* leave the loop */
-	bool quitting;	    /* QUIT with KILL is under way */
+	bool quit;     /* leave the loop */
+	bool quitting; /* QUIT with KILL is under way */
 	uint64_t quit_tag;
 	uint32_t recovered, lost;
 
@@ -152,20 +156,21 @@ struct keeper {
 
 	/* what is due when, monotonic ns; 0: not */
 	int64_t sweep_due, stop_due, retry_due, marker_due;
+	int64_t swept;		    /* when orphans were last looked for */
 	int64_t scanned, scan_cost; /* when /proc was last walked, and how long it took */
 
 	int conn;
 	bool greeted;
-	uint32_t conn_events;	 /* what epoll watches conn for */
-	uint32_t list_next;	 /* the slot that LIST tells next, or KEEPER_NONE */
+	uint32_t conn_events; /* what epoll watches conn for */
+	uint32_t list_next;   /* the slot that LIST tells next, or KEEPER_NONE */
 	uint64_t list_tag;
 	bool tell_execs;
-	size_t reply_len;	 /* an answer that could not be sent yet */
+	size_t reply_len; /* an answer that could not be sent yet */
 	char reply[2048];
 
 	struct keeper_log_file logs[KEEPER_LOG_FILES];
 	uint64_t log_clock;
-	size_t log_len;		 /* bytes formatted in log_buffer */
+	size_t log_len; /* bytes formatted in log_buffer */
 	char log_buffer[KEEPER_LOG_BUFFER];
 	char chunk[KEEPER_CHUNK];
 	union {
@@ -213,7 +218,7 @@ static inline bool keeper_set_has(const struct keeper_set *set, uint32_t i)
 }
 /* The first member that is not below i, or KEEPER_NONE. */
 uint32_t keeper_set_next(const struct keeper_set *set, uint32_t i);
-#define KEEPER_FOREACH(i, set)                                                                     \
+#define KEEPER_FOREACH(i, set)                                                                               \
 	for (uint32_t i = keeper_set_next(set, 0); i != KEEPER_NONE; i = keeper_set_next(set, i + 1))
 
 /* ----------------------------------------------------------- slots.c: memory */
@@ -275,7 +280,8 @@ void keeper_tell_exec(struct keeper *k);
 /* The one answer of the request under way. */
 void keeper_answer(struct keeper *k, struct keeper_header *h, size_t size, const char *text);
 /* KEEPER_DONE with err's message; code 0 is success. */
-void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int code, const struct davit_error *err);
+void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int code,
+			const struct davit_error *err);
 
 /* ----------------------------------------------- request.c: what is asked for */
 /* Handles one whole message of n bytes; fds are consumed (-1) when kept. */
@@ -297,10 +303,10 @@ struct keeper_command {
 	const struct keeper_rlimit *rlimits;
 	const uint32_t *groups;
 	const char *path, *directory;
-	char **argv, **env;    /* env has room for three more */
+	char **argv, **env; /* env has room for three more */
 	size_t n_env;
-	const char *settings;  /* pairs (file, value), empty string at the end */
-	void *mapped;	       /* of argv and env, when they are many */
+	const char *settings; /* pairs (file, value), empty string at the end */
+	void *mapped;	      /* of argv and env, when they are many */
 	size_t mapped_len;
 };
 /* Reads what stands behind the fixed struct. 0, DAVIT_EPROTO or DAVIT_ENOMEM. */
@@ -330,11 +336,14 @@ struct keeper_child {
 	const struct keeper_command *command;
 	const struct rlimit *nofile;
 	int streams[3];
-	int ready_fd; /* the pipe's end that becomes command->f.ready_fd, or -1 */
+	int fd_null;	   /* what the keeper's own streams are */
+	bool shared_files; /* the streams are at 0 to 2 already */
+	int ready_fd;	   /* the pipe's end that becomes command->f.ready_fd, or -1 */
 	bool tty;
 	int cgroup_fd; /* v2 directory, or -1 */
 	size_t n_joins;
 	char joins[KEEPER_JOINS_MAX][256]; /* cgroup.procs files, v2's first */
+	int32_t *record;		   /* where the child writes its pid first, or NULL */
 	/* written by the child */
 	volatile enum keeper_step step;
 	volatile int sys_errno;
@@ -347,6 +356,8 @@ int keeper_child_start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd);
 
 /* ----------------------------------------------------------- spawn.c: starting */
 int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err);
+/* Records that the process is the slot's run. */
+void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid_t pid, uint64_t ticks);
 int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],
 		bool tty, uint64_t tag, struct keeper_exec_slot **ret, struct davit_error *err);
 
@@ -365,8 +376,8 @@ int keeper_pidfd_signal(int pidfd, int signo, unsigned flags);
 /* Reads a small file; the length, or -1 with errno. buf is NUL-terminated. */
 ssize_t keeper_read_file(const char *dir, const char *name, char *buf, size_t size);
 int keeper_write_file(const char *dir, const char *name, const char *value);
-/* /proc/PID/environ holds DAVIT_INSTANCE=id. */
-bool keeper_environ_has(pid_t pid, const char *id);
+/* The value of DAVIT_INSTANCE in /proc/PID/environ; false when there is none. */
+bool keeper_environ_id(pid_t pid, char id[24]);
 /* The process is of the slot: its main process, of its session or cgroup, a
  * descendant, or marked with DAVIT_INSTANCE. */
 bool keeper_is_member(struct keeper *k, const struct keeper_slot *s, pid_t pid);
@@ -396,8 +407,9 @@ void keeper_reap(struct keeper *k, struct keeper_slot *s);
 void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x);
 /* Ends the slot's run with s->exit as it is. */
 void keeper_reap_finish(struct keeper *k, struct keeper_slot *s);
-/* SIGCHLD: a sweep is due within a second. */
+/* SIGCHLD: a sweep is due, now or a moment after the last one. */
 void keeper_reap_signal(struct keeper *k);
+/* Reaps every child that has ended. */
 void keeper_reap_sweep(struct keeper *k);
 /* The memory cgroup's count of kills, 0 when there is none. */
 uint64_t keeper_oom_kills(const struct keeper_slot *s);
@@ -424,8 +436,8 @@ bool keeper_has_cgroup(const struct keeper_slot *s);
 /* --------------------------------------------------------- notify.c: readiness */
 /* Makes what the run needs: socket or pipe. *ret_child_fd is the child's end of
  * the pipe, or -1; the variable is for its environment, or empty. */
-int keeper_notify_open(struct keeper *k, struct keeper_slot *s, const struct keeper_spawn *f, int *ret_child_fd,
-		       char variable[160], struct davit_error *err);
+int keeper_notify_open(struct keeper *k, struct keeper_slot *s, const struct keeper_spawn *f,
+		       int *ret_child_fd, char variable[160], struct davit_error *err);
 /* The socket of a run that a former keeper started. */
 void keeper_notify_reopen(struct keeper *k, struct keeper_slot *s);
 void keeper_notify_close(struct keeper *k, struct keeper_slot *s);

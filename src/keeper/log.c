@@ -22,12 +22,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TIME_LEN 30		  /* 2026-01-02T03:04:05.678901234Z */
+#define TIME_LEN 30		   /* 2026-01-02T03:04:05.678901234Z */
 #define PREFIX_LEN (TIME_LEN + 10) /* " stdout F " */
 #define TAG_AT (TIME_LEN + 8)
-#define TEXT_MAX 16384		  /* of a record; a longer line takes several */
+#define TEXT_MAX 16384 /* of a record; a longer line takes several */
 #define RETRY_NS (250 * DAVIT_NSEC_PER_MSEC)
-#define HARD_FACTOR 4		  /* a line without end is rotated at this multiple of max_size */
+#define HARD_FACTOR 4 /* a line without end is rotated at this multiple of max_size */
 
 /* One turn of one stream. */
 struct turn {
@@ -36,6 +36,8 @@ struct turn {
 	char when[DAVIT_TIME_MAX];
 	size_t batched;	  /* raw bytes in log_buffer */
 	size_t committed; /* raw bytes that are in the log, or dropped for good */
+	size_t taken;	  /* of these, what was taken out of the pipe */
+	bool partial;	  /* the last record appended, not yet flushed perhaps, was a P */
 	bool failed;	  /* nothing can be written now */
 };
 
@@ -66,7 +68,21 @@ static size_t whole_records(const char *p, size_t n, size_t *ret_raw)
 	return end;
 }
 
-/* Writes log_buffer. On failure what stays in the file are whole records. */
+/* Takes out of the pipe what is done with. */
+static void settle(struct keeper *k, struct turn *t)
+{
+	while (t->taken < t->committed) {
+		ssize_t n = DAVIT_EINTR(splice(t->slot->fd_pipe[t->stream], NULL, k->fd_null, NULL,
+					       t->committed - t->taken, SPLICE_F_NONBLOCK));
+		if (n <= 0)
+			return;
+		t->taken += (size_t)n;
+	}
+}
+
+/* Writes log_buffer, and takes out of the pipe what it holds. Until log_offset
+ * says that it was written, a keeper that takes over cuts it off again. On failure what stays in the file are
+ * whole records. */
 static void flush(struct keeper *k, struct turn *t)
 {
 	struct keeper_slot *s = t->slot;
@@ -87,15 +103,18 @@ static void flush(struct keeper *k, struct turn *t)
 	if (done < k->log_len) {
 		t->failed = true;
 		whole = whole_records(k->log_buffer, done, &raw);
-		if (fd >= 0 && whole < done && ftruncate(fd, (off_t)(s->log_offset - s->log_segment + whole)) < 0)
+		if (fd >= 0 && whole < done &&
+		    ftruncate(fd, (off_t)(s->log_offset - s->log_segment + whole)) < 0)
 			keeper_segment_close(k, s); /* opened anew, it is truncated then */
 		if (t->batched == 0)
 			raw = 0; /* a record of the keeper's own */
-	}
+	} else if (t->batched)
+		set_partial(s, t->stream, t->partial);
 	s->log_offset += whole;
 	t->committed += raw;
 	t->batched = 0;
 	k->log_len = 0;
+	settle(k, t);
 }
 
 /* Appends one record; text is at most TEXT_MAX bytes without a newline. */
@@ -133,14 +152,17 @@ static bool append_own(struct keeper *k, struct turn *t, enum keeper_stream stre
 		return false;
 	append(k, t, stream, text, strlen(text), true);
 	flush(k, t);
-	if (!t->failed)
-		set_partial(t->slot, stream, false);
-	return !t->failed;
+	if (t->failed)
+		return false;
+	set_partial(t->slot, stream, false);
+	if (stream == t->stream)
+		t->partial = false;
+	return true;
 }
 
 static void start_turn(struct turn *t, struct keeper_slot *s, enum keeper_stream stream)
 {
-	*t = (struct turn){.slot = s, .stream = stream};
+	*t = (struct turn){.slot = s, .stream = stream, .partial = partial(s, stream)};
 	davit_time_format(keeper_realtime(), t->when);
 }
 
@@ -192,7 +214,8 @@ void keeper_log_markers(struct keeper *k)
 {
 	struct turn t;
 
-	KEEPER_FOREACH(i, &k->dropping) {
+	KEEPER_FOREACH(i, &k->dropping)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		start_turn(&t, s, KEEPER_ERR);
 		write_marker(k, &t);
@@ -222,7 +245,7 @@ static void add_record(struct keeper *k, struct turn *t, const char *text, size_
 {
 	struct keeper_slot *s = t->slot;
 	size_t raw = len + full;
-	bool at_line = !partial(s, KEEPER_OUT) && !partial(s, KEEPER_ERR);
+	bool at_line = !t->partial && !partial(s, t->stream == KEEPER_OUT ? KEEPER_ERR : KEEPER_OUT);
 
 	if (s->flags & (uint32_t)KEEPER_CUT << t->stream || !has_tokens(s)) {
 		drop(k, t, raw, full);
@@ -238,12 +261,11 @@ static void add_record(struct keeper *k, struct turn *t, const char *text, size_
 		return;
 	append(k, t, t->stream, text, len, full);
 	t->batched += raw;
-	set_partial(s, t->stream, !full);
+	t->partial = !full;
 }
 
 /* The disk takes no more: DROP goes on without, BLOCK leaves the rest in the
- * pipe. Whether the stream stands within a line was decided record by record,
- * so it is put right for those that did not get through. */
+ * pipe. The last byte that got through says whether the stream is in a line. */
 static void write_failed(struct keeper *k, struct turn *t, const char *data, size_t n)
 {
 	struct keeper_slot *s = t->slot;
@@ -271,7 +293,6 @@ static void write_failed(struct keeper *k, struct turn *t, const char *data, siz
 static size_t write_stream(struct keeper *k, struct keeper_slot *s, enum keeper_stream stream,
 			   const char *data, size_t n)
 {
-	uint32_t was_partial = s->flags & (uint32_t)KEEPER_PARTIAL << stream;
 	struct turn t;
 
 	start_turn(&t, s, stream);
@@ -283,22 +304,10 @@ static size_t write_stream(struct keeper *k, struct keeper_slot *s, enum keeper_
 		pos += len + (nl ? 1 : 0);
 	}
 	flush(k, &t);
-	if (t.failed) {
-		set_partial(s, stream, was_partial);
+	if (t.failed)
 		write_failed(k, &t, data, n);
-	}
+	settle(k, &t);
 	return t.committed;
-}
-
-/* Takes n bytes that are in the pipe out of it. */
-static void discard(struct keeper *k, int fd, size_t n)
-{
-	while (n > 0) {
-		ssize_t r = DAVIT_EINTR(splice(fd, NULL, k->fd_null, NULL, n, SPLICE_F_NONBLOCK));
-		if (r <= 0)
-			return;
-		n -= (size_t)r;
-	}
 }
 
 bool keeper_log_pump(struct keeper *k, struct keeper_slot *s, enum keeper_stream stream)
@@ -323,7 +332,6 @@ bool keeper_log_pump(struct keeper *k, struct keeper_slot *s, enum keeper_stream
 		have += (size_t)r;
 	}
 	done = write_stream(k, s, stream, k->chunk, have);
-	discard(k, fd, done);
 	return done == have;
 }
 
@@ -365,7 +373,8 @@ void keeper_log_retry(struct keeper *k)
 {
 	static const enum keeper_source source[] = {KEEPER_ON_PIPE, KEEPER_ON_PIPE_ERR};
 
-	KEEPER_FOREACH(i, &k->blocked) {
+	KEEPER_FOREACH(i, &k->blocked)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		keeper_set_remove(&k->blocked, i);
 		for (int st = 0; st < 2; st++)

@@ -79,9 +79,9 @@ static int take_lock(struct keeper *k, struct davit_error *err)
 	if (k->fd_lock < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open %s", path);
 	if (flock(k->fd_lock, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK ? davit_error_set(err, DAVIT_EINUSE, NULL,
-							      "a keeper holds %s already", path)
-					    : davit_error_errno(err, errno, NULL, "cannot lock %s", path);
+		return errno == EWOULDBLOCK
+			       ? davit_error_set(err, DAVIT_EINUSE, NULL, "a keeper holds %s already", path)
+			       : davit_error_errno(err, errno, NULL, "cannot lock %s", path);
 	return 0;
 }
 

@@ -54,14 +54,14 @@ static int open_socket(struct keeper *k, struct keeper_slot *s, struct davit_err
 	return 0;
 }
 
-static int open_ready_pipe(struct keeper *k, struct keeper_slot *s, const struct keeper_spawn *f, int *ret_child_fd,
-			   struct davit_error *err)
+static int open_ready_pipe(struct keeper *k, struct keeper_slot *s, const struct keeper_spawn *f,
+			   int *ret_child_fd, struct davit_error *err)
 {
 	int p[2];
 
 	if (f->ready_fd < 3 || f->ready_fd > 1000)
-		return davit_error_set(err, DAVIT_EINVAL, NULL, "readiness descriptor %d is not within 3 to 1000",
-				       f->ready_fd);
+		return davit_error_set(err, DAVIT_EINVAL, NULL,
+				       "readiness descriptor %d is not within 3 to 1000", f->ready_fd);
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot make the readiness pipe");
 	if (fcntl(p[0], F_SETFL, O_NONBLOCK) < 0 ||
@@ -76,8 +76,8 @@ static int open_ready_pipe(struct keeper *k, struct keeper_slot *s, const struct
 	return 0;
 }
 
-int keeper_notify_open(struct keeper *k, struct keeper_slot *s, const struct keeper_spawn *f, int *ret_child_fd,
-		       char variable[160], struct davit_error *err)
+int keeper_notify_open(struct keeper *k, struct keeper_slot *s, const struct keeper_spawn *f,
+		       int *ret_child_fd, char variable[160], struct davit_error *err)
 {
 	char path[128];
 
@@ -178,7 +178,8 @@ static bool receive(struct keeper *k, struct keeper_slot *s)
 		char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(64 * sizeof(int))];
 	} control;
 	struct iovec iov = {.iov_base = text, .iov_len = sizeof text - 1};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 	struct ucred sender = {0};
 	ssize_t n = DAVIT_EINTR(recvmsg(s->fd_notify, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT));
 

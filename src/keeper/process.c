@@ -108,29 +108,39 @@ int keeper_pidfd_signal(int pidfd, int signo, unsigned flags)
 	return (int)syscall(SYS_pidfd_send_signal, pidfd, signo, NULL, flags);
 }
 
-bool keeper_environ_has(pid_t pid, const char *id)
+bool keeper_environ_id(pid_t pid, char id[24])
 {
 	static const char name[] = "DAVIT_INSTANCE=";
-	char path[32], buf[4096], want[48];
-	size_t have = 0, wanted;
+	char path[32], buf[4096];
+	size_t have, matched = 0, n_id = 0;
+	bool at_start = true, in_value = false;
 	ssize_t n;
 
 	snprintf(path, sizeof path, "/proc/%d/environ", (int)pid);
-	wanted = (size_t)snprintf(want, sizeof want, "%s%s", name, id) + 1; /* with its NUL */
 	DAVIT_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
-	/* A NUL before the first, so that only whole entries match. */
-	buf[have++] = '\0';
-	while ((n = DAVIT_EINTR(read(fd, buf + have, sizeof buf - have))) > 0) {
-		have += (size_t)n;
-		for (char *p = buf; (p = memchr(p, '\0', have - (size_t)(p - buf))); p++)
-			if (have - (size_t)(p - buf) > wanted && !memcmp(p + 1, want, wanted))
-				return true;
-		/* What may be the beginning of a match stays. */
-		size_t keep = have < wanted ? have : wanted;
-		memmove(buf, buf + have - keep, keep);
-		have = keep;
+	/* Byte by byte, since an entry may lie across two reads. */
+	while ((n = DAVIT_EINTR(read(fd, buf, sizeof buf))) > 0) {
+		have = (size_t)n;
+		for (size_t i = 0; i < have; i++) {
+			if (in_value) {
+				if (!buf[i]) {
+					id[n_id] = '\0';
+					return true;
+				}
+				if (n_id == 23)
+					return false; /* no id of ours is so long */
+				id[n_id++] = buf[i];
+			} else if (!buf[i]) {
+				at_start = true;
+				matched = 0;
+			} else if (at_start && buf[i] == name[matched]) {
+				in_value = ++matched == sizeof name - 1;
+			} else {
+				at_start = false;
+			}
+		}
 	}
 	return false;
 }
@@ -163,6 +173,7 @@ bool keeper_is_member(struct keeper *k, const struct keeper_slot *s, pid_t pid)
 {
 	struct keeper_stat st;
 	pid_t at = pid;
+	char id[24];
 
 	/* A chain of parents has an end; the bound is for one that changes under us. */
 	for (int depth = 0; depth < 64 && at > 1 && keeper_stat(at, &st) == 0; depth++) {
@@ -174,5 +185,5 @@ bool keeper_is_member(struct keeper *k, const struct keeper_slot *s, pid_t pid)
 			return true;
 		at = st.ppid;
 	}
-	return in_cgroup(s, pid) || keeper_environ_has(pid, s->id);
+	return in_cgroup(s, pid) || (keeper_environ_id(pid, id) && !strcmp(id, s->id));
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 /* ------------------------------------------------------------------- a crash */
 
@@ -93,12 +94,32 @@ static void recover_running(struct keeper *k, struct keeper_slot *s)
 	for (int i = 0; i < 2; i++) {
 		s->fd_pipe[i] = reopen_pipe(s, i);
 		if (s->fd_pipe[i] >= 0)
-			keeper_watch(k, s->fd_pipe[i], KEEPER_ON_PIPE + (unsigned)i, number, s->generation, EPOLLIN);
+			keeper_watch(k, s->fd_pipe[i], KEEPER_ON_PIPE + (unsigned)i, number, s->generation,
+				     EPOLLIN);
 	}
 	if (s->notify_wanted && !(s->flags & KEEPER_IS_READY))
 		keeper_notify_reopen(k, s);
 	keeper_watch(k, s->fd_pid, KEEPER_ON_PID, number, s->generation, EPOLLIN);
 	k->recovered++;
+}
+
+/* The former keeper died between the child's birth and its record. The child
+ * may still be about to execute its program: until then it bears no mark. */
+static void recover_spawning(struct keeper *k, struct keeper_slot *s)
+{
+	const struct timespec pause = {.tv_nsec = 10000000};
+	pid_t pid = s->spawning;
+	struct keeper_stat st;
+	char id[24];
+
+	s->spawning = 0;
+	for (int i = 0; i < 20 && keeper_stat(pid, &st) == 0 && st.session == pid; i++) {
+		if (keeper_environ_id(pid, id) && !strcmp(id, s->id)) {
+			keeper_begin_run(k, s, s->spawning_run, pid, st.start_ticks);
+			return;
+		}
+		nanosleep(&pause, NULL);
+	}
 }
 
 static void recover_exec(struct keeper *k, struct keeper_exec_slot *x)
@@ -125,12 +146,15 @@ static void resume_stop(struct keeper *k, struct keeper_slot *s)
 
 void keeper_recover(struct keeper *k)
 {
-	KEEPER_FOREACH(i, &k->used) {
+	KEEPER_FOREACH(i, &k->used)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		s->generation++;
 		s->flags &= ~(uint32_t)KEEPER_TELL;
 		s->n_stop_tags = 0;
 		forget_descriptors(s);
+		if (s->spawning)
+			recover_spawning(k, s);
 		if (s->state == KEEPER_SLOT_RUNNING)
 			recover_running(k, s);
 		resume_stop(k, s);
@@ -154,7 +178,8 @@ static void keep_all(struct keeper *k, bool keep)
 	keep_on_exec(k->fd_lock, keep);
 	keep_on_exec(k->fd_slots, keep);
 	keep_on_exec(k->conn, keep);
-	KEEPER_FOREACH(i, &k->used) {
+	KEEPER_FOREACH(i, &k->used)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		const int fds[] = {s->fd_pid, s->fd_pipe[0], s->fd_pipe[1], s->fd_ready, s->fd_notify};
 		for (size_t j = 0; j < DAVIT_ARRAY_SIZE(fds); j++)
@@ -195,7 +220,7 @@ static void watch_slot(struct keeper *k, struct keeper_slot *s)
 		int fd;
 		enum keeper_source source;
 	} all[] = {
-		{s->fd_pid, KEEPER_ON_PID},	    {s->fd_pipe[0], KEEPER_ON_PIPE},
+		{s->fd_pid, KEEPER_ON_PID},	     {s->fd_pipe[0], KEEPER_ON_PIPE},
 		{s->fd_pipe[1], KEEPER_ON_PIPE_ERR}, {s->fd_ready, KEEPER_ON_READY},
 		{s->fd_notify, KEEPER_ON_NOTIFY},
 	};

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 
 #include "keeper/keeper.h"
@@ -50,13 +51,33 @@ static void a_daemon_that_does_not_read_loses_no_exit(void **state)
 	}
 }
 
+static void many_requests_sent_without_reading_are_all_answered(void **state)
+{
+	struct client *c = *state;
+	struct keeper_stop m = {.signo = SIGTERM, .grace_ns = INT64_C(20000000000)};
+	uint64_t tags[400];
+	char id[24];
+
+	for (int i = 0; i < 400; i++) {
+		snprintf(id, sizeof id, "%016x", i);
+		client_shell(c, id, "exec sleep 1000");
+	}
+	for (int i = 0; i < 400; i++) {
+		snprintf(id, sizeof id, "%016x", i);
+		tags[i] = client_send(c, &m.h, KEEPER_STOP, id, sizeof m, NULL, 0, NULL, 0);
+	}
+	for (int i = 0; i < 400; i++)
+		assert_int_equal(client_done(c, tags[i], 5000), 0);
+}
+
 static void a_new_keeper_takes_up_what_the_killed_one_ran(void **state)
 {
 	struct client *c = *state;
 	DAVIT_AUTO_FREE char *log = NULL;
 	struct keeper_exit e;
 	struct packet p;
-	pid_t pid = client_shell(c, ID(01), "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 9");
+	pid_t pid = client_shell(
+		c, ID(01), "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 9");
 	pid_t gone = client_shell(c, ID(02), "sleep 1000");
 	char want[1200] = "";
 
@@ -85,6 +106,118 @@ static void a_new_keeper_takes_up_what_the_killed_one_ran(void **state)
 	assert_string_equal(log, want);
 }
 
+/* PIDFD_GET_INFO tells exits of processes that are not ours since Linux 6.15. */
+static bool kernel_tells_exits(void)
+{
+	struct utsname u;
+	int major, minor;
+
+	return uname(&u) == 0 && sscanf(u.release, "%d.%d", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 15));
+}
+
+static void an_exit_that_somebody_else_reaped_is_recovered_or_said_to_be_unknown(void **state)
+{
+	struct client *c = *state;
+	struct keeper_exit e;
+	pid_t pid = client_shell(c, ID(01), "sleep 1000");
+
+	client_kill_keeper(c);
+	client_start_keeper(c);
+	client_connect(c);
+	/* Its parent is this program now, which reaps at once without looking. */
+	signal(SIGCHLD, SIG_IGN);
+	kill(pid, SIGUSR2);
+	e = client_exit(c, ID(01), 1);
+	signal(SIGCHLD, SIG_DFL);
+	if (kernel_tells_exits()) {
+		assert_int_equal(e.kind, DAVIT_EXIT_SIGNAL);
+		assert_int_equal(e.signal, SIGUSR2);
+	} else {
+		assert_true(e.kind == DAVIT_EXIT_UNKNOWN || e.signal == SIGUSR2);
+		assert_true(e.kind != DAVIT_EXIT_UNKNOWN || e.reason[0]);
+	}
+}
+
+/* A keeper that kills itself at the named point; the next one does not. */
+static void restart_with_fault(struct client *c, const char *fault)
+{
+	client_kill_keeper(c);
+	setenv("DAVIT_FAULT", fault, 1);
+	client_start_keeper(c);
+	unsetenv("DAVIT_FAULT");
+	client_connect(c);
+}
+
+static void a_keeper_that_dies_at_any_point_of_a_spawn_neither_loses_nor_repeats_it(void **state)
+{
+	static const char *const points[] = {"keeper.spawn.before", "keeper.spawn.started",
+					     "keeper.spawn.after"};
+	struct client *c = *state;
+	struct packet p;
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(points); i++) {
+		struct keeper_spawn m = {.run = 1, .argc = 2, .umask = 022};
+		static const char body[] = "/bin/sleep\0\0sleep\0001000\0";
+		char id[24];
+		pid_t keeper;
+		snprintf(id, sizeof id, "%016zx", i);
+		restart_with_fault(c, points[i]);
+		keeper = c->keeper;
+		assert_int_equal(client_create(c, id, NULL), 0);
+		client_send(c, &m.h, KEEPER_SPAWN, id, sizeof m, body, sizeof body, NULL, 0);
+		assert_false(client_wait(c, KEEPER_SPAWNED, 0, id, 2000, &p));
+		client_disconnect(c);
+		assert_int_equal(waitpid(keeper, NULL, 0), keeper);
+		client_start_keeper(c);
+		client_connect(c);
+		assert_true(client_inspect(c, id, &p));
+		assert_int_equal(p.u.instance.state, i == 0 ? KEEPER_SLOT_CREATED : KEEPER_SLOT_RUNNING);
+		assert_int_equal(p.u.instance.run, i == 0 ? 0 : 1);
+		if (i > 0) {
+			assert_true(alive(p.u.instance.pid));
+			assert_int_equal(client_stop(c, id, SIGTERM, 1000, 3000), 0);
+			assert_int_equal(client_exit(c, id, 1).signal, SIGTERM);
+		}
+	}
+}
+
+static void a_keeper_that_dies_while_it_writes_loses_no_line(void **state)
+{
+	static const char *const points[] = {"keeper.log.write:3", "keeper.log.rotate", "keeper.exit.record"};
+	struct client *c = *state;
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(points); i++) {
+		DAVIT_AUTO_FREE char *log = NULL;
+		char id[24], last[32] = "";
+		size_t n = 0;
+		pid_t keeper;
+		snprintf(id, sizeof id, "%016zx", i);
+		restart_with_fault(c, points[i]);
+		keeper = c->keeper;
+		assert_int_equal(
+			client_create(c, id, &(struct log_options){.max_size = 4096, .max_files = 100}), 0);
+		assert_true(client_spawn(c, id, 1,
+					 ARGV("/bin/sh", "-c",
+					      "n=0; while [ $n -lt 300 ]; do n=$((n+1)); "
+					      "echo $n; done; sleep 0.3; exit 4"),
+					 NULL) > 0);
+		assert_int_equal(waitpid(keeper, NULL, 0), keeper);
+		client_disconnect(c);
+		client_start_keeper(c);
+		client_connect(c);
+		struct packet p;
+		WAIT_FOR(3000, client_inspect(c, id, &p) && p.u.instance.state == KEEPER_SLOT_ENDED);
+		assert_int_equal(p.u.instance.exit.code, 4);
+		log = client_log(c, id);
+		for (char *line = log; *line; line = strchr(line, '\n') + 1) {
+			snprintf(last, sizeof last, "stdout %zu\n", ++n);
+			assert_memory_equal(line, last, strlen(last));
+		}
+		assert_int_equal(n, 300);
+	}
+}
+
 static void a_stop_survives_the_keeper(void **state)
 {
 	struct client *c = *state;
@@ -109,7 +242,8 @@ static void an_upgrade_keeps_children_logs_and_the_connection(void **state)
 	DAVIT_AUTO_FREE char *children = NULL;
 	struct keeper_exit e;
 	struct packet p;
-	pid_t pid = client_shell(c, ID(01), "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 9");
+	pid_t pid = client_shell(
+		c, ID(01), "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 9");
 
 	for (int i = 0; i < 5; i++) {
 		nap(50);
@@ -221,7 +355,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(an_exit_without_a_daemon_is_told_by_the_list),
 		T(a_daemon_that_does_not_read_loses_no_exit),
+		T(many_requests_sent_without_reading_are_all_answered),
 		T(a_new_keeper_takes_up_what_the_killed_one_ran),
+		T(an_exit_that_somebody_else_reaped_is_recovered_or_said_to_be_unknown),
+		T(a_keeper_that_dies_at_any_point_of_a_spawn_neither_loses_nor_repeats_it),
+		T(a_keeper_that_dies_while_it_writes_loses_no_line),
 		T(a_stop_survives_the_keeper),
 		T(an_upgrade_keeps_children_logs_and_the_connection),
 		T(upgrades_leave_no_descriptor_behind),

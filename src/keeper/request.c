@@ -61,21 +61,25 @@ static int list(struct keeper *k, struct request *q)
 /* Packs the strings of CREATE into the slot. */
 static int take_strings(struct keeper_slot *s, struct keeper_reader *r, struct davit_error *err)
 {
-	const char *from = r->at, *label = keeper_read_string(r), *log_dir = keeper_read_string(r), *cgroups = r->at;
+	const char *from = r->at, *label = keeper_read_string(r), *log_dir = keeper_read_string(r),
+		   *cgroups = r->at;
 	size_t len;
 
 	for (int n = 0; *keeper_read_string(r); n++)
 		if (n == KEEPER_JOINS_MAX)
-			return davit_error_set(err, DAVIT_EINVAL, NULL, "more than %d cgroups", KEEPER_JOINS_MAX);
+			return davit_error_set(err, DAVIT_EINVAL, NULL, "more than %d cgroups",
+					       KEEPER_JOINS_MAX);
 	if (r->bad)
 		return davit_error_set(err, DAVIT_EPROTO, NULL, "CREATE ends before its strings");
 	len = (size_t)(r->at - from);
 	if (strlen(label) >= KEEPER_LABEL_MAX || len > sizeof s->strings)
-		return davit_error_set(err, DAVIT_EINVAL, NULL,
-				       "label, log directory and cgroups take %zu bytes, there is room for %zu", len,
-				       sizeof s->strings);
+		return davit_error_set(
+			err, DAVIT_EINVAL, NULL,
+			"label, log directory and cgroups take %zu bytes, there is room for %zu", len,
+			sizeof s->strings);
 	if (log_dir[0] != '/')
-		return davit_error_set(err, DAVIT_EINVAL, NULL, "the log directory '%s' is not absolute", log_dir);
+		return davit_error_set(err, DAVIT_EINVAL, NULL, "the log directory '%s' is not absolute",
+				       log_dir);
 	memcpy(s->strings, from, len);
 	s->strings_len = (uint16_t)len;
 	s->label_at = 0;
@@ -162,7 +166,8 @@ static int exec(struct keeper *k, struct request *q)
 	if (s->state != KEEPER_SLOT_RUNNING || s->stop_phase != KEEPER_STOP_NONE)
 		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s does not run", s->id);
 	if (q->n_fds < 3)
-		return davit_error_set(&q->err, DAVIT_EPROTO, NULL, "EXEC needs three descriptors, not %zu", q->n_fds);
+		return davit_error_set(&q->err, DAVIT_EPROTO, NULL, "EXEC needs three descriptors, not %zu",
+				       q->n_fds);
 	m.spawn.ready = DAVIT_READY_NONE;
 	r = keeper_command_read(k, &m.spawn, &q->body, &c, &q->err);
 	if (r < 0)
@@ -193,7 +198,8 @@ static int signal_exec(struct keeper *k, struct request *q, const struct keeper_
 			return davit_error_errno(&q->err, errno, NULL, "cannot signal process %d", x->pid);
 		return 0;
 	}
-	return davit_error_set(&q->err, DAVIT_ENOENT, NULL, "no such command runs in instance %s", q->slot->id);
+	return davit_error_set(&q->err, DAVIT_ENOENT, NULL, "no such command runs in instance %s",
+			       q->slot->id);
 }
 
 static int do_signal(struct keeper *k, struct request *q)
@@ -226,8 +232,9 @@ static int stop(struct keeper *k, struct request *q)
 	if (m.signo < 0 || m.signo > SIGRTMAX)
 		return davit_error_set(&q->err, DAVIT_EINVAL, NULL, "%d is not a signal", m.signo);
 	if (s->n_stop_tags == KEEPER_STOP_TAGS)
-		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "%d stops of instance %s are under way already",
-				       KEEPER_STOP_TAGS, s->id);
+		return davit_error_set(&q->err, DAVIT_ESTATE, NULL,
+				       "%d stops of instance %s are under way already", KEEPER_STOP_TAGS,
+				       s->id);
 	s->stop_tags[s->n_stop_tags++] = q->h->tag;
 	keeper_stop(k, s, m.signo ? m.signo : SIGTERM, m.grace_ns);
 	return 0;
@@ -254,13 +261,14 @@ static int do_remove(struct keeper *k, struct request *q)
 
 static int quit(struct keeper *k, struct request *q)
 {
-	KEEPER_FOREACH(i, &k->used) {
+	KEEPER_FOREACH(i, &k->used)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
-		if (s->state != KEEPER_SLOT_RUNNING)
-			continue;
-		if (!(q->h->flags & KEEPER_FLAG_KILL))
+		/* With KILL also what a run that ended has left behind. */
+		if (q->h->flags & KEEPER_FLAG_KILL)
+			keeper_stop(k, s, SIGKILL, 0);
+		else if (s->state == KEEPER_SLOT_RUNNING)
 			return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s still runs", s->id);
-		keeper_stop(k, s, SIGKILL, 0);
 	}
 	k->quitting = true;
 	k->quit_tag = q->h->tag;

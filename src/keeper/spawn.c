@@ -70,36 +70,33 @@ static int apply_settings(const struct keeper_command *c, struct davit_error *er
 
 static int prepare_cgroups(const struct keeper_slot *s, struct keeper_child *c, struct davit_error *err)
 {
-	KEEPER_FOREACH_CGROUP(dir, s) {
+	KEEPER_FOREACH_CGROUP(dir, s)
+	{
 		if (c->n_joins == KEEPER_JOINS_MAX)
-			return davit_error_set(err, DAVIT_EINVAL, NULL, "more than %d cgroups", KEEPER_JOINS_MAX);
+			return davit_error_set(err, DAVIT_EINVAL, NULL, "more than %d cgroups",
+					       KEEPER_JOINS_MAX);
 		snprintf(c->joins[c->n_joins++], sizeof c->joins[0], "%s/cgroup.procs", dir);
 	}
 	if (s->flags & KEEPER_CGROUP2) {
 		c->cgroup_fd = open(keeper_cgroups(s), O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (c->cgroup_fd < 0)
-			return davit_error_errno(err, errno, NULL, "cannot open cgroup %s", keeper_cgroups(s));
+			return davit_error_errno(err, errno, NULL, "cannot open cgroup %s",
+						 keeper_cgroups(s));
 	}
 	return 0;
 }
 
-static bool env_has(char *const *env, const char *name)
+/* Adds "NAME=value" unless the name is there; an empty text adds nothing. */
+static void add_variable(struct keeper_command *c, char *text)
 {
-	size_t n = strlen(name);
+	size_t name = strcspn(text, "=");
 
-	for (; *env; env++)
-		if (!strncmp(*env, name, n) && (*env)[n] == '=')
-			return true;
-	return false;
-}
-
-/* Marks the process as the instance's, for those that leave its session. */
-static void add_variables(struct keeper_command *c, char *instance, char *notify)
-{
-	if (!env_has(c->env, "DAVIT_INSTANCE"))
-		c->env[c->n_env++] = instance;
-	if (*notify && !env_has(c->env, "NOTIFY_SOCKET"))
-		c->env[c->n_env++] = notify;
+	for (char **e = c->env; *e; e++)
+		if (!strncmp(*e, text, name) && (*e)[name] == '=')
+			return;
+	if (!*text)
+		return;
+	c->env[c->n_env++] = text;
 	c->env[c->n_env] = NULL;
 }
 
@@ -119,9 +116,12 @@ static int open_pipe(const struct keeper_spawn *f, int *ret_read, int *ret_child
 		return davit_error_errno(err, errno, NULL, "cannot make a pipe");
 	r = p[0];
 	w = p[1];
-	/* So that another user's workload can open /dev/stdout. */
-	if (fstat(r, &st) < 0 || (f->set_user && fchown(w, f->uid, f->gid) < 0))
-		return davit_error_errno(err, errno, NULL, "cannot prepare a pipe");
+	if (fstat(r, &st) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot look at a pipe");
+	/* So that another user's workload can open /dev/stdout. Where it is not
+	 * allowed the child cannot become that user either, and says so. */
+	if (f->set_user && fchown(w, f->uid, f->gid) < 0 && errno != EPERM)
+		return davit_error_errno(err, errno, NULL, "cannot give a pipe to user %u", f->uid);
 	snprintf(path, sizeof path, "/proc/self/fd/%d", w);
 	rw = open(path, O_RDWR | O_CLOEXEC);
 	if (rw < 0)
@@ -144,13 +144,27 @@ static int start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd, uint64_
 	davit_closep(&c->cgroup_fd);
 	if (r)
 		return explain(c, r, err);
+	DAVIT_FAULT("keeper.spawn.started");
 	*ret_ticks = keeper_stat(*ret_pid, &st) == 0 ? st.start_ticks : 0;
 	return 0;
 }
 
-static int open_outputs(struct keeper_slot *s, const struct keeper_spawn *f, int child[2], struct davit_error *err)
+/* A few descriptors are always left, for connections and log files. */
+#define RESERVE 96
+
+static int open_outputs(struct keeper_slot *s, const struct keeper_spawn *f, int child[2],
+			struct davit_error *err)
 {
-	int r;
+	struct rlimit limit;
+	int r, lowest = dup(STDIN_FILENO); /* the number that a new one would get */
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || lowest < 0 || (rlim_t)lowest + RESERVE > limit.rlim_cur) {
+		davit_closep(&lowest);
+		return davit_error_set(err, DAVIT_EQUOTA, NULL,
+				       "the keeper has no descriptors left for another process (limit %llu)",
+				       (unsigned long long)limit.rlim_cur);
+	}
+	close(lowest);
 
 	for (int i = 0; i < 2; i++) {
 		r = open_pipe(f, &s->fd_pipe[i], &child[i], &s->pipe_inode[i], err);
@@ -171,7 +185,7 @@ static int watch_all(struct keeper *k, struct keeper_slot *s, struct davit_error
 	return 0;
 }
 
-static void begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid_t pid, uint64_t ticks)
+void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid_t pid, uint64_t ticks)
 {
 	s->run = run;
 	s->session = pid;
@@ -183,11 +197,16 @@ static void begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid
 	keeper_set_remove(&k->tell, keeper_slot_number(k, s));
 	keeper_slot_set_pid(k, s, pid);
 	s->state = KEEPER_SLOT_RUNNING;
+	s->spawning = 0;
 }
 
 int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err)
 {
-	struct keeper_child child = {.command = c, .nofile = &k->file->nofile, .ready_fd = -1, .cgroup_fd = -1};
+	struct keeper_child child = {.command = c,
+				     .nofile = &k->file->nofile,
+				     .fd_null = k->fd_null,
+				     .ready_fd = -1,
+				     .cgroup_fd = -1};
 	DAVIT_AUTO_CLOSE int out = -1;
 	DAVIT_AUTO_CLOSE int err_out = -1;
 	DAVIT_AUTO_CLOSE int ready = -1;
@@ -209,23 +228,29 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 		r = keeper_notify_open(k, s, &c->f, &ready, notify, err);
 	if (r == 0) {
 		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
-		add_variables(c, instance, notify);
+		/* The first marks processes that leave the session. */
+		add_variable(c, instance);
+		add_variable(c, notify);
 		child.streams[0] = k->fd_null;
 		child.streams[1] = out;
 		child.streams[2] = err_out;
 		child.ready_fd = ready;
+		s->spawning = 0;
+		s->spawning_run = c->f.run;
+		child.record = &s->spawning;
 		s->oom_kills = keeper_oom_kills(s);
 		r = start(&child, &pid, &pidfd, &ticks, err);
 	}
 	davit_closep(&child.cgroup_fd);
 	if (r < 0) {
+		s->spawning = 0;
 		keeper_close(&s->fd_pipe[0]);
 		keeper_close(&s->fd_pipe[1]);
 		keeper_notify_close(k, s);
 		return r;
 	}
 	s->fd_pid = pidfd;
-	begin_run(k, s, c->f.run, pid, ticks);
+	keeper_begin_run(k, s, c->f.run, pid, ticks);
 	DAVIT_FAULT("keeper.spawn.after");
 	r = watch_all(k, s, err);
 	if (r < 0) {
@@ -245,7 +270,12 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],
 		bool tty, uint64_t tag, struct keeper_exec_slot **ret, struct davit_error *err)
 {
-	struct keeper_child child = {.command = c, .nofile = &k->file->nofile, .tty = tty, .ready_fd = -1, .cgroup_fd = -1};
+	struct keeper_child child = {.command = c,
+				     .nofile = &k->file->nofile,
+				     .fd_null = k->fd_null,
+				     .tty = tty,
+				     .ready_fd = -1,
+				     .cgroup_fd = -1};
 	struct keeper_exec_slot *x = NULL;
 	char instance[48];
 	uint64_t ticks = 0;
@@ -261,7 +291,7 @@ int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *
 	r = prepare_cgroups(s, &child, err);
 	if (r == 0) {
 		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
-		add_variables(c, instance, (char[]){""});
+		add_variable(c, instance);
 		memcpy(child.streams, streams, sizeof child.streams);
 		r = start(&child, &pid, &pidfd, &ticks, err);
 	}
@@ -278,7 +308,8 @@ int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *
 		.child = 1,
 		.used = 1,
 	};
-	if (keeper_watch(k, pidfd, KEEPER_ON_EXEC, (uint32_t)(x - k->file->execs), x->generation, EPOLLIN) < 0) {
+	if (keeper_watch(k, pidfd, KEEPER_ON_EXEC, (uint32_t)(x - k->file->execs), x->generation, EPOLLIN) <
+	    0) {
 		r = davit_error_errno(err, errno, NULL, "cannot watch the process");
 		keeper_pidfd_signal(pidfd, SIGKILL, 0);
 		DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){0}, WEXITED));

@@ -50,7 +50,8 @@ static void watch_cgroup(struct keeper *k, struct keeper_slot *s)
 	snprintf(path, sizeof path, "%s/cgroup.events", keeper_cgroups(s));
 	s->fd_cgroup = open(path, O_RDONLY | O_CLOEXEC);
 	if (s->fd_cgroup >= 0)
-		keeper_watch(k, s->fd_cgroup, KEEPER_ON_CGROUP, keeper_slot_number(k, s), s->generation, EPOLLPRI);
+		keeper_watch(k, s->fd_cgroup, KEEPER_ON_CGROUP, keeper_slot_number(k, s), s->generation,
+			     EPOLLPRI);
 }
 
 static void finish(struct keeper *k, struct keeper_slot *s)
@@ -123,7 +124,8 @@ static void look(struct keeper *k, struct keeper_set *empty)
 	bool any = false, any_kill = false;
 
 	memset(empty, 0, sizeof *empty);
-	KEEPER_FOREACH(i, &k->stopping) {
+	KEEPER_FOREACH(i, &k->stopping)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		bool killing = s->stop_phase == KEEPER_STOP_KILL;
 		if (keeper_has_cgroup(s)) {
@@ -154,7 +156,8 @@ void keeper_stop_tick(struct keeper *k)
 	int64_t now = keeper_monotonic();
 	struct keeper_set empty;
 
-	KEEPER_FOREACH(i, &k->stopping) {
+	KEEPER_FOREACH(i, &k->stopping)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		if (s->stop_phase == KEEPER_STOP_GRACE && s->stop_deadline <= now) {
 			s->stop_phase = KEEPER_STOP_KILL;
@@ -162,13 +165,18 @@ void keeper_stop_tick(struct keeper *k)
 		}
 	}
 	look(k, &empty);
-	KEEPER_FOREACH(i, &empty) {
+	/* Nothing is left, zombies included: orphans of theirs are ours to reap. */
+	if (keeper_set_next(&empty, 0) != KEEPER_NONE)
+		keeper_reap_sweep(k);
+	KEEPER_FOREACH(i, &empty)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		/* Its exit is told before the end of the stop. */
 		if (s->state != KEEPER_SLOT_RUNNING)
 			finish(k, s);
 	}
-	KEEPER_FOREACH(i, &k->stopping) {
+	KEEPER_FOREACH(i, &k->stopping)
+	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		bool waits = s->stop_phase == KEEPER_STOP_GRACE && s->state == KEEPER_SLOT_RUNNING;
 		/* While its main process lives nothing can be over before the deadline. */

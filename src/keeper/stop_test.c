@@ -43,8 +43,8 @@ static void a_shell_that_ignores_term_is_gone_with_its_grandchild_after_the_grac
 	int64_t began;
 	pid_t main_pid, grandchild;
 
-	snprintf(script, sizeof script, "trap '' TERM; (trap '' TERM; sleep 1000 & echo $! >%s/g; wait) & wait; wait",
-		 c->dir);
+	snprintf(script, sizeof script,
+		 "trap '' TERM; (trap '' TERM; sleep 1000 & echo $! >%s/g; wait) & wait; wait", c->dir);
 	main_pid = client_shell(c, ID(01), script);
 	grandchild = read_pid(c, "g");
 	began = now_ms();
@@ -62,7 +62,8 @@ static void a_daemon_that_left_its_session_and_parents_is_gone_too(void **state)
 	char script[300];
 	pid_t daemon_pid;
 
-	snprintf(script, sizeof script, "setsid sh -c 'setsid sleep 1000 & echo $! >%s/d' & sleep 1000", c->dir);
+	snprintf(script, sizeof script, "setsid sh -c 'setsid sleep 1000 & echo $! >%s/d' & sleep 1000",
+		 c->dir);
 	client_shell(c, ID(01), script);
 	daemon_pid = read_pid(c, "d");
 	assert_true(alive(daemon_pid));
@@ -132,7 +133,8 @@ static void signals_reach_the_main_process_or_all_descendants(void **state)
 	DAVIT_AUTO_FREE char *log = NULL;
 
 	client_shell(c, ID(01),
-		     "trap 'echo main' USR1; (trap 'echo child; exit' USR1; echo up; while :; do sleep 0.02; done) & "
+		     "trap 'echo main' USR1; (trap 'echo child; exit' USR1; echo up; while :; do sleep 0.02; "
+		     "done) & "
 		     "echo up; while :; do sleep 0.02; done");
 	WAIT_FOR(3000, (free(log), log = client_log(c, ID(01)), strstr(log, "up\nstdout up\n")));
 	assert_int_equal(client_signal(c, ID(01), SIGUSR1, 0, 0), 0);
@@ -172,7 +174,8 @@ static void a_cgroup_is_joined_at_birth_and_emptied_by_a_stop(void **state)
 	}
 	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path}), 0);
 	/* With an empty environment, another session and no parent only the cgroup knows it. */
-	snprintf(script, sizeof script, "setsid env -i sh -c 'sleep 1000 & echo $! >%s/h' & exec sleep 1000", c->dir);
+	snprintf(script, sizeof script, "setsid env -i sh -c 'sleep 1000 & echo $! >%s/h' & exec sleep 1000",
+		 c->dir);
 	main_pid = client_spawn(c, ID(01), 1, ARGV("/bin/sh", "-c", script), NULL);
 	assert_true(main_pid > 0);
 	hidden = read_pid(c, "h");
@@ -184,6 +187,77 @@ static void a_cgroup_is_joined_at_birth_and_emptied_by_a_stop(void **state)
 	assert_int_equal(client_stop(c, ID(01), SIGTERM, 200, 3000), 0);
 	assert_false(alive(main_pid));
 	assert_false(alive(hidden));
+	assert_int_equal(rmdir(path), 0);
+}
+
+static void without_clone3_a_workload_starts_fails_and_stops_the_same(void **state)
+{
+	struct client *c = *state;
+	char path[128], procs[160], want[32];
+	pid_t pid;
+
+	client_kill_keeper(c);
+	c->without_clone3 = true;
+	client_start_keeper(c);
+	client_connect(c);
+	if (!own_cgroup(path))
+		path[0] = '\0';
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path[0] ? path : NULL}), 0);
+	assert_int_equal(client_spawn(c, ID(01), 1, ARGV("/x/y"), NULL), DAVIT_EEXEC);
+	assert_string_equal(c->message, "cannot execute /x/y: No such file or directory");
+	pid = client_spawn(c, ID(01), 1, ARGV("/bin/sleep", "1000"), NULL);
+	assert_true(pid > 0);
+	if (path[0]) {
+		snprintf(procs, sizeof procs, "%s/cgroup.procs", path);
+		snprintf(want, sizeof want, "%d\n", (int)pid);
+		DAVIT_AUTO_FREE char *members = slurp(procs);
+		assert_string_equal(members, want);
+	}
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000, 3000), 0);
+	assert_int_equal(client_exit(c, ID(01), 1).signal, SIGTERM);
+	if (path[0])
+		assert_int_equal(rmdir(path), 0);
+}
+
+/* A memory cgroup of our own with a limit of 16 MiB, v1 or v2. */
+static bool small_memory(char path[128])
+{
+	static const char *const mounts[][2] = {{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"},
+						{"/sys/fs/cgroup", "memory.max"}};
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(mounts); i++) {
+		char file[192];
+		snprintf(path, 128, "%s/davit-keeper-test-%d", mounts[i][0], (int)getpid());
+		if (mkdir(path, 0755) < 0)
+			continue;
+		snprintf(file, sizeof file, "%s/%s", path, mounts[i][1]);
+		DAVIT_AUTO_CLOSE int fd = open(file, O_WRONLY);
+		if (fd >= 0 && write(fd, "16777216", 8) == 8)
+			return true;
+		rmdir(path);
+	}
+	return false;
+}
+
+static void a_kill_for_lack_of_memory_is_told_as_such(void **state)
+{
+	struct client *c = *state;
+	struct keeper_exit e;
+	char path[128];
+
+	if (!small_memory(path)) {
+		print_message("no memory cgroup can be made here\n");
+		skip();
+	}
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path}), 0);
+	assert_true(client_spawn(c, ID(01), 1, ARGV("/usr/bin/tail", "/dev/zero"), NULL) > 0);
+	e = client_exit(c, ID(01), 1);
+	assert_int_equal(e.kind, DAVIT_EXIT_OOM);
+	assert_int_equal(e.signal, SIGKILL);
+	/* A kill by hand in the same cgroup is none. */
+	assert_true(client_spawn(c, ID(01), 2, ARGV("/bin/sleep", "1000"), NULL) > 0);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 0, 3000), 0);
+	assert_int_equal(client_exit(c, ID(01), 2).kind, DAVIT_EXIT_SIGNAL);
 	assert_int_equal(rmdir(path), 0);
 }
 
@@ -218,6 +292,8 @@ int main(void)
 		T(stopping_one_instance_leaves_its_neighbour_alone),
 		T(signals_reach_the_main_process_or_all_descendants),
 		T(a_cgroup_is_joined_at_birth_and_emptied_by_a_stop),
+		T(without_clone3_a_workload_starts_fails_and_stops_the_same),
+		T(a_kill_for_lack_of_memory_is_told_as_such),
 		T(two_hundred_short_runs_leave_no_zombie),
 	};
 	return cmocka_run_group_tests_name("keeper stop", tests, NULL, NULL);

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +17,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -46,7 +49,7 @@ char *slurp(const char *path)
 		davit_buf_fini(&b);
 		return NULL;
 	}
-	return b.len ? davit_buf_take(&b) : strdup("");
+	return b.data ? davit_buf_take(&b) : strdup("");
 }
 
 /* Beside the test program, as the build leaves it. */
@@ -57,6 +60,21 @@ static void keeper_program(char *path, size_t size)
 	assert_true(n > 0);
 	path[n] = '\0';
 	strcpy(strrchr(path, '/'), "/davit-keeper");
+}
+
+static void refuse_clone3(void)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog filter = {.len = DAVIT_ARRAY_SIZE(code), .filter = code};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0)
+		_exit(98);
 }
 
 int client_try_keeper(struct client *c)
@@ -75,6 +93,8 @@ int client_try_keeper(struct client *c)
 		close(2); /* the message of one that is refused */
 		open("/dev/null", O_WRONLY);
 		snprintf(fd, sizeof fd, "%d", p[1]);
+		if (c->without_clone3)
+			refuse_clone3();
 		execl(program, program, c->run, "0", "--fd", fd, NULL);
 		_exit(99);
 	}
@@ -262,7 +282,8 @@ int client_done(struct client *c, uint64_t tag, int ms)
 int client_create(struct client *c, const char *id, const struct log_options *o)
 {
 	static const struct log_options plain = {.max_size = 1 << 20, .max_files = 3};
-	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	body = DAVIT_BUF_INIT;
 	struct keeper_create m = {0};
 
 	o = o ? o : &plain;
@@ -277,7 +298,8 @@ int client_create(struct client *c, const char *id, const struct log_options *o)
 	if (o->cgroup)
 		davit_buf_add(&body, o->cgroup, strlen(o->cgroup) + 1);
 	davit_buf_addc(&body, '\0');
-	return client_done(c, client_send(c, &m.h, KEEPER_CREATE, id, sizeof m, body.data, body.len, NULL, 0), 3000);
+	return client_done(c, client_send(c, &m.h, KEEPER_CREATE, id, sizeof m, body.data, body.len, NULL, 0),
+			   3000);
 }
 
 static void add_command(struct davit_buf *b, struct keeper_spawn *m, const char *const *argv,
@@ -324,7 +346,8 @@ int client_spawn(struct client *c, const char *id, uint32_t run, const char *con
 		 const struct spawn_options *o)
 {
 	static const struct spawn_options plain = {0};
-	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	body = DAVIT_BUF_INIT;
 	struct keeper_spawn m = {.run = run};
 
 	add_command(&body, &m, argv, o ? o : &plain);
@@ -344,7 +367,8 @@ int client_shell(struct client *c, const char *id, const char *script)
 int client_exec(struct client *c, const char *id, const char *const *argv, const int fds[3], bool tty,
 		uint64_t *ret_tag)
 {
-	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	body = DAVIT_BUF_INIT;
 	struct keeper_exec m = {.tty = tty};
 
 	add_command(&body, &m.spawn, argv, &(struct spawn_options){0});

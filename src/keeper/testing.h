@@ -31,16 +31,17 @@ struct packet {
 };
 
 struct client {
-	char dir[64];	/* mktemp -d */
-	char run[80];	/* dir/run */
-	char log[80];	/* dir/log */
+	char dir[64]; /* mktemp -d */
+	char run[80]; /* dir/run */
+	char log[80]; /* dir/log */
 	int fd;
 	pid_t keeper;
+	bool without_clone3; /* the next keeper is refused clone3, by a seccomp filter */
 	uint64_t tag;
 	struct packet *got; /* received and not asked for yet */
 	size_t n_got;
 	struct keeper_welcome welcome;
-	char message[512];  /* of the last DONE */
+	char message[512]; /* of the last DONE */
 	int sys_errno;
 };
 
@@ -111,14 +112,14 @@ bool alive(pid_t pid);
 size_t count_entries(const char *dir);
 void nap(int ms);
 /* Waits until the condition holds; fails the test after the time. */
-#define WAIT_FOR(ms, condition)                                                                    \
-	do {                                                                                       \
-		int left_ = (ms);                                                                  \
-		while (!(condition) && left_ > 0) {                                                \
-			nap(5);                                                                    \
-			left_ -= 5;                                                                \
-		}                                                                                  \
-		assert_true(condition);                                                            \
+#define WAIT_FOR(ms, condition)                                                                              \
+	do {                                                                                                 \
+		int left_ = (ms);                                                                            \
+		while (!(condition) && left_ > 0) {                                                          \
+			nap(5);                                                                              \
+			left_ -= 5;                                                                          \
+		}                                                                                            \
+		assert_true(condition);                                                                      \
 	} while (0)
 /* The contents of a small file as a heap string, NULL when it is not there. */
 char *slurp(const char *path);

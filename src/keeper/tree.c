@@ -39,7 +39,8 @@ static const char *freezer_of(const struct keeper_slot *s)
 {
 	char path[512];
 
-	KEEPER_FOREACH_CGROUP(dir, s) {
+	KEEPER_FOREACH_CGROUP(dir, s)
+	{
 		snprintf(path, sizeof path, "%s/freezer.state", dir);
 		if (access(path, W_OK) == 0)
 			return dir;
@@ -160,7 +161,7 @@ static size_t read_processes(void)
 	return count;
 }
 
-static const struct process *find_process(size_t n, int32_t pid)
+static struct process *find_process(size_t n, int32_t pid)
 {
 	/* /proc lists pids in ascending order. */
 	for (size_t low = 0, high = n; low < high;) {
@@ -175,44 +176,76 @@ static const struct process *find_process(size_t n, int32_t pid)
 	return NULL;
 }
 
-static bool is_root(struct keeper *k, const struct keeper_slot *s, const struct process *p, bool orphan)
-{
-	bool ours = p->ppid == getpid();
-	bool in_session = p->session == s->session || p->group == s->session;
+/* The slots of a scan by the number of their session. */
+static uint16_t by_session[KEEPER_INDEX_CELLS];
 
-	if (p->pid == s->session)
-		return p->start_ticks == s->session_ticks;
-	if (p->pid == s->pid)
-		return p->start_ticks == s->start_ticks;
-	if (in_session && p->start_ticks >= s->session_ticks && ours)
-		return true;
-	return (ours || orphan || in_session) && keeper_environ_has(p->pid, s->id);
+static void index_sessions(struct keeper *k, const struct keeper_set *which)
+{
+	memset(by_session, 0, sizeof by_session);
+	KEEPER_FOREACH(i, which)
+	{
+		uint32_t c = (uint32_t)keeper_slot(k, i)->session % KEEPER_INDEX_CELLS;
+		while (by_session[c])
+			c = (c + 1) % KEEPER_INDEX_CELLS;
+		by_session[c] = (uint16_t)(i + 1);
+	}
+}
+
+static struct keeper_slot *slot_of_session(struct keeper *k, int32_t session)
+{
+	for (uint32_t c = (uint32_t)session % KEEPER_INDEX_CELLS; session && by_session[c];
+	     c = (c + 1) % KEEPER_INDEX_CELLS) {
+		struct keeper_slot *s = keeper_slot(k, by_session[c] - 1u);
+		if (s->session == session)
+			return s;
+	}
+	return NULL;
+}
+
+/* The slot that a process belongs to by itself, not by its parent. */
+static struct keeper_slot *root_of(struct keeper *k, const struct process *p)
+{
+	struct keeper_slot *s = keeper_slot_of_pid(k, p->pid);
+	bool ours = p->ppid == getpid();
+	char id[24];
+
+	if (s && s->start_ticks == p->start_ticks)
+		return s;
+	s = slot_of_session(k, p->session);
+	if (!s)
+		s = slot_of_session(k, p->group);
+	if (s && p->pid == s->session)
+		return p->start_ticks == s->session_ticks ? s : NULL;
+	if (s && ours && p->start_ticks >= s->session_ticks)
+		return s;
+	/* The number of a session that is over may be somebody else's by now, and
+	 * init's children may be orphans of a keeper that died: these must bear
+	 * the instance's name. */
+	if ((s || ours || p->ppid == 1) && keeper_environ_id(p->pid, id))
+		return keeper_slot_find(k, id);
+	return NULL;
 }
 
 static void claim(struct keeper *k, size_t n, const struct keeper_set *which)
 {
+	index_sessions(k, which);
 	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++) {
 		const struct keeper_exec_slot *x = &k->file->execs[i];
 		struct process *p;
 		if (!x->used || !x->pid || !keeper_set_has(which, x->slot))
 			continue;
-		p = (struct process *)(uintptr_t)find_process(n, x->pid);
+		p = find_process(n, x->pid);
 		if (p && p->start_ticks == x->start_ticks)
 			p->owner = (uint16_t)(x->slot + 1);
 	}
 	for (size_t i = 0; i < n; i++) {
 		struct process *p = &processes[i];
-		/* Init's children may be orphans of a keeper that died. */
-		bool orphan = p->ppid == 1;
+		struct keeper_slot *s;
 		if (p->owner || p->dead || p->pid == getpid())
 			continue;
-		KEEPER_FOREACH(j, which) {
-			const struct keeper_slot *s = keeper_slot(k, j);
-			if (s->session && is_root(k, s, p, orphan)) {
-				p->owner = (uint16_t)(j + 1);
-				break;
-			}
-		}
+		s = root_of(k, p);
+		if (s && keeper_set_has(which, keeper_slot_number(k, s)))
+			p->owner = (uint16_t)(keeper_slot_number(k, s) + 1);
 	}
 	/* Children of what is claimed, until no more are found. */
 	for (bool changed = true; changed;) {

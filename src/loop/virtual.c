@@ -12,6 +12,7 @@ struct virtual_loop {
 	int64_t now;
 	int64_t wall_offset;
 	uint64_t seed;
+	uint64_t last; /* of the timers that belong to the present round of step_one */
 };
 
 static struct virtual_loop *virt(struct davit_loop *loop)
@@ -82,6 +83,40 @@ bool davit_loop_step(struct davit_loop *loop)
 	if (loop->heap[0]->due > v->now)
 		v->now = loop->heap[0]->due;
 	return davit_loop_dispatch(loop);
+}
+
+static void fire_first(struct davit_loop *loop)
+{
+	struct davit_timer *t = loop->heap[0];
+
+	davit_timer_stop(t);
+	t->fire(t);
+}
+
+/* As davit_loop_dispatch: the timers that were due when the round began, then
+ * what is deferred. */
+bool davit_loop_step_one(struct davit_loop *loop)
+{
+	struct virtual_loop *v = virt(loop);
+	struct davit_deferred *d = loop->deferred.next;
+
+	if (loop->heap_len && loop->heap[0]->due <= v->now && loop->heap[0]->order <= v->last) {
+		fire_first(loop);
+		return true;
+	}
+	if (d != &loop->deferred) {
+		v->last = 0; /* the timers' turn is over */
+		davit_deferred_cancel(d);
+		d->run(d);
+		return true;
+	}
+	if (!loop->heap_len)
+		return false;
+	if (loop->heap[0]->due > v->now)
+		v->now = loop->heap[0]->due;
+	v->last = loop->order;
+	fire_first(loop);
+	return true;
 }
 
 void davit_loop_shift_wall(struct davit_loop *loop, int64_t delta)

@@ -16,6 +16,10 @@ static int add(struct http_conn *c, const char *at, size_t n)
 		c->refuse = 431;
 		return -1;
 	}
+	/* Trailers of a chunked body count, and are not kept: the request stands,
+	 * and points into the head. */
+	if (c->req.target)
+		return 0;
 	davit_buf_add(&c->head, at, n);
 	if (c->head.oom)
 		c->refuse = 507;
@@ -32,7 +36,7 @@ static int on_header_field(http_parser *p, const char *at, size_t n)
 {
 	struct http_conn *c = p->data;
 
-	if (c->in_value)
+	if (c->in_value && !c->req.target)
 		davit_buf_addc(&c->head, '\0');
 	c->in_value = false;
 	return add(c, at, n);
@@ -42,7 +46,7 @@ static int on_header_value(http_parser *p, const char *at, size_t n)
 {
 	struct http_conn *c = p->data;
 
-	if (!c->in_value)
+	if (!c->in_value && !c->req.target)
 		davit_buf_addc(&c->head, '\0');
 	c->in_value = true;
 	return add(c, at, n);

@@ -236,8 +236,7 @@ static void one_connection_serves_many_requests(void **state)
 	(void)state;
 	assert_int_equal(davit_client_open(f->path, &c, NULL), 0);
 	for (int i = 0; i < 100; i++) {
-		DAVIT_AUTO_BUF
-		body = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
 		struct davit_client_request q = {.method = "POST",
 						 .target = "/echo",
 						 .body = "hello",
@@ -292,6 +291,25 @@ static void a_chunked_body_arrives_whole_byte_by_byte(void **state)
 	stop(f);
 }
 
+static void trailers_do_not_disturb_the_request(void **state)
+{
+	struct fixture *f = start(NULL);
+	int fd = dial(f);
+	char text[4096];
+	DAVIT_AUTO_FREE char *answer = NULL;
+
+	(void)state;
+	snprintf(text, sizeof text,
+		 "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+		 "3\r\nabc\r\n0\r\nX-Word: %03000d\r\n\r\n",
+		 0);
+	say(fd, text);
+	answer = hear_all(fd);
+	assert_non_null(strstr(answer, "Echoed: no"));
+	assert_non_null(strstr(answer, "\r\n\r\nabc"));
+	stop(f);
+}
+
 static void a_body_of_four_megabytes_passes_and_one_byte_more_does_not(void **state)
 {
 	enum { MAX = 4 * 1024 * 1024 };
@@ -302,8 +320,7 @@ static void a_body_of_four_megabytes_passes_and_one_byte_more_does_not(void **st
 	(void)state;
 	memset(big, 'x', MAX + 1);
 	for (size_t extra = 0; extra < 2; extra++) {
-		DAVIT_AUTO_BUF
-		body = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
 		struct davit_client *c;
 		struct davit_client_request q = {
 			.method = "POST", .target = "/echo", .body = big, .body_len = MAX + extra};
@@ -490,8 +507,7 @@ static void an_upgrade_gives_a_raw_stream_both_ways(void **state)
 {
 	struct fixture *f = start(NULL);
 	struct davit_client *c;
-	DAVIT_AUTO_BUF
-	early = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF early = DAVIT_BUF_INIT;
 	struct davit_client_request q = {
 		.method = "POST", .target = "/raw", .body = "{}", .body_len = 2, .upgrade = "test"};
 	char data[16] = "";
@@ -587,6 +603,7 @@ int main(void)
 		cmocka_unit_test(one_connection_serves_many_requests),
 		cmocka_unit_test(pipelined_requests_are_answered_in_order),
 		cmocka_unit_test(a_chunked_body_arrives_whole_byte_by_byte),
+		cmocka_unit_test(trailers_do_not_disturb_the_request),
 		cmocka_unit_test(a_body_of_four_megabytes_passes_and_one_byte_more_does_not),
 		cmocka_unit_test(malformed_requests_are_refused_and_others_go_on),
 		cmocka_unit_test(a_client_that_waits_for_continue_gets_it),

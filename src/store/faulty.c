@@ -307,6 +307,28 @@ void davit_faulty_break_watches(struct davit_store *s, int code)
 	davit_memory_break_watches(f->inner, &err);
 }
 
+void davit_faulty_crash(struct davit_store *s)
+{
+	struct faulty *f = davit_store_state(s);
+	bool arrives = true;
+	struct davit_error err;
+	struct job *job;
+
+	davit_timer_stop(&f->timer);
+	davit_error_set(&err, DAVIT_ECLOSED, "store", "the user of the store died");
+	while ((job = DAVIT_LIST_FIRST(&f->waiting, struct job, link))) {
+		struct davit_store_txn *txn = DAVIT_TAKE(job->txn);
+		arrives = arrives && draw(f, 500000);
+		if (arrives) {
+			job_run(job);
+		} else {
+			job_free(job);
+		}
+		if (txn)
+			davit_op_fail_error(&txn->op, &err);
+	}
+}
+
 void davit_faulty_counts(struct davit_store *s, uint64_t *ret_commits, uint64_t *ret_faults)
 {
 	struct faulty *f = davit_store_state(s);

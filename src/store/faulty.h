@@ -38,6 +38,10 @@ void davit_faulty_hold(struct davit_store *s);
 void davit_faulty_release(struct davit_store *s);
 /* Breaks all watches with this code. Calls back; only from the loop. */
 void davit_faulty_break_watches(struct davit_store *s, int code);
+/* The user of the store dies: of the commits that wait, the first few (by chance)
+ * still arrive, the others do not; none of their callers is told the truth: all
+ * fail with DAVIT_ECLOSED. */
+void davit_faulty_crash(struct davit_store *s);
 /* How many commits were called, and how many were made to fail or lose their
  * answer: for a test to see that its plan did something. */
 void davit_faulty_counts(struct davit_store *s, uint64_t *ret_commits, uint64_t *ret_faults);

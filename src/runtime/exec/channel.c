@@ -75,7 +75,7 @@ static void leave(struct channel *c)
 		return;
 	davit_list_remove(&c->list);
 	davit_deferred_cancel(&c->pump);
-	DAVIT_LIST_FOREACH_SAFE(i, tmp, &c->items, list)
+	DAVIT_LIST_FOREACH_SAFE (i, tmp, &c->items, list)
 		free(i);
 	davit_list_init(&c->items);
 	if (c->alive)
@@ -87,10 +87,10 @@ static bool deliver(struct channel *c, const struct item *i)
 	if (c->is_exec)
 		return exec_of(c)->output(exec_of(c), i->stream, i->data, i->len);
 	return reader_of(c)->line(reader_of(c), &(struct davit_log_line){.cursor = i->cursor,
-									.time = i->time,
-									.stream = i->stream,
-									.text = i->data,
-									.len = i->len});
+									 .time = i->time,
+									 .stream = i->stream,
+									 .text = i->data,
+									 .len = i->len});
 }
 
 static void tell_end(struct channel *c)
@@ -156,7 +156,7 @@ void channels_end(struct exec_runtime *e, const struct davit_error *why, bool qu
 {
 	struct channel *c, *tmp;
 
-	DAVIT_LIST_FOREACH_SAFE(c, tmp, &e->channels, list) {
+	DAVIT_LIST_FOREACH_SAFE (c, tmp, &e->channels, list) {
 		if (quietly)
 			leave(c);
 		else
@@ -176,7 +176,7 @@ void channel_refused(struct exec_runtime *e, uint64_t id, const struct davit_err
 {
 	struct channel *c, *tmp;
 
-	DAVIT_LIST_FOREACH_SAFE(c, tmp, &e->channels, list) {
+	DAVIT_LIST_FOREACH_SAFE (c, tmp, &e->channels, list) {
 		if (c->id != id)
 			continue;
 		if (c->is_exec)
@@ -263,7 +263,7 @@ int channel_event(struct exec_runtime *e, const char *event, const json_t *m, st
 
 	if (r < 0)
 		return r;
-	DAVIT_LIST_FOREACH(c, &e->channels, list) {
+	DAVIT_LIST_FOREACH (c, &e->channels, list) {
 		if (c->id != (uint64_t)id || c->ended)
 			continue;
 		for (size_t i = 0; i < DAVIT_ARRAY_SIZE(table); i++)

@@ -13,8 +13,9 @@ bool exec_can(struct exec_runtime *e, enum davit_capability cap, struct davit_er
 {
 	if (davit_can(&e->capabilities, cap))
 		return true;
-	davit_error_set(err, DAVIT_ENOTSUP, davit_capability_name(cap), "runtime '%s' does not support %s: %s",
-			e->rt->driver->name, davit_capability_name(cap), e->capabilities.why_not[cap]);
+	davit_error_set(err, DAVIT_ENOTSUP, davit_capability_name(cap),
+			"runtime '%s' does not support %s: %s", e->rt->driver->name,
+			davit_capability_name(cap), e->capabilities.why_not[cap]);
 	return false;
 }
 
@@ -272,8 +273,6 @@ static int started(struct request *q, const json_t *result, struct davit_error *
 		x->run = run ? (uint32_t)run : x->run + 1;
 		x->ready = false;
 	}
-	if (x->held_run > x->told)
-		davit_defer(&x->release);
 	return 0;
 }
 

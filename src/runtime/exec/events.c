@@ -145,7 +145,8 @@ static int get_list(const json_t *result, const json_t **ret, struct davit_error
 	if (!json_is_array(list))
 		return davit_error_set(err, DAVIT_EPROTO, "instances",
 				       "the answer to adopt must have an array 'instances'");
-	json_array_foreach(list, i, o) {
+	json_array_foreach(list, i, o)
+	{
 		int r = get_found(o, &found, err);
 		if (r < 0)
 			return r;
@@ -174,7 +175,8 @@ int instances_found(struct request *q, const json_t *result, struct davit_error 
 
 	if (r < 0)
 		return r;
-	json_array_foreach(list, i, o) {
+	json_array_foreach(list, i, o)
+	{
 		get_found(o, &found, err);
 		if (davit_map_get(&q->e->instances, found.id))
 			continue; /* made since */
@@ -194,9 +196,7 @@ static const json_t *find_by_id(const json_t *list, const char *id)
 	const json_t *o;
 	size_t i;
 
-	json_array_foreach(list, i, o)
-		if (!strcmp(json_string_value(json_object_get(o, "id")), id))
-			return o;
+	json_array_foreach(list, i, o) if (!strcmp(json_string_value(json_object_get(o, "id")), id)) return o;
 	return NULL;
 }
 

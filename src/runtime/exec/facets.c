@@ -107,7 +107,8 @@ static int probe(const struct davit_port *p, uint16_t *ret, struct davit_error *
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (bind(fd, &a.any, len) < 0) {
 		if (errno == EADDRINUSE)
-			return davit_error_set(err, DAVIT_EINUSE, "ports", "port %u is already in use", p->host);
+			return davit_error_set(err, DAVIT_EINUSE, "ports", "port %u is already in use",
+					       p->host);
 		return davit_error_errno(err, errno, "ports", "cannot use port %u", p->host);
 	}
 	if (getsockname(fd, &a.any, &len) < 0)
@@ -116,7 +117,8 @@ static int probe(const struct davit_port *p, uint16_t *ret, struct davit_error *
 	return 0;
 }
 
-static int ports_resolve(struct davit_runtime *rt, struct davit_port *ports, size_t n, struct davit_error *err)
+static int ports_resolve(struct davit_runtime *rt, struct davit_port *ports, size_t n,
+			 struct davit_error *err)
 {
 	DAVIT_AUTO_FREE uint16_t *got = calloc(n + 1, sizeof *got);
 

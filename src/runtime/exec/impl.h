@@ -49,13 +49,13 @@ struct exec_runtime { /* behind struct davit_runtime */
 	struct davit_map instances; /* by id */
 };
 
-struct exec_instance { /* behind struct davit_instance */
+struct exec_instance {		     /* behind struct davit_instance */
 	struct davit_instance *inst; /* set while it is in the runtime's map */
-	uint32_t run;	       /* the last that was started, as far as we know */
-	uint32_t told;	       /* the last whose end was told */
-	bool ready;	       /* of this run, and told */
-	struct request *busy;  /* create, start, stop or remove under way */
-	struct davit_exit held; /* an end that came before the answer to start */
+	uint32_t run;		     /* the last that was started, as far as we know */
+	uint32_t told;		     /* the last whose end was told */
+	bool ready;		     /* of this run, and told */
+	struct request *busy;	     /* create, start, stop or remove under way */
+	struct davit_exit held;	     /* an end that came before the answer to start */
 	uint32_t held_run;
 	struct davit_deferred release;
 };
@@ -65,18 +65,18 @@ struct request {
 	struct davit_list list;
 	struct exec_runtime *e;
 	uint64_t id;
-	struct davit_op *op; /* NULL when nobody waits */
+	struct davit_op *op;	     /* NULL when nobody waits */
 	struct davit_instance *inst; /* or NULL; not to be touched once given up */
 	char instance[DAVIT_ID_MAX];
 	/* What a good answer leads to, before op is completed: 0 or a code. */
 	int (*answer)(struct request *q, const json_t *result, struct davit_error *err);
 	void *ret;
 	uint64_t channel; /* that it opens, or 0 */
-	bool create;	/* to be undone when it succeeds after it was given up */
-	bool vital;	/* without an answer the peer is of no use */
-	bool answered;	/* waits for the end of a run */
-	bool given_up;	/* op was completed; a late answer is no error */
-	int why; /* of a cancel */
+	bool create;	  /* to be undone when it succeeds after it was given up */
+	bool vital;	  /* without an answer the peer is of no use */
+	bool answered;	  /* waits for the end of a run */
+	bool given_up;	  /* op was completed; a late answer is no error */
+	int why;	  /* of a cancel */
 	struct davit_timer deadline;
 };
 

@@ -30,11 +30,11 @@ struct peer {
 	int pidfd;
 	uv_pipe_t in, out, err; /* its standard streams, our ends */
 	uv_poll_t exit;
-	uv_timer_t patience; /* with one that must end */
+	uv_timer_t patience;	/* with one that must end */
 	struct davit_buf input; /* read; the first `taken` bytes are handled */
 	size_t taken;
-	size_t searched; /* no newline before this */
-	bool full;	 /* not reading until some of the input is handled */
+	size_t searched;	    /* no newline before this */
+	bool full;		    /* not reading until some of the input is handled */
 	struct davit_buf complaint; /* an unfinished line of its standard error */
 	struct davit_deferred turn;
 	struct davit_error why; /* code set: it is down */
@@ -184,6 +184,8 @@ static void on_output(uv_stream_t *h, ssize_t n, const uv_buf_t *buf)
 {
 	struct peer *p = h->data;
 
+	if (!p->events) /* released: read so that it is not stuck, and forgotten */
+		return;
 	if (n < 0) {
 		uv_read_stop(h);
 		p->eof = true;
@@ -283,12 +285,6 @@ void peer_send(struct peer *p, const struct davit_buf *line)
 		free(w); /* a broken pipe: its end is noticed elsewhere */
 }
 
-static void on_discard(uv_stream_t *h, ssize_t n, const uv_buf_t *buf)
-{
-	if (n < 0)
-		uv_read_stop(h);
-}
-
 void peer_release(struct peer *p)
 {
 	if (!p)
@@ -302,8 +298,7 @@ void peer_release(struct peer *p)
 	/* The end of its input is how it learns that it is not needed. What it
 	 * still writes must find a reader, or it may never get there. */
 	uv_close((uv_handle_t *)&p->in, on_closed);
-	if (!uv_is_closing((uv_handle_t *)&p->out))
-		uv_read_start((uv_stream_t *)&p->out, on_alloc, on_discard);
+	uv_read_start((uv_stream_t *)&p->out, on_alloc, on_output); /* it may have been stopped */
 	uv_timer_start(&p->patience, on_patience_lost, PEER_GOODBYE_MS, 0);
 }
 
@@ -352,7 +347,8 @@ static int spawn(const char *path, const struct pipes *pp, pid_t *ret)
 	posix_spawnattr_setsigmask(&attr, &none);
 	posix_spawnattr_setsigdefault(&attr, &all);
 	posix_spawnattr_setpgroup(&attr, 0);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	posix_spawnattr_setflags(&attr,
+				 POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
 	r = posix_spawn(ret, path, &actions, &attr, argv, environ);
 	posix_spawnattr_destroy(&attr);
 	posix_spawn_file_actions_destroy(&actions);

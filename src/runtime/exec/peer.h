@@ -12,9 +12,9 @@
 #include <jansson.h>
 
 enum {
-	PEER_LINE_MAX = 1 << 20,     /* of one message from the peer */
-	PEER_QUEUE_MAX = 16 << 20,   /* that the peer has not read */
-	PEER_GOODBYE_MS = 2000,	     /* from the end of its input until it is killed */
+	PEER_LINE_MAX = 1 << 20,   /* of one message from the peer */
+	PEER_QUEUE_MAX = 16 << 20, /* that the peer has not read */
+	PEER_GOODBYE_MS = 2000,	   /* from the end of its input until it is killed */
 };
 
 struct peer;

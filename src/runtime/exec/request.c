@@ -116,21 +116,24 @@ static void on_cancel(struct davit_op *op, int why)
 
 void request_end(struct request *q, const struct davit_error *err)
 {
+	struct exec_instance *x = !q->given_up && q->inst ? exec_instance(q->inst) : NULL;
 	struct davit_op *op = q->op;
 
-	if (!q->given_up && q->inst && exec_instance(q->inst)->busy == q)
-		exec_instance(q->inst)->busy = NULL;
+	if (x && x->busy == q)
+		x->busy = NULL;
 	if (err && q->channel)
 		channel_refused(q->e, q->channel, err);
 	davit_timer_stop(&q->deadline);
 	davit_list_remove(&q->list);
 	free(q);
-	if (!op)
-		return;
-	if (err)
+	if (op && err)
 		davit_op_fail_error(op, err);
-	else
+	else if (op)
 		davit_op_complete(op, 0);
+	/* Behind the completion in the queue: the end of a run that was told
+	 * before its start was answered. */
+	if (x && x->inst && x->held_run > x->told && x->held_run <= x->run)
+		davit_defer(&x->release);
 }
 
 /* A create that was given up has succeeded after all: nothing may be left. */
@@ -150,7 +153,7 @@ static struct request *find(struct exec_runtime *e, int64_t id)
 {
 	struct request *q;
 
-	DAVIT_LIST_FOREACH(q, &e->requests, list)
+	DAVIT_LIST_FOREACH (q, &e->requests, list)
 		if (q->id == (uint64_t)id)
 			return q->answered ? NULL : q;
 	return NULL;
@@ -207,6 +210,6 @@ void requests_fail(struct exec_runtime *e, const struct davit_error *why)
 {
 	struct request *q, *tmp;
 
-	DAVIT_LIST_FOREACH_SAFE(q, tmp, &e->requests, list)
+	DAVIT_LIST_FOREACH_SAFE (q, tmp, &e->requests, list)
 		request_end(q, why);
 }

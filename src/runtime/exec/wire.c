@@ -351,12 +351,9 @@ int wire_get_stats(const json_t *o, struct davit_stats *ret, struct davit_error 
 	const struct {
 		const char *key;
 		uint64_t *to;
-	} fields[] = {{"cpu_ns", &s.cpu_ns},
-		      {"memory", &s.memory},
-		      {"memory_peak", &s.memory_peak},
-		      {"memory_limit", &s.memory_limit},
-		      {"read_bytes", &s.read_bytes},
-		      {"write_bytes", &s.write_bytes}};
+	} fields[] = {{"cpu_ns", &s.cpu_ns},	       {"memory", &s.memory},
+		      {"memory_peak", &s.memory_peak}, {"memory_limit", &s.memory_limit},
+		      {"read_bytes", &s.read_bytes},   {"write_bytes", &s.write_bytes}};
 	int r = wire_get_int(o, "processes", 0, UINT32_MAX, &processes, err);
 
 	for (size_t i = 0; r == 0 && i < DAVIT_ARRAY_SIZE(fields); i++) {

@@ -15,8 +15,7 @@ enum { INPUT_MAX = 64 << 10 }; /* what cat takes before it has given back */
 struct fake_command {		/* behind struct davit_exec */
 	struct davit_list list; /* the world's; in no list once it is over */
 	struct fake_object *object;
-	struct davit_buf out;
-	enum davit_stream stream;
+	struct davit_buf out, err;
 	bool reads; /* goes on until its input is closed */
 	bool ended; /* exit is known; told after the output */
 	bool paused;
@@ -47,6 +46,12 @@ static void leave(struct fake_command *c)
 	c->object = NULL;
 }
 
+static void drop_output(struct fake_command *c)
+{
+	davit_buf_fini(&c->out);
+	davit_buf_fini(&c->err);
+}
+
 static void finish(struct fake_command *c, struct davit_exit exit)
 {
 	if (c->ended)
@@ -70,17 +75,22 @@ static void on_pump(struct davit_timer *t)
 	struct fake_command *c = DAVIT_CONTAINER_OF(t, struct fake_command, pump);
 	struct davit_exec *x = exec_of(c);
 
-	if (c->out.len) {
-		DAVIT_AUTO_BUF
-		out = c->out;
-		bool alive = true;
-		c->out = (struct davit_buf)DAVIT_BUF_INIT;
+	if (c->out.len || c->err.len) {
+		enum davit_stream stream = c->out.len ? DAVIT_STDOUT : DAVIT_STDERR;
+		struct davit_buf *from = c->out.len ? &c->out : &c->err;
+		DAVIT_AUTO_BUF data = *from;
+		bool alive = true, more;
+
+		*from = (struct davit_buf)DAVIT_BUF_INIT;
 		c->alive = &alive;
-		bool more = x->output(x, c->stream, out.data, out.len);
+		more = x->output(x, stream, data.data, data.len);
 		if (!alive)
 			return;
 		c->alive = NULL;
 		c->paused = !more;
+		if (more)
+			davit_timer_start(&c->pump, 0);
+		return;
 	}
 	if (c->paused || !c->ended)
 		return;
@@ -89,14 +99,14 @@ static void on_pump(struct davit_timer *t)
 	x->exited(x, &exit);
 }
 
-static void add_words(struct fake_command *c, char *const *words)
+static void add_words(struct davit_buf *out, char *const *words)
 {
 	for (size_t i = 0; words[i]; i++) {
 		if (i)
-			davit_buf_addc(&c->out, ' ');
-		davit_buf_adds(&c->out, words[i]);
+			davit_buf_addc(out, ' ');
+		davit_buf_adds(out, words[i]);
 	}
-	davit_buf_addc(&c->out, '\n');
+	davit_buf_addc(out, '\n');
 }
 
 /* What the command does at once, and what it leaves for later. 0 or a code. */
@@ -120,10 +130,9 @@ static int run(struct fake_command *c, const struct davit_exec *x, struct davit_
 		return r < 0 ? r : davit_timer_start(&c->life, n);
 	}
 	if (!strcmp(name, "echo")) {
-		add_words(c, x->argv + 1);
+		add_words(&c->out, x->argv + 1);
 	} else if (!strcmp(name, "complain")) {
-		c->stream = DAVIT_STDERR;
-		add_words(c, x->argv + 1);
+		add_words(&c->err, x->argv + 1);
 	} else if (!strcmp(name, "env") && arg) {
 		value = davit_strv_getenv(x->env, arg);
 		if (!value)
@@ -131,18 +140,22 @@ static int run(struct fake_command *c, const struct davit_exec *x, struct davit_
 		exit.code = value ? 0 : 1;
 		if (value)
 			davit_buf_addf(&c->out, "%s\n", value);
-	} else if (!strcmp(name, "exit")) {
+	} else if (!strcmp(name, "exit") || !strcmp(name, "say")) {
 		r = davit_int_parse(arg ? arg : "0", 0, 255, &n, err);
 		if (r < 0)
 			return r;
 		exit.code = (int)n;
+		if (!strcmp(name, "say")) {
+			davit_buf_adds(&c->out, "out\n");
+			davit_buf_adds(&c->err, "err\n");
+		}
 	} else if (!strcmp(name, "false")) {
 		exit.code = 1;
 	} else if (strcmp(name, "true")) {
 		return davit_error_set(err, DAVIT_EEXEC, "exec", "cannot execute '%s': no such program",
 				       name);
 	}
-	if (c->out.oom)
+	if (c->out.oom || c->err.oom)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	finish(c, exit);
 	return 0;
@@ -155,7 +168,7 @@ static void exec_start(struct davit_exec *x, struct davit_op *op)
 	struct davit_error err;
 	int r;
 
-	*c = (struct fake_command){.stream = DAVIT_STDOUT};
+	*c = (struct fake_command){0};
 	davit_list_init(&c->list);
 	if (!o || o->state != DAVIT_STATE_STARTED) {
 		davit_op_fail(op, DAVIT_ESTATE, "exec", "it does not run");
@@ -173,7 +186,7 @@ static void exec_start(struct davit_exec *x, struct davit_op *op)
 	c->object = o;
 	r = run(c, x, &err);
 	if (r < 0) {
-		davit_buf_fini(&c->out);
+		drop_output(c);
 		davit_timer_stop(&c->pump);
 		c->object = NULL;
 		davit_op_fail_error(op, &err);
@@ -244,7 +257,7 @@ static void exec_close(struct davit_exec *x)
 	struct fake_command *c = state_of(x);
 
 	leave(c);
-	davit_buf_fini(&c->out);
+	drop_output(c);
 	if (c->alive)
 		*c->alive = false;
 }
@@ -256,7 +269,7 @@ void fake_exec_end(struct davit_fake_world *w, struct fake_object *o)
 	DAVIT_LIST_FOREACH_SAFE (c, tmp, &w->execs, list) {
 		if (!o) { /* the runtime closes */
 			leave(c);
-			davit_buf_fini(&c->out);
+			drop_output(c);
 			if (c->alive)
 				*c->alive = false;
 		} else if (c->object == o) {

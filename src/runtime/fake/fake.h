@@ -31,7 +31,8 @@
  *
  * A command of `exec` inside an instance is one of: echo WORD..., complain
  * WORD... (on standard error), cat, sleep DURATION, env NAME, true, false, exit
- * N. Another cannot be executed.
+ * N, say N ("out" on standard output, "err" on standard error, exit code N).
+ * Another cannot be executed.
  */
 #ifndef DAVIT_RUNTIME_FAKE_H
 #define DAVIT_RUNTIME_FAKE_H

@@ -36,7 +36,7 @@ struct rig {
 
 static struct rig *rig; /* of the test that runs: the events have no other way to it */
 
-static void tell(const char *fmt, ...)
+__attribute__((format(printf, 1, 2))) static void tell(const char *fmt, ...)
 {
 	size_t len = strlen(rig->told);
 	va_list ap;

@@ -26,8 +26,8 @@ enum cgroup_controller { CGROUP_MEMORY, CGROUP_CPU, CGROUP_PIDS, CGROUP_CONTROLL
 /* Where this process is in each hierarchy: heap strings, NULL where there is none. */
 struct cgroup_self {
 	enum cgroup_layout layout;
-	char *v2_mount;		      /* mount point of the v2 hierarchy */
-	char *v2_own;		      /* directory of our own group in it */
+	char *v2_mount;			  /* mount point of the v2 hierarchy */
+	char *v2_own;			  /* directory of our own group in it */
 	char *v1_own[CGROUP_CONTROLLERS]; /* of our own group in the controller's v1 hierarchy */
 };
 
@@ -40,8 +40,8 @@ const char *cgroup_layout_name(enum cgroup_layout layout);
 /* The parent groups of one runtime. */
 struct cgroups {
 	enum cgroup_layout layout;
-	bool track_v2; /* `track` lies in the v2 hierarchy: cgroup.kill works */
-	char *track;   /* parent of groups without limits; NULL: no group can be made */
+	bool track_v2;			  /* `track` lies in the v2 hierarchy: cgroup.kill works */
+	char *track;			  /* parent of groups without limits; NULL: no group can be made */
 	char *limits[CGROUP_CONTROLLERS]; /* parents with that controller; NULL: why_not says why */
 	char why_not[CGROUP_CONTROLLERS][112];
 	char why_no_track[112];
@@ -52,6 +52,7 @@ struct cgroups {
  * a daemon started from another group later finds the same parents. 0 or
  * DAVIT_ENOMEM. Short file operations only. */
 int cgroups_open(struct cgroups *cg, const char *run_dir, struct davit_error *err);
+/* Forgets them, and removes those that hold no group. */
 void cgroups_fini(struct cgroups *cg);
 
 #define CGROUP_DIRS_MAX (1 + CGROUP_CONTROLLERS)
@@ -72,6 +73,12 @@ void cgroups_each(const struct cgroups *cg, void (*fn)(void *user, const char *i
 /* Kills everything in the groups of an id that nobody manages any more. */
 void cgroups_kill(const struct cgroups *cg, const char *id);
 
+/* "memory", "cpu", "pids" */
+extern const char *const cgroup_names[CGROUP_CONTROLLERS];
+/* Writes text to DIR/file in one write, as the kernel wants it: 0 or an errno. */
+int cgroup_put(const char *dir, const char *file, const char *text);
+/* Reads DIR/file into buf, with a NUL: the length, or -1. */
+ssize_t cgroup_get(const char *dir, const char *file, char *buf, size_t size);
 /* Reads one number from DIR/file, or after "key " in it. -1 when it cannot be had;
  * "max" is INT64_MAX. */
 int64_t cgroup_read(const char *dir, const char *file, const char *key);

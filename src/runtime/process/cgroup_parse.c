@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const controllers[CGROUP_CONTROLLERS] = {
+const char *const cgroup_names[CGROUP_CONTROLLERS] = {
 	[CGROUP_MEMORY] = "memory",
 	[CGROUP_CPU] = "cpu",
 	[CGROUP_PIDS] = "pids",
@@ -46,8 +46,8 @@ static void unescape(char *s)
 	char *to = s;
 
 	for (; *s; s++, to++) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' &&
-		    s[3] >= '0' && s[3] <= '7') {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3' && s[2] >= '0' && s[2] <= '7' && s[3] >= '0' &&
+		    s[3] <= '7') {
 			*to = (char)((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
 			s += 3;
 		} else {
@@ -165,8 +165,8 @@ int cgroup_parse(const char *cgroup, const char *mountinfo, struct cgroup_self *
 				}
 			}
 			for (int i = 0; i < CGROUP_CONTROLLERS; i++)
-				if (!strcmp(m.type, "cgroup") && has_word(m.super, controllers[i]))
-					take(&s.v1_own[i], &m, cgroup, controllers[i], &oom);
+				if (!strcmp(m.type, "cgroup") && has_word(m.super, cgroup_names[i]))
+					take(&s.v1_own[i], &m, cgroup, cgroup_names[i], &oom);
 		}
 		free(line);
 	}

@@ -17,9 +17,10 @@ static const char no_user[] = "davitd does not run as root";
 void process_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 {
 	static const enum davit_capability always[] = {
-		DAVIT_CAP_SURVIVE, DAVIT_CAP_EXIT_STATUS, DAVIT_CAP_LOGS,      DAVIT_CAP_EXEC,	  DAVIT_CAP_TERMINAL,
-		DAVIT_CAP_STATS,   DAVIT_CAP_SIGNAL,	  DAVIT_CAP_TREE_STOP, DAVIT_CAP_DIRECTORY, DAVIT_CAP_RLIMITS,
-		DAVIT_CAP_NOTIFY,  DAVIT_CAP_READY_FD,	  DAVIT_CAP_PORTS,     DAVIT_CAP_VOLUMES,   DAVIT_CAP_SECRETS,
+		DAVIT_CAP_SURVIVE,   DAVIT_CAP_EXIT_STATUS, DAVIT_CAP_LOGS,    DAVIT_CAP_EXEC,
+		DAVIT_CAP_TERMINAL,  DAVIT_CAP_STATS,	    DAVIT_CAP_SIGNAL,  DAVIT_CAP_TREE_STOP,
+		DAVIT_CAP_DIRECTORY, DAVIT_CAP_RLIMITS,	    DAVIT_CAP_NOTIFY,  DAVIT_CAP_READY_FD,
+		DAVIT_CAP_PORTS,     DAVIT_CAP_VOLUMES,	    DAVIT_CAP_SECRETS,
 	};
 	static const enum davit_capability limits[CGROUP_CONTROLLERS] = {
 		[CGROUP_MEMORY] = DAVIT_CAP_MEMORY_LIMIT,
@@ -31,7 +32,8 @@ void process_capabilities(struct davit_runtime *rt, struct davit_capabilities *r
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(always); i++)
 		ret->why_not[always[i]][0] = '\0';
 	for (int i = 0; i < CGROUP_CONTROLLERS; i++)
-		snprintf(ret->why_not[limits[i]], sizeof ret->why_not[0], "%s", cg->limits[i] ? "" : cg->why_not[i]);
+		snprintf(ret->why_not[limits[i]], sizeof ret->why_not[0], "%s",
+			 cg->limits[i] ? "" : cg->why_not[i]);
 	/* A kill is told from others by the memory group's count. */
 	snprintf(ret->why_not[DAVIT_CAP_OOM_REPORT], sizeof ret->why_not[0], "%s",
 		 ret->why_not[DAVIT_CAP_MEMORY_LIMIT]);
@@ -46,17 +48,20 @@ static int check_mount(const struct davit_mount *m, struct davit_error *err)
 	struct stat st;
 
 	if (strcmp(m->source, m->target))
-		return davit_error_set(err, DAVIT_ENOTSUP, "volumes",
-				       "volume %s cannot appear as %s on runtime process: workloads see the host's own "
-				       "file system",
-				       m->source, m->target);
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, "volumes",
+			"volume %s cannot appear as %s on runtime process: workloads see the host's own "
+			"file system",
+			m->source, m->target);
 	if (m->read_only)
-		return davit_error_set(err, DAVIT_ENOTSUP, "volumes",
-				       "volume %s cannot be made read-only on runtime process: give the workload a user "
-				       "who may not write to it",
-				       m->source);
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, "volumes",
+			"volume %s cannot be made read-only on runtime process: give the workload a user "
+			"who may not write to it",
+			m->source);
 	if (stat(m->source, &st) < 0)
-		return davit_error_set(err, DAVIT_ENOENT, "volumes", "volume %s does not exist on this host", m->source);
+		return davit_error_set(err, DAVIT_ENOENT, "volumes", "volume %s does not exist on this host",
+				       m->source);
 	return 0;
 }
 
@@ -80,7 +85,8 @@ static int check_user(const char *user, struct davit_error *err)
 	uid = u.uid;
 	process_user_fini(&u);
 	if (geteuid() && uid != geteuid())
-		return davit_error_set(err, DAVIT_ENOTSUP, "user", "cannot run as user '%s': %s", user, no_user);
+		return davit_error_set(err, DAVIT_ENOTSUP, "user", "cannot run as user '%s': %s", user,
+				       no_user);
 	return 0;
 }
 
@@ -92,7 +98,8 @@ int process_check(struct process_runtime *p, const struct davit_workload *w, str
 	if (!w->argv || !w->argv[0])
 		return davit_error_set(err, DAVIT_EINVAL, "command", "there is no command to run");
 	if (w->image)
-		return davit_error_set(err, DAVIT_ENOTSUP, "image", "runtime process does not support images: %s", no_image);
+		return davit_error_set(err, DAVIT_ENOTSUP, "image",
+				       "runtime process does not support images: %s", no_image);
 	if (w->service_account)
 		return davit_error_set(err, DAVIT_ENOTSUP, "serviceAccount",
 				       "runtime process does not support service accounts: %s", no_account);
@@ -100,8 +107,8 @@ int process_check(struct process_runtime *p, const struct davit_workload *w, str
 		return davit_error_set(err, DAVIT_ENOTSUP, "resources.disk",
 				       "runtime process does not support a disk limit: %s", no_disk);
 	if (w->ready == DAVIT_READY_FD && w->ready_fd < 3)
-		return davit_error_set(err, DAVIT_EINVAL, "ready.fd", "descriptor %d is one of the standard streams",
-				       w->ready_fd);
+		return davit_error_set(err, DAVIT_EINVAL, "ready.fd",
+				       "descriptor %d is one of the standard streams", w->ready_fd);
 	for (size_t i = 0; i < w->n_mounts && !r; i++)
 		r = check_mount(&w->mounts[i], err);
 	for (size_t i = 0; i < w->n_ports && !r; i++)

@@ -71,7 +71,8 @@ int process_build_create(struct process_instance *pi, struct davit_error *err)
 	return p->packet.oom ? out_of_memory(err) : 0;
 }
 
-static int fill_user(struct davit_buf *b, size_t at, const char *user, struct process_user *u, struct davit_error *err)
+static int fill_user(struct davit_buf *b, size_t at, const char *user, struct process_user *u,
+		     struct davit_error *err)
 {
 	struct keeper_spawn *s;
 	int r;
@@ -169,7 +170,8 @@ int process_build_exec(struct process_instance *pi, const struct davit_exec *x, 
 		if (!name)
 			return out_of_memory(err);
 		if (!value)
-			return davit_error_set(err, DAVIT_EINVAL, "env", "'%s' is not of the form NAME=value", name);
+			return davit_error_set(err, DAVIT_EINVAL, "env", "'%s' is not of the form NAME=value",
+					       name);
 		*value++ = '\0';
 		if (davit_strv_setenv(&env, name, value) < 0)
 			return out_of_memory(err);

@@ -138,7 +138,8 @@ static void process_adopt(struct davit_runtime *rt, struct davit_op *op)
 	process_keepers_adopt(p);
 }
 
-static int ports_resolve(struct davit_runtime *rt, struct davit_port *ports, size_t n, struct davit_error *err)
+static int ports_resolve(struct davit_runtime *rt, struct davit_port *ports, size_t n,
+			 struct davit_error *err)
 {
 	return process_ports_resolve(&process_runtime_of(rt)->ports, rt->loop, ports, n, err);
 }

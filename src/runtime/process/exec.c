@@ -161,8 +161,9 @@ static void on_spawned(struct exec *e)
 	struct davit_error err = {0};
 
 	for (int i = 0; i < 2; i++)
-		if (e->out[i] >= 0 && process_poll_open(e->runtime->rt->loop, e->out[i], PROCESS_READABLE,
-							i ? on_stderr : on_stdout, e, &e->poll[i], &err) < 0) {
+		if (e->out[i] >= 0 &&
+		    process_poll_open(e->runtime->rt->loop, e->out[i], PROCESS_READABLE,
+				      i ? on_stderr : on_stdout, e, &e->poll[i], &err) < 0) {
 			close_output(e, i); /* the command goes on, unheard; it cannot be undone */
 		}
 	e->running = true;
@@ -184,14 +185,16 @@ static void on_answer(struct keeper_request *q, const struct keeper_header *h, c
 	} else if (h && h->type == KEEPER_DONE && h->size >= sizeof(struct keeper_done)) {
 		const struct keeper_done *d = (const void *)h;
 
-		davit_error_set(&err, d->result < 0 ? d->result : DAVIT_EPROTO, NULL, "%s", (const char *)h + h->size);
+		davit_error_set(&err, d->result < 0 ? d->result : DAVIT_EPROTO, NULL, "%s",
+				(const char *)h + h->size);
 		err.sys_errno = d->sys_errno;
 	} else if (why) {
 		err = *why;
 	}
 	if (e->op) {
 		if (!err.code)
-			davit_error_set(&err, DAVIT_EPROTO, "keeper", "the keeper gave an answer that makes no sense");
+			davit_error_set(&err, DAVIT_EPROTO, "keeper",
+					"the keeper gave an answer that makes no sense");
 		fail_start(e, &err);
 		return;
 	}
@@ -413,7 +416,7 @@ void process_execs_close_all(struct process_runtime *p)
 {
 	struct exec *e, *tmp;
 
-	DAVIT_LIST_FOREACH_SAFE(e, tmp, &p->execs, list) {
+	DAVIT_LIST_FOREACH_SAFE (e, tmp, &p->execs, list) {
 		if (e->op)
 			davit_op_fail(DAVIT_TAKE(e->op), DAVIT_ECLOSED, "process", "the runtime was closed");
 		exec_close(e);

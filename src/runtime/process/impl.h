@@ -28,14 +28,14 @@ struct process_runtime {
 	struct keeper_place place;
 	char *program;
 	struct cgroups cgroups;
-	struct davit_map instances;	  /* id -> struct process_instance */
+	struct davit_map instances;	 /* id -> struct process_instance */
 	struct process_keeper **keepers; /* by index */
 	size_t n_keepers;
 	struct davit_op *open_op, *adopt_op;
 	struct davit_deferred open_failed; /* takes everything down, outside of the client's callback */
 	struct davit_error open_error;
-	bool adopted;	       /* what the keepers held has been told */
-	bool lost;	       /* events->lost was told, regained not yet */
+	bool adopted;		    /* what the keepers held has been told */
+	bool lost;		    /* events->lost was told, regained not yet */
 	struct davit_map strangers; /* ids in slots that the core does not know; owned strings */
 	struct davit_buf packet;    /* where requests are built */
 	struct process_sweep sweep; /* groups that were busy when they were to be removed */
@@ -49,6 +49,7 @@ struct process_keeper {
 	struct process_runtime *runtime;
 	struct keeper_request list; /* LIST */
 	bool listed;		    /* since the connection began */
+	unsigned failures;	    /* attempts that failed while opening */
 	uint32_t round;		    /* of LIST; an instance with another one was not named */
 };
 
@@ -61,25 +62,25 @@ enum { PROCESS_NEWS_READY = 1, PROCESS_NEWS_STATUS = 2, PROCESS_NEWS_EXIT = 4, P
 /* Behind struct davit_instance. */
 struct process_instance {
 	struct davit_instance *inst;
-	struct process_keeper *keeper; /* that holds its slot, or shall */
-	struct davit_op *op;	       /* the operation under way, or NULL */
+	struct process_keeper *keeper;	 /* that holds its slot, or shall */
+	struct davit_op *op;		 /* the operation under way, or NULL */
 	struct process_request *request; /* sent for op; NULL: to be sent when the keeper is up */
-	struct davit_list requests;    /* all that were sent and not answered */
-	struct davit_stop how;	       /* of a stop under way */
+	struct davit_list requests;	 /* all that were sent and not answered */
+	struct davit_stop how;		 /* of a stop under way */
 	struct davit_deferred news;
-	char *status;		/* STATUS= of sd_notify, or NULL */
-	int64_t started;	/* unix ns */
-	uint64_t cpu_base;	/* ns that the group had used before this run */
-	uint32_t run;		/* the last one that was started */
-	uint32_t told;		/* the last one whose end was told */
-	uint32_t target;	/* of a start under way */
+	char *status;	   /* STATUS= of sd_notify, or NULL */
+	int64_t started;   /* unix ns */
+	uint64_t cpu_base; /* ns that the group had used before this run */
+	uint32_t run;	   /* the last one that was started */
+	uint32_t told;	   /* the last one whose end was told */
+	uint32_t target;   /* of a start under way */
 	uint32_t round;
 	pid_t pid;
-	uint8_t state;		/* enum davit_state */
-	uint8_t action;		/* enum process_action, of op */
-	uint8_t waiting;	/* PROCESS_NEWS_... */
+	uint8_t state;	 /* enum davit_state */
+	uint8_t action;	 /* enum process_action, of op */
+	uint8_t waiting; /* PROCESS_NEWS_... */
 	bool ready;
-	bool cpu_known;		/* cpu_base is right for this run */
+	bool cpu_known; /* cpu_base is right for this run */
 	char id[DAVIT_ID_MAX];
 	struct keeper_exit exit; /* of run `run`, when state is stopped */
 };
@@ -125,6 +126,15 @@ void process_instance_issue(struct process_instance *pi);
 void process_instance_listed(struct process_keeper *k, const struct keeper_instance *slot);
 /* The keeper came back and did not name this instance. */
 void process_instance_missing(struct process_instance *pi);
+/* Puts events (PROCESS_NEWS_...) on their way to the core. */
+void process_tell(struct process_instance *pi, unsigned news);
+/* A run is over: noted and told, once for each run. */
+void process_ended(struct process_instance *pi, uint32_t run, const struct keeper_exit *exit);
+void process_set_status(struct process_instance *pi, const char *text);
+/* Ends the operation under way, if there is one; err may be NULL or without a code. */
+void process_complete(struct process_instance *pi, const struct davit_error *err);
+/* What a DONE says: *err without a code is success. */
+void process_error_of(const struct keeper_header *h, struct davit_error *err);
 /* EXITED, READY and STATUS. */
 void process_instance_event(struct process_runtime *p, const struct keeper_header *h);
 void process_exit_of(const struct keeper_exit *from, struct davit_exit *to);

@@ -12,11 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static struct process_runtime *runtime_of(const struct process_instance *pi)
-{
-	return process_runtime_of(pi->inst->runtime);
-}
-
 void process_exit_of(const struct keeper_exit *from, struct davit_exit *to)
 {
 	*to = (struct davit_exit){
@@ -53,13 +48,13 @@ static void on_news(struct davit_deferred *d)
 		events->exited(inst, run, &exit);
 }
 
-static void tell(struct process_instance *pi, unsigned news)
+void process_tell(struct process_instance *pi, unsigned news)
 {
 	pi->waiting |= (uint8_t)news;
 	davit_defer(&pi->news);
 }
 
-static void ended(struct process_instance *pi, uint32_t run, const struct keeper_exit *exit)
+void process_ended(struct process_instance *pi, uint32_t run, const struct keeper_exit *exit)
 {
 	if (run <= pi->told)
 		return;
@@ -73,12 +68,12 @@ static void ended(struct process_instance *pi, uint32_t run, const struct keeper
 	pi->state = DAVIT_STATE_STOPPED;
 	pi->pid = 0;
 	pi->ready = false;
-	tell(pi, PROCESS_NEWS_EXIT);
+	process_tell(pi, PROCESS_NEWS_EXIT);
 }
 
-static void set_status(struct process_instance *pi, const char *text)
+void process_set_status(struct process_instance *pi, const char *text)
 {
-	char *copy = *text ? strndup(text, sizeof((struct davit_inspection *)0)->status - 1) : NULL;
+	char *copy = *text ? strdup(text) : NULL;
 
 	if (*text && !copy)
 		return; /* the old one stays; a status is a courtesy */
@@ -95,7 +90,7 @@ void process_instance_event(struct process_runtime *p, const struct keeper_heade
 	if (h->type == KEEPER_EXITED && h->size >= sizeof(struct keeper_exited)) {
 		const struct keeper_exited *e = (const void *)h;
 
-		ended(pi, e->run, &e->exit);
+		process_ended(pi, e->run, &e->exit);
 	} else if (h->size >= sizeof(struct keeper_event_text)) {
 		const struct keeper_event_text *e = (const void *)h;
 
@@ -103,10 +98,10 @@ void process_instance_event(struct process_runtime *p, const struct keeper_heade
 			return;
 		if (h->type == KEEPER_READY && !pi->ready) {
 			pi->ready = true;
-			tell(pi, PROCESS_NEWS_READY);
+			process_tell(pi, PROCESS_NEWS_READY);
 		} else if (h->type == KEEPER_STATUS) {
-			set_status(pi, (const char *)h + h->size);
-			tell(pi, PROCESS_NEWS_STATUS);
+			process_set_status(pi, (const char *)h + h->size);
+			process_tell(pi, PROCESS_NEWS_STATUS);
 		}
 	}
 }
@@ -118,8 +113,7 @@ int process_instance_attach(struct process_instance *pi, struct davit_instance *
 {
 	struct process_runtime *p = process_runtime_of(inst->runtime);
 
-	pi->inst = inst;
-	pi->keeper = k;
+	*pi = (struct process_instance){.inst = inst, .keeper = k};
 	snprintf(pi->id, sizeof pi->id, "%s", id);
 	davit_list_init(&pi->requests);
 	davit_deferred_init(&pi->news, inst->runtime->loop, on_news);
@@ -136,7 +130,7 @@ static void drop_requests(struct process_instance *pi)
 {
 	struct process_request *q, *tmp;
 
-	DAVIT_LIST_FOREACH_SAFE(q, tmp, &pi->requests, list) {
+	DAVIT_LIST_FOREACH_SAFE (q, tmp, &pi->requests, list) {
 		davit_list_remove(&q->list);
 		keeper_client_forget(&pi->keeper->client, &q->q);
 		free(q);
@@ -146,7 +140,7 @@ static void drop_requests(struct process_instance *pi)
 
 void process_instance_detach(struct process_instance *pi)
 {
-	struct process_runtime *p = runtime_of(pi);
+	struct process_runtime *p = process_runtime_of(pi->inst->runtime);
 
 	drop_requests(pi);
 	davit_deferred_cancel(&pi->news);
@@ -162,7 +156,7 @@ void process_instance_detach(struct process_instance *pi)
 
 /* -------------------------------------------------------------------- operations */
 
-static void complete(struct process_instance *pi, const struct davit_error *err)
+void process_complete(struct process_instance *pi, const struct davit_error *err)
 {
 	struct davit_op *op = DAVIT_TAKE(pi->op);
 
@@ -179,7 +173,7 @@ static void complete(struct process_instance *pi, const struct davit_error *err)
 /* The object is gone, or never came to be. */
 static void finish_gone(struct process_instance *pi, const struct davit_error *err)
 {
-	struct process_runtime *p = runtime_of(pi);
+	struct process_runtime *p = process_runtime_of(pi->inst->runtime);
 	struct davit_op *op = DAVIT_TAKE(pi->op);
 
 	process_sweep_add(p, pi->id);
@@ -213,7 +207,7 @@ static void on_done(struct process_instance *pi, enum process_action action, con
 	default:
 		break;
 	}
-	complete(pi, err);
+	process_complete(pi, err);
 }
 
 static void on_spawned(struct process_instance *pi, const struct keeper_spawned *s)
@@ -227,7 +221,7 @@ static void on_spawned(struct process_instance *pi, const struct keeper_spawned 
 	pi->state = DAVIT_STATE_STARTED;
 }
 
-static void error_of(const struct keeper_header *h, struct davit_error *err)
+void process_error_of(const struct keeper_header *h, struct davit_error *err)
 {
 	const struct keeper_done *d = (const void *)h;
 
@@ -259,7 +253,7 @@ static void on_answer(struct keeper_request *kq, const struct keeper_header *h, 
 		pi->request = NULL;
 	if (!h)
 		return; /* op, if it is still there, is issued again */
-	error_of(h, &err);
+	process_error_of(h, &err);
 	if (!err.code && h->type == KEEPER_SPAWNED)
 		on_spawned(pi, (const void *)h);
 	if (current)
@@ -269,7 +263,7 @@ static void on_answer(struct keeper_request *kq, const struct keeper_header *h, 
 /* Sends p->packet for the operation under way. */
 static void send_request(struct process_instance *pi, enum process_action action)
 {
-	struct process_runtime *p = runtime_of(pi);
+	struct process_runtime *p = process_runtime_of(pi->inst->runtime);
 	struct process_request *q = calloc(1, sizeof *q);
 	struct davit_error err = {0};
 
@@ -298,7 +292,7 @@ static void issue_create(struct process_instance *pi)
 	struct davit_error err = {0};
 
 	if (pi->state != DAVIT_STATE_DESTROYED)
-		complete(pi, NULL);
+		process_complete(pi, NULL);
 	else if (process_build_create(pi, &err) < 0)
 		on_done(pi, PROCESS_CREATE, &err);
 	else
@@ -310,11 +304,11 @@ static void issue_start(struct process_instance *pi)
 	struct davit_error err = {0};
 
 	if (pi->run >= pi->target) {
-		complete(pi, NULL); /* the answer was lost, the run was not */
+		process_complete(pi, NULL); /* the answer was lost, the run was not */
 		return;
 	}
 	if (process_build_spawn(pi, pi->target, &err) < 0) {
-		complete(pi, &err);
+		process_complete(pi, &err);
 		return;
 	}
 	send_request(pi, PROCESS_START);
@@ -322,7 +316,8 @@ static void issue_start(struct process_instance *pi)
 
 static bool build_stop(struct process_instance *pi, int signo, int64_t grace)
 {
-	struct keeper_stop *s = process_packet(runtime_of(pi), KEEPER_STOP, sizeof *s, pi->id);
+	struct keeper_stop *s =
+		process_packet(process_runtime_of(pi->inst->runtime), KEEPER_STOP, sizeof *s, pi->id);
 
 	if (s) {
 		s->signo = signo;
@@ -344,7 +339,7 @@ void process_instance_issue(struct process_instance *pi)
 		break;
 	case PROCESS_STOP:
 		if (pi->state == DAVIT_STATE_DESTROYED || pi->state == DAVIT_STATE_CREATED)
-			complete(pi, NULL);
+			process_complete(pi, NULL);
 		else {
 			/* An allocation that failed shows in the packet. */
 			build_stop(pi, pi->how.signal, pi->how.grace_ns);
@@ -355,7 +350,8 @@ void process_instance_issue(struct process_instance *pi)
 		if (pi->state == DAVIT_STATE_DESTROYED)
 			finish_gone(pi, NULL);
 		else {
-			process_packet(runtime_of(pi), KEEPER_REMOVE, sizeof(struct keeper_header), pi->id);
+			process_packet(process_runtime_of(pi->inst->runtime), KEEPER_REMOVE,
+				       sizeof(struct keeper_header), pi->id);
 			send_request(pi, PROCESS_REMOVE);
 		}
 		break;
@@ -367,7 +363,7 @@ void process_instance_issue(struct process_instance *pi)
 static void cancel(struct davit_op *op, int why)
 {
 	struct process_instance *pi = op->performer;
-	struct process_runtime *p = runtime_of(pi);
+	struct process_runtime *p = process_runtime_of(pi->inst->runtime);
 	struct davit_error err = {0};
 
 	if (pi->action == PROCESS_STOP && pi->request) {
@@ -376,9 +372,10 @@ static void cancel(struct davit_op *op, int why)
 		keeper_client_send(&pi->keeper->client, &p->packet, NULL, 0, NULL, NULL);
 		return;
 	}
-	davit_error_set(&err, why, "process", why == DAVIT_ETIMEDOUT ? "the keeper did not answer in time" : "cancelled");
+	davit_error_set(&err, why, "process",
+			why == DAVIT_ETIMEDOUT ? "the keeper did not answer in time" : "cancelled");
 	if (pi->action != PROCESS_CREATE) {
-		complete(pi, &err);
+		process_complete(pi, &err);
 		return;
 	}
 	if (pi->request) {
@@ -398,6 +395,19 @@ static void begin(struct process_instance *pi, enum process_action action, struc
 	process_instance_issue(pi);
 }
 
+/* The parents may have gone since open: a daemon before us on the same directory
+ * removes those that are empty when it ends. They are made again then. */
+static int make_groups(struct process_runtime *p, const struct davit_workload *w, struct davit_error *err)
+{
+	int r = cgroups_make(&p->cgroups, w, err);
+
+	if (r != DAVIT_ENOENT)
+		return r;
+	cgroups_fini(&p->cgroups);
+	r = cgroups_open(&p->cgroups, p->place.run_dir, err);
+	return r < 0 ? r : cgroups_make(&p->cgroups, w, err);
+}
+
 void process_create(struct davit_instance *inst, struct davit_op *op)
 {
 	struct process_runtime *p = process_runtime_of(inst->runtime);
@@ -405,15 +415,22 @@ void process_create(struct davit_instance *inst, struct davit_op *op)
 	struct davit_error err = {0};
 	struct process_keeper *k;
 
-	if (pi->inst) {
+	if (pi->inst && pi->state == DAVIT_STATE_CREATED) {
 		davit_op_complete(op, 0); /* it is there already */
 		return;
 	}
-	if (davit_map_get(&p->instances, inst->workload->id)) {
-		davit_op_fail(op, DAVIT_EEXIST, "process", "an instance with the id %s is there already", inst->workload->id);
+	if (pi->inst && pi->state != DAVIT_STATE_DESTROYED) {
+		davit_op_fail(op, DAVIT_ESTATE, "process", "the instance was created and run already");
 		return;
 	}
-	if (process_check(p, inst->workload, &err) < 0 || cgroups_make(&p->cgroups, inst->workload, &err) < 0) {
+	if (pi->inst)
+		process_instance_detach(pi); /* it vanished, and is made anew */
+	if (davit_map_get(&p->instances, inst->workload->id)) {
+		davit_op_fail(op, DAVIT_EEXIST, "process", "an instance with the id %s is there already",
+			      inst->workload->id);
+		return;
+	}
+	if (process_check(p, inst->workload, &err) < 0 || make_groups(p, inst->workload, &err) < 0) {
 		davit_op_fail_error(op, &err);
 		return;
 	}
@@ -431,7 +448,8 @@ static bool refuse_absent(struct process_instance *pi, struct davit_op *op)
 {
 	if (pi->inst && pi->state != DAVIT_STATE_DESTROYED)
 		return false;
-	davit_op_fail(op, DAVIT_ESTATE, "process", "the instance is not there: it was not created, or is gone");
+	davit_op_fail(op, DAVIT_ESTATE, "process",
+		      "the instance is not there: it was not created, or is gone");
 	return true;
 }
 
@@ -443,7 +461,7 @@ void process_start(struct davit_instance *inst, struct davit_op *op)
 	if (refuse_absent(pi, op))
 		return;
 	if (pi->state == DAVIT_STATE_STARTED) {
-		davit_op_fail(op, DAVIT_ESTATE, "process", "the instance runs already");
+		davit_op_complete(op, 0); /* nothing changes */
 		return;
 	}
 	/* What earlier runs used of the CPU is the group's still. The first run needs
@@ -491,8 +509,13 @@ void process_inspect(struct davit_instance *inst, struct davit_inspection *ret, 
 		davit_op_fail(op, DAVIT_EUNAVAIL, "process", "the keeper of local processes does not answer");
 		return;
 	}
+	*ret = (struct davit_inspection){.state = DAVIT_STATE_DESTROYED};
+	if (!pi->inst || pi->state == DAVIT_STATE_DESTROYED) {
+		davit_op_complete(op, 0);
+		return;
+	}
 	*ret = (struct davit_inspection){
-		.state = pi->inst ? (enum davit_state)pi->state : DAVIT_STATE_DESTROYED,
+		.state = (enum davit_state)pi->state,
 		.run = pi->run,
 		.pid = pi->pid,
 		.ready = pi->ready,
@@ -502,175 +525,4 @@ void process_inspect(struct davit_instance *inst, struct davit_inspection *ret, 
 		process_exit_of(&pi->exit, &ret->exit);
 	snprintf(ret->status, sizeof ret->status, "%s", pi->status ? pi->status : "");
 	davit_op_complete(op, 0);
-}
-
-/* ---------------------------------------------------------------------- adopting */
-
-static enum davit_state state_of(const struct keeper_instance *s)
-{
-	switch (s->state) {
-	case KEEPER_SLOT_RUNNING:
-		return DAVIT_STATE_STARTED;
-	case KEEPER_SLOT_ENDED:
-		return DAVIT_STATE_STOPPED;
-	case KEEPER_SLOT_CREATED:
-		return DAVIT_STATE_CREATED;
-	default:
-		return DAVIT_STATE_DESTROYED;
-	}
-}
-
-static const char *second_string(const struct keeper_header *h)
-{
-	const char *s = (const char *)h + h->size, *end = (const char *)h + h->total;
-	const char *nul = memchr(s, '\0', (size_t)(end - s));
-
-	return nul && nul + 1 < end ? nul + 1 : "";
-}
-
-static void take_over(struct process_instance *pi, const struct keeper_instance *s)
-{
-	pi->state = (uint8_t)state_of(s);
-	pi->run = s->run;
-	pi->pid = pi->state == DAVIT_STATE_STARTED ? s->pid : 0;
-	pi->started = s->started;
-	pi->ready = s->ready;
-	pi->exit = s->exit;
-	set_status(pi, second_string(&s->h));
-}
-
-static void adopt(struct process_keeper *k, const struct keeper_instance *s)
-{
-	struct process_runtime *p = k->runtime;
-	struct davit_found found = {
-		.label = (const char *)s + s->h.size,
-		.now = {.state = state_of(s), .run = s->run, .ready = s->ready, .started = s->started},
-	};
-	struct davit_instance *inst;
-	struct process_instance *pi;
-	char *id;
-
-	snprintf(found.id, sizeof found.id, "%s", s->h.id);
-	if (found.now.state == DAVIT_STATE_STARTED)
-		found.now.pid = s->pid;
-	if (found.now.state == DAVIT_STATE_STOPPED)
-		process_exit_of(&s->exit, &found.now.exit);
-	snprintf(found.now.status, sizeof found.now.status, "%s", second_string(&s->h));
-	inst = p->rt->events->found(p->rt, &found);
-	if (!inst) {
-		id = strdup(s->h.id);
-		if (!id || davit_map_put(&p->strangers, id, id) < 0)
-			free(id);
-		return;
-	}
-	pi = process_instance_of(inst);
-	if (process_instance_attach(pi, inst, s->h.id, k) < 0)
-		return;
-	take_over(pi, s);
-	pi->round = k->round;
-	pi->cpu_known = pi->run <= 1;
-	/* Its end was told by `found`. */
-	pi->told = pi->state == DAVIT_STATE_STARTED ? pi->run - 1 : pi->run;
-}
-
-void process_instance_listed(struct process_keeper *k, const struct keeper_instance *s)
-{
-	struct process_instance *pi = davit_map_get(&k->runtime->instances, s->h.id);
-	bool was_ready;
-
-	if (s->state == KEEPER_SLOT_FREE)
-		return;
-	if (!pi) {
-		if (k->runtime->adopt_op && !davit_map_get(&k->runtime->strangers, s->h.id))
-			adopt(k, s);
-		return;
-	}
-	was_ready = pi->ready && pi->run == s->run;
-	pi->round = k->round;
-	take_over(pi, s);
-	if (pi->state == DAVIT_STATE_STOPPED)
-		ended(pi, s->run, &s->exit);
-	else if (pi->ready && !was_ready)
-		tell(pi, PROCESS_NEWS_READY);
-}
-
-void process_instance_missing(struct process_instance *pi)
-{
-	pi->state = DAVIT_STATE_DESTROYED;
-	pi->pid = 0;
-	if (pi->action == PROCESS_REMOVE)
-		return;
-	pi->told = pi->run;
-	pi->waiting = 0;
-	tell(pi, PROCESS_NEWS_GONE);
-	if (pi->op && pi->action == PROCESS_START) {
-		struct davit_error err = {0};
-
-		davit_error_set(&err, DAVIT_ENOENT, "process", "the instance is gone");
-		complete(pi, &err);
-	}
-}
-
-/* ------------------------------------------------------------------------ signal */
-
-struct signal_request {
-	struct keeper_request q;
-	struct davit_op *op;
-	struct process_keeper *keeper;
-};
-
-static void on_signal_done(struct keeper_request *q, const struct keeper_header *h, const struct davit_error *why)
-{
-	struct signal_request *s = DAVIT_CONTAINER_OF(q, struct signal_request, q);
-	struct davit_error err = {0};
-
-	if (h)
-		error_of(h, &err);
-	else
-		err = *why;
-	if (err.code)
-		davit_op_fail_error(s->op, &err);
-	else
-		davit_op_complete(s->op, 0);
-	free(s);
-}
-
-static void on_signal_cancel(struct davit_op *op, int why)
-{
-	struct signal_request *s = op->performer;
-
-	keeper_client_forget(&s->keeper->client, &s->q);
-	free(s);
-	davit_op_fail(op, why, "process", "the keeper did not answer in time");
-}
-
-void process_signal(struct davit_instance *inst, int signo, struct davit_op *op)
-{
-	struct process_instance *pi = process_instance_of(inst);
-	struct signal_request *s;
-	struct davit_error err = {0};
-	struct keeper_signal *m;
-
-	if (!pi->inst || pi->state != DAVIT_STATE_STARTED) {
-		davit_op_fail(op, DAVIT_ESTATE, "process", "the instance does not run");
-		return;
-	}
-	s = calloc(1, sizeof *s);
-	m = process_packet(runtime_of(pi), KEEPER_SIGNAL, sizeof *m, pi->id);
-	if (!s || !m) {
-		free(s);
-		davit_op_fail(op, DAVIT_ENOMEM, "process", "out of memory");
-		return;
-	}
-	m->signo = signo;
-	s->q.answer = on_signal_done;
-	s->op = op;
-	s->keeper = pi->keeper;
-	if (keeper_client_send(&pi->keeper->client, &runtime_of(pi)->packet, NULL, 0, &s->q, &err) < 0) {
-		free(s);
-		davit_op_fail_error(op, &err);
-		return;
-	}
-	op->performer = s;
-	davit_op_on_cancel(op, on_signal_cancel);
 }

@@ -106,7 +106,7 @@ static void disconnect(struct keeper_client *k)
 	if (k->launch_fd >= 0)
 		close(DAVIT_TAKE_FD(k->launch_fd));
 	davit_timer_stop(&k->timer);
-	DAVIT_LIST_FOREACH_SAFE(p, tmp, &k->queue, list) {
+	DAVIT_LIST_FOREACH_SAFE (p, tmp, &k->queue, list) {
 		davit_list_remove(&p->list);
 		close_fds(p->fds, p->n_fds);
 		free(p);
@@ -182,7 +182,7 @@ static void flush(struct keeper_client *k)
 {
 	struct packet *p, *tmp;
 
-	DAVIT_LIST_FOREACH_SAFE(p, tmp, &k->queue, list) {
+	DAVIT_LIST_FOREACH_SAFE (p, tmp, &k->queue, list) {
 		int r = transmit(k, p->data, p->len, p->fds, p->n_fds);
 
 		if (r < 0)
@@ -221,19 +221,21 @@ static int to_memfd(const struct davit_buf *packet, int *ret_fd, struct davit_er
 
 	if (fd < 0 || davit_write_full(fd, packet->data, packet->len) < 0 ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)
-		return davit_error_errno(err, errno, "keeper", "cannot make a memory file for a large request");
+		return davit_error_errno(err, errno, "keeper",
+					 "cannot make a memory file for a large request");
 	*ret_fd = DAVIT_TAKE_FD(fd);
 	return 0;
 }
 
-static int deliver(struct keeper_client *k, struct davit_buf *packet, int *fds, size_t *n_fds, struct davit_error *err)
+static int deliver(struct keeper_client *k, struct davit_buf *packet, int *fds, size_t *n_fds,
+		   struct davit_error *err)
 {
 	struct keeper_header *h = (void *)packet->data;
 	size_t len = packet->len;
 	int r = 0;
 
 	if (len > KEEPER_PACKET_MAX) {
-		int fd;
+		int fd = -1;
 
 		r = to_memfd(packet, &fd, err);
 		if (r < 0)
@@ -270,9 +272,11 @@ int keeper_client_send(struct keeper_client *k, struct davit_buf *packet, const 
 		r = davit_error_set(err, DAVIT_ENOMEM, "keeper", "out of memory");
 	else if (packet->len > MESSAGE_MAX)
 		r = davit_error_set(err, DAVIT_EINVAL, "keeper",
-				    "arguments and environment take %zu bytes, more than %u", packet->len, MESSAGE_MAX);
+				    "arguments and environment take %zu bytes, more than %u", packet->len,
+				    MESSAGE_MAX);
 	else if (k->phase != KEEPER_CLIENT_UP)
-		r = davit_error_set(err, DAVIT_EUNAVAIL, "keeper", "the keeper of local processes does not answer");
+		r = davit_error_set(err, DAVIT_EUNAVAIL, "keeper",
+				    "the keeper of local processes does not answer");
 	else if (q && request_add(k, q) < 0)
 		r = davit_error_set(err, DAVIT_ENOMEM, "keeper", "out of memory");
 	else {
@@ -365,7 +369,8 @@ static bool trusted(int fd)
 	struct ucred cred;
 	socklen_t len = sizeof cred;
 
-	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) && (cred.uid == geteuid() || cred.uid == 0);
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) &&
+	       (cred.uid == geteuid() || cred.uid == 0);
 }
 
 static int greet(struct keeper_client *k)
@@ -391,7 +396,8 @@ static int try_connect(struct keeper_client *k)
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 
 	/* Through the directory's descriptor: sun_path holds 108 bytes only. */
-	snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/keeper-%u.sock", k->place->run_fd, k->index);
+	snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/keeper-%u.sock", k->place->run_fd,
+		 k->index);
 	k->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (k->fd < 0)
 		return davit_error_errno(&k->why, errno, "keeper", "cannot make a socket");
@@ -406,8 +412,8 @@ static int try_connect(struct keeper_client *k)
 	}
 	if (!trusted(k->fd))
 		return davit_error_set(&k->why, DAVIT_EPERM, "keeper",
-				       "%s/keeper-%u.sock is held by a process of another user", k->place->run_dir,
-				       k->index);
+				       "%s/keeper-%u.sock is held by a process of another user",
+				       k->place->run_dir, k->index);
 	return 1;
 }
 
@@ -438,7 +444,8 @@ static void on_launched(void *user, int events)
 	if (r == 1)
 		r = greet(k);
 	else if (r == 0)
-		r = davit_error_set(&k->why, DAVIT_EUNAVAIL, "keeper", "the keeper of local processes did not start: %s",
+		r = davit_error_set(&k->why, DAVIT_EUNAVAIL, "keeper",
+				    "the keeper of local processes did not start: %s",
 				    status && k->complaint.len ? k->complaint.data : "it does not listen");
 	if (r < 0)
 		lose(k, &k->why);
@@ -456,8 +463,8 @@ static void attempt(struct keeper_client *k)
 		davit_buf_reset(&k->complaint);
 		r = keeper_launch(k->place, k->index, &k->child, &k->launch_fd, &k->why);
 		if (!r)
-			r = process_poll_open(k->place->loop, k->launch_fd, PROCESS_READABLE, on_launched, k, &k->launch_poll,
-					      &k->why);
+			r = process_poll_open(k->place->loop, k->launch_fd, PROCESS_READABLE, on_launched, k,
+					      &k->launch_poll, &k->why);
 		if (!r) {
 			k->phase = KEEPER_CLIENT_LAUNCHING;
 			davit_timer_start(&k->timer, ATTEMPT_MAX);

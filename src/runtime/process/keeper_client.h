@@ -22,7 +22,8 @@ struct keeper_request {
 	 * request, with one exception: an EXEC's goes on until EXEC_EXITED, when
 	 * `lasting` is set. NULL: the connection was lost (`why` says how), and the
 	 * request with it. */
-	void (*answer)(struct keeper_request *q, const struct keeper_header *h, const struct davit_error *why);
+	void (*answer)(struct keeper_request *q, const struct keeper_header *h,
+		       const struct davit_error *why);
 	bool lasting;
 	/* private */
 	uint64_t tag;
@@ -64,12 +65,12 @@ struct keeper_client {
 	int fd, launch_fd;
 	pid_t child; /* the launcher, until it is reaped */
 	struct process_poll *poll, *launch_poll;
-	struct davit_buf complaint; /* what the launcher wrote to its standard error */
-	struct davit_timer timer;	/* next attempt, or the deadline of this one */
+	struct davit_buf complaint;	 /* what the launcher wrote to its standard error */
+	struct davit_timer timer;	 /* next attempt, or the deadline of this one */
 	struct davit_deferred breakdown; /* a send that failed is told later */
 	struct davit_error why;
 	int64_t pause;
-	struct davit_list queue; /* packets that the socket does not take yet */
+	struct davit_list queue;       /* packets that the socket does not take yet */
 	struct keeper_request **table; /* by the lower half of the tag */
 	uint32_t table_len, generation;
 };

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define KEEPERS_MAX 256
+#define OPEN_ATTEMPTS 5 /* within about 0.3 s */
 
 static bool all_up(const struct process_runtime *p)
 {
@@ -113,8 +114,10 @@ static void on_down(struct keeper_client *c, const struct davit_error *why)
 
 	k->listed = false;
 	if (p->open_op) {
+		/* One that was on its way out is met once; the next attempt starts another. */
 		p->open_error = *why;
-		davit_defer(&p->open_failed);
+		if (++k->failures >= OPEN_ATTEMPTS)
+			davit_defer(&p->open_failed);
 		return;
 	}
 	if (p->adopted && !p->lost) {
@@ -163,8 +166,8 @@ static unsigned count_traces(const char *run_dir)
 		unsigned i;
 		char end[8];
 
-		if (sscanf(e->d_name, "keeper-%u.%7s", &i, end) == 2 && (!strcmp(end, "sock") || !strcmp(end, "slots")) &&
-		    i < KEEPERS_MAX && i + 1 > n)
+		if (sscanf(e->d_name, "keeper-%u.%7s", &i, end) == 2 &&
+		    (!strcmp(end, "sock") || !strcmp(end, "slots")) && i < KEEPERS_MAX && i + 1 > n)
 			n = i + 1;
 	}
 	if (d)
@@ -182,9 +185,19 @@ int process_keepers_open(struct process_runtime *p, struct davit_error *err)
 	return 0;
 }
 
+/* A keeper that keeps nothing need not outlive us. One that does would refuse. */
+static void dismiss(struct process_keeper *k)
+{
+	if (k->client.phase != KEEPER_CLIENT_UP || k->client.slots_used)
+		return;
+	process_packet(k->runtime, KEEPER_QUIT, sizeof(struct keeper_header), "");
+	keeper_client_send(&k->client, &k->runtime->packet, NULL, 0, NULL, NULL);
+}
+
 void process_keepers_close(struct process_runtime *p)
 {
 	for (size_t i = 0; i < p->n_keepers; i++) {
+		dismiss(p->keepers[i]);
 		keeper_client_close(&p->keepers[i]->client);
 		free(p->keepers[i]);
 	}

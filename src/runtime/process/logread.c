@@ -110,7 +110,8 @@ int logread_open_segment(struct logread *lr, uint64_t base, struct davit_error *
 }
 
 int logread_open(struct logread *lr, const char *dir, const struct davit_log_query *query,
-		 bool (*line)(void *user, const struct davit_log_line *line), void *user, struct davit_error *err)
+		 bool (*line)(void *user, const struct davit_log_line *line), void *user,
+		 struct davit_error *err)
 {
 	*lr = (struct logread){
 		.dir = strdup(dir),

@@ -17,9 +17,9 @@
 #include "base/buf.h"
 #include "davit/runtime.h"
 
-#define LOGREAD_LINE_MAX 262144	 /* a longer line is delivered in pieces of at most that size */
-#define LOGREAD_CHUNK 65536	 /* bytes that one step reads */
-#define LOGREAD_STALE 524288	 /* bytes after which a line's next record is not waited for */
+#define LOGREAD_LINE_MAX 262144 /* a longer line is delivered in pieces of at most that size */
+#define LOGREAD_CHUNK 65536	/* bytes that one step reads */
+#define LOGREAD_STALE 524288	/* bytes after which a line's next record is not waited for */
 
 enum logread_result {
 	LOGREAD_MORE,	/* call again */
@@ -60,11 +60,11 @@ struct logread {
 	uint64_t pos;	  /* forward: of buf's first byte; backward: where the remaining records end */
 	uint64_t mute;	  /* what has a cursor up to here was delivered before */
 	char *buf;
-	size_t at, len;	  /* parsed and valid bytes of buf */
+	size_t at, len; /* parsed and valid bytes of buf */
 	/* backward */
 	struct logread_segments segments;
 	size_t segment_index;
-	uint64_t buf_at;  /* offset of buf's first byte */
+	uint64_t buf_at; /* offset of buf's first byte */
 	int64_t tail_left;
 	uint64_t resume; /* start of the record that holds `mute`, or `mute` itself between two */
 	struct {
@@ -78,7 +78,8 @@ struct logread {
 
 /* dir and query are copied. `line` returns false to pause. */
 int logread_open(struct logread *lr, const char *dir, const struct davit_log_query *query,
-		 bool (*line)(void *user, const struct davit_log_line *line), void *user, struct davit_error *err);
+		 bool (*line)(void *user, const struct davit_log_line *line), void *user,
+		 struct davit_error *err);
 void logread_close(struct logread *lr);
 /* One of enum logread_result, or a code. `line` must not close the reader; it may ask its
  * owner to do so afterwards. */

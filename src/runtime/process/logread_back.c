@@ -110,7 +110,9 @@ static int begin_lookback(struct logread *lr, uint64_t at, struct davit_error *e
 
 	lr->mute = at;
 	lr->phase = LOGREAD_LOOKBACK;
-	for (lr->segment_index = lr->segments.n - 1; lr->segment_index && lr->segments.v[lr->segment_index] > at;)
+	/* The one that ends at `at`, not the one that begins there. */
+	for (lr->segment_index = lr->segments.n - 1;
+	     lr->segment_index && lr->segments.v[lr->segment_index] >= at;)
 		lr->segment_index--;
 	if (lr->segments.v[lr->segment_index] >= at)
 		return begin_reading(lr, lr->segments.v[lr->segment_index]);
@@ -137,7 +139,8 @@ static int step_lookback(struct logread *lr, struct davit_error *err)
 		for (int i = 0; i < 2; i++)
 			if (!lr->back[i].open && lr->mute - rec.end > LOOKBACK_MAX)
 				lr->back[i].done = true;
-		if (!lr->back[s].done && (rec.full || (lr->back[s].open && lr->back[s].start - rec.end > LOGREAD_STALE)))
+		if (!lr->back[s].done &&
+		    (rec.full || (lr->back[s].open && lr->back[s].start - rec.end > LOGREAD_STALE)))
 			lr->back[s].done = true;
 		else if (!lr->back[s].done) {
 			lr->back[s].open = true;

@@ -190,7 +190,7 @@ void process_logs_close_all(struct process_runtime *p)
 {
 	struct log_stream *s, *tmp;
 
-	DAVIT_LIST_FOREACH_SAFE(s, tmp, &p->log_streams, list)
+	DAVIT_LIST_FOREACH_SAFE (s, tmp, &p->log_streams, list)
 		stream_close(s);
 }
 

@@ -68,7 +68,8 @@ static int supplementary(const char *name, struct process_user *u, struct davit_
 			return 0;
 		}
 		if (n >= GROUPS_MAX)
-			return davit_error_set(err, DAVIT_EINVAL, "user", "user '%s' is in too many groups", name);
+			return davit_error_set(err, DAVIT_EINVAL, "user", "user '%s' is in too many groups",
+					       name);
 		n = have > n ? have : n * 2;
 	}
 }
@@ -89,7 +90,8 @@ static int lookup(char *user, char *group, struct process_user *u, struct davit_
 	} else if (is_number(user, &uid)) {
 		u->uid = u->gid = uid;
 	} else {
-		return davit_error_set(err, DAVIT_ENOENT, "user", "user '%s' is not known on this host", user);
+		return davit_error_set(err, DAVIT_ENOENT, "user", "user '%s' is not known on this host",
+				       user);
 	}
 	if (group)
 		r = find_group(group, &u->gid, err);
@@ -111,7 +113,8 @@ int process_user_lookup(const char *user, struct process_user *ret, struct davit
 	if (group)
 		*group++ = '\0';
 	if (!*name || (group && !*group))
-		return davit_error_set(err, DAVIT_EINVAL, "user", "'%s' is not of the form user or user:group", user);
+		return davit_error_set(err, DAVIT_EINVAL, "user",
+				       "'%s' is not of the form user or user:group", user);
 	r = lookup(name, group, &u, err);
 	if (r < 0) {
 		process_user_fini(&u);
@@ -154,7 +157,8 @@ int process_program_lookup(const char *argv0, char *const *env, const char *dire
 	for (const char *p = path;; p++) {
 		size_t n = strcspn(p, ":");
 		DAVIT_AUTO_FREE char *dir = strndup(p, n);
-		DAVIT_AUTO_FREE char *base = dir ? davit_path_join(directory ? directory : "/", *dir ? dir : ".") : NULL;
+		DAVIT_AUTO_FREE char *base =
+			dir ? davit_path_join(directory ? directory : "/", *dir ? dir : ".") : NULL;
 
 		found = base ? davit_path_join(base, argv0) : NULL;
 		if (!found)

@@ -30,8 +30,8 @@ static void on_closed(uv_handle_t *h)
 	free(h->data);
 }
 
-int process_poll_open(struct davit_loop *loop, int fd, int events, void (*fn)(void *user, int events), void *user,
-		      struct process_poll **ret, struct davit_error *err)
+int process_poll_open(struct davit_loop *loop, int fd, int events, void (*fn)(void *user, int events),
+		      void *user, struct process_poll **ret, struct davit_error *err)
 {
 	struct process_poll *p = calloc(1, sizeof *p);
 	int e;
@@ -53,7 +53,8 @@ int process_poll_open(struct davit_loop *loop, int fd, int events, void (*fn)(vo
 
 void process_poll_set(struct process_poll *p, int events)
 {
-	int uv = (events & PROCESS_READABLE ? UV_READABLE : 0) | (events & PROCESS_WRITABLE ? UV_WRITABLE : 0);
+	int uv =
+		(events & PROCESS_READABLE ? UV_READABLE : 0) | (events & PROCESS_WRITABLE ? UV_WRITABLE : 0);
 
 	if (p->events == events)
 		return;

@@ -15,8 +15,8 @@ enum { PROCESS_READABLE = 1, PROCESS_WRITABLE = 2 };
 /* Watches fd (borrowed: close it after process_poll_close, not before). fn is
  * called with what is possible; an error or hang-up counts as everything that was
  * asked for. fn may close the watcher. */
-int process_poll_open(struct davit_loop *loop, int fd, int events, void (*fn)(void *user, int events), void *user,
-		      struct process_poll **ret, struct davit_error *err);
+int process_poll_open(struct davit_loop *loop, int fd, int events, void (*fn)(void *user, int events),
+		      void *user, struct process_poll **ret, struct davit_error *err);
 /* Changes what is watched for; 0 pauses. */
 void process_poll_set(struct process_poll *p, int events);
 /* No callback comes after. NULL is fine. */

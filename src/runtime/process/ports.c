@@ -59,7 +59,8 @@ static bool taken(const struct process_ports *p, int64_t now, uint16_t port, boo
 	return false;
 }
 
-static int address_of(const struct davit_port *p, uint16_t port, struct sockaddr_storage *ret, socklen_t *ret_len)
+static int address_of(const struct davit_port *p, uint16_t port, struct sockaddr_storage *ret,
+		      socklen_t *ret_len)
 {
 	struct sockaddr_in *v4 = (void *)ret;
 	struct sockaddr_in6 *v6 = (void *)ret;
@@ -118,8 +119,8 @@ static unsigned long inode_in(const char *table, uint16_t port, bool udp)
 		unsigned have, state;
 		unsigned long inode;
 
-		if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*u %*u %lu", &have, &state,
-			   &inode) == 3 &&
+		if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*u %*u %lu", &have,
+			   &state, &inode) == 3 &&
 		    have == port && (udp || state == 0x0a))
 			found = inode;
 	}
@@ -185,10 +186,12 @@ static int refuse(const struct davit_port *p, int e, struct davit_error *err)
 	switch (e) {
 	case EADDRINUSE:
 		if (process_ports_owner(p->host, p->udp, who, sizeof who))
-			return davit_error_set(err, DAVIT_EINUSE, "ports", "port %u is already in use by %s", p->host, who);
+			return davit_error_set(err, DAVIT_EINUSE, "ports", "port %u is already in use by %s",
+					       p->host, who);
 		return davit_error_set(err, DAVIT_EINUSE, "ports", "port %u is already in use", p->host);
 	case EADDRNOTAVAIL:
-		return davit_error_set(err, DAVIT_EINVAL, "ports", "%s is not an address of this host", p->bind);
+		return davit_error_set(err, DAVIT_EINVAL, "ports", "%s is not an address of this host",
+				       p->bind);
 	case EAFNOSUPPORT:
 		return davit_error_set(err, DAVIT_EINVAL, "ports", "'%s' is not an IP address", p->bind);
 	default:
@@ -243,8 +246,8 @@ static int resolve_one(struct process_ports *p, struct davit_loop *loop, struct 
 	return e ? refuse(port, e, err) : 0;
 }
 
-int process_ports_resolve(struct process_ports *p, struct davit_loop *loop, struct davit_port *ports, size_t n,
-			  struct davit_error *err)
+int process_ports_resolve(struct process_ports *p, struct davit_loop *loop, struct davit_port *ports,
+			  size_t n, struct davit_error *err)
 {
 	struct davit_port *v = n ? calloc(n, sizeof *v) : NULL;
 	int *fds = n ? calloc(n, sizeof *fds) : NULL;
@@ -259,8 +262,10 @@ int process_ports_resolve(struct process_ports *p, struct davit_loop *loop, stru
 	for (size_t i = 0; i < n && !r; i++) {
 		v[i] = ports[i];
 		for (size_t k = 0; k < i && !r; k++)
-			if (v[i].host && v[i].host == v[k].host && v[i].udp == v[k].udp && !strcmp(v[i].bind, v[k].bind))
-				r = davit_error_set(err, DAVIT_EINVAL, "ports", "port %u is asked for twice", v[i].host);
+			if (v[i].host && v[i].host == v[k].host && v[i].udp == v[k].udp &&
+			    !strcmp(v[i].bind, v[k].bind))
+				r = davit_error_set(err, DAVIT_EINVAL, "ports", "port %u is asked for twice",
+						    v[i].host);
 		if (!r)
 			r = resolve_one(p, loop, &v[i], &fds[held], err);
 		held += !r;

@@ -27,8 +27,8 @@ void process_ports_fini(struct process_ports *p);
 void process_ports_claim(struct process_ports *p, const struct davit_port *ports, size_t n);
 void process_ports_release(struct process_ports *p, const struct davit_port *ports, size_t n);
 /* See struct davit_ports_facet. */
-int process_ports_resolve(struct process_ports *p, struct davit_loop *loop, struct davit_port *ports, size_t n,
-			  struct davit_error *err);
+int process_ports_resolve(struct process_ports *p, struct davit_loop *loop, struct davit_port *ports,
+			  size_t n, struct davit_error *err);
 /* Names who has the port: "nginx (pid 12)". False when it cannot be known. */
 bool process_ports_owner(uint16_t port, bool udp, char *buf, size_t size);
 

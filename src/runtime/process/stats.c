@@ -49,9 +49,10 @@ static void add_process(struct sum *s, pid_t pid)
 		return;
 	/* The name may hold anything: the fields begin behind its last parenthesis. */
 	p = strrchr(buf, ')');
-	if (!p || sscanf(p + 1,
-			 " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %*d %*d %*u %*u %ld", &ut,
-			 &st, &cut, &cst, &rss) != 5)
+	if (!p ||
+	    sscanf(p + 1,
+		   " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %*d %*d %*u %*u %ld",
+		   &ut, &st, &cut, &cst, &rss) != 5)
 		return;
 	s->ticks += ut + st + (uint64_t)cut + (uint64_t)cst;
 	s->rss_pages += (uint64_t)rss;

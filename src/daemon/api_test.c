@@ -1,0 +1,600 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The API over its socket: the real server, router and core, on the memory
+ * store and the fake runtime, in a thread of their own.
+ */
+#include "daemon/api.h"
+
+#include "base/file.h"
+#include "base/units.h"
+#include "net/client.h"
+#include "net/unix.h"
+#include "net/url.h"
+#include "runtime/fake/fake.h"
+#include "store/stores.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <uv.h>
+
+#include <cmocka.h>
+
+static struct davit_daemon d;
+static char dir[] = "/tmp/davit-api-XXXXXX";
+static uv_async_t stop;
+static pthread_t thread;
+static atomic_int ended;
+
+/* --- the daemon under test --- */
+
+void daemon_end(struct davit_daemon *daemon, enum daemon_end how)
+{
+	(void)daemon;
+	ended = (int)how;
+}
+
+static void on_stop(uv_async_t *a)
+{
+	davit_http_server_free(d.server);
+	davit_core_free(d.core);
+	davit_timer_stop(&d.trim);
+	uv_close((uv_handle_t *)a, NULL);
+	davit_loop_stop(d.loop);
+}
+
+static void no_trim(struct davit_timer *t)
+{
+	(void)t;
+}
+
+static void on_started(struct davit_op *op, int result)
+{
+	(void)op;
+	assert_int_equal(result, 0);
+}
+
+static void *serve(void *unused)
+{
+	davit_loop_run(d.loop);
+	return unused;
+}
+
+static int start(void **state)
+{
+	static struct davit_op op;
+	struct davit_http_config config;
+	struct davit_core_config core;
+	int fd;
+
+	(void)state;
+	if (!mkdtemp(dir) || setenv("DAVIT_HOME", dir, 1) < 0 || davit_paths_init(&d.paths, NULL) < 0 ||
+	    davit_paths_make(&d.paths, NULL) < 0 || davit_loop_open(&d.loop, NULL) < 0 ||
+	    davit_store_open(&davit_memory_store, d.loop, NULL, &d.store, NULL) < 0 ||
+	    davit_secrets_open(d.paths.state, d.paths.run, d.store, &d.secrets, NULL) < 0)
+		return -1;
+	d.self = strdup("/proc/self/exe");
+	davit_timer_init(&d.trim, d.loop, no_trim);
+	core = (struct davit_core_config){.loop = d.loop,
+					  .store = d.store,
+					  .paths = &d.paths,
+					  .secrets = d.secrets,
+					  .default_runtime = "fake"};
+	config = (struct davit_http_config){.loop = d.loop, .handle = api_handle, .user = &d};
+	if (davit_core_new(&core, &d.core, NULL) < 0 ||
+	    davit_core_add_runtime(d.core, "fake", &davit_fake_driver, NULL) < 0 ||
+	    davit_unix_listen(d.paths.socket, &fd, NULL) < 0 ||
+	    davit_http_server_new(&config, fd, &d.server, NULL) < 0)
+		return -1;
+	davit_op_init(&op, d.loop, on_started, NULL);
+	davit_op_begin(&op, 0);
+	davit_core_start(d.core, &op);
+	uv_async_init(davit_loop_uv(d.loop), &stop, on_stop);
+	return pthread_create(&thread, NULL, serve, NULL);
+}
+
+static int finish(void **state)
+{
+	(void)state;
+	uv_async_send(&stop);
+	pthread_join(thread, NULL);
+	davit_secrets_close(d.secrets);
+	davit_store_close(d.store);
+	for (int i = 0; i < 3; i++)
+		uv_run(davit_loop_uv(d.loop), UV_RUN_NOWAIT);
+	davit_loop_close(d.loop);
+	davit_paths_fini(&d.paths);
+	free(d.self);
+	free(d.program);
+	return davit_remove_tree(dir, NULL);
+}
+
+/* --- a client --- */
+
+static struct davit_client *dial(void)
+{
+	struct davit_client *c;
+
+	assert_int_equal(davit_client_open(d.paths.socket, &c, NULL), 0);
+	davit_client_set_timeout(c, 10 * DAVIT_NSEC_PER_SEC);
+	return c;
+}
+
+/* One request, with the answer as JSON. */
+static json_t *ask(const char *method, const char *target, const char *body, int *ret_status)
+{
+	struct davit_client_request q = {
+		.method = method, .target = target, .body = body, .body_len = body ? strlen(body) : 0};
+	struct davit_client *c = dial();
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
+	json_t *v;
+
+	assert_int_equal(davit_client_send(c, &q, ret_status, NULL), 0);
+	assert_int_equal(davit_client_body(c, 1 << 24, &out, NULL), 0);
+	v = json_loadb(davit_buf_str(&out), out.len, 0, NULL);
+	if (!v)
+		fail_msg("%s %s: no JSON: %s", method, target, davit_buf_str(&out));
+	davit_client_close(c);
+	return v;
+}
+
+static void works(const char *method, const char *target, const char *body)
+{
+	int status;
+	json_t *v = ask(method, target, body, &status);
+
+	if (status != 200)
+		fail_msg("%s %s: %s", method, target, json_dumps(v, 0));
+	json_decref(v);
+}
+
+static void refused(const char *method, const char *target, const char *body, int status, const char *message)
+{
+	int got;
+	json_t *v = ask(method, target, body, &got);
+	const char *said = json_string_value(json_object_get(json_object_get(v, "error"), "message"));
+
+	if (got != status || !said || !strstr(said, message))
+		fail_msg("%s %s: wanted %d \"%s\", got %d \"%s\"", method, target, status, message, got,
+			 said);
+	json_decref(v);
+}
+
+static struct davit_client *open_stream(const char *target)
+{
+	struct davit_client *c = dial();
+	int status;
+
+	assert_int_equal(
+		davit_client_send(c, &(struct davit_client_request){.target = target}, &status, NULL), 0);
+	assert_int_equal(status, 200);
+	return c;
+}
+
+/* The next line of a stream as JSON; NULL at its end. */
+static json_t *next(struct davit_client *c)
+{
+	const char *line;
+	size_t n;
+	int r = davit_client_line(c, &line, &n, NULL);
+	json_t *v = r == 1 ? json_loadb(line, n, 0, NULL) : NULL;
+
+	assert_true(r == 0 || v);
+	return v;
+}
+
+static const char *text(json_t *v, const char *key)
+{
+	const char *s = json_string_value(json_object_get(v, key));
+
+	return s ? s : "";
+}
+
+static void kill_service(const char *name)
+{
+	char target[128];
+
+	snprintf(target, sizeof target, "/v1/services/default/%s/-?wait=true", name);
+	works("DELETE", target, NULL);
+}
+
+/* --- tests --- */
+
+static void the_openapi_document_has_exactly_the_routes(void **state)
+{
+	int status;
+	json_t *doc = ask("GET", "/openapi.json", NULL, &status), *paths = json_object_get(doc, "paths"),
+	       *path;
+	const char *key;
+	size_t n = 0;
+
+	(void)state;
+	assert_string_equal(text(doc, "openapi"), "3.1.0");
+	json_object_foreach(paths, key, path) n += json_object_size(path);
+	assert_int_equal(n, api_n_routes);
+	for (size_t i = 0; i < api_n_routes; i++) {
+		const struct api_route *r = &api_routes[i];
+		char method[16] = "";
+		json_t *op, *parameters;
+		size_t want = 0;
+		for (size_t k = 0; r->method[k]; k++)
+			method[k] = (char)(r->method[k] | 0x20);
+		op = json_object_get(json_object_get(paths, r->path), method);
+		assert_non_null(op);
+		parameters = json_object_get(op, "parameters");
+		for (const char *p = r->path; (p = strchr(p, '{')); p++)
+			want++;
+		for (const struct api_field *f = r->query; f && f->name; f++)
+			want++;
+		assert_int_equal(json_array_size(parameters), want);
+		assert_true(!json_object_get(op, "requestBody") == (r->body == API_NO_BODY));
+		assert_non_null(api_schema(r->answer));
+	}
+	for (size_t i = 0; api_schema_name(i); i++) {
+		json_t *schema = json_loads(api_schema(api_schema_name(i)), 0, NULL);
+		assert_non_null(schema);
+		json_decref(schema);
+	}
+	json_decref(doc);
+}
+
+/* A path is answered by its handler, not by the router, when the error (if any)
+ * is about what it names. */
+static void every_documented_path_answers(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < api_n_routes; i++) {
+		const struct api_route *r = &api_routes[i];
+		DAVIT_AUTO_BUF
+		target = DAVIT_BUF_INIT;
+		const char *body = r->body == API_OBJECT
+					   ? "{\"instances\":1,\"signal\":\"HUP\",\"command\":[\"x\"]}"
+					   : NULL;
+		struct davit_client *c = dial();
+		struct davit_client_request q = {.method = r->method,
+						 .upgrade = r->upgrade ? "davit-exec" : NULL};
+		DAVIT_AUTO_BUF
+		keep = DAVIT_BUF_INIT;
+		int status;
+		for (const char *p = r->path; *p; p++) {
+			davit_buf_addc(&target, *p == '{' ? 'x' : *p);
+			p += *p == '{' ? strcspn(p, "}") : 0;
+		}
+		/* Only keys that the route knows. */
+		if (body) {
+			json_t *all = json_loads(body, 0, NULL), *known = json_object();
+			for (const struct api_field *f = r->fields; f->name; f++)
+				if (json_object_get(all, f->name))
+					json_object_set(known, f->name, json_object_get(all, f->name));
+			char *dump = json_dumps(known, 0);
+			davit_buf_adds(&keep, dump);
+			free(dump);
+			json_decref(all);
+			json_decref(known);
+			q.body = keep.data;
+			q.body_len = keep.len;
+		} else if (r->body != API_NO_BODY) {
+			q.body = "{\"name\":\"documented\",\"command\":[\"fake\"]}";
+			q.body_len = strlen(q.body);
+		}
+		q.target = target.data;
+		assert_int_equal(davit_client_send(c, &q, &status, NULL), 0);
+		if (status != 200 && status != 404)
+			fail_msg("%s %s: %d", r->method, q.target, status);
+		if (status == 404)
+			assert_non_null(strchr(strchr(r->path, '{') ? "x" : "", 'x'));
+		davit_client_close(c);
+	}
+	assert_int_equal(ended, DAEMON_UPGRADES); /* stop and upgrade were among them, in this order */
+	kill_service("documented");
+}
+
+static void what_is_unknown_is_refused_by_name_with_the_nearest_known(void **state)
+{
+	static const char add[] = "/v1/services/default/x/-/scale";
+
+	(void)state;
+	refused("GET", "/v1/nothing", NULL, 404, "no such path: /v1/nothing");
+	refused("GET", "/v1/services/a/b/c/d", NULL, 404, "no such path");
+	refused("PUT", "/v1/services", NULL, 405, "only GET, POST");
+	refused("GET", "/v1/services?nmae=x", NULL, 400, "unknown parameter 'nmae'; did you mean 'name'?");
+	refused("GET", "/v1/services?view=list", NULL, 400, "'list' is none of status|table");
+	refused("GET", "/v1/services?name=a&name=b", NULL, 400, "name is given twice");
+	refused("GET", "/v1/services?name=%zz", NULL, 400, "malformed escape");
+	refused("GET", "/v1/services/default/%00/-", NULL, 400, "malformed escape");
+	refused("GET", "/v1/version", "{}", 400, "takes no body");
+	refused("GET", "/v1/events?limit=0", NULL, 400, "limit");
+	refused("GET", "/v1/events?after=-1", NULL, 400, "after");
+	refused("GET", "/v1/events?follow=yes", NULL, 400, "'yes' is neither true nor false");
+	refused("GET", "/v1/services/default/x/-/logs?since=tomorrow", NULL, 400,
+		"neither a time nor a duration");
+	refused("POST", add, "{\"instance\":1}", 400, "unknown key 'instance'; did you mean 'instances'?");
+	refused("POST", add, "{\"instances\":\"1\"}", 400, "instances must be a whole number");
+	refused("POST", add, "{\"instances\":-1}", 400, "instances must be between 0 and");
+	refused("POST", add, "{}", 400, "lacks 'instances'");
+	refused("POST", add, "[]", 400, "must be a JSON object");
+	refused("POST", add, "{\"instances\":1,\"instances\":2}", 400, "must be a JSON object");
+	refused("POST", "/v1/services/default/x/-/signal", "{\"signal\":\"SIGNOTHING\"}", 400,
+		"is no signal");
+	refused("POST", "/v1/services", "{\"name\":\"x\",\"comand\":[\"a\"]}", 400, "command");
+	refused("GET", "/v1/services/default/x/-", NULL, 404, "'x' not found");
+	refused("POST", "/v1/instances/x/exec", "{\"command\":[]}", 400, "command must be a list of strings");
+	refused("POST", "/v1/instances/x/exec", "{\"command\":[\"a\"]}", 426, "Upgrade: davit-exec");
+	refused("POST", "/v1/daemon/upgrade", "{\"program\":\"/nowhere\"}", 422, "cannot execute /nowhere");
+}
+
+static void names_with_slashes_and_colons_are_escaped_in_paths(void **state)
+{
+	int status;
+	json_t *v;
+
+	(void)state;
+	works("POST", "/v1/services", "{\"name\":\"s\",\"version\":\"a/b:c=d\",\"command\":[\"fake\"]}");
+	v = ask("GET", "/v1/services/default/s/a%2Fb%3Ac%3Dd", NULL, &status);
+	assert_int_equal(status, 200);
+	assert_string_equal(text(v, "version"), "a/b:c=d");
+	json_decref(v);
+	kill_service("s");
+}
+
+static void a_watch_tells_what_is_there_then_sync_then_changes(void **state)
+{
+	struct davit_client *c;
+	json_t *v;
+
+	(void)state;
+	works("POST", "/v1/services", "{\"name\":\"w\",\"command\":[\"fake\"]}");
+	c = open_stream("/v1/watch");
+	v = next(c);
+	assert_string_equal(text(v, "type"), "update");
+	assert_string_equal(text(json_object_get(v, "service"), "name"), "w");
+	json_decref(v);
+	v = next(c);
+	assert_string_equal(text(v, "type"), "sync");
+	json_decref(v);
+	works("POST", "/v1/services/default/w/-/scale", "{\"instances\":3}");
+	for (size_t n = 0; n != 3;) {
+		v = next(c);
+		assert_non_null(v);
+		n = json_array_size(json_object_get(json_object_get(v, "service"), "instances"));
+		json_decref(v);
+	}
+	kill_service("w");
+	for (bool gone = false; !gone;) {
+		v = next(c);
+		assert_non_null(v);
+		gone = !strcmp(text(v, "type"), "gone");
+		json_decref(v);
+	}
+	davit_client_close(c);
+}
+
+static void a_log_resumes_exactly_and_follows_later_instances(void **state)
+{
+	struct davit_client *c;
+	char target[256], after[64];
+	json_t *v, *again;
+
+	(void)state;
+	works("POST", "/v1/services",
+	      "{\"name\":\"l\",\"command\":[\"fake\",\"log\",\"tick\",\"every\",\"20ms\",\"count\",\"0\"]}");
+	c = open_stream("/v1/services/default/l/-/logs?follow=true");
+	v = next(c);
+	snprintf(after, sizeof after, "%s", text(v, "cursor"));
+	json_decref(v);
+	v = next(c);
+	/* From behind the first line comes what came second, to the letter. */
+	snprintf(target, sizeof target, "/v1/services/default/l/-/logs?follow=true&after=%s", after);
+	struct davit_client *resumed = open_stream(target);
+	again = next(resumed);
+	assert_true(json_equal(v, again));
+	json_decref(again);
+	davit_client_close(resumed);
+	/* An instance that comes later joins the stream. */
+	works("POST", "/v1/services/default/l/-/scale", "{\"instances\":2}");
+	for (bool joined = false; !joined;) {
+		json_decref(v);
+		v = next(c);
+		assert_non_null(v);
+		joined = json_integer_value(json_object_get(v, "index")) == 1;
+	}
+	json_decref(v);
+	refused("GET", "/v1/services/default/l/-/logs?after=nonsense", NULL, 400, "is not instance:cursor");
+	kill_service("l");
+	while ((v = next(c)))
+		json_decref(v);
+	davit_client_close(c);
+}
+
+static void tail_counts_lines_of_each_instance(void **state)
+{
+	struct davit_client *c;
+	size_t lines[2] = {0};
+	json_t *v;
+
+	(void)state;
+	works("POST", "/v1/services",
+	      "{\"name\":\"t\",\"instances\":2,\"command\":[\"fake\",\"log\",\"x\",\"every\",\"1ms\","
+	      "\"count\",\"20\"]}");
+	usleep(200000);
+	c = open_stream("/v1/services/default/t/-/logs?tail=7");
+	while ((v = next(c))) {
+		lines[json_integer_value(json_object_get(v, "index")) & 1]++;
+		json_decref(v);
+	}
+	assert_int_equal(lines[0], 7);
+	assert_int_equal(lines[1], 7);
+	davit_client_close(c);
+	kill_service("t");
+}
+
+static void events_resume_behind_an_id(void **state)
+{
+	struct davit_client *c = open_stream("/v1/events");
+	char target[64];
+	json_int_t last = 0;
+	size_t n = 0;
+	json_t *v;
+
+	(void)state;
+	while ((v = next(c))) {
+		json_int_t id = json_integer_value(json_object_get(v, "id"));
+		assert_true(id > last);
+		last = id;
+		n++;
+		json_decref(v);
+	}
+	assert_true(n > 3);
+	davit_client_close(c);
+	snprintf(target, sizeof target, "/v1/events?follow=true&limit=2&after=%lld", (long long)last - 1);
+	c = open_stream(target);
+	v = next(c);
+	assert_int_equal(json_integer_value(json_object_get(v, "id")), last);
+	json_decref(v);
+	/* Following, it waits for what is not there yet. */
+	works("POST", "/v1/services", "{\"name\":\"e\",\"command\":[\"fake\"]}");
+	v = next(c);
+	assert_true(json_integer_value(json_object_get(v, "id")) > last);
+	assert_string_equal(text(v, "service"), "default/e:latest");
+	json_decref(v);
+	assert_null(next(c));
+	davit_client_close(c);
+	kill_service("e");
+}
+
+static void a_stream_can_be_server_sent_events(void **state)
+{
+	struct davit_client_header sse = {"Accept", "text/event-stream"};
+	struct davit_client_request q = {.target = "/v1/events?limit=1", .headers = &sse, .n_headers = 1};
+	struct davit_client *c = dial();
+	const char *line;
+	size_t n;
+	int status;
+
+	(void)state;
+	assert_int_equal(davit_client_send(c, &q, &status, NULL), 0);
+	assert_string_equal(davit_client_header(c, "Content-Type"), "text/event-stream");
+	assert_int_equal(davit_client_line(c, &line, &n, NULL), 1);
+	assert_true(!strncmp(line, "id: ", 4) && n > 4);
+	assert_int_equal(davit_client_line(c, &line, &n, NULL), 1);
+	assert_true(!strncmp(line, "data: {", 7));
+	davit_client_close(c);
+}
+
+/* --- exec --- */
+
+static void send_frame(int fd, unsigned char type, const char *data)
+{
+	unsigned char header[8] = {type, 0, 0, 0, 0, 0, 0, (unsigned char)strlen(data)};
+
+	assert_int_equal(send(fd, header, 8, MSG_NOSIGNAL), 8);
+	if (data[0])
+		assert_int_equal(send(fd, data, strlen(data), MSG_NOSIGNAL), strlen(data));
+}
+
+/* Reads a frame into data; its type, or -1 at the end. */
+static int take_frame(int fd, char data[256])
+{
+	unsigned char header[8];
+
+	if (recv(fd, header, 8, MSG_WAITALL) != 8)
+		return -1;
+	memset(data, 0, 256);
+	assert_int_equal(recv(fd, data, header[7], MSG_WAITALL), header[7]);
+	return header[0];
+}
+
+static int start_exec(const char *body)
+{
+	int status, fd;
+	json_t *list = ask("GET", "/v1/services/default/x/-", NULL, &status);
+	const char *id = text(json_array_get(json_object_get(list, "instances"), 0), "id");
+	char target[128];
+	struct davit_client *c = dial();
+	DAVIT_AUTO_BUF
+	early = DAVIT_BUF_INIT;
+
+	snprintf(target, sizeof target, "/v1/instances/%s/exec", id);
+	json_decref(list);
+	assert_int_equal(davit_client_send(c,
+					   &(struct davit_client_request){.method = "POST",
+									  .target = target,
+									  .body = body,
+									  .body_len = strlen(body),
+									  .upgrade = "davit-exec"},
+					   &status, NULL),
+			 0);
+	assert_int_equal(status, 101);
+	assert_int_equal(davit_client_take_fd(c, &fd, &early, NULL), 0);
+	assert_int_equal(early.len, 0); /* fake commands speak when spoken to */
+	davit_client_close(c);
+	return fd;
+}
+
+static void a_command_gets_its_input_and_gives_output_and_status(void **state)
+{
+	char data[256];
+	int fd;
+
+	(void)state;
+	works("POST", "/v1/services", "{\"name\":\"x\",\"command\":[\"fake\"]}");
+	usleep(50000);
+	fd = start_exec("{\"command\":[\"cat\"]}");
+	send_frame(fd, 0, "hello");
+	assert_int_equal(take_frame(fd, data), 1);
+	assert_string_equal(data, "hello");
+	send_frame(fd, 6, "");
+	assert_int_equal(take_frame(fd, data), 3);
+	assert_string_equal(data, "{\"code\":0}");
+	assert_int_equal(take_frame(fd, data), -1);
+	close(fd);
+	fd = start_exec("{\"command\":[\"cat\"]}");
+	send_frame(fd, 9, "?");
+	assert_int_equal(take_frame(fd, data), 3);
+	assert_non_null(strstr(data, "malformed frame"));
+	close(fd);
+	kill_service("x");
+}
+
+static void secrets_are_listed_and_never_told(void **state)
+{
+	int status;
+	json_t *v;
+
+	(void)state;
+	works("PUT", "/v1/secrets/default/token", "s3cr3t-value");
+	v = ask("GET", "/v1/secrets", NULL, &status);
+	char *all = json_dumps(v, 0);
+	assert_non_null(strstr(all, "token"));
+	assert_null(strstr(all, "s3cr3t"));
+	free(all);
+	json_decref(v);
+	works("DELETE", "/v1/secrets/default/token", NULL);
+	refused("DELETE", "/v1/secrets/default/token", NULL, 404, "token");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_openapi_document_has_exactly_the_routes),
+		cmocka_unit_test(every_documented_path_answers),
+		cmocka_unit_test(what_is_unknown_is_refused_by_name_with_the_nearest_known),
+		cmocka_unit_test(names_with_slashes_and_colons_are_escaped_in_paths),
+		cmocka_unit_test(a_watch_tells_what_is_there_then_sync_then_changes),
+		cmocka_unit_test(a_log_resumes_exactly_and_follows_later_instances),
+		cmocka_unit_test(tail_counts_lines_of_each_instance),
+		cmocka_unit_test(events_resume_behind_an_id),
+		cmocka_unit_test(a_stream_can_be_server_sent_events),
+		cmocka_unit_test(a_command_gets_its_input_and_gives_output_and_status),
+		cmocka_unit_test(secrets_are_listed_and_never_told),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	return cmocka_run_group_tests(tests, start, finish);
+}

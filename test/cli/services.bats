@@ -1,0 +1,176 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# Services from the command line, against a real daemon.
+load helper
+
+@test "status starts the daemon when none runs, daemon status does not" {
+  run davit daemon status
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"no daemon runs"* ]]
+  run davit status
+  [ "$status" -eq 0 ]
+  davit daemon status -o json | jq -e '.pid > 0'
+}
+
+@test "two callers that find no daemon both succeed with one daemon" {
+  davit status >a 2>&1 &
+  one=$!
+  davit status >b 2>&1 &
+  two=$!
+  wait $one
+  wait $two
+  [ ! -s a ] && [ ! -s b ]
+}
+
+@test "run tells status, pid and how to see the log; kill forgets" {
+  run davit run sleeper -- sleep 1000
+  [ "$status" -eq 0 ]
+  [ "${lines[0]}" = "sleeper is running" ]
+  [[ "$output" == *"davit logs -f sleeper"* ]]
+  pid=$(davit status sleeper -o json | jq '.[0].instances[0].pid')
+  kill -0 "$pid"
+  davit kill sleeper
+  ! kill -0 "$pid" 2>/dev/null
+  run davit kill sleeper
+  [ "$status" -eq 1 ]
+  [ "$output" = "davit: service 'sleeper' not found" ]
+}
+
+@test "a name that is nearly right is suggested" {
+  davit run foobar -- sleep 1000
+  run davit logs foobr
+  [ "$status" -eq 1 ]
+  [ "$output" = "davit: service 'foobr' not found; did you mean 'foobar'?" ]
+}
+
+@test "with -o json an error is an object on standard output" {
+  run davit status nobody -o json
+  [ "$status" -eq 1 ]
+  [ "$(jq -r .error.code <<<"$output")" = not-found ]
+  run davit run x -o json --nonsense
+  [ "$status" -eq 1 ]
+  [ "$(jq -r .error.code <<<"$output")" = invalid ]
+}
+
+@test "values of --env keep their equals signs and arrive" {
+  davit run e --env A=b=c --env EMPTY= -- sh -c 'echo "[$A][$EMPTY]"; sleep 1000'
+  eventually logged e '[b=c][]'
+}
+
+@test "--env-file is read in order and --env wins" {
+  printf '# note\nA=file\nB="two words"\n' >f.env
+  davit run e --env-file f.env --env A=flag -- sh -c 'echo "$A $B"; sleep 1000'
+  eventually log_is e "flag two words"
+}
+
+@test "a relative source, directory and command become absolute" {
+  mkdir -p bin
+  printf '#!/bin/sh\npwd\nsleep 1000\n' >bin/prog
+  chmod +x bin/prog
+  davit run p --command ./bin/prog --directory bin
+  eventually log_is p "$PWD/bin"
+}
+
+@test "the table has the columns in order, sorted by name" {
+  davit run b --metadata k=v -- sleep 1000
+  davit run a -- sleep 1000
+  run davit status
+  [ "$(echo "${lines[0]}" | tr -s ' ')" = "NAME VERSION RUNTIME SOURCE STATUS BUILD UPDATED METADATA" ]
+  [[ "${lines[1]}" == a* && "${lines[2]}" == b* ]]
+  [[ "${lines[2]}" == *k=v ]]
+  [ "$(davit get status b -o json | jq -r '.[0].metadata.k')" = v ]
+  [ "$(davit status -o names | tr '\n' ' ')" = "a b " ]
+  davit status -o yaml | grep -qx -- '- namespace: default'
+  [[ "$(davit status -o wide | head -1)" == NAMESPACE*READY*PIDS*ADDRESS*ERROR* ]]
+}
+
+@test "versions are told apart exactly" {
+  davit run v v1 -- sleep 1000
+  davit run v v10 -- sleep 1000
+  davit kill v v1
+  [ "$(davit status v -o json | jq -r '.[].version')" = v10 ]
+}
+
+@test "wait, run --follow and exec exit with the workload's status" {
+  davit run seven --restart never -d -- sh -c 'sleep 0.2; exit 7'
+  run davit wait seven
+  [ "$status" -eq 7 ]
+  run davit run killed --restart never --follow -- sh -c 'echo out; kill -9 $$'
+  [ "$status" -eq 137 ]
+  [ "${lines[0]}" = out ]
+  davit run s -- sleep 1000
+  run davit exec s -- sh -c 'exit 5'
+  [ "$status" -eq 5 ]
+  run davit exec s -- sh -c 'kill -TERM $$'
+  [ "$status" -eq 143 ]
+}
+
+@test "exec passes standard input of any size and both outputs" {
+  davit run s -- sleep 1000
+  [ "$(head -c 2000000 /dev/zero | davit exec s -- cat | wc -c)" -eq 2000000 ]
+  davit exec s -- sh -c 'echo out; echo err >&2' >o 2>e
+  [ "$(cat o)" = out ] && [ "$(cat e)" = err ]
+}
+
+@test "a service that cannot run makes run fail with the reason" {
+  run davit run broken --retries 1 --command /no/such/program
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"/no/such/program"*"No such file or directory"* ]]
+}
+
+@test "scale, stop, start, restart and signal do what they say" {
+  davit run s -- sh -c 'trap "echo hup" HUP; while :; do sleep 0.05; done'
+  davit scale s 3
+  eventually instances s 3
+  davit scale s 1
+  eventually instances s 1
+  davit signal s HUP
+  eventually logged s hup
+  before=$(davit status s -o json | jq '.[0].instances[0].pid')
+  davit stop s
+  eventually status_is s stopped
+  davit start s
+  eventually status_is s running
+  [ "$(davit status s -o json | jq '.[0].instances[0].pid')" != "$before" ]
+  davit restart s
+  davit wait s --for ready --timeout 5s
+}
+
+@test "update changes what is named and keeps the rest" {
+  davit run u --env A=1 --memory 64Mi -- sleep 1000
+  davit update u --env B=2
+  davit inspect u | jq -e '.spec.env.A == "1" and .spec.env.B == "2" and .spec.resources.memory == "64Mi"'
+}
+
+@test "apply creates and updates, and a fault in one spec changes nothing" {
+  printf 'name: one\ncommand: [sleep, "1000"]\n---\nname: two\ncomand: [sleep]\n' >f.yaml
+  run davit apply -f f.yaml
+  [ "$status" -eq 1 ]
+  [[ "$output" == "davit: f.yaml:5:1: "*comand*command* ]]
+  [ -z "$(davit status -o names)" ]
+  sed -i 's/comand: \[sleep\]/command: [sleep, "1000"]/' f.yaml
+  davit apply -f f.yaml
+  [ "$(davit status -o names | wc -l)" -eq 2 ]
+}
+
+@test "secrets are set from standard input and never shown" {
+  printf 'top secret' | davit secret set token
+  [ "$(davit secret list -o json | jq -r '.[].name')" = token ]
+  ! davit secret list -o json | grep -q 'top secret'
+  run davit secret set token value
+  [ "$status" -eq 2 ]
+  davit secret rm token
+  [ "$(davit secret list -o json | jq length)" -eq 0 ]
+}
+
+@test "inspect, why, tree, ps, stats, events, runtimes and version answer" {
+  davit run s -- sleep 1000
+  davit inspect s | jq -e '.spec.name == "s"'
+  davit why s | grep -q running
+  davit tree | grep -q instance
+  davit ps | grep -q started
+  davit stats s -o json | jq -e '.[0].memory > 0'
+  davit events s -o json | jq -se 'map(.type) | index("created") != null'
+  davit runtimes -o json | jq -e 'map(.name) | index("process") != null'
+  davit version -o json | jq -e '.version == .daemon.version'
+}

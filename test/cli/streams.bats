@@ -1,0 +1,101 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# What goes on: logs, events and status that are followed.
+load helper
+
+@test "-n gives exactly so many lines of each instance" {
+  davit run n --instances 2 -- sh -c 'seq 1 20; sleep 1000'
+  eventually log_lines n 40
+  [ "$(davit logs -n 7 n | grep -c '^n\.0 | ')" -eq 7 ]
+  [ "$(davit logs -n 7 n | grep -c '^n\.1 | ')" -eq 7 ]
+  [ "$(davit logs -n 0 n | wc -l)" -eq 0 ]
+}
+
+@test "--since leaves out what is older" {
+  davit run s -- sh -c 'echo old; sleep 1.2; echo new; sleep 1000'
+  eventually logged s new
+  [ "$(davit logs --since 1s s)" = new ]
+}
+
+@test "logs -o json has instance, index, time, stream, text and cursor" {
+  davit run j -- sh -c 'echo out; echo err >&2; sleep 1000'
+  eventually log_lines j 2
+  davit logs j -o json | jq -se 'all(has("instance") and has("index") and has("time") and has("cursor"))'
+  [ "$(davit logs j -o json | jq -r 'select(.stream == "stderr").text')" = err ]
+}
+
+@test "logs -f goes on over a restart of the daemon, no line lost or doubled" {
+  run_ticker t
+  davit logs -f t >followed &
+  follower=$!
+  eventually test -s followed
+  davit daemon stop
+  sleep 0.3
+  davit daemon start
+  sleep 1
+  kill $follower
+  [ "$(wc -l <followed)" -gt 20 ]
+  # consecutive numbers from the first to the last
+  awk '{ if (NR > 1 && $3 != last + 1) { print "after " last " came " $3; bad = 1 } last = $3 } END { exit bad }' followed
+}
+
+@test "logs -f goes on over a restart of the service" {
+  run_ticker t
+  davit logs -f t >followed &
+  follower=$!
+  eventually test -s followed
+  davit restart t
+  several_shells() { [ "$(cut -d' ' -f2 followed | sort -u | wc -l)" -ge 2 ]; }
+  eventually several_shells
+  kill $follower
+}
+
+@test "events -f shows what happens, and resumes after an id" {
+  davit status
+  davit events -f -o json >events &
+  follower=$!
+  davit run e -- sleep 1000
+  eventually grep -q '"ready"' events
+  kill $follower
+  last=$(jq -s 'map(.id) | max' events)
+  davit kill e
+  davit events --after "$last" -o json | jq -se --argjson last "$last" 'length > 0 and all(.id > $last)'
+}
+
+@test "status --watch -o json prints each change as a line" {
+  davit status
+  davit status --watch -o json >changes &
+  watcher=$!
+  davit run w -- sleep 1000
+  eventually grep -q '"running"' changes
+  davit kill w
+  eventually grep -q '"gone"' changes
+  kill $watcher
+  jq -se 'all(.type == "update" or .type == "gone" or .type == "sync")' changes
+}
+
+@test "a closed pipe ends the output quietly" {
+  davit run p -- sh -c 'seq 1 20000; sleep 1000'
+  eventually log_lines p 20000
+  run bash -c 'davit logs p | head -1'
+  [ "$output" = 1 ]
+}
+
+@test "output that cannot be written is an error" {
+  davit run p -- sleep 1000
+  run bash -c 'davit status >/dev/full'
+  [ "$status" -ne 0 ]
+  [[ "$output" == *"cannot write to standard output"* ]]
+}
+
+@test "run --watch updates when the source changes" {
+  mkdir src
+  printf '#!/bin/sh\necho one\nexec sleep 1000\n' >src/run.sh
+  chmod +x src/run.sh
+  davit run w --source src/run.sh --watch >out 2>&1 &
+  watcher=$!
+  eventually logged w one
+  printf '#!/bin/sh\necho two\nexec sleep 1000\n' >src/run.sh
+  eventually logged w two
+  kill $watcher
+}

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The runtimes under test, and how each is made to do what a test needs.
+ */
+#include "runtime/exec/exec.h"
+#include "runtime/fake/fake.h"
+#include "runtime/process/process.h"
+#include "test/conformance/suite.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+static bool add(char ***argv, ...)
+{
+	const char *word;
+	va_list ap;
+
+	va_start(ap, argv);
+	while ((word = va_arg(ap, const char *)))
+		davit_strv_add(argv, word);
+	va_end(ap);
+	return true;
+}
+
+/* --- programs, for runtimes of this host --- */
+
+static bool guest_words(enum behaviour what, int n, char ***argv)
+{
+	static const char *const verbs[] = {
+		[RUNS] = "run",
+		[EXITS] = "exit",
+		[DIES] = "die",
+		[IGNORES_TERM] = "ignore",
+		[PRINTS] = "print",
+		[KEEPS_PRINTING] = "tick",
+		[NOTIFIES] = "notify",
+		[READY_BY_FD] = "ready-fd",
+		[FORKS] = "daemon",
+		[SHOWS] = "show",
+		[SHOWS_DIRECTORY] = "directory",
+		[X_SAYS] = "say",
+		[X_COPIES] = "copy",
+		[X_SHOWS_NAME] = "name",
+	};
+	char number[16];
+
+	if (what == MISSING || what == X_MISSING)
+		return add(argv, "/nonexistent/program", NULL);
+	snprintf(number, sizeof number, "%d", n);
+	return add(argv, CONFORMANCE_GUEST, verbs[what], what == SHOWS ? NULL : number, NULL);
+}
+
+/* --- fake, in a world that outlives the runtime --- */
+
+static struct davit_fake_world *world;
+
+static const struct davit_runtime_driver *get_fake(struct davit_loop *on, const char **why_not)
+{
+	if (davit_fake_world_new(on, &world, NULL) < 0) {
+		*why_not = "out of memory";
+		return NULL;
+	}
+	/* The suite breaks rules on purpose, to see them refused. */
+	davit_fake_world_set_strict(world, false);
+	return davit_fake_world_driver(world);
+}
+
+static void put_fake(const struct davit_runtime_driver *driver)
+{
+	davit_fake_world_free(world);
+}
+
+static bool fake_words(enum behaviour what, int n, char ***argv)
+{
+	char number[16], fd_text[32];
+
+	snprintf(number, sizeof number, "%d", n);
+	switch (what) {
+	case RUNS:
+	case READY_BY_FD:
+		return add(argv, "fake", NULL);
+	case EXITS:
+		return add(argv, "fake", "exit", number, NULL);
+	case DIES:
+		return add(argv, "fake", "signal", number, "after", "0", NULL);
+	case IGNORES_TERM:
+		return add(argv, "fake", "ignore-stop", "log", "ignoring", NULL);
+	case PRINTS:
+		add(argv, "fake", NULL);
+		for (int i = 1; i <= n; i++) {
+			snprintf(fd_text, sizeof fd_text, "line %d", i);
+			add(argv, "log", fd_text, NULL);
+		}
+		return add(argv, "log", "done", "stderr", NULL);
+	case KEEPS_PRINTING:
+		return add(argv, "fake", "log", "tick", "every", "20ms", "count", "0", NULL);
+	case NOTIFIES:
+		return add(argv, "fake", "status", "warming up", NULL);
+	case SHOWS:
+		return add(argv, "fake", "show", NULL);
+	case MISSING:
+		return add(argv, "fake", "fail-exec", NULL);
+	case X_COPIES:
+		return add(argv, "cat", NULL);
+	case X_SHOWS_NAME:
+		return add(argv, "env", "NAME", NULL);
+	case X_SAYS:
+		return add(argv, "say", number, NULL);
+	case X_MISSING:
+		return add(argv, "nonexistent", NULL);
+	default:
+		return false;
+	}
+}
+
+/* --- exec, with the example in Python --- */
+
+static const struct davit_runtime_driver *get_pyproc(struct davit_loop *on, const char **why_not)
+{
+	const struct davit_runtime_driver *driver;
+	static struct davit_error err;
+
+	if (davit_exec_driver_new(CONFORMANCE_PYPROC, &driver, &err) == 0)
+		return driver;
+	*why_not = err.message;
+	return NULL;
+}
+
+static const struct subject fake = {"fake", false, get_fake, put_fake, fake_words};
+static const struct subject pyproc = {"pyproc", true, get_pyproc, davit_exec_driver_free, guest_words};
+
+static const struct davit_runtime_driver *get_process(struct davit_loop *on, const char **why_not)
+{
+	return &davit_process_driver;
+}
+
+static void put_process(const struct davit_runtime_driver *driver)
+{
+}
+
+static const struct subject process = {"process", true, get_process, put_process, guest_words};
+
+const struct subject *const subjects[] = {
+	&fake,
+	&pyproc,
+	&process,
+	NULL,
+};
