@@ -7,9 +7,10 @@ all: $(BUILD)/build.ninja
 
 $(BUILD)/build.ninja: tools/bootstrap
 	@tools/bootstrap build
-	@meson setup $(BUILD) $(MESON_FLAGS) >/dev/null
+	@log=$$(meson setup $(BUILD) $(MESON_FLAGS) 2>&1) || { echo "$$log"; exit 1; }
 
 run: all
+	@tools/bootstrap run
 	@tools/demo
 
 test: all

@@ -36,8 +36,8 @@ struct davit_op {
 };
 
 /* --- caller --- */
-void davit_op_init(struct davit_op *op, struct davit_loop *loop,
-		   void (*done)(struct davit_op *, int), void *user);
+void davit_op_init(struct davit_op *op, struct davit_loop *loop, void (*done)(struct davit_op *, int),
+		   void *user);
 /* Marks it pending, right before it is handed over. timeout_ns <= 0: none. */
 void davit_op_begin(struct davit_op *op, int64_t timeout_ns);
 /* Asks for an early end. done still comes, exactly once, with whatever the

@@ -44,29 +44,29 @@ extern "C" {
 
 /* ---------------------------------------------------------------- capabilities
  * X(symbol, "name", "what a workload may ask for with it") */
-#define DAVIT_CAPABILITY_LIST(X)                                                                   \
-	X(SURVIVE, "survive", "instances go on while davitd is down, and are adopted after")       \
-	X(EXIT_STATUS, "exit-status", "exit code and signal are reported")                         \
-	X(LOGS, "logs", "output is kept and can be read and followed")                             \
-	X(EXEC, "exec", "a further command can be run inside a running instance")                  \
-	X(TERMINAL, "terminal", "a command can have a terminal")                                   \
-	X(STATS, "stats", "use of CPU, memory and processes is measured")                          \
-	X(SIGNAL, "signal", "any signal can be sent")                                              \
-	X(TREE_STOP, "tree-stop", "stopping leaves no descendant, daemons included")               \
-	X(MEMORY_LIMIT, "memory-limit", "resources.memory is enforced")                            \
-	X(CPU_LIMIT, "cpu-limit", "resources.cpu is enforced")                                     \
-	X(PIDS_LIMIT, "pids-limit", "resources.pids is enforced")                                  \
-	X(DISK_LIMIT, "disk-limit", "resources.disk is enforced")                                  \
-	X(OOM_REPORT, "oom-report", "a kill for lack of memory is told from others")               \
-	X(USER, "user", "the workload can run as another user")                                    \
-	X(DIRECTORY, "directory", "the working directory can be chosen")                           \
-	X(RLIMITS, "rlimits", "resource limits (setrlimit) can be set")                            \
-	X(NOTIFY, "notify", "readiness by sd_notify (NOTIFY_SOCKET)")                              \
-	X(READY_FD, "ready-fd", "readiness by a newline on a descriptor")                          \
-	X(PORTS, "ports", "host ports are checked, chosen and mapped")                             \
-	X(VOLUMES, "volumes", "host directories can be mounted")                                   \
-	X(IMAGES, "images", "the workload may come from an image")                                 \
-	X(SECRETS, "secrets", "secrets arrive as files in a private directory")                    \
+#define DAVIT_CAPABILITY_LIST(X)                                                                             \
+	X(SURVIVE, "survive", "instances go on while davitd is down, and are adopted after")                 \
+	X(EXIT_STATUS, "exit-status", "exit code and signal are reported")                                   \
+	X(LOGS, "logs", "output is kept and can be read and followed")                                       \
+	X(EXEC, "exec", "a further command can be run inside a running instance")                            \
+	X(TERMINAL, "terminal", "a command can have a terminal")                                             \
+	X(STATS, "stats", "use of CPU, memory and processes is measured")                                    \
+	X(SIGNAL, "signal", "any signal can be sent")                                                        \
+	X(TREE_STOP, "tree-stop", "stopping leaves no descendant, daemons included")                         \
+	X(MEMORY_LIMIT, "memory-limit", "resources.memory is enforced")                                      \
+	X(CPU_LIMIT, "cpu-limit", "resources.cpu is enforced")                                               \
+	X(PIDS_LIMIT, "pids-limit", "resources.pids is enforced")                                            \
+	X(DISK_LIMIT, "disk-limit", "resources.disk is enforced")                                            \
+	X(OOM_REPORT, "oom-report", "a kill for lack of memory is told from others")                         \
+	X(USER, "user", "the workload can run as another user")                                              \
+	X(DIRECTORY, "directory", "the working directory can be chosen")                                     \
+	X(RLIMITS, "rlimits", "resource limits (setrlimit) can be set")                                      \
+	X(NOTIFY, "notify", "readiness by sd_notify (NOTIFY_SOCKET)")                                        \
+	X(READY_FD, "ready-fd", "readiness by a newline on a descriptor")                                    \
+	X(PORTS, "ports", "host ports are checked, chosen and mapped")                                       \
+	X(VOLUMES, "volumes", "host directories can be mounted")                                             \
+	X(IMAGES, "images", "the workload may come from an image")                                           \
+	X(SECRETS, "secrets", "secrets arrive as files in a private directory")                              \
 	X(SERVICE_ACCOUNT, "service-account", "the platform's own identity can be chosen")
 
 enum davit_capability {
@@ -95,10 +95,10 @@ static inline bool davit_can(const struct davit_capabilities *c, enum davit_capa
 /* ------------------------------------------------------------------- workloads */
 
 struct davit_port {
-	char name[32];	   /* may be empty */
+	char name[32];	    /* may be empty */
 	uint16_t container; /* port that the workload listens on; 0: the host's */
-	uint16_t host;	   /* 0: the runtime chooses a free one */
-	char bind[46];	   /* address on the host; "" means 127.0.0.1 */
+	uint16_t host;	    /* 0: the runtime chooses a free one */
+	char bind[46];	    /* address on the host; "" means 127.0.0.1 */
 	bool udp;
 };
 
@@ -109,7 +109,7 @@ struct davit_mount {
 };
 
 struct davit_rlimit {
-	int resource; /* RLIMIT_NOFILE, ... */
+	int resource;	     /* RLIMIT_NOFILE, ... */
 	uint64_t soft, hard; /* UINT64_MAX: unlimited */
 };
 
@@ -135,24 +135,24 @@ enum davit_ready_signal {
  * environment but what its own mechanisms need (NOTIFY_SOCKET, say). Borrowed
  * by the driver from create until remove has completed. */
 struct davit_workload {
-	char id[DAVIT_ID_MAX];	/* unique for ever */
-	char *namespace_;	/* for names and labels that people see */
+	char id[DAVIT_ID_MAX]; /* unique for ever */
+	char *namespace_;      /* for names and labels that people see */
 	char *name;
 	char *version;
-	uint32_t index;		/* among the instances of the service, from 0 */
+	uint32_t index; /* among the instances of the service, from 0 */
 	/* Opaque to the driver, kept with the instance outside of davitd and given
 	 * back by `adopt`: how the core recognises what it made. One line, below
 	 * 512 bytes. */
 	char *label;
 
-	char **argv;		/* argv[0] is looked up in the env's PATH unless it has a slash */
-	char **env;		/* the whole environment, "NAME=value" */
-	char *directory;	/* or NULL: "/" */
-	char *user;		/* "name", "uid", "name:group"; or NULL: the daemon's own */
-	char *image;		/* or NULL */
-	char *service_account;	/* or NULL */
+	char **argv;	       /* argv[0] is looked up in the env's PATH unless it has a slash */
+	char **env;	       /* the whole environment, "NAME=value" */
+	char *directory;       /* or NULL: "/" */
+	char *user;	       /* "name", "uid", "name:group"; or NULL: the daemon's own */
+	char *image;	       /* or NULL */
+	char *service_account; /* or NULL */
 
-	int64_t cpu_millicores;	/* 0: no limit, also below */
+	int64_t cpu_millicores; /* 0: no limit, also below */
 	uint64_t memory;	/* bytes */
 	uint64_t disk;		/* bytes */
 	uint32_t pids;
@@ -166,20 +166,20 @@ struct davit_workload {
 
 	struct davit_log_config log;
 	enum davit_ready_signal ready;
-	int ready_fd;		 /* with DAVIT_READY_FD: 3 or more */
-	mode_t umask;		 /* 022 unless asked otherwise */
+	int ready_fd; /* with DAVIT_READY_FD: 3 or more */
+	mode_t umask; /* 022 unless asked otherwise */
 	bool no_new_privileges;
 };
 
 /* --------------------------------------------------------------------- exits */
 
 enum davit_exit_kind {
-	DAVIT_EXIT_NONE,     /* it has not ended */
-	DAVIT_EXIT_CODE,     /* ended by itself, `code` */
-	DAVIT_EXIT_SIGNAL,   /* ended by `signal` */
-	DAVIT_EXIT_OOM,	     /* killed for lack of memory (`signal` is set too) */
-	DAVIT_EXIT_EXEC,     /* the program could not be executed; `reason` says why */
-	DAVIT_EXIT_UNKNOWN,  /* it is gone and its status could not be had; `reason` says why */
+	DAVIT_EXIT_NONE,    /* it has not ended */
+	DAVIT_EXIT_CODE,    /* ended by itself, `code` */
+	DAVIT_EXIT_SIGNAL,  /* ended by `signal` */
+	DAVIT_EXIT_OOM,	    /* killed for lack of memory (`signal` is set too) */
+	DAVIT_EXIT_EXEC,    /* the program could not be executed; `reason` says why */
+	DAVIT_EXIT_UNKNOWN, /* it is gone and its status could not be had; `reason` says why */
 };
 
 struct davit_exit {
@@ -187,8 +187,8 @@ struct davit_exit {
 	int code;
 	int signal;
 	bool core_dumped;
-	int64_t time;	   /* unix ns when it was noticed */
-	char reason[160];  /* for a person; may be empty */
+	int64_t time;	  /* unix ns when it was noticed */
+	char reason[160]; /* for a person; may be empty */
 };
 
 /* "code", "signal", "oom", ... */
@@ -203,6 +203,7 @@ struct davit_instance {
 	struct davit_runtime *runtime;
 	const struct davit_workload *workload;
 	void *owner; /* the core's */
+
 	/* the driver's state follows: davit_instance_state() */
 };
 
@@ -252,12 +253,13 @@ struct davit_runtime {
 	const struct davit_runtime_driver *driver;
 	struct davit_loop *loop;
 	const struct davit_runtime_events *events;
-	void *owner;		/* the core's */
-	const char *name;	/* the name it is registered under; borrowed for ever */
-	const char *state_dir;	/* private directory on disk, made by the core; durable */
-	const char *run_dir;	/* the same, gone after a reboot */
-	const char *log_dir;	/* where logs go */
+	void *owner;		 /* the core's */
+	const char *name;	 /* the name it is registered under; borrowed for ever */
+	const char *state_dir;	 /* private directory on disk, made by the core; durable */
+	const char *run_dir;	 /* the same, gone after a reboot */
+	const char *log_dir;	 /* where logs go */
 	const char *libexec_dir; /* davit's own helper programs */
+
 	/* the driver's state follows: davit_runtime_state() */
 };
 
@@ -292,10 +294,10 @@ struct davit_log_line {
 };
 
 struct davit_log_query {
-	int64_t tail;	  /* the last n lines; -1: all that is kept */
-	int64_t since;	  /* unix ns; 0: from the start */
-	uint64_t after;	  /* cursor to resume behind; 0: not resuming */
-	bool follow;	  /* go on with what is written later */
+	int64_t tail;	/* the last n lines; -1: all that is kept */
+	int64_t since;	/* unix ns; 0: from the start */
+	uint64_t after; /* cursor to resume behind; 0: not resuming */
+	bool follow;	/* go on with what is written later */
 };
 
 /* A reader, allocated by the core with reader_size bytes behind it. */
@@ -354,10 +356,10 @@ struct davit_exec_facet {
 
 /* --- stats --- */
 struct davit_stats {
-	uint64_t cpu_ns;	 /* used since the start of the run */
-	uint64_t memory;	 /* bytes in use now */
-	uint64_t memory_peak;	 /* 0: not known */
-	uint64_t memory_limit;	 /* 0: none */
+	uint64_t cpu_ns;       /* used since the start of the run */
+	uint64_t memory;       /* bytes in use now */
+	uint64_t memory_peak;  /* 0: not known */
+	uint64_t memory_limit; /* 0: none */
 	uint32_t processes;
 	uint64_t read_bytes, write_bytes; /* block I/O; 0 where not known */
 };
@@ -383,11 +385,11 @@ struct davit_ports_facet {
 /* ------------------------------------------------------------- the driver's table */
 
 struct davit_runtime_driver {
-	uint32_t abi;		/* DAVIT_RUNTIME_ABI */
-	const char *name;	/* [a-z][a-z0-9-]{0,31} */
-	const char *summary;	/* one line for `davit runtimes` */
-	size_t runtime_size;	/* bytes of state behind struct davit_runtime */
-	size_t instance_size;	/* bytes of state behind struct davit_instance */
+	uint32_t abi;	      /* DAVIT_RUNTIME_ABI */
+	const char *name;     /* [a-z][a-z0-9-]{0,31} */
+	const char *summary;  /* one line for `davit runtimes` */
+	size_t runtime_size;  /* bytes of state behind struct davit_runtime */
+	size_t instance_size; /* bytes of state behind struct davit_instance */
 
 	/* Connects to, or starts, what the driver stands on. May be retried by the
 	 * core after a failure, with the state zeroed. DAVIT_EUNAVAIL or

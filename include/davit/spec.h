@@ -26,7 +26,7 @@ enum davit_kind {
 };
 
 enum davit_restart_policy {
-	DAVIT_RESTART_ON_FAILURE,     /* the default */
+	DAVIT_RESTART_ON_FAILURE, /* the default */
 	DAVIT_RESTART_NEVER,
 	DAVIT_RESTART_ALWAYS,
 	DAVIT_RESTART_UNLESS_STOPPED, /* as always; but one that the user stopped stays
@@ -43,7 +43,7 @@ enum davit_ready_type {
 
 enum davit_condition {
 	DAVIT_CONDITION_STARTED,
-	DAVIT_CONDITION_READY, /* the default */
+	DAVIT_CONDITION_READY,	   /* the default */
 	DAVIT_CONDITION_COMPLETED, /* ended with success */
 };
 
@@ -105,16 +105,16 @@ struct davit_spec {
 	enum davit_kind kind;
 	char *namespace_; /* "default" */
 	char *name;
-	char *version;	  /* "latest" */
+	char *version; /* "latest" */
 
-	char *source;	  /* path, git URL, or name under the default source */
-	char *type;	  /* a cell's name, overriding detection */
+	char *source; /* path, git URL, or name under the default source */
+	char *type;   /* a cell's name, overriding detection */
 	char *image;
-	char *runtime;	  /* NULL: the daemon's default */
+	char *runtime; /* NULL: the daemon's default */
 	char *profile;
-	char **command;	  /* program and its first arguments; replaces what the cell says */
-	char **args;	  /* appended to the command */
-	char **entrypoint; /* replaces the image's entrypoint */
+	char **command;		/* program and its first arguments; replaces what the cell says */
+	char **args;		/* appended to the command */
+	char **entrypoint;	/* replaces the image's entrypoint */
 	struct davit_pair *env; /* in order; later wins */
 	size_t n_env;
 	char *directory;
@@ -124,26 +124,26 @@ struct davit_spec {
 	int64_t instances; /* 1; 0 allowed */
 	bool stopped;	   /* wanted stopped: kept in the record, nothing runs */
 
-	int64_t cpu;	   /* resources.cpu, millicores */
-	uint64_t memory, disk; /* resources.memory, resources.disk, bytes */
-	int64_t pids;	   /* resources.pids */
+	int64_t cpu;		      /* resources.cpu, millicores */
+	uint64_t memory, disk;	      /* resources.memory, resources.disk, bytes */
+	int64_t pids;		      /* resources.pids */
 	struct davit_rlimit *rlimits; /* "rlimits": {"nofile": "1024:4096", ...} */
 	size_t n_rlimits;
 
 	enum davit_restart_policy restart; /* restart.policy; "restart: always" is short for it */
-	int64_t retries;   /* restart.retries; -1: without end, the default */
-	struct davit_ints success; /* restart.success: exit statuses besides 0 that are clean */
-	struct davit_ints prevent; /* restart.prevent: exits after which it is never restarted */
-	struct davit_backoff backoff; /* restart.backoff.* */
+	int64_t retries;		   /* restart.retries; -1: without end, the default */
+	struct davit_ints success;	   /* restart.success: exit statuses besides 0 that are clean */
+	struct davit_ints prevent;	   /* restart.prevent: exits after which it is never restarted */
+	struct davit_backoff backoff;	   /* restart.backoff.* */
 
-	int stop_signal;   /* stop.signal: SIGTERM */
+	int stop_signal;    /* stop.signal: SIGTERM */
 	int64_t stop_grace; /* stop.grace: ns, 10 s */
 
 	enum davit_ready_type ready; /* ready.type */
-	int64_t ready_fd;	  /* ready.fd: 3 */
-	int64_t ready_port;	  /* ready.port: 0 means the service's first port */
-	char *ready_pattern;	  /* ready.pattern: POSIX extended regular expression over a log line */
-	int64_t ready_timeout;	  /* ready.timeout: ns, 60 s; not ready by then is a failure */
+	int64_t ready_fd;	     /* ready.fd: 3 */
+	int64_t ready_port;	     /* ready.port: 0 means the service's first port */
+	char *ready_pattern;	     /* ready.pattern: POSIX extended regular expression over a log line */
+	int64_t ready_timeout;	     /* ready.timeout: ns, 60 s; not ready by then is a failure */
 
 	struct davit_dependency *depends; /* dependsOn */
 	size_t n_depends;
@@ -153,27 +153,27 @@ struct davit_spec {
 	size_t n_volumes;
 	struct davit_secret_ref *secrets;
 	size_t n_secrets;
-	char *service_account;	  /* serviceAccount */
+	char *service_account;	     /* serviceAccount */
 	struct davit_log_config log; /* logs.maxSize, logs.maxFiles, logs.policy, logs.rate */
-	bool no_new_privileges;	  /* noNewPrivileges */
+	bool no_new_privileges;	     /* noNewPrivileges */
 
-	char *supervisor;	  /* name of the Supervisor it stands under; NULL: the root */
-	bool significant;	  /* its end shuts a supervisor with autoShutdown down */
+	char *supervisor; /* name of the Supervisor it stands under; NULL: the root */
+	bool significant; /* its end shuts a supervisor with autoShutdown down */
 
 	enum davit_update_order update_order; /* update.order */
-	int64_t update_parallel;  /* update.parallel: 1 */
+	int64_t update_parallel;	      /* update.parallel: 1 */
 
 	/* kind Supervisor only */
 	enum davit_strategy strategy;
-	int64_t max_restarts;	  /* intensity.restarts; -1: no limit, the default is 10 */
-	int64_t restart_period;	  /* intensity.period: ns, 60 s */
+	int64_t max_restarts;	/* intensity.restarts; -1: no limit, the default is 10 */
+	int64_t restart_period; /* intensity.period: ns, 60 s */
 	enum davit_escalation escalation;
-	int64_t cooldown;	  /* ns before `escalation: restart` starts afresh; 30 s */
-	bool auto_shutdown;	  /* autoShutdown */
+	int64_t cooldown;   /* ns before `escalation: restart` starts afresh; 30 s */
+	bool auto_shutdown; /* autoShutdown */
 
 	/* kind Namespace only */
 	int64_t quota_services, quota_instances; /* quota.services, .instances; -1: none */
-	uint64_t quota_memory;	  /* quota.memory: sum of resources.memory x instances; 0: none */
+	uint64_t quota_memory; /* quota.memory: sum of resources.memory x instances; 0: none */
 };
 
 /* Parses one or several specs: JSON (an object, or an array of them) or YAML
@@ -234,8 +234,8 @@ int davit_service_ref_parse(const char *s, struct davit_service_ref *ret, struct
 
 /* One row of the table, for documentation and for the command line. */
 struct davit_spec_field {
-	const char *path; /* "restart.backoff.initial" */
-	const char *type; /* "string", "list", "map", "duration", "size", "cpu", "int", "bool", "enum",
+	const char *path;   /* "restart.backoff.initial" */
+	const char *type;   /* "string", "list", "map", "duration", "size", "cpu", "int", "bool", "enum",
 			     * "number", "signal", "exits", "list of ports", ... */
 	const char *values; /* "always|never|..." for an enum, else NULL */
 	const char *deflt;  /* default as text, or NULL */

@@ -31,10 +31,10 @@ enum davit_operation {
 };
 
 enum davit_verdict {
-	DAVIT_VERDICT_ERROR,	   /* refused: DAVIT_ESTATE */
-	DAVIT_VERDICT_ALREADY,	   /* allowed, and nothing to do */
-	DAVIT_VERDICT_CHANGE,	   /* goes to `next` */
-	DAVIT_VERDICT_STOP_FIRST,  /* stop, and from there to `next` */
+	DAVIT_VERDICT_ERROR,	  /* refused: DAVIT_ESTATE */
+	DAVIT_VERDICT_ALREADY,	  /* allowed, and nothing to do */
+	DAVIT_VERDICT_CHANGE,	  /* goes to `next` */
+	DAVIT_VERDICT_STOP_FIRST, /* stop, and from there to `next` */
 };
 
 struct davit_transition {
@@ -45,8 +45,8 @@ struct davit_transition {
 /* The table's cell. Total: any state and operation have an answer. */
 struct davit_transition davit_state_transition(enum davit_state from, enum davit_operation op);
 /* As above, with the refusal as an error: "cannot start a destroyed instance". */
-int davit_state_check(enum davit_state from, enum davit_operation op,
-		      struct davit_transition *ret, struct davit_error *err);
+int davit_state_check(enum davit_state from, enum davit_operation op, struct davit_transition *ret,
+		      struct davit_error *err);
 /* "created", "started", ...; "unknown" out of range. */
 const char *davit_state_name(enum davit_state s);
 const char *davit_operation_name(enum davit_operation op);

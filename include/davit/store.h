@@ -34,7 +34,7 @@ struct davit_store_driver;
 
 struct davit_kv {
 	const char *key;
-	const void *value;   /* NULL with len 0 for a deletion told by a watch, and only then */
+	const void *value; /* NULL with len 0 for a deletion told by a watch, and only then */
 	size_t len;
 	int64_t mod_revision;
 	bool deleted;
@@ -63,9 +63,9 @@ struct davit_store_change {
 /* A transaction under way. The caller owns it until op is done; the store has
  * copied the changes by the time davit_store_commit returns. */
 struct davit_store_txn {
-	struct davit_op op;    /* done(op, 0) when durable; ECONFLICT, EIO, ENOSPC, EUNAVAIL, ... */
-	int64_t ret_revision;  /* valid on success */
-	void *driver;	       /* the store's while it is pending */
+	struct davit_op op;   /* done(op, 0) when durable; ECONFLICT, EIO, ENOSPC, EUNAVAIL, ... */
+	int64_t ret_revision; /* valid on success */
+	void *driver;	      /* the store's while it is pending */
 	void *pad[2];
 };
 
@@ -93,9 +93,9 @@ typedef bool davit_store_list_fn(void *user, const struct davit_kv *kv);
  * davit_store_driver_validate says which one is missing. */
 struct davit_store_driver {
 	uint32_t abi;
-	const char *name;	/* "memory", "sqlite", "etcd" */
+	const char *name; /* "memory", "sqlite", "etcd" */
 	const char *summary;
-	size_t store_size;	/* bytes of state behind struct davit_store */
+	size_t store_size; /* bytes of state behind struct davit_store */
 
 	/* Opens (and makes, if need be) the store at `where`: a file, a URL, or
 	 * nothing for memory. May block: called once, before the loop runs. A
@@ -116,15 +116,14 @@ struct davit_store_driver {
 	int (*list)(struct davit_store *s, const char *prefix, const char *from, size_t limit,
 		    davit_store_list_fn *fn, void *user, int64_t *ret_revision, struct davit_error *err);
 	/* As list, from the last key down. */
-	int (*list_reverse)(struct davit_store *s, const char *prefix, size_t limit,
-			    davit_store_list_fn *fn, void *user, int64_t *ret_revision,
-			    struct davit_error *err);
+	int (*list_reverse)(struct davit_store *s, const char *prefix, size_t limit, davit_store_list_fn *fn,
+			    void *user, int64_t *ret_revision, struct davit_error *err);
 	/* Tells every change after revision `after` of keys with the prefix, those
 	 * of the past first, coalesced per key. w stays the caller's memory until
 	 * unwatch. `change` is never called from within `watch`. DAVIT_ECOMPACTED
 	 * comes from here when it is known at once, else through `broken`. */
-	int (*watch)(struct davit_store *s, const char *prefix, int64_t after,
-		     struct davit_store_watch *w, struct davit_error *err);
+	int (*watch)(struct davit_store *s, const char *prefix, int64_t after, struct davit_store_watch *w,
+		     struct davit_error *err);
 	/* Allowed in any callback, on any watch; nothing happens to one that is
 	 * over. No call comes after it. */
 	void (*unwatch)(struct davit_store *s, struct davit_store_watch *w);

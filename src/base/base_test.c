@@ -5,9 +5,9 @@
 #include "base/strv.h"
 #include "base/units.h"
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -93,8 +93,9 @@ static void json_is_escaped_and_bad_utf8_is_replaced(void **state)
 	davit_json_null(&j);
 	davit_json_close_array(&j);
 	davit_json_close(&j);
-	assert_string_equal(davit_buf_str(&b),
-			    "{\"a\\\"\\n\\u0001\":\"\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\",\"l\":[-1,null]}");
+	assert_string_equal(
+		davit_buf_str(&b),
+		"{\"a\\\"\\n\\u0001\":\"\xc3\xa9\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\",\"l\":[-1,null]}");
 }
 
 static void a_map_survives_growth_and_removal(void **state)

@@ -17,7 +17,10 @@ struct davit_buf {
 	bool oom; /* an append failed; the content is cut there */
 };
 
-#define DAVIT_BUF_INIT {0}
+#define DAVIT_BUF_INIT                                                                                       \
+	{                                                                                                    \
+		0                                                                                            \
+	}
 #define DAVIT_AUTO_BUF DAVIT_CLEANUP(davit_buf_fini) struct davit_buf
 
 void davit_buf_fini(struct davit_buf *b);

@@ -20,12 +20,12 @@ static const struct {
 	int sys;
 	int code;
 } errno_codes[] = {
-	{ENOENT, DAVIT_ENOENT},	    {ENOTDIR, DAVIT_ENOENT},   {EACCES, DAVIT_EPERM},
-	{EPERM, DAVIT_EPERM},	    {EROFS, DAVIT_EPERM},      {ENOMEM, DAVIT_ENOMEM},
-	{ENOSPC, DAVIT_ENOSPC},	    {EDQUOT, DAVIT_ENOSPC},    {EEXIST, DAVIT_EEXIST},
-	{ETIMEDOUT, DAVIT_ETIMEDOUT}, {EADDRINUSE, DAVIT_EINUSE}, {ECONNREFUSED, DAVIT_EUNAVAIL},
-	{ECONNRESET, DAVIT_ECLOSED}, {EPIPE, DAVIT_ECLOSED},	{EINVAL, DAVIT_EINVAL},
-	{ENOSYS, DAVIT_ENOTSUP},    {EOPNOTSUPP, DAVIT_ENOTSUP}, {ENOEXEC, DAVIT_EEXEC},
+	{ENOENT, DAVIT_ENOENT},	      {ENOTDIR, DAVIT_ENOENT},	   {EACCES, DAVIT_EPERM},
+	{EPERM, DAVIT_EPERM},	      {EROFS, DAVIT_EPERM},	   {ENOMEM, DAVIT_ENOMEM},
+	{ENOSPC, DAVIT_ENOSPC},	      {EDQUOT, DAVIT_ENOSPC},	   {EEXIST, DAVIT_EEXIST},
+	{ETIMEDOUT, DAVIT_ETIMEDOUT}, {EADDRINUSE, DAVIT_EINUSE},  {ECONNREFUSED, DAVIT_EUNAVAIL},
+	{ECONNRESET, DAVIT_ECLOSED},  {EPIPE, DAVIT_ECLOSED},	   {EINVAL, DAVIT_EINVAL},
+	{ENOSYS, DAVIT_ENOTSUP},      {EOPNOTSUPP, DAVIT_ENOTSUP}, {ENOEXEC, DAVIT_EEXEC},
 	{ECANCELED, DAVIT_ECANCELED},
 };
 
@@ -47,8 +47,7 @@ static __attribute__((format(printf, 5, 0))) void fill(struct davit_error *err, 
 	if (sys) {
 		size_t n = strlen(err->message);
 		char buf[96];
-		snprintf(err->message + n, sizeof err->message - n, ": %s",
-			 strerror_r(sys, buf, sizeof buf));
+		snprintf(err->message + n, sizeof err->message - n, ": %s", strerror_r(sys, buf, sizeof buf));
 	}
 }
 

@@ -13,10 +13,10 @@
 extern int davit_fault_armed; /* 0 unarmed, 1 armed, -1 not looked yet */
 void davit_fault_hit(const char *name);
 
-#define DAVIT_FAULT(name)                                                                          \
-	do {                                                                                       \
-		if (__builtin_expect(davit_fault_armed, 0))                                        \
-			davit_fault_hit(name);                                                     \
+#define DAVIT_FAULT(name)                                                                                    \
+	do {                                                                                                 \
+		if (__builtin_expect(davit_fault_armed, 0))                                                  \
+			davit_fault_hit(name);                                                               \
 	} while (0)
 
 #endif

@@ -89,8 +89,8 @@ int davit_read_file(const char *path, size_t max, struct davit_buf *out, struct 
 			break;
 		total += (size_t)n;
 		if (total > max)
-			return davit_error_set(err, DAVIT_EINVAL, NULL, "%s is larger than %zu bytes",
-					       path, max);
+			return davit_error_set(err, DAVIT_EINVAL, NULL, "%s is larger than %zu bytes", path,
+					       max);
 		out->len += (size_t)n;
 		out->data[out->len] = '\0';
 	}

@@ -43,9 +43,11 @@ void davit_json_close_array(struct davit_json *j)
 /* Length of the well-formed UTF-8 sequence at s (RFC 3629), or 0. */
 static size_t utf8_len(const unsigned char *s, size_t n)
 {
-	size_t len = s[0] < 0x80 ? 1 : (s[0] & 0xe0) == 0xc0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3
-			   : (s[0] & 0xf8) == 0xf0		     ? 4
-								     : 0;
+	size_t len = s[0] < 0x80	     ? 1
+		     : (s[0] & 0xe0) == 0xc0 ? 2
+		     : (s[0] & 0xf0) == 0xe0 ? 3
+		     : (s[0] & 0xf8) == 0xf0 ? 4
+					     : 0;
 	uint32_t c;
 
 	if (!len || len > n)
@@ -58,8 +60,10 @@ static size_t utf8_len(const unsigned char *s, size_t n)
 			return 0;
 		c = c << 6 | (s[i] & 0x3fu);
 	}
-	if (c < (len == 2 ? 0x80u : len == 3 ? 0x800u : 0x10000u) || c > 0x10ffff ||
-	    (c >= 0xd800 && c <= 0xdfff))
+	if (c < (len == 2   ? 0x80u
+		 : len == 3 ? 0x800u
+			    : 0x10000u) ||
+	    c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
 		return 0;
 	return len;
 }

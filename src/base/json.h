@@ -13,7 +13,10 @@ struct davit_json {
 	bool comma;	       /* the next value needs one */
 };
 
-#define DAVIT_JSON_INIT(buf) {.out = (buf)}
+#define DAVIT_JSON_INIT(buf)                                                                                 \
+	{                                                                                                    \
+		.out = (buf)                                                                                 \
+	}
 
 void davit_json_open(struct davit_json *j);	  /* { */
 void davit_json_close(struct davit_json *j);	  /* } */

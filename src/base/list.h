@@ -47,17 +47,16 @@ static inline void davit_list_splice(struct davit_list *to, struct davit_list *f
 		davit_list_add_tail(to, n);
 	}
 }
-#define DAVIT_LIST_FOREACH(pos, head, member)                                                      \
-	for ((pos) = DAVIT_CONTAINER_OF((head)->next, __typeof__(*(pos)), member);                 \
-	     &(pos)->member != (head);                                                             \
+#define DAVIT_LIST_FOREACH(pos, head, member)                                                                \
+	for ((pos) = DAVIT_CONTAINER_OF((head)->next, __typeof__(*(pos)), member); &(pos)->member != (head); \
 	     (pos) = DAVIT_CONTAINER_OF((pos)->member.next, __typeof__(*(pos)), member))
 /* As FOREACH, when the body may remove pos. */
-#define DAVIT_LIST_FOREACH_SAFE(pos, tmp, head, member)                                            \
-	for ((pos) = DAVIT_CONTAINER_OF((head)->next, __typeof__(*(pos)), member),                 \
-	    (tmp) = DAVIT_CONTAINER_OF((pos)->member.next, __typeof__(*(pos)), member);            \
-	     &(pos)->member != (head);                                                             \
+#define DAVIT_LIST_FOREACH_SAFE(pos, tmp, head, member)                                                      \
+	for ((pos) = DAVIT_CONTAINER_OF((head)->next, __typeof__(*(pos)), member),                           \
+	    (tmp) = DAVIT_CONTAINER_OF((pos)->member.next, __typeof__(*(pos)), member);                      \
+	     &(pos)->member != (head);                                                                       \
 	     (pos) = (tmp), (tmp) = DAVIT_CONTAINER_OF((tmp)->member.next, __typeof__(*(tmp)), member))
-#define DAVIT_LIST_FIRST(head, type, member)                                                       \
+#define DAVIT_LIST_FIRST(head, type, member)                                                                 \
 	(davit_list_empty(head) ? NULL : DAVIT_CONTAINER_OF((head)->next, type, member))
 
 #endif

@@ -111,8 +111,8 @@ int davit_paths_init(struct davit_paths *p, struct davit_error *err)
 	}
 	p->socket = under(p->run, "davit.sock");
 	r = program_paths(p, err);
-	if (r == 0 && (!p->state || !p->run || !p->log || !p->cache || !p->config || !p->socket ||
-		       !p->bin || !p->libexec || !p->share))
+	if (r == 0 && (!p->state || !p->run || !p->log || !p->cache || !p->config || !p->socket || !p->bin ||
+		       !p->libexec || !p->share))
 		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (r < 0)
 		davit_paths_fini(p);
@@ -130,8 +130,8 @@ static int make_private(const char *path, struct davit_error *err)
 	if (lstat(path, &st) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot look at %s", path);
 	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
-		return davit_error_set(err, DAVIT_EPERM, NULL,
-				       "%s is not a directory of this user (uid %d)", path, (int)geteuid());
+		return davit_error_set(err, DAVIT_EPERM, NULL, "%s is not a directory of this user (uid %d)",
+				       path, (int)geteuid());
 	return 0;
 }
 
@@ -147,7 +147,7 @@ int davit_paths_make(const struct davit_paths *p, struct davit_error *err)
 
 void davit_paths_fini(struct davit_paths *p)
 {
-	char **all[] = {&p->state, &p->run, &p->log, &p->cache, &p->socket,
+	char **all[] = {&p->state,  &p->run, &p->log,	  &p->cache, &p->socket,
 			&p->config, &p->bin, &p->libexec, &p->share};
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(all); i++) {

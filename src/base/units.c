@@ -23,8 +23,8 @@ char *davit_time_format(int64_t unix_ns, char buf[DAVIT_TIME_MAX])
 	t = (time_t)s;
 	gmtime_r(&t, &tm);
 	snprintf(buf, DAVIT_TIME_MAX, "%04d-%02d-%02dT%02d:%02d:%02d.%09" PRId64 "Z",
-		 (tm.tm_year + 1900) % 10000, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
-		 tm.tm_sec, ns);
+		 (tm.tm_year + 1900) % 10000, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+		 ns);
 	return buf;
 }
 
@@ -142,9 +142,12 @@ int davit_duration_parse(const char *s, int64_t *ret, struct davit_error *err)
 char *davit_duration_format(int64_t ns, char buf[DAVIT_TIME_MAX])
 {
 	static const struct unit units[] = {
-		{"d", 86400 * DAVIT_NSEC_PER_SEC}, {"h", 3600 * DAVIT_NSEC_PER_SEC},
-		{"m", 60 * DAVIT_NSEC_PER_SEC},	   {"s", DAVIT_NSEC_PER_SEC},
-		{"ms", DAVIT_NSEC_PER_MSEC},	   {"us", 1000},
+		{"d", 86400 * DAVIT_NSEC_PER_SEC},
+		{"h", 3600 * DAVIT_NSEC_PER_SEC},
+		{"m", 60 * DAVIT_NSEC_PER_SEC},
+		{"s", DAVIT_NSEC_PER_SEC},
+		{"ms", DAVIT_NSEC_PER_MSEC},
+		{"us", 1000},
 		{"ns", 1},
 	};
 	size_t n = 0;
@@ -163,9 +166,9 @@ char *davit_duration_format(int64_t ns, char buf[DAVIT_TIME_MAX])
 }
 
 static const struct unit size_units[] = {
-	{"Ti", INT64_C(1) << 40},      {"Gi", INT64_C(1) << 30}, {"Mi", INT64_C(1) << 20},
-	{"Ki", INT64_C(1) << 10},      {"T", INT64_C(1000000000000)}, {"G", INT64_C(1000000000)},
-	{"M", INT64_C(1000000)},       {"K", INT64_C(1000)},	 {"k", INT64_C(1000)},
+	{"Ti", INT64_C(1) << 40}, {"Gi", INT64_C(1) << 30},	 {"Mi", INT64_C(1) << 20},
+	{"Ki", INT64_C(1) << 10}, {"T", INT64_C(1000000000000)}, {"G", INT64_C(1000000000)},
+	{"M", INT64_C(1000000)},  {"K", INT64_C(1000)},		 {"k", INT64_C(1000)},
 };
 
 int davit_size_parse(const char *s, uint64_t *ret, struct davit_error *err)

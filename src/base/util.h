@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define DAVIT_ARRAY_SIZE(a) (sizeof(a) / sizeof *(a))
-#define DAVIT_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define DAVIT_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 #define DAVIT_UNUSED __attribute__((unused))
 #define DAVIT_CLEANUP(fn) __attribute__((cleanup(fn)))
 
@@ -31,27 +31,27 @@ static inline void davit_closep(int *fd)
 /* `DAVIT_AUTO_CLOSE int fd = -1;` closes fd at the end of the scope. */
 #define DAVIT_AUTO_CLOSE DAVIT_CLEANUP(davit_closep)
 /* Moves a pointer (or descriptor) out of an automatic variable. */
-#define DAVIT_TAKE(p)                                                                              \
-	({                                                                                         \
-		__typeof__(p) taken_ = (p);                                                        \
-		(p) = NULL;                                                                        \
-		taken_;                                                                            \
+#define DAVIT_TAKE(p)                                                                                        \
+	({                                                                                                   \
+		__typeof__(p) taken_ = (p);                                                                  \
+		(p) = NULL;                                                                                  \
+		taken_;                                                                                      \
 	})
-#define DAVIT_TAKE_FD(fd)                                                                          \
-	({                                                                                         \
-		int taken_ = (fd);                                                                 \
-		(fd) = -1;                                                                         \
-		taken_;                                                                            \
+#define DAVIT_TAKE_FD(fd)                                                                                    \
+	({                                                                                                   \
+		int taken_ = (fd);                                                                           \
+		(fd) = -1;                                                                                   \
+		taken_;                                                                                      \
 	})
 
 /* Retries a system call that a signal interrupted. */
-#define DAVIT_EINTR(call)                                                                          \
-	({                                                                                         \
-		long r_;                                                                           \
-		do {                                                                               \
-			r_ = (long)(call);                                                         \
-		} while (r_ < 0 && errno == EINTR);                                                \
-		r_;                                                                                \
+#define DAVIT_EINTR(call)                                                                                    \
+	({                                                                                                   \
+		long r_;                                                                                     \
+		do {                                                                                         \
+			r_ = (long)(call);                                                                   \
+		} while (r_ < 0 && errno == EINTR);                                                          \
+		r_;                                                                                          \
 	})
 
 /* Writes all n bytes to a blocking descriptor. 0, or -1 with errno. */

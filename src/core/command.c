@@ -396,7 +396,8 @@ static int add_service(struct pending *p, const struct proposal *pr, const struc
 {
 	struct davit_core *c = p->core;
 	struct davit_service *s = registry_service(c, spec->namespace_, spec->name, spec->version);
-	int64_t now = davit_loop_wall(c->loop);
+	/* Those of one command keep their order, which the tree goes by. */
+	int64_t now = davit_loop_wall(c->loop) + (int64_t)p->n;
 	DAVIT_AUTO_FREE char *was = NULL, *is = NULL;
 	char *key = NULL;
 	bool same;

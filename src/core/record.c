@@ -171,12 +171,17 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 {
 	json_t *rec = instance_read_record(i);
 	int64_t restarts = number(rec, "restarts");
+	int64_t total = number(rec, "totalRestarts");
+	int64_t attempt = number(rec, "attempt");
 
 	if (rec) {
 		count_runs(i, rec, now);
 		/* A run later than the record: it was a restart. */
-		if (i->run > (uint32_t)number(rec, "run"))
+		if (i->run > (uint32_t)number(rec, "run")) {
 			restarts++;
+			total++;
+			attempt++;
+		}
 	}
 	switch (now->state) {
 	case DAVIT_STATE_STARTED:
@@ -186,7 +191,7 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		/* Told already: by the runtime, by nature, or by our record. */
 		i->ready = now->ready || i->service->spec->ready == DAVIT_READY_TYPE_STARTED ||
 			   number(rec, "readyRun") == i->run;
-		davit_supervise_adopted(&i->node, restarts);
+		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
 		core_event(i->core, "adopted", i->service, i, "running as pid %d since run %u", (int)now->pid,
 			   i->run);
 		if (!i->ready)
@@ -200,8 +205,7 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 			replay_decision(i, rec, restarts);
 			break;
 		}
-		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, number(rec, "totalRestarts"),
-					number(rec, "attempt"));
+		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
 		i->goal = GOAL_RUN;
 		i->state = DAVIT_STATE_STARTED;
 		instance_on_exited(i, i->run, &now->exit);

@@ -135,8 +135,7 @@ static bool on_disk(struct fixture *f, const char *text)
 	bool found = false;
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(suffixes); i++) {
-		DAVIT_AUTO_BUF
-		b = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 		char path[128];
 
 		snprintf(path, sizeof path, "%s%s", f->db, suffixes[i]);
@@ -335,8 +334,7 @@ static void files_for_a_workload_are_private_and_in_memory(void **state)
 	struct davit_secret_ref refs[] = {
 		{.name = "token"}, {.name = "asenv", .env = "X"}, {.name = "other"}};
 	DAVIT_AUTO_FREE char *dir = NULL;
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	char path[256];
 	struct stat st;
 

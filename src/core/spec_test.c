@@ -274,8 +274,7 @@ static void has_row(const char *name)
 
 static void every_member_of_the_struct_is_in_a_row(void **state)
 {
-	DAVIT_AUTO_BUF
-	header = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF header = DAVIT_BUF_INIT;
 
 	(void)state;
 	assert_int_equal(davit_read_file(DAVIT_TEST_ROOT "/include/davit/spec.h", 1 << 20, &header, NULL), 0);
@@ -453,8 +452,7 @@ static void assert_refused(const char *text, size_t len, const char *message)
 static void every_malformed_spec_is_refused_with_its_message(void **state)
 {
 	FILE *f = fopen(DAVIT_TEST_ROOT "/test/spec/malformed.txt", "re");
-	DAVIT_AUTO_BUF
-	text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	DAVIT_AUTO_FREE char *line = NULL;
 	size_t cap = 0, cases = 0;
 	ssize_t n;
@@ -506,8 +504,7 @@ static void bytes_that_are_no_text_are_refused(void **state)
 
 static void limits_hold(void **state)
 {
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct davit_spec **specs = NULL;
 	struct davit_error err;
 	size_t n;

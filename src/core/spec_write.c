@@ -214,8 +214,7 @@ char *davit_spec_json(const struct davit_spec *s)
 
 uint64_t davit_spec_hash(const struct davit_spec *s)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
 
 	write_spec(&out, s, true);

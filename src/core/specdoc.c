@@ -135,8 +135,7 @@ static void items(struct davit_buf *b)
 
 static int check(const char *path, const struct davit_buf *want)
 {
-	DAVIT_AUTO_BUF
-	have = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF have = DAVIT_BUF_INIT;
 	struct davit_error err;
 
 	if (davit_read_file(path, 1 << 20, &have, &err)) {
@@ -151,8 +150,7 @@ static int check(const char *path, const struct davit_buf *want)
 
 int main(int argc, char **argv)
 {
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 
 	davit_buf_adds(&b, head);
 	rows(&b, "kind: Service (the default)", 1u << DAVIT_KIND_SERVICE);

@@ -29,8 +29,8 @@ static void deliver(struct davit_deferred *d)
 	op->done(op, op->result);
 }
 
-void davit_op_init(struct davit_op *op, struct davit_loop *loop,
-		   void (*done)(struct davit_op *, int), void *user)
+void davit_op_init(struct davit_op *op, struct davit_loop *loop, void (*done)(struct davit_op *, int),
+		   void *user)
 {
 	*op = (struct davit_op){.done = done, .user = user};
 	davit_timer_init(&op->deadline, loop, on_deadline);

@@ -274,8 +274,7 @@ static int write_head(const struct davit_client_request *q, struct davit_buf *ou
 int davit_client_send(struct davit_client *c, const struct davit_client_request *request, int *ret_status,
 		      struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	int r;
 
 	if (c->fd < 0 || c->broken)

@@ -139,8 +139,7 @@ static void a_connection_closed_early_is_a_clear_error(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(answers); i++) {
-		DAVIT_AUTO_BUF
-		body = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
 		pid_t pid = canned("GET /x HTTP/1.1\r\n", answers[i]);
 		struct davit_error err = {0};
 		struct davit_client *c;
@@ -238,8 +237,7 @@ static void escapes_come_back_equal(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(words); i++) {
-		DAVIT_AUTO_BUF
-		b = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 		davit_url_escape(&b, words[i]);
 		assert_null(strpbrk(davit_buf_str(&b), "/:?&#+ \""));
 		assert_int_equal(davit_url_unescape(davit_buf_str(&b), b.len, true, &back), 0);

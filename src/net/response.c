@@ -74,8 +74,7 @@ void davit_http_error_json(struct davit_buf *out, const struct davit_error *err)
 
 void davit_http_reply_error(struct davit_http_request *r, int status, const struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	body = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
 
 	davit_http_error_json(&body, err);
 	davit_buf_addc(&body, '\n');

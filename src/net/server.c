@@ -360,8 +360,7 @@ static bool admit(struct http_conn *c, struct davit_buf *out)
 static void on_connection(uv_stream_t *listener, int status)
 {
 	struct davit_http_server *s = listener->data;
-	DAVIT_AUTO_BUF
-	refusal = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF refusal = DAVIT_BUF_INIT;
 	struct http_conn *c;
 
 	if (status < 0)

@@ -236,8 +236,7 @@ static void one_connection_serves_many_requests(void **state)
 	(void)state;
 	assert_int_equal(davit_client_open(f->path, &c, NULL), 0);
 	for (int i = 0; i < 100; i++) {
-		DAVIT_AUTO_BUF
-		body = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
 		struct davit_client_request q = {.method = "POST",
 						 .target = "/echo",
 						 .body = "hello",
@@ -321,8 +320,7 @@ static void a_body_of_four_megabytes_passes_and_one_byte_more_does_not(void **st
 	(void)state;
 	memset(big, 'x', MAX + 1);
 	for (size_t extra = 0; extra < 2; extra++) {
-		DAVIT_AUTO_BUF
-		body = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
 		struct davit_client *c;
 		struct davit_client_request q = {
 			.method = "POST", .target = "/echo", .body = big, .body_len = MAX + extra};
@@ -509,8 +507,7 @@ static void an_upgrade_gives_a_raw_stream_both_ways(void **state)
 {
 	struct fixture *f = start(NULL);
 	struct davit_client *c;
-	DAVIT_AUTO_BUF
-	early = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF early = DAVIT_BUF_INIT;
 	struct davit_client_request q = {
 		.method = "POST", .target = "/raw", .body = "{}", .body_len = 2, .upgrade = "test"};
 	char data[16] = "";

@@ -30,7 +30,7 @@ struct build {
 	char key[DAVIT_HASH_MAX];
 	struct davit_work work;
 	char *home;
-	char *scratch; /* in work: what was fetched */
+	char *scratch;		/* in work: what was fetched */
 	char *tree, *out, *tmp; /* in work */
 	char *program;
 	struct davit_vars vars;
@@ -95,7 +95,8 @@ static int choose_cell(struct build *b)
 				       b->err);
 	if (r < 0)
 		return r;
-	printf("cell %s%s%s%s\n", b->cell->name, found ? " (found " : "", found ? found : "", found ? ")" : "");
+	printf("cell %s%s%s%s\n", b->cell->name, found ? " (found " : "", found ? found : "",
+	       found ? ")" : "");
 	b->vars.source = root;
 	for (size_t i = 0; r == 0 && i < b->cell->n_dependencies; i++) {
 		const struct davit_cell_dependency *d = &b->cell->dependencies[i];
@@ -104,8 +105,9 @@ static int choose_cell(struct build *b)
 		if (needed < 0)
 			r = needed;
 		else if (needed && !file)
-			r = davit_error_set(b->err, DAVIT_EBUILD, "source", "cell %s needs '%s': apt-get install %s",
-					    b->cell->name, d->program, d->package);
+			r = davit_error_set(b->err, DAVIT_EBUILD, "source",
+					    "cell %s needs '%s': apt-get install %s", b->cell->name,
+					    d->program, d->package);
 	}
 	b->vars.source = NULL;
 	return r;
@@ -143,8 +145,9 @@ static char *label_of(char *const *argv)
 	for (const char *p = word; p && *p; p++)
 		if (!islower((unsigned char)*p))
 			word = NULL;
-	return asprintf(&label, "%s%s%s", slash ? slash + 1 : argv[0], word ? " " : "", word ? word : "") < 0 ? NULL
-													   : label;
+	return asprintf(&label, "%s%s%s", slash ? slash + 1 : argv[0], word ? " " : "", word ? word : "") < 0
+		       ? NULL
+		       : label;
 }
 
 /* Whether the step's conditions hold: 1, 0, or a code. */
@@ -163,7 +166,8 @@ static int run_step(struct build *b, const struct davit_cell_step *s, struct dav
 {
 	DAVIT_AUTO_STRV argv = NULL;
 	DAVIT_AUTO_FREE char *label = NULL;
-	struct davit_run run = {.env = b->env, .directory = b->vars.source, .out = out, .deadline = b->deadline};
+	struct davit_run run = {
+		.env = b->env, .directory = b->vars.source, .out = out, .deadline = b->deadline};
 	char limit[DAVIT_TIME_MAX];
 	int status, r = davit_vars_expand_all(&b->vars, s->argv, &argv, b->err);
 
@@ -199,7 +203,8 @@ static int run_step(struct build *b, const struct davit_cell_step *s, struct dav
 /* What the result depends on: another one is another build. */
 static int make_key(struct build *b)
 {
-	DAVIT_AUTO_BUF versions = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	versions = DAVIT_BUF_INIT;
 	int r = 0;
 
 	davit_buf_adds(&versions, "");
@@ -290,7 +295,8 @@ static int prepare_work(struct build *b)
 		return no_memory(b);
 	r = davit_snapshot_take(from, b->tree, NULL, b->cache.max, &copied, b->err);
 	if (r == 0 && strcmp(copied.hash, b->source.hash))
-		r = davit_error_set(b->err, DAVIT_ECORRUPT, "cache", "%s was changed; remove it and try again", from);
+		r = davit_error_set(b->err, DAVIT_ECORRUPT, "cache",
+				    "%s was changed; remove it and try again", from);
 	if (r == 0)
 		r = davit_write_file(key, b->key, strlen(b->key), 0600, b->err);
 	if (r == 0)
@@ -314,7 +320,8 @@ static bool is_named(const char *path, const char *name)
  * service. More than one and none of that name is left to the user. */
 static int pick(struct build *b, char *const *found, const char *pattern)
 {
-	DAVIT_AUTO_BUF names = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	names = DAVIT_BUF_INIT;
 	const char *chosen = found[1] ? NULL : found[0];
 
 	for (char *const *p = found; *p && !chosen; p++)
@@ -328,9 +335,10 @@ static int pick(struct build *b, char *const *found, const char *pattern)
 		const char *slash = strrchr(*p, '/');
 		davit_buf_addf(&names, "%s%s", p == found ? "" : ", ", slash ? slash + 1 : *p);
 	}
-	return davit_error_set(b->err, DAVIT_EBUILD, "source",
-			       "which program is '%s'? cell %s finds several (%s): %.200s. Name the service like one",
-			       b->request->name, b->cell->name, pattern, davit_buf_str(&names));
+	return davit_error_set(
+		b->err, DAVIT_EBUILD, "source",
+		"which program is '%s'? cell %s finds several (%s): %.200s. Name the service like one",
+		b->request->name, b->cell->name, pattern, davit_buf_str(&names));
 }
 
 static int find_program(struct build *b)
@@ -365,15 +373,17 @@ static int built_argv(struct build *b, char ***ret)
 		return no_memory(b);
 	list = json_load_file(file, 0, &je);
 	if (!json_is_array(list) || !json_array_size(list))
-		r = davit_error_set(b->err, DAVIT_EBUILD, "source",
-				    "cell %s has no 'run', and its build left no list of words in run.json%s%s",
-				    b->cell->name, list ? "" : ": ", list ? "" : je.text);
+		r = davit_error_set(
+			b->err, DAVIT_EBUILD, "source",
+			"cell %s has no 'run', and its build left no list of words in run.json%s%s",
+			b->cell->name, list ? "" : ": ", list ? "" : je.text);
 	else
-		json_array_foreach(list, i, word) {
+		json_array_foreach(list, i, word)
+		{
 			const char *s = json_string_value(word);
 			if (r == 0 && !s)
-				r = davit_error_set(b->err, DAVIT_EBUILD, "source", "run.json: word %zu is no text",
-						    i + 1);
+				r = davit_error_set(b->err, DAVIT_EBUILD, "source",
+						    "run.json: word %zu is no text", i + 1);
 			else if (r == 0 && davit_strv_add(ret, s) < 0)
 				r = no_memory(b);
 		}
@@ -399,7 +409,8 @@ static bool has_magic(const char *path)
 	DAVIT_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char magic[4];
 
-	return fd >= 0 && read(fd, magic, 4) == 4 && (!memcmp(magic, "#!", 2) || !memcmp(magic, "\177ELF", 4));
+	return fd >= 0 && read(fd, magic, 4) == 4 &&
+	       (!memcmp(magic, "#!", 2) || !memcmp(magic, "\177ELF", 4));
 }
 
 /* The program by its path. A text without "#!" is for the shell, as it is for
@@ -409,7 +420,8 @@ static int make_argv(struct build *b, char ***ret)
 	DAVIT_AUTO_STRV argv = NULL;
 	DAVIT_AUTO_STRV whole = NULL;
 	DAVIT_AUTO_FREE char *file = NULL;
-	int r = b->cell->run ? davit_vars_expand_all(&b->vars, b->cell->run, &argv, b->err) : built_argv(b, &argv);
+	int r = b->cell->run ? davit_vars_expand_all(&b->vars, b->cell->run, &argv, b->err)
+			     : built_argv(b, &argv);
 
 	if (r == 0)
 		r = make_executable(b);
@@ -417,7 +429,8 @@ static int make_argv(struct build *b, char ***ret)
 		return r;
 	file = davit_run_find(argv[0], b->env);
 	if (!file)
-		return davit_error_set(b->err, DAVIT_EBUILD, "source", "there is no program '%.200s' to run", argv[0]);
+		return davit_error_set(b->err, DAVIT_EBUILD, "source", "there is no program '%.200s' to run",
+				       argv[0]);
 	if (!has_magic(file))
 		r = davit_strv_add(&whole, "/bin/sh");
 	if (r == 0)
@@ -515,7 +528,8 @@ static int build_tree(struct build *b, json_t **ret)
 	if (r == 0)
 		r = davit_remove_tree(b->tmp, b->err);
 	if (r == 0)
-		printf("built in %s\n", davit_duration_format((davit_run_now() - began) / 1000000 * 1000000, took));
+		printf("built in %s\n",
+		       davit_duration_format((davit_run_now() - began) / 1000000 * 1000000, took));
 	return r;
 }
 

@@ -76,8 +76,7 @@ static bool count(void *user, const struct davit_kv *kv)
 
 static long rss_kib(void)
 {
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	const char *line;
 
 	if (davit_read_file("/proc/self/status", 1 << 16, &b, NULL) < 0)

@@ -312,8 +312,7 @@ static void fifty_at_once(void)
 /* Gone, or dead and waiting for a parent that may be nobody of ours. */
 static bool is_gone(pid_t pid)
 {
-	DAVIT_AUTO_BUF
-	stat = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF stat = DAVIT_BUF_INIT;
 	const char *state;
 	char path[64];
 

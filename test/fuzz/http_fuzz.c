@@ -68,7 +68,7 @@ static void handle(void *user, struct davit_http_request *r)
 static void start(void)
 {
 	struct davit_http_config config = {.handle = handle, .max_body = MAX_BODY, .max_head = MAX_HEAD};
-	int fd;
+	int fd = -1;
 
 	signal(SIGPIPE, SIG_IGN);
 	snprintf(path, sizeof path, "/tmp/davit-http-fuzz-%d", (int)getpid());
@@ -90,7 +90,7 @@ static void turn(int fd)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	size_t piece = size && data[0] ? data[0] * 8u : 65536;
-	int fd;
+	int fd = -1;
 
 	if (!server)
 		start();

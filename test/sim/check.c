@@ -191,7 +191,7 @@ void sim_check_now(struct sim *s)
 /* --- when it is quiet --- */
 
 /* Says why something is wrong; a later look may find it right. */
-static bool wrong(struct sim *s, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static bool wrong(struct sim *s, const char *fmt, ...)
 {
 	va_list ap;
 

@@ -43,8 +43,7 @@ static struct channel *channel_of_exec(struct davit_exec *x)
 
 static void notice(struct channel *c, const char *operation, const char *key, int64_t value)
 {
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 
 	notice_begin(operation, &buf, &j);
@@ -199,8 +198,7 @@ static void join(struct channel *c, struct exec_runtime *e, bool is_exec)
 
 static int add_item(struct channel *c, const json_t *m, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	bytes = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF bytes = DAVIT_BUF_INIT;
 	enum davit_stream stream;
 	int64_t cursor, time;
 	struct item *i;
@@ -283,8 +281,7 @@ static int logs_open(struct davit_log_reader *r, struct davit_error *err)
 {
 	struct exec_runtime *e = exec_runtime(r->instance->runtime);
 	struct channel *c = channel_of_reader(r);
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q;
 
@@ -324,8 +321,7 @@ static void logs_close(struct davit_log_reader *r)
 static void logs_discard(struct davit_runtime *rt, const char *id)
 {
 	struct exec_runtime *e = exec_runtime(rt);
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 
 	if (!davit_can(&e->capabilities, DAVIT_CAP_LOGS))
@@ -349,8 +345,7 @@ static void command_start(struct davit_exec *x, struct davit_op *op)
 {
 	struct exec_runtime *e = exec_runtime(x->instance->runtime);
 	struct channel *c = channel_of_exec(x);
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_error err;
 	struct davit_json j;
 	struct request *q;
@@ -383,8 +378,7 @@ static void command_start(struct davit_exec *x, struct davit_op *op)
 static ssize_t command_write(struct davit_exec *x, const void *data, size_t n)
 {
 	struct channel *c = channel_of_exec(x);
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 
 	if (!c->e || davit_list_empty(&c->list) || c->ended)
@@ -416,8 +410,7 @@ static void command_resume(struct davit_exec *x)
 static void command_resize(struct davit_exec *x, uint16_t rows, uint16_t columns)
 {
 	struct channel *c = channel_of_exec(x);
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 
 	if (!c->e || davit_list_empty(&c->list))

@@ -62,8 +62,7 @@ static int reconciled(struct request *q, const json_t *result, struct davit_erro
 
 static void ask_again(struct exec_runtime *e)
 {
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(e, "adopt", NULL, NULL, &buf, &j);
 
@@ -125,8 +124,7 @@ static const struct peer_events peer_events = {.message = on_message, .down = on
 
 static void send_hello(struct exec_runtime *e)
 {
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&buf);
 
 	davit_json_open(&j);
@@ -224,8 +222,7 @@ static void exec_capabilities(struct davit_runtime *rt, struct davit_capabilitie
 
 static void exec_adopt(struct davit_runtime *rt, struct davit_op *op)
 {
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(exec_runtime(rt), "adopt", NULL, op, &buf, &j);
 
@@ -250,8 +247,7 @@ static int created(struct request *q, const json_t *result, struct davit_error *
 
 static void exec_create(struct davit_instance *inst, struct davit_op *op)
 {
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(exec_runtime(inst->runtime), "create", inst, op, &buf, &j);
 
@@ -282,8 +278,7 @@ static int started(struct request *q, const json_t *result, struct davit_error *
 
 static void exec_start(struct davit_instance *inst, struct davit_op *op)
 {
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(exec_runtime(inst->runtime), "start", inst, op, &buf, &j);
 
@@ -309,8 +304,7 @@ static int stopped(struct request *q, const json_t *result, struct davit_error *
 static void exec_stop(struct davit_instance *inst, const struct davit_stop *how, struct davit_op *op)
 {
 	int64_t timeout;
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(exec_runtime(inst->runtime), "stop", inst, op, &buf, &j);
 
@@ -333,8 +327,7 @@ static int removed(struct request *q, const json_t *result, struct davit_error *
 
 static void exec_remove(struct davit_instance *inst, struct davit_op *op)
 {
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(exec_runtime(inst->runtime), "remove", inst, op, &buf, &j);
 
@@ -352,8 +345,7 @@ static int inspected(struct request *q, const json_t *result, struct davit_error
 
 static void exec_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
 {
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(exec_runtime(inst->runtime), "inspect", inst, op, &buf, &j);
 

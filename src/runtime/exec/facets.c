@@ -19,8 +19,7 @@ static int stats_answered(struct request *q, const json_t *result, struct davit_
 static void stats_read(struct davit_instance *inst, struct davit_stats *ret, struct davit_op *op)
 {
 	struct exec_runtime *e = exec_runtime(inst->runtime);
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_error err;
 	struct davit_json j;
 	struct request *q;
@@ -42,8 +41,7 @@ const struct davit_stats_facet exec_stats = {.read = stats_read};
 static void signal_send(struct davit_instance *inst, int signo, struct davit_op *op)
 {
 	struct exec_runtime *e = exec_runtime(inst->runtime);
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_error err;
 	struct davit_json j;
 	struct request *q;

@@ -103,8 +103,7 @@ void notice_send(struct exec_runtime *e, struct davit_buf *buf, struct davit_jso
 static void on_cancel(struct davit_op *op, int why)
 {
 	struct request *q = op->performer;
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 
 	q->why = why;
@@ -140,8 +139,7 @@ void request_end(struct request *q, const struct davit_error *err)
 /* A create that was given up has succeeded after all: nothing may be left. */
 static void undo_create(struct exec_runtime *e, const char *id)
 {
-	DAVIT_AUTO_BUF
-	buf = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
 	struct davit_json j;
 	struct request *q = request_new(e, "remove", NULL, NULL, &buf, &j);
 

@@ -78,8 +78,7 @@ static void on_pump(struct davit_timer *t)
 	if (c->out.len || c->err.len) {
 		enum davit_stream stream = c->out.len ? DAVIT_STDOUT : DAVIT_STDERR;
 		struct davit_buf *from = c->out.len ? &c->out : &c->err;
-		DAVIT_AUTO_BUF
-		data = *from;
+		DAVIT_AUTO_BUF data = *from;
 		bool alive = true, more;
 
 		*from = (struct davit_buf)DAVIT_BUF_INIT;

@@ -190,8 +190,7 @@ static void on_write(struct davit_timer *t)
 static void show(struct fake_object *o, const char *word)
 {
 	static const char digits[] = "0123456789abcdef";
-	DAVIT_AUTO_BUF
-	hex = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF hex = DAVIT_BUF_INIT;
 
 	for (const unsigned char *p = (const void *)word; *p; p++) {
 		davit_buf_addc(&hex, digits[*p >> 4]);

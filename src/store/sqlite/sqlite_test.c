@@ -125,8 +125,7 @@ static void another_programs_database_is_refused(void **state)
 static void a_file_that_is_no_database_is_refused_and_left_alone(void **state)
 {
 	struct fixture *f = *state;
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	char text[8192];
 
 	shut_store(f);
