@@ -114,7 +114,7 @@ class Meddler(threading.Thread):
         self.wanted, self.maybe = {}, collections.defaultdict(set)
 
     def run(self):
-        while not self.end.wait(0.15):
+        while not self.end.wait(0.03):
             self.turn += 1
             k = self.turn // 2
             if self.turn % 2:
@@ -160,7 +160,7 @@ def check_books(home):
         equal(len(pids), len(set(pids)), name + ": a pid twice in the book")
         for ident, told in ends.items():
             equal(exited[ident], told, "%s: exits told, and as they were" % name)
-        check(sum(map(len, ends.values())) > 20, "%s has crashed too few times" % name, ends)
+        check(sum(map(len, ends.values())) > KILLS / 40, "%s has crashed too few times" % name, ends)
         s = home.status(name)
         equal(s["restarts"], sum(begun.values()) - 1, "%s: restarts in the status, starts in the book" % name)
     return len(events)
@@ -199,7 +199,7 @@ def test_kill_daemon(home):
     wait_until(home.answers, 20)
     meddler.end.set()
     meddler.join(30)
-    check(meddler.done > 20, "too few commands came through", meddler.done)
+    check(meddler.done > KILLS / 10, "too few commands came through", meddler.done)
     settle(home, meddler)
     now = running(home)
     for key, who in before.items():
