@@ -197,6 +197,23 @@ static void mark_leaving(struct davit_service *s)
 			s->slots[i->workload.index].leaving = true;
 }
 
+/* The update of this place is done: the old one goes. */
+static void replace(struct davit_service *s, struct slot *slot)
+{
+	struct instance *old = slot->current, *i = slot->next;
+	struct davit_restart_rule rule;
+
+	slot->current = i;
+	slot->next = NULL;
+	i->replacement = false;
+	service_restart_rule(s, &rule);
+	davit_supervise_set_restart(&i->node, &rule);
+	instance_write_record(i);
+	set_error(s, NULL);
+	if (old)
+		instance_set_goal(old, GOAL_GONE);
+}
+
 /* Replaces instances of older generations, at most `parallel` at a time. */
 static void roll(struct davit_service *s)
 {
@@ -204,6 +221,12 @@ static void roll(struct davit_service *s)
 	bool start_first = s->spec->update_order == DAVIT_UPDATE_START_FIRST && !has_fixed_port(s->spec);
 	int64_t busy = 0;
 
+	/* One that was adopted after it had become ready tells so no more. */
+	for (size_t k = 0; k < s->n_slots; k++) {
+		const struct instance *next = s->slots[k].next;
+		if (next && next->generation == s->generation && serves(next) && next->ready)
+			replace(s, &s->slots[k]);
+	}
 	if (s->failed_generation == s->generation)
 		return;
 	for (size_t k = 0; k < s->n_slots; k++) {
@@ -238,23 +261,10 @@ static void roll(struct davit_service *s)
 void service_instance_ready(struct davit_service *s, struct instance *i)
 {
 	struct slot *slot = i->workload.index < s->n_slots ? &s->slots[i->workload.index] : NULL;
-	struct davit_restart_rule rule;
-	struct instance *old;
 
 	core_service_dirty(s);
-	if (!slot || slot->next != i)
-		return;
-	/* The update of this one is done: the old one goes. */
-	old = slot->current;
-	slot->current = i;
-	slot->next = NULL;
-	i->replacement = false;
-	service_restart_rule(s, &rule);
-	davit_supervise_set_restart(&i->node, &rule);
-	instance_write_record(i);
-	set_error(s, NULL);
-	if (old)
-		instance_set_goal(old, GOAL_GONE);
+	if (slot && slot->next == i)
+		replace(s, slot);
 }
 
 void service_update_failed(struct davit_service *s, struct instance *i, const char *why)

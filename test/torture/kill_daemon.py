@@ -97,7 +97,7 @@ def start_all(home):
     for k in range(CRASHERS):
         script = CRASH.replace("BOOK", "%s/crash%d.book" % (home.work, k)).replace("WAIT", str(k + 1))
         specs.append(spec("crash%d" % k, ["sh", "-c", script], restart={
-            "policy": "on-failure", "backoff": {"initial": "100ms", "max": "800ms"}}))
+            "policy": "on-failure", "backoff": {"initial": "20ms", "max": "50ms"}}))
     code, answer = home.api("POST", "/v1/services?mode=create", specs)
     equal(code, 201 if code == 201 else 200, "creation: %r" % answer)
     wait_until(lambda: all(s["ready"] for s in home.json("status") if not s["name"].startswith("crash")), 30,
@@ -114,7 +114,7 @@ class Meddler(threading.Thread):
         self.wanted, self.maybe = {}, collections.defaultdict(set)
 
     def run(self):
-        while not self.end.wait(0.15):
+        while not self.end.wait(0.03):
             self.turn += 1
             k = self.turn // 2
             if self.turn % 2:
@@ -159,8 +159,9 @@ def check_books(home):
         pids = [x[2] for x in entries if x[0] == "start"]
         equal(len(pids), len(set(pids)), name + ": a pid twice in the book")
         for ident, told in ends.items():
-            equal(exited[ident], told, "%s: exits told, and as they were" % name)
-        check(sum(map(len, ends.values())) > 20, "%s has crashed too few times" % name, ends)
+            by_itself = [x for x in exited[ident] if not x.endswith("as asked")]
+            equal(by_itself, told, "%s: exits told, and as they were" % name)
+        check(sum(map(len, ends.values())) > KILLS / 40, "%s has crashed too few times" % name, ends)
         s = home.status(name)
         equal(s["restarts"], sum(begun.values()) - 1, "%s: restarts in the status, starts in the book" % name)
     return len(events)
@@ -199,7 +200,7 @@ def test_kill_daemon(home):
     wait_until(home.answers, 20)
     meddler.end.set()
     meddler.join(30)
-    check(meddler.done > 20, "too few commands came through", meddler.done)
+    check(meddler.done > KILLS / 10, "too few commands came through", meddler.done)
     settle(home, meddler)
     now = running(home)
     for key, who in before.items():
@@ -233,7 +234,15 @@ def settle(home, meddler):
     def ours(x):
         return b"DAVIT_INSTANCE=" + x[1].encode() in read("/proc/%s/environ" % x[2])
 
-    wait_until(ok, 30, "everything as it was asked for", 0.2)
+    try:
+        wait_until(ok, 30, "everything as it was asked for", 0.2)
+    except AssertionError:
+        for name in meddler.maybe:
+            log(home.json("status", name))
+            log("\n".join(str((e["time"], e["type"], e["instance"], e["cause"]))
+                          for e in home.events(service="default/%s:latest" % name))[-1500:])
+            log("book: %s" % [(x[1], x[2], alive(int(x[2]))) for x in book(home, name)][-6:])
+        raise
 
 
 def test_kill_keeper(home):
