@@ -30,6 +30,8 @@
 	X(inspect)                                                                                           \
 	X(why)                                                                                               \
 	X(tree)                                                                                              \
+	X(namespace)                                                                                         \
+	X(supervisor)                                                                                        \
 	X(secret)                                                                                            \
 	X(runtimes)                                                                                          \
 	X(daemon)                                                                                            \

@@ -170,7 +170,9 @@ static int prepare(struct instance *i, struct davit_error *err)
 	static const char *const passed[] = {"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "http_proxy",
 					     "https_proxy", "no_proxy", "GOPROXY", "GOFLAGS", "PIP_INDEX_URL",
 					     "npm_config_registry", "CARGO_HOME", "RUSTUP_HOME", "GOSUMDB",
-					     "PIP_CONFIG_FILE", "SSL_CERT_FILE", "GONOSUMDB", "GOROOT"};
+					     "PIP_CONFIG_FILE", "SSL_CERT_FILE", "GONOSUMDB", "GOROOT",
+					     "DAVIT_GIT_CREDENTIALS_FILE", "DAVIT_CACHE_SIZE",
+					     "DAVIT_BUILD_TIMEOUT"};
 	struct davit_workload *w = &i->workload;
 	DAVIT_AUTO_FREE char *request = work_path(i, "request");
 	DAVIT_AUTO_FREE char *result = work_path(i, "result");

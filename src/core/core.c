@@ -51,6 +51,15 @@ static void on_full_pass(struct davit_timer *t)
 	davit_timer_start(t, FULL_PASS_PERIOD);
 }
 
+static void run_bury(struct davit_deferred *d)
+{
+	struct davit_core *c = DAVIT_CONTAINER_OF(d, struct davit_core, bury);
+	struct instance *i;
+
+	while ((i = DAVIT_LIST_FIRST(&c->dead, struct instance, held)))
+		instance_bury(i);
+}
+
 /* --- listeners --- */
 
 static void tell(struct davit_core *c, struct davit_service *s, bool gone)
@@ -212,12 +221,14 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	c->loop = config->loop;
 	c->store = config->store;
 	struct davit_list *const lists[] = {&c->runtimes, &c->listeners, &c->dirty, &c->notify,
-					     &c->held,	   &c->commands,  &c->gone_waits, &c->orphans};
+					     &c->held,	   &c->commands,  &c->gone_waits, &c->orphans,
+					     &c->dead};
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
 		davit_list_init(lists[k]);
 	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);
 	davit_deferred_init(&c->notify_run, c->loop, run_notify);
 	davit_deferred_init(&c->release, c->loop, run_release);
+	davit_deferred_init(&c->bury, c->loop, run_bury);
 	davit_timer_init(&c->full_pass, c->loop, on_full_pass);
 	davit_timer_init(&c->rewatch, c->loop, on_rewatch);
 	c->started = davit_loop_wall(c->loop);
@@ -290,6 +301,9 @@ void core_check_stopped(struct davit_core *c)
 
 void davit_core_free(struct davit_core *c)
 {
+	size_t pos = 0;
+	void *i;
+
 	if (!c)
 		return;
 	c->freeing = true;
@@ -308,11 +322,18 @@ void davit_core_free(struct davit_core *c)
 	davit_deferred_cancel(&c->reconcile);
 	davit_deferred_cancel(&c->notify_run);
 	davit_deferred_cancel(&c->release);
-	/* The runtimes first: after this no callback comes. */
+	davit_deferred_cancel(&c->bury);
+	/* What is open on instances ends while their runtimes are there, and those
+	 * while the instances are: after this no callback comes. */
+	while (davit_map_next(&c->instances, &pos, NULL, &i)) {
+		ready_end(i);
+		facets_detach(i);
+	}
 	while (!davit_list_empty(&c->runtimes))
 		core_runtime_free(DAVIT_LIST_FIRST(&c->runtimes, struct core_runtime, list));
-	registry_free_all(c);
+	/* Then the tree, while its nodes are there. */
 	davit_supervise_fini(&c->sup);
+	registry_free_all(c);
 	davit_journal_free(c->journal);
 	davit_map_fini(&c->services);
 	davit_map_fini(&c->supervisors);

@@ -12,7 +12,7 @@
  *   supervisors/NS/NAME         a spec
  *   namespaces/NAME             a spec
  *   built/NS/NAME/VERSION       what the last good build gave (build.c)
- *   state/NS/NAME/VERSION/INDEX what a runtime does not keep of an instance (journal.c)
+ *   state/ID                   what a runtime does not keep of an instance (journal.c)
  *   events/ID                   events, ID in 16 hexadecimal digits
  */
 #ifndef DAVIT_CORE_IMPL_H
@@ -99,7 +99,7 @@ struct instance {
 	struct davit_exit *early_exit; /* of a run whose start has not completed yet */
 	struct davit_timer again; /* an operation that failed is tried again */
 	struct davit_list attached; /* open log readers and commands (facets.c) */
-	struct davit_list held;	 /* in core->held while it waits for something */
+	struct davit_list held;	 /* in core->held while it waits for something, or in core->dead */
 	struct davit_list leaving; /* in service->leaving or core->orphans once it is to be gone */
 	char *orphan_of;	 /* key of its service, which was deleted while we were away */
 	char *held_for;		 /* what it waits for, in words */
@@ -112,6 +112,7 @@ struct instance {
 	bool ready;
 	bool stopping_told;	 /* the engine waits for our `ended` */
 	bool reporting;		 /* pending_cause is to be told when recorded and swept */
+	bool start_failed;	 /* the last thing that happened: it could not be started */
 	bool prevent;		 /* an exit after which it is never restarted */
 	bool told_failed;	 /* the event of its failure was written */
 	bool swept;		 /* what the last run left behind was stopped */
@@ -174,6 +175,8 @@ struct davit_core {
 	struct davit_timer full_pass;
 	struct davit_op *start_op;
 	struct davit_op *stop_all_op;
+	struct davit_list dead;	      /* instances that are gone, to be freed by `bury` */
+	struct davit_deferred bury;
 	struct davit_list orphans;    /* instances of no service, on their way out */
 	struct davit_list commands;   /* with the store (command.c) */
 	struct davit_list gone_waits; /* for services to be gone (command.c) */
@@ -225,11 +228,14 @@ struct instance *instance_adopt(struct davit_core *c, struct core_runtime *r, st
 				struct davit_error *err);
 /* Gives the engine what is known of an adopted instance. */
 void instance_restore(struct instance *i, const struct davit_inspection *now);
+void instance_restore_leaving(struct instance *i, const struct davit_inspection *now);
 void instance_step(struct instance *i);
 /* Goes on after something that was waited for. */
 void instance_resume(struct instance *i);
 void instance_set_goal(struct instance *i, enum goal goal);
 void instance_free(struct instance *i);
+/* It is gone: tells its service, and frees it. */
+void instance_bury(struct instance *i);
 void instance_set_error(struct instance *i, const struct davit_error *err);
 void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exit *exit);
 void instance_on_ready(struct instance *i);
@@ -238,8 +244,11 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why);
 
 /* --- record.c --- */
 void instance_write_record(struct instance *i);
-void instance_forget_record(const struct davit_service *s, uint32_t index);
-json_t *instance_read_record(struct davit_service *s, uint32_t index); /* new reference or NULL */
+void instance_forget_record(const struct instance *i);
+json_t *instance_read_record(const struct instance *i); /* new reference or NULL */
+/* When the runtime has told all: instances that it does not hold any more are taken
+ * up from their records where these say how they ended, and are else forgotten. */
+void record_sweep(struct core_runtime *r);
 enum davit_cause instance_cause(const struct instance *i, const struct davit_exit *exit, bool *ret_prevent);
 extern const struct davit_supervise_ops core_supervise_ops;
 

@@ -323,6 +323,42 @@ static void an_update_that_does_not_come_up_leaves_the_old_one_serving(void **st
 	assert_non_null(strstr(field(r, "web", "error"), "update failed"));
 }
 
+static void an_update_that_crashes_at_once_leaves_the_old_one_serving(void **state)
+{
+	struct rig *r = *state;
+
+	apply(r, "name: web\ncommand: [fake, run, 1d]\n");
+	run_for(r, SEC);
+	apply(r, "name: web\ncommand: [fake, run, 100ms, exit, '1']\n");
+	run_for(r, 60 * SEC);
+	assert_string_equal(status(r, "web"), "running");
+	assert_int_equal(r->starts, 2);
+	assert_non_null(strstr(field(r, "web", "error"), "update failed"));
+}
+
+static void the_tree_keeps_the_order_of_creation_across_restarts(void **state)
+{
+	struct rig *r = *state;
+	static const char *const names[] = {"zeta", "alpha", "mid"};
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	struct davit_json j = DAVIT_JSON_INIT(&b);
+	const char *last = NULL;
+
+	apply(r, "name: zeta\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
+		 "name: alpha\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
+		 "name: mid\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
+		 "kind: Supervisor\nname: app\nstrategy: rest-for-one\n");
+	core_down(r);
+	core_up(r);
+	davit_core_write_tree(r->core, &j);
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(names); k++) {
+		const char *at = strstr(davit_buf_str(&b), names[k]);
+		assert_non_null(at);
+		assert_true(!last || at > last);
+		last = at;
+	}
+}
+
 static void dependencies_order_the_start_and_cycles_are_refused(void **state)
 {
 	struct rig *r = *state;
@@ -377,6 +413,8 @@ int main(void)
 		T(what_the_user_stopped_stays_stopped_until_started),
 		T(an_update_replaces_instances_one_at_a_time_and_keeps_serving),
 		T(an_update_that_does_not_come_up_leaves_the_old_one_serving),
+		T(an_update_that_crashes_at_once_leaves_the_old_one_serving),
+		T(the_tree_keeps_the_order_of_creation_across_restarts),
 		T(dependencies_order_the_start_and_cycles_are_refused),
 		T(scaling_goes_up_down_and_to_nothing),
 	};

@@ -32,6 +32,18 @@ static void service_name(const struct davit_service *s, char *buf, size_t n)
 	snprintf(buf, n, "%s/%s:%s", s->spec->namespace_, s->spec->name, s->spec->version);
 }
 
+/* NS/NAME/VERSION -> NS/NAME:VERSION */
+static void key_name(const char *key, char *buf, size_t size)
+{
+	const char *slash = key;
+
+	snprintf(buf, size, "%s", key);
+	for (int n = 0; slash && n < 2; n++)
+		slash = strchr(n ? slash + 1 : slash, '/');
+	if (slash && (size_t)(slash - key) < size)
+		buf[slash - key] = ':';
+}
+
 void core_event(struct davit_core *c, const char *type, const struct davit_service *s,
 		const struct instance *i, const char *cause_fmt, ...)
 {
@@ -43,20 +55,16 @@ void core_event(struct davit_core *c, const char *type, const struct davit_servi
 	va_end(ap);
 	if (s)
 		service_name(s, name, sizeof name);
-	write_event(c, type, s ? name : NULL, i ? i->workload.id : NULL, cause);
+	else if (i && i->orphan_of)
+		key_name(i->orphan_of, name, sizeof name);
+	write_event(c, type, name[0] ? name : NULL, i ? i->workload.id : NULL, cause);
 }
 
 void core_event_key(struct davit_core *c, const char *type, const char *key, const char *cause)
 {
 	char name[320];
-	const char *slash = key;
 
-	/* NS/NAME/VERSION -> NS/NAME:VERSION */
-	snprintf(name, sizeof name, "%s", key);
-	for (int n = 0; slash && n < 2; n++)
-		slash = strchr(n ? slash + 1 : slash, '/');
-	if (slash && (size_t)(slash - key) < sizeof name)
-		name[slash - key] = ':';
+	key_name(key, name, sizeof name);
 	write_event(c, type, name, NULL, cause);
 }
 

@@ -52,7 +52,6 @@ static void detach(struct instance *i, const void *what)
 
 void facets_detach(struct instance *i)
 {
-	const struct davit_runtime_driver *driver = i->runtime->driver;
 	struct attachment *a;
 
 	while ((a = DAVIT_LIST_FIRST(&i->attached, struct attachment, list))) {
@@ -61,14 +60,12 @@ void facets_detach(struct instance *i)
 		davit_list_remove(&a->list);
 		free(a);
 		if (r) {
-			if (!i->core->freeing)
-				driver->logs->close(r);
+			i->runtime->driver->logs->close(r);
 			r->instance = NULL;
 			r->end(r, 0, NULL);
 		} else if (x) {
 			const struct davit_exit gone = {.kind = DAVIT_EXIT_UNKNOWN, .reason = "the instance is gone"};
-			if (!i->core->freeing)
-				driver->exec->close(x);
+			i->runtime->driver->exec->close(x);
 			x->instance = NULL;
 			x->exited(x, &gone);
 		}

@@ -139,6 +139,8 @@ static void stopped(struct instance *i, int result, const struct davit_error *er
 		/* The driver completed without an exit: the run is over all the same. */
 		struct davit_exit exit = {.kind = DAVIT_EXIT_UNKNOWN, .time = davit_loop_wall(i->core->loop)};
 		strcpy(exit.reason, "the runtime reported no status");
+		if (i->run <= i->exit_run)
+			i->run = i->exit_run + 1;
 		instance_on_exited(i, i->run, &exit);
 	}
 	finish(i);
@@ -200,11 +202,21 @@ static void on_again(struct davit_timer *t)
 
 /* --- the next step --- */
 
+/* Not at once: whoever led here may still look at it. */
 static void gone(struct instance *i)
+{
+	if (!davit_list_empty(&i->held))
+		return;
+	davit_list_add_tail(&i->core->dead, &i->held);
+	davit_defer(&i->core->bury);
+}
+
+void instance_bury(struct instance *i)
 {
 	struct davit_core *c = i->core;
 	struct davit_service *s = i->service;
 
+	instance_forget_record(i);
 	if (s)
 		service_instance_gone(s, i);
 	else if (i->orphan_of && (s = davit_map_get(&c->services, i->orphan_of)))
@@ -217,6 +229,8 @@ static void step_run(struct instance *i)
 {
 	struct davit_error err;
 
+	if (i->state == DAVIT_STATE_STARTED && i->killed_for)
+		begin(i, DO_STOP);
 	if (i->state == DAVIT_STATE_STARTED || i->reporting)
 		return;
 	if (i->runtime->phase != RUNTIME_OPEN) {
@@ -238,6 +252,8 @@ static void step_gone(struct instance *i)
 {
 	if (i->state == DAVIT_STATE_STARTED) {
 		begin(i, DO_STOP);
+	} else if (i->wait.active) {
+		return; /* for the record of its end: what is removed cannot tell of it again */
 	} else if (i->state == DAVIT_STATE_DESTROYED || !i->inst) {
 		gone(i);
 	} else {
@@ -284,7 +300,6 @@ void instance_set_goal(struct instance *i, enum goal goal)
 		return;
 	i->goal = goal;
 	if (goal == GOAL_GONE) {
-		davit_journal_unwait(&i->wait);
 		davit_list_remove(&i->held);
 		davit_list_add_tail(i->service ? &i->service->leaving : &i->core->orphans, &i->leaving);
 		ready_end(i);
@@ -411,13 +426,15 @@ enum davit_cause instance_cause(const struct instance *i, const struct davit_exi
 
 void instance_on_started(struct instance *i)
 {
+	bool recorded = i->run > 0 || i->start_failed;
+
 	i->state = DAVIT_STATE_STARTED;
 	i->run++;
 	i->started = davit_loop_wall(i->core->loop);
 	i->exit = (struct davit_exit){0};
-	i->ready = i->swept = false;
+	i->ready = i->swept = i->start_failed = i->prevent = false;
 	instance_set_error(i, NULL);
-	if (i->run > 1)
+	if (recorded)
 		instance_write_record(i);
 	if (!i->is_build)
 		core_event(i->core, "started", i->service, i, i->run > 1 ? "run %u" : "first run", i->run);
@@ -500,12 +517,12 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 		davit_error_set(&err, DAVIT_EIO, NULL, "%s", text);
 		if (cause != DAVIT_CAUSE_CLEAN && cause != DAVIT_CAUSE_TIMEOUT)
 			instance_set_error(i, &err);
-		/* The decision follows when this is durable and nothing is left
-		 * of the run: a daemon that dies before takes it again. */
 		i->reporting = true;
-		davit_journal_wait(i->core->journal, &i->wait);
-		finish(i);
 	}
+	/* What follows does so when this is durable and nothing is left of the run: a
+	 * daemon that dies before takes it again. */
+	davit_journal_wait(i->core->journal, &i->wait);
+	finish(i);
 	if (i->service) {
 		core_service_changed(i->service);
 		core_service_dirty(i->service);
@@ -531,10 +548,11 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why)
 	}
 	if (i->state == DAVIT_STATE_STARTED) {
 		i->killed_for = true;
-		if (!i->op)
-			begin(i, DO_STOP);
+		instance_step(i);
 		return;
 	}
+	i->start_failed = true;
+	i->prevent = false;
 	instance_write_record(i);
 	i->reporting = true;
 	davit_journal_wait(i->core->journal, &i->wait);
@@ -545,7 +563,7 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why)
 static void on_recorded(struct davit_journal_wait *w, bool durable)
 {
 	(void)durable; /* a store that does not answer holds nobody up for long */
-	finish(DAVIT_CONTAINER_OF(w, struct instance, wait));
+	instance_resume(DAVIT_CONTAINER_OF(w, struct instance, wait));
 }
 
 /* Tells the engine that the run is over, once everything about it is done. */
@@ -554,9 +572,8 @@ static void finish(struct instance *i)
 	if (i->op || i->state == DAVIT_STATE_STARTED || !i->leaf)
 		return;
 	if (i->goal == GOAL_STOP) {
-		if (!i->stopping_told)
+		if (!i->stopping_told || i->wait.active)
 			return;
-		davit_journal_unwait(&i->wait);
 		i->stopping_told = i->reporting = false;
 		i->goal = GOAL_REST;
 		davit_supervise_ended(&i->node, DAVIT_CAUSE_STOPPED);
@@ -685,7 +702,7 @@ void instance_free(struct instance *i)
 	davit_list_remove(&i->leaving);
 	ready_end(i);
 	facets_detach(i);
-	if (i->leaf)
+	if (i->leaf && !c->freeing)
 		davit_supervise_remove(&i->node);
 	davit_map_remove(&c->instances, i->workload.id);
 	if (i->service)

@@ -366,6 +366,7 @@ void davit_journal_event(struct davit_journal *j, const char *fields)
 
 void davit_journal_wait(struct davit_journal *j, struct davit_journal_wait *w)
 {
+	davit_journal_unwait(w); /* one that waited already waits for more */
 	w->due = davit_loop_now(j->loop) + DAVIT_JOURNAL_PATIENCE;
 	w->active = true;
 	davit_list_init(&w->list);

@@ -14,6 +14,7 @@
 
 #define PROBE_FIRST (10 * DAVIT_NSEC_PER_MSEC)
 #define PROBE_MAX (500 * DAVIT_NSEC_PER_MSEC)
+#define REPLACEMENT_SETTLES (500 * DAVIT_NSEC_PER_MSEC)
 
 struct ready_probe {
 	struct instance *i; /* NULL once ended: what is in flight frees the probe */
@@ -175,6 +176,24 @@ static void on_timeout(struct davit_timer *t)
 	instance_fail(i, DAVIT_CAUSE_TIMEOUT, why);
 }
 
+static void on_settled(struct davit_timer *t)
+{
+	instance_on_ready(((struct ready_timeout *)t)->i);
+}
+
+/* Of a replacement that is ready by running alone, running for a moment is asked
+ * for before it takes over. */
+static bool begin_settling(struct instance *i)
+{
+	ready_end(i);
+	i->ready_timer = calloc(1, sizeof *i->ready_timer);
+	if (!i->ready_timer)
+		return false;
+	i->ready_timer->i = i;
+	davit_timer_init(&i->ready_timer->timer, i->core->loop, on_settled);
+	return davit_timer_start(&i->ready_timer->timer, REPLACEMENT_SETTLES) == 0;
+}
+
 void ready_begin(struct instance *i)
 {
 	const struct davit_spec *spec = i->service ? i->service->spec : NULL;
@@ -182,7 +201,8 @@ void ready_begin(struct instance *i)
 	int r = 0;
 
 	if (!spec || i->is_build || spec->ready == DAVIT_READY_TYPE_STARTED) {
-		instance_on_ready(i);
+		if (!i->replacement || !begin_settling(i))
+			instance_on_ready(i);
 		return;
 	}
 	ready_end(i);

@@ -197,6 +197,23 @@ static void mark_leaving(struct davit_service *s)
 			s->slots[i->workload.index].leaving = true;
 }
 
+/* The update of this place is done: the old one goes. */
+static void replace(struct davit_service *s, struct slot *slot)
+{
+	struct instance *old = slot->current, *i = slot->next;
+	struct davit_restart_rule rule;
+
+	slot->current = i;
+	slot->next = NULL;
+	i->replacement = false;
+	service_restart_rule(s, &rule);
+	davit_supervise_set_restart(&i->node, &rule);
+	instance_write_record(i);
+	set_error(s, NULL);
+	if (old)
+		instance_set_goal(old, GOAL_GONE);
+}
+
 /* Replaces instances of older generations, at most `parallel` at a time. */
 static void roll(struct davit_service *s)
 {
@@ -204,6 +221,12 @@ static void roll(struct davit_service *s)
 	bool start_first = s->spec->update_order == DAVIT_UPDATE_START_FIRST && !has_fixed_port(s->spec);
 	int64_t busy = 0;
 
+	/* One that was adopted after it had become ready tells so no more. */
+	for (size_t k = 0; k < s->n_slots; k++) {
+		const struct instance *next = s->slots[k].next;
+		if (next && next->generation == s->generation && serves(next) && next->ready)
+			replace(s, &s->slots[k]);
+	}
 	if (s->failed_generation == s->generation)
 		return;
 	for (size_t k = 0; k < s->n_slots; k++) {
@@ -238,23 +261,10 @@ static void roll(struct davit_service *s)
 void service_instance_ready(struct davit_service *s, struct instance *i)
 {
 	struct slot *slot = i->workload.index < s->n_slots ? &s->slots[i->workload.index] : NULL;
-	struct davit_restart_rule rule;
-	struct instance *old;
 
 	core_service_dirty(s);
-	if (!slot || slot->next != i)
-		return;
-	/* The update of this one is done: the old one goes. */
-	old = slot->current;
-	slot->current = i;
-	slot->next = NULL;
-	i->replacement = false;
-	service_restart_rule(s, &rule);
-	davit_supervise_set_restart(&i->node, &rule);
-	instance_write_record(i);
-	set_error(s, NULL);
-	if (old)
-		instance_set_goal(old, GOAL_GONE);
+	if (slot && slot->next == i)
+		replace(s, slot);
 }
 
 void service_update_failed(struct davit_service *s, struct instance *i, const char *why)
@@ -294,8 +304,6 @@ static void finish_delete(struct davit_service *s)
 	struct davit_journal *j = s->core->journal;
 	DAVIT_AUTO_FREE char *built = NULL;
 
-	for (size_t k = 0; k < s->n_slots; k++)
-		instance_forget_record(s, (uint32_t)k);
 	if (asprintf(&built, "built/%s", s->key) >= 0)
 		davit_journal_write(j, built, NULL);
 	core_service_gone(s);
@@ -365,6 +373,15 @@ static void refresh_rules(struct davit_service *s)
 			davit_supervise_set_restart(&s->slots[k].current->node, &rule);
 }
 
+/* Stopped along with others by a supervisor that supervises again since. */
+static bool left_behind(const struct davit_node *leaf)
+{
+	for (const struct davit_node *p = leaf->parent; p; p = p->parent)
+		if (p->state != DAVIT_NODE_RUNNING)
+			return false;
+	return true;
+}
+
 /* Also what was adopted since, from a runtime that came late. */
 static void stop(struct davit_service *s)
 {
@@ -410,7 +427,7 @@ void service_reconcile(struct davit_service *s)
 		if (!slot->current && !slot->next && !slot->leaving)
 			slot->current = launch(s, (uint32_t)k, false);
 		else if (slot->current && slot->current->node.state == DAVIT_NODE_IDLE &&
-			 !slot->current->node.wanted)
+			 (!slot->current->node.wanted || left_behind(&slot->current->node)))
 			/* Adopted before its first start, or in the midst of a restart. */
 			davit_supervise_start(&slot->current->node);
 	}

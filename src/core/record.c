@@ -11,23 +11,29 @@
 #include <stdio.h>
 #include <string.h>
 
-static char *record_key(const struct instance *i)
-{
-	char *key;
+enum { KEY_SIZE = 8 + DAVIT_ID_MAX };
 
-	return asprintf(&key, "state/%s/%u", i->service->key, i->workload.index) < 0 ? NULL : key;
+static void record_key(const char *id, char key[KEY_SIZE])
+{
+	snprintf(key, KEY_SIZE, "state/%s", id);
 }
 
 void instance_write_record(struct instance *i)
 {
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&b);
-	DAVIT_AUTO_FREE char *key = NULL;
+	char key[KEY_SIZE];
 
-	if (!i->service || i->is_build || i->replacement || !(key = record_key(i)))
+	if (i->is_build)
 		return;
+	record_key(i->workload.id, key);
 	davit_json_open(&j);
-	davit_json_put_string(&j, "id", i->workload.id);
+	davit_json_put_string(&j, "runtime", i->runtime->name);
+	if (i->service && !i->replacement) {
+		davit_json_put_string(&j, "service", i->service->key);
+		davit_json_put_int(&j, "index", i->workload.index);
+		davit_json_put_int(&j, "generation", (int64_t)i->generation);
+	}
 	davit_json_put_int(&j, "run", i->run);
 	davit_json_put_int(&j, "exitRun", i->exit_run);
 	if (i->run_base)
@@ -37,7 +43,9 @@ void instance_write_record(struct instance *i)
 	davit_json_put_int(&j, "attempt", i->node.attempt);
 	if (i->ready)
 		davit_json_put_int(&j, "readyRun", i->run);
-	if (i->exit_run) {
+	if (i->start_failed)
+		davit_json_put_string(&j, "startError", i->error ? i->error->message : "");
+	if (i->exit_run || i->start_failed) {
 		davit_json_put_int(&j, "cause", i->pending_cause);
 		davit_json_put_bool(&j, "prevent", i->prevent);
 		davit_json_put_int(&j, "exitKind", i->exit.kind);
@@ -59,12 +67,14 @@ void instance_write_record(struct instance *i)
 		davit_journal_write(i->core->journal, key, davit_buf_str(&b));
 }
 
-void instance_forget_record(const struct davit_service *s, uint32_t index)
+void instance_forget_record(const struct instance *i)
 {
-	DAVIT_AUTO_FREE char *key = NULL;
+	char key[KEY_SIZE];
 
-	if (asprintf(&key, "state/%s/%u", s->key, index) >= 0)
-		davit_journal_write(s->core->journal, key, NULL);
+	if (i->is_build)
+		return;
+	record_key(i->workload.id, key);
+	davit_journal_write(i->core->journal, key, NULL);
 }
 
 struct wanted_record {
@@ -83,17 +93,15 @@ static bool take_record(void *user, const struct davit_kv *kv)
 	return false;
 }
 
-json_t *instance_read_record(struct davit_service *s, uint32_t index)
+json_t *instance_read_record(const struct instance *i)
 {
-	DAVIT_AUTO_FREE char *key = NULL;
-	struct davit_store *store = s->core->store;
+	struct davit_store *store = i->core->store;
+	char key[KEY_SIZE];
+	struct wanted_record wanted = {.key = key};
 	struct davit_error err;
-	struct wanted_record wanted = {0};
 	int64_t revision;
 
-	if (asprintf(&key, "state/%s/%u", s->key, index) < 0)
-		return NULL;
-	wanted.key = key;
+	record_key(i->workload.id, key);
 	if (store->driver->list(store, key, NULL, 1, take_record, &wanted, &revision, &err) < 0)
 		davit_log(DAVIT_LOG_WARNING, "cannot read %s: %s", key, err.message);
 	return wanted.record;
@@ -116,33 +124,64 @@ static void restore_exit(struct instance *i, const json_t *rec)
 	};
 	if (reason)
 		strncpy(i->exit.reason, reason, sizeof i->exit.reason - 1);
+	reason = json_string_value(json_object_get(rec, "startError"));
+	if (reason) {
+		struct davit_error err;
+		davit_error_set(&err, DAVIT_EEXEC, NULL, "%s", reason);
+		instance_set_error(i, &err);
+		i->start_failed = true;
+	}
 	i->pending_cause = (enum davit_cause)number(rec, "cause");
 	i->prevent = json_is_true(json_object_get(rec, "prevent"));
 }
 
 /* It ended, and that was recorded before the daemon went: only the decision is
  * taken again, from the counters as they were then. */
-static void replay_decision(struct instance *i)
+static void replay_decision(struct instance *i, const json_t *rec, int64_t restarts)
 {
-	i->state = i->pending_cause == DAVIT_CAUSE_CLEAN ? DAVIT_STATE_STOPPED : DAVIT_STATE_FAILED;
+	restore_exit(i, rec);
+	i->swept = true;
+	/* Started again by the reconciler, if it is still wanted. */
+	if (i->pending_cause == DAVIT_CAUSE_STOPPED)
+		return;
+	davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, number(rec, "totalRestarts"),
+				number(rec, "attempt"));
 	i->reporting = true;
 	davit_journal_wait(i->core->journal, &i->wait);
 }
 
+/* Fewer runs than were recorded: it is another object, made since. */
+static void count_runs(struct instance *i, const json_t *rec, const struct davit_inspection *now)
+{
+	int64_t base = number(rec, "runBase"), run = number(rec, "run");
+
+	i->run_base = (uint32_t)(base + now->run < run ? run : base);
+	i->run = i->run_base + now->run;
+	i->exit_run = (uint32_t)number(rec, "exitRun");
+}
+
+/* Does it say how the last run, or the last try to start one, went? */
+static bool is_decided(const json_t *rec)
+{
+	return json_object_get(rec, "startError") ||
+	       (number(rec, "run") && number(rec, "exitRun") >= number(rec, "run"));
+}
+
 void instance_restore(struct instance *i, const struct davit_inspection *now)
 {
-	json_t *rec = instance_read_record(i->service, i->workload.index);
-	const char *id = json_string_value(json_object_get(rec, "id"));
-	bool same = id && !strcmp(id, i->workload.id);
-	int64_t restarts = same ? number(rec, "restarts") : 0;
+	json_t *rec = instance_read_record(i);
+	int64_t restarts = number(rec, "restarts");
+	int64_t total = number(rec, "totalRestarts");
+	int64_t attempt = number(rec, "attempt");
 
-	if (same) {
-		i->run_base = (uint32_t)number(rec, "runBase");
-		i->run = i->run_base + now->run;
-		i->exit_run = (uint32_t)number(rec, "exitRun");
+	if (rec) {
+		count_runs(i, rec, now);
 		/* A run later than the record: it was a restart. */
-		if (i->run > (uint32_t)number(rec, "run"))
+		if (i->run > (uint32_t)number(rec, "run")) {
 			restarts++;
+			total++;
+			attempt++;
+		}
 	}
 	switch (now->state) {
 	case DAVIT_STATE_STARTED:
@@ -151,36 +190,106 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		i->goal = GOAL_RUN;
 		/* Told already: by the runtime, by nature, or by our record. */
 		i->ready = now->ready || i->service->spec->ready == DAVIT_READY_TYPE_STARTED ||
-			   (same && number(rec, "readyRun") == i->run);
-		davit_supervise_adopted(&i->node, restarts);
+			   number(rec, "readyRun") == i->run;
+		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
 		core_event(i->core, "adopted", i->service, i, "running as pid %d since run %u", (int)now->pid,
 			   i->run);
 		if (!i->ready)
 			ready_begin(i);
 		break;
 	case DAVIT_STATE_STOPPED:
-		if (same && i->exit_run >= i->run && number(rec, "cause") == DAVIT_CAUSE_STOPPED) {
-			/* Started again by the reconciler, if it is still wanted. */
-			restore_exit(i, rec);
-			i->swept = true;
-			i->state = DAVIT_STATE_STOPPED;
+		if (rec && i->exit_run >= i->run) {
+			i->state = number(rec, "cause") == DAVIT_CAUSE_CLEAN || number(rec, "cause") == DAVIT_CAUSE_STOPPED
+					   ? DAVIT_STATE_STOPPED
+					   : DAVIT_STATE_FAILED;
+			replay_decision(i, rec, restarts);
 			break;
 		}
-		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts,
-					same ? number(rec, "totalRestarts") : 0,
-					same ? number(rec, "attempt") : 0);
-		if (same && i->exit_run >= i->run) {
-			restore_exit(i, rec);
-			i->swept = true;
-			replay_decision(i);
-		} else {
-			i->goal = GOAL_RUN;
-			i->state = DAVIT_STATE_STARTED;
-			instance_on_exited(i, i->run, &now->exit);
-		}
+		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
+		i->goal = GOAL_RUN;
+		i->state = DAVIT_STATE_STARTED;
+		instance_on_exited(i, i->run, &now->exit);
 		break;
 	default:
+		/* Never started, or gone since its end: the record alone knows. */
+		if (now->state == DAVIT_STATE_DESTROYED)
+			i->run = i->run_base = (uint32_t)number(rec, "run");
+		if (is_decided(rec))
+			replay_decision(i, rec, number(rec, "restarts"));
 		break;
 	}
 	json_decref(rec);
+}
+
+/* One that is on its way out: an end that nobody has recorded is told. */
+void instance_restore_leaving(struct instance *i, const struct davit_inspection *now)
+{
+	json_t *rec = instance_read_record(i);
+
+	if (rec)
+		count_runs(i, rec, now);
+	json_decref(rec);
+	if (now->state == DAVIT_STATE_STOPPED && i->exit_run < i->run) {
+		i->state = DAVIT_STATE_STARTED;
+		instance_on_exited(i, i->run, &now->exit);
+	} else if (i->exit_run >= i->run && i->run) {
+		i->exit_run = now->state == DAVIT_STATE_STARTED ? i->run - 1 : i->run;
+	}
+}
+
+/* --- records without an object --- */
+
+/* What ended or failed and is not there any more counts as if it were: it stays
+ * failed or completed, or is restarted, by its policy and from its counters. */
+static bool restore_absent(struct core_runtime *r, const char *id, const json_t *rec)
+{
+	const char *key = json_string_value(json_object_get(rec, "service"));
+	struct davit_service *s = key ? davit_map_get(&r->core->services, key) : NULL;
+	const struct davit_inspection absent = {.state = DAVIT_STATE_DESTROYED};
+	size_t index = (size_t)number(rec, "index");
+	uint64_t generation = (uint64_t)number(rec, "generation");
+	struct davit_error err;
+	struct instance *i;
+
+	if (!s || s->deleting || !is_decided(rec) || number(rec, "cause") == DAVIT_CAUSE_STOPPED)
+		return false;
+	service_prepare(s);
+	if (!s->settled || s->generation != generation || index >= s->n_slots ||
+	    (s->slots[index].current && s->slots[index].current->inst))
+		return false;
+	i = instance_adopt(r->core, r, s, (uint32_t)index, false, generation, id, &err);
+	if (!i)
+		return false;
+	if (s->slots[index].current)
+		instance_set_goal(s->slots[index].current, GOAL_GONE);
+	s->slots[index].current = i;
+	instance_restore(i, &absent);
+	return true;
+}
+
+static bool look_at_record(void *user, const struct davit_kv *kv)
+{
+	struct core_runtime *r = user;
+	const char *id = kv->key + strlen("state/"), *name;
+	json_error_t je;
+	json_t *rec;
+
+	if (davit_map_get(&r->core->instances, id))
+		return true;
+	rec = json_loadb(kv->value, kv->len, 0, &je);
+	name = json_string_value(json_object_get(rec, "runtime"));
+	if (!name || (!strcmp(name, r->name) && (strlen(id) >= DAVIT_ID_MAX || !restore_absent(r, id, rec))))
+		davit_journal_write(r->core->journal, kv->key, NULL);
+	json_decref(rec);
+	return true;
+}
+
+void record_sweep(struct core_runtime *r)
+{
+	struct davit_store *store = r->core->store;
+	struct davit_error err;
+	int64_t revision;
+
+	if (store->driver->list(store, "state/", NULL, 0, look_at_record, r, &revision, &err) < 0)
+		davit_log(DAVIT_LOG_WARNING, "cannot read the records of instances: %s", err.message);
 }

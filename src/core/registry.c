@@ -115,9 +115,32 @@ static void settle_node(struct davit_node *n, struct davit_node *parent)
 		davit_supervise_move(n, parent);
 }
 
+static int by_age(const void *a, const void *b)
+{
+	const struct davit_service *x = *(struct davit_service *const *)a, *y = *(struct davit_service *const *)b;
+
+	return x->created != y->created ? (x->created < y->created ? -1 : 1) : strcmp(x->key, y->key);
+}
+
+/* All services, the oldest first: the order that rest-for-one goes by. A heap
+ * array of c->services.len, or NULL. */
+static struct davit_service **services_by_age(struct davit_core *c)
+{
+	struct davit_service **v = malloc((c->services.len + 1) * sizeof *v);
+	size_t n = 0, pos = 0;
+	void *s;
+
+	while (v && davit_map_next(&c->services, &pos, NULL, &s))
+		v[n++] = s;
+	if (v && n)
+		qsort(v, n, sizeof *v, by_age);
+	return v;
+}
+
 /* Services and supervisors whose supervisor appeared or went. */
 static void settle_all(struct davit_core *c)
 {
+	DAVIT_AUTO_FREE struct davit_service **all = services_by_age(c);
 	size_t pos = 0;
 	void *v;
 
@@ -125,11 +148,17 @@ static void settle_all(struct davit_core *c)
 		struct supervisor *p = v;
 		settle_node(&p->node, registry_parent_node(c, p->spec));
 	}
-	pos = 0;
-	while (davit_map_next(&c->services, &pos, NULL, &v)) {
-		struct davit_service *s = v;
-		settle_node(&s->node, registry_parent_node(c, s->spec));
-	}
+	for (size_t k = 0; all && k < c->services.len; k++)
+		settle_node(&all[k]->node, registry_parent_node(c, all[k]->spec));
+}
+
+/* The store lists by name; the tree goes by age. */
+static void order_by_age(struct davit_core *c)
+{
+	DAVIT_AUTO_FREE struct davit_service **all = services_by_age(c);
+
+	for (size_t k = 0; all && k < c->services.len; k++)
+		davit_supervise_move(&all[k]->node, all[k]->node.parent);
 }
 
 /* --- services --- */
@@ -411,6 +440,8 @@ int registry_load(struct davit_core *c, struct davit_error *err)
 		if (!davit_map_get(&l.seen, ((struct davit_service *)v)->key))
 			delete_service(c, ((struct davit_service *)v)->key);
 	davit_map_fini(&l.seen);
+	if (r == 0 && !l.track)
+		order_by_age(c);
 	if (r == 0)
 		core_watch_from(c, first);
 	return r;

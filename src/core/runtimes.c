@@ -109,6 +109,7 @@ static void adopted(struct davit_op *op, int result)
 	r->phase = RUNTIME_OPEN;
 	r->failures = 0;
 	davit_error_clear(&r->error);
+	record_sweep(r);
 	resume_instances(r);
 	services_of_runtime_changed(r);
 	core_release_held(r->core);
@@ -304,13 +305,17 @@ static struct davit_instance *on_found(struct davit_runtime *rt, const struct da
 		/* Its service was deleted while we were away. */
 		i->orphan_of = DAVIT_TAKE(key);
 		instance_set_goal(i, GOAL_GONE);
+		if (!is_build)
+			instance_restore_leaving(i, &found->now);
 		return i->inst;
 	}
 	if (is_build) {
 		adopt_build(s, i, &found->now);
 	} else {
 		place(s, i, index);
-		if (i->goal != GOAL_GONE)
+		if (i->goal == GOAL_GONE)
+			instance_restore_leaving(i, &found->now);
+		else
 			instance_restore(i, &found->now);
 	}
 	core_service_dirty(s);

@@ -247,7 +247,7 @@ static int build_ports(struct instance *i, struct davit_error *err)
 		memcpy(w->ports, spec->ports, spec->n_ports * sizeof *w->ports);
 	/* An adopted instance has its ports already. */
 	if (i->run || i->adopting) {
-		rec = instance_read_record(i->service, w->index);
+		rec = instance_read_record(i);
 		kept = json_object_get(rec, "ports");
 		for (size_t k = 0; k < w->n_ports; k++)
 			w->ports[k].host = (uint16_t)json_integer_value(json_array_get(kept, k));

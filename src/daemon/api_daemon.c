@@ -82,9 +82,18 @@ static void quit(struct davit_http_request *r)
 	daemon_end(r->user, DAEMON_QUITS);
 }
 
+static void drained(void *user)
+{
+	daemon_end(user, DAEMON_UPGRADES);
+}
+
+/* Nobody whose request has come is cut off; who comes now waits in the socket's
+ * queue for the successor. */
 static void upgrade(struct davit_http_request *r)
 {
-	daemon_end(r->user, DAEMON_UPGRADES);
+	struct davit_daemon *d = r->user;
+
+	davit_http_server_drain(d->server, 2 * DAVIT_NSEC_PER_SEC, drained, d);
 }
 
 /* Answers, and ends the daemon when the answer has left. */

@@ -156,6 +156,7 @@ struct keeper {
 
 	/* what is due when, monotonic ns; 0: not */
 	int64_t sweep_due, stop_due, retry_due, marker_due;
+	int64_t swept;		    /* when orphans were last looked for */
 	int64_t scanned, scan_cost; /* when /proc was last walked, and how long it took */
 
 	int conn;
@@ -406,8 +407,9 @@ void keeper_reap(struct keeper *k, struct keeper_slot *s);
 void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x);
 /* Ends the slot's run with s->exit as it is. */
 void keeper_reap_finish(struct keeper *k, struct keeper_slot *s);
-/* SIGCHLD: a sweep is due within a second. */
+/* SIGCHLD: a sweep is due, now or a moment after the last one. */
 void keeper_reap_signal(struct keeper *k);
+/* Reaps every child that has ended. */
 void keeper_reap_sweep(struct keeper *k);
 /* The memory cgroup's count of kills, 0 when there is none. */
 uint64_t keeper_oom_kills(const struct keeper_slot *s);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * How things ended. Main processes by their pidfd; processes that lost their
- * parent and came to us (we are a subreaper) by a sweep, at most once a second.
+ * parent and came to us (we are a subreaper) by a sweep.
  */
 #include "keeper/keeper.h"
 
@@ -15,6 +15,8 @@
 #include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
+
+#define SWEEP_PAUSE_NS (20 * DAVIT_NSEC_PER_MSEC)
 
 /* linux/pidfd.h of 6.15 and later; the layout is the kernel's interface. */
 struct pidfd_info_v2 {
@@ -162,8 +164,10 @@ void keeper_reap_signal(struct keeper *k)
 
 	while (read(k->fd_signal, si, sizeof si) > 0)
 		;
-	/* One-shot: armed again by the sweep. */
-	keeper_due(&k->sweep_due, keeper_monotonic() + DAVIT_NSEC_PER_SEC);
+	/* At the end of this turn, when what has a pidfd was reaped by that. The
+	 * pause bounds what a storm of exits costs: a sweep looks at every child.
+	 * One-shot: armed again by the sweep. */
+	keeper_due(&k->sweep_due, k->swept + SWEEP_PAUSE_NS);
 }
 
 static struct keeper_exec_slot *exec_of_pid(struct keeper *k, pid_t pid)
@@ -191,5 +195,6 @@ void keeper_reap_sweep(struct keeper *k)
 			keeper_reap_exec(k, x);
 		waitid(P_PID, (id_t)si.si_pid, &si, WEXITED | WNOHANG);
 	}
+	k->swept = keeper_monotonic();
 	keeper_rewatch(k, k->fd_signal, KEEPER_ON_SIGNAL, EPOLLIN | EPOLLONESHOT);
 }

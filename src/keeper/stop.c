@@ -165,6 +165,9 @@ void keeper_stop_tick(struct keeper *k)
 		}
 	}
 	look(k, &empty);
+	/* Nothing is left, zombies included: orphans of theirs are ours to reap. */
+	if (keeper_set_next(&empty, 0) != KEEPER_NONE)
+		keeper_reap_sweep(k);
 	KEEPER_FOREACH(i, &empty)
 	{
 		struct keeper_slot *s = keeper_slot(k, i);

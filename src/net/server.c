@@ -50,6 +50,8 @@ static void on_pipe_closed(uv_handle_t *h)
 	http_release(c);
 }
 
+static void check_drained(struct davit_http_server *s);
+
 /* The connection ends now, whatever was under way. A handler that holds the
  * request hears of it if it wants to. */
 static void drop(struct http_conn *c)
@@ -60,6 +62,7 @@ static void drop(struct http_conn *c)
 	davit_timer_stop(&c->timer);
 	davit_deferred_cancel(&c->work);
 	uv_close((uv_handle_t *)&c->pipe, on_pipe_closed);
+	check_drained(c->server);
 	if (http_is_held(c) && c->req.closed) {
 		c->req.closed(&c->req);
 		c->phase = HTTP_READING;
@@ -214,7 +217,8 @@ static void finish(struct http_conn *c)
 		sent(&c->req);
 	if (c->gone)
 		return;
-	if (!c->keep_alive || c->server->closing) {
+	c->served = true;
+	if (!c->keep_alive || c->server->deaf) {
 		drop(c);
 		return;
 	}
@@ -394,11 +398,76 @@ static void on_connection(uv_stream_t *listener, int status)
 	http_update_reading(c);
 }
 
+static void on_listener_closed(uv_handle_t *h)
+{
+	struct davit_http_server *s = h->data;
+
+	s->listener_closed = true;
+	maybe_free_server(s);
+}
+
+static void stop_listening(struct davit_http_server *s)
+{
+	davit_timer_stop(&s->retry);
+	if (!s->deaf)
+		uv_close((uv_handle_t *)&s->listener, on_listener_closed);
+	s->deaf = true;
+}
+
 static void on_retry(struct davit_timer *t)
 {
 	struct davit_http_server *s = DAVIT_CONTAINER_OF(t, struct davit_http_server, retry);
 
 	on_connection((uv_stream_t *)&s->listener, 0);
+}
+
+/* --------------------------------------------------------------- draining */
+
+/* A request of it is under way, or it was opened for one that is to come. */
+static bool owed(const struct http_conn *c)
+{
+	return !c->gone && (c->phase == HTTP_HELD || c->phase == HTTP_FLUSHING ||
+			    (c->phase == HTTP_READING && (c->began || !c->served)));
+}
+
+static void end_drain(struct davit_http_server *s)
+{
+	void (*fn)(void *) = s->drained;
+
+	davit_timer_stop(&s->drain_limit);
+	s->drained = NULL;
+	if (fn)
+		fn(s->drained_user);
+}
+
+static void check_drained(struct davit_http_server *s)
+{
+	struct http_conn *c;
+
+	if (!s->drained)
+		return;
+	DAVIT_LIST_FOREACH (c, &s->conns, list)
+		if (owed(c))
+			return;
+	end_drain(s);
+}
+
+static void on_drain_limit(struct davit_timer *t)
+{
+	end_drain(DAVIT_CONTAINER_OF(t, struct davit_http_server, drain_limit));
+}
+
+void davit_http_server_drain(struct davit_http_server *s, int64_t limit, void (*fn)(void *user), void *user)
+{
+	if (s->closing)
+		return;
+	stop_listening(s);
+	s->drained = fn;
+	s->drained_user = user;
+	if (davit_timer_start(&s->drain_limit, limit) == 0)
+		check_drained(s);
+	else
+		end_drain(s);
 }
 
 static void set_default(int64_t *v, int64_t seconds)
@@ -425,6 +494,7 @@ int davit_http_server_new(const struct davit_http_config *config, int listen_fd,
 	set_default(&s->config.idle_timeout, 60);
 	set_default(&s->config.request_timeout, 30);
 	set_default(&s->config.write_timeout, 30);
+	davit_timer_init(&s->drain_limit, config->loop, on_drain_limit);
 	davit_list_init(&s->conns);
 	s->listener.data = s;
 	uv_pipe_init(davit_loop_uv(config->loop), &s->listener, 0);
@@ -443,14 +513,6 @@ int davit_http_server_new(const struct davit_http_config *config, int listen_fd,
 	return 0;
 }
 
-static void on_listener_closed(uv_handle_t *h)
-{
-	struct davit_http_server *s = h->data;
-
-	s->listener_closed = true;
-	maybe_free_server(s);
-}
-
 void davit_http_server_free(struct davit_http_server *s)
 {
 	struct http_conn *c, *next;
@@ -458,8 +520,9 @@ void davit_http_server_free(struct davit_http_server *s)
 	if (!s || s->closing)
 		return;
 	s->closing = true;
-	davit_timer_stop(&s->retry);
-	uv_close((uv_handle_t *)&s->listener, on_listener_closed);
+	s->drained = NULL;
+	davit_timer_stop(&s->drain_limit);
+	stop_listening(s);
 	DAVIT_LIST_FOREACH_SAFE (c, next, &s->conns, list)
 		drop(c);
 }

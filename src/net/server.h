@@ -68,6 +68,11 @@ struct davit_http_config {
  * closes in the end, also when this fails. */
 int davit_http_server_new(const struct davit_http_config *config, int listen_fd,
 			  struct davit_http_server **ret, struct davit_error *err);
+/* Takes no more connections (the socket's queue keeps them for whoever listens
+ * next), and calls fn from the loop, once, when every request that has come
+ * has its answer, or after `limit` ns. Streams and idle connections are not waited
+ * for. fn is not called after davit_http_server_free. */
+void davit_http_server_drain(struct davit_http_server *s, int64_t limit, void (*fn)(void *user), void *user);
 /* Closes the socket and all connections: `closed` is called for requests that
  * are held. Memory goes once the loop has run and every held request without
  * `closed` was ended. NULL is fine. */

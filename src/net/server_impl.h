@@ -35,6 +35,10 @@ struct davit_http_server {
 	struct davit_timer retry; /* of an accept that had no memory */
 	struct davit_list conns;
 	size_t n_conns;
+	struct davit_timer drain_limit;
+	void (*drained)(void *user); /* while draining; NULL before and after */
+	void *drained_user;
+	bool deaf;    /* the listener is closed or closing */
 	bool closing; /* freed when the listener and the last connection are gone */
 	bool listener_closed;
 	char scratch[HTTP_READ_SIZE]; /* every read goes here first */
@@ -63,6 +67,7 @@ struct http_conn {
 	bool complete; /* request.c: a whole request was read */
 	int refuse;    /* request.c: status to refuse with, or 0 */
 	bool began;    /* the first byte of a request has come */
+	bool served;   /* it has had an answer: it may be idle */
 	bool keep_alive;
 	bool chunked;
 	bool reading; /* uv_read_start is on */

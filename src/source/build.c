@@ -5,10 +5,8 @@
 #include "base/file.h"
 #include "base/strv.h"
 #include "base/units.h"
-#include "source/cache.h"
-#include "source/cell.h"
+#include "source/build_impl.h"
 #include "source/run.h"
-#include "source/vars.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -16,31 +14,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-
-struct build {
-	const struct davit_build_request *request;
-	struct davit_error *err;
-	struct davit_cache cache;
-	struct davit_cells cells;
-	struct davit_located located;
-	const struct davit_cell *cell;
-	struct davit_snapshot source;
-	char **ignore;
-	char **env; /* of the tools */
-	char key[DAVIT_HASH_MAX];
-	struct davit_work work;
-	char *home;
-	char *scratch; /* in work: what was fetched */
-	char *tree, *out, *tmp; /* in work */
-	char *program;
-	struct davit_vars vars;
-	int64_t deadline;
-};
-
-static int no_memory(struct build *b)
-{
-	return davit_error_set(b->err, DAVIT_ENOMEM, NULL, "out of memory");
-}
 
 /* --- the cell --- */
 
@@ -56,7 +29,7 @@ static int load_cells(struct build *b)
 
 	for (size_t i = 0; r == 0 && i < DAVIT_ARRAY_SIZE(dirs); i++) {
 		DAVIT_AUTO_FREE char *dir = davit_path_join(dirs[i], "cells");
-		r = dir ? davit_cells_load(&b->cells, dir, report_broken, b->err) : no_memory(b);
+		r = dir ? davit_cells_load(&b->cells, dir, report_broken, b->err) : build_no_memory(b);
 	}
 	return r;
 }
@@ -71,11 +44,11 @@ static int detection_root(struct build *b, char **ret)
 
 	if (stat(b->located.path, &st) < 0 || S_ISDIR(st.st_mode)) {
 		*ret = strdup(b->located.path);
-		return *ret ? 0 : no_memory(b);
+		return *ret ? 0 : build_no_memory(b);
 	}
 	dir = davit_path_join(b->scratch, "single");
 	if (!dir)
-		return no_memory(b);
+		return build_no_memory(b);
 	r = davit_mkdirs(b->scratch, 0755, b->err);
 	if (r == 0)
 		r = davit_snapshot_take(b->located.path, dir, NULL, b->cache.max, &ignored, b->err);
@@ -95,7 +68,8 @@ static int choose_cell(struct build *b)
 				       b->err);
 	if (r < 0)
 		return r;
-	printf("cell %s%s%s%s\n", b->cell->name, found ? " (found " : "", found ? found : "", found ? ")" : "");
+	printf("cell %s%s%s%s\n", b->cell->name, found ? " (found " : "", found ? found : "",
+	       found ? ")" : "");
 	b->vars.source = root;
 	for (size_t i = 0; r == 0 && i < b->cell->n_dependencies; i++) {
 		const struct davit_cell_dependency *d = &b->cell->dependencies[i];
@@ -104,8 +78,9 @@ static int choose_cell(struct build *b)
 		if (needed < 0)
 			r = needed;
 		else if (needed && !file)
-			r = davit_error_set(b->err, DAVIT_EBUILD, "source", "cell %s needs '%s': apt-get install %s",
-					    b->cell->name, d->program, d->package);
+			r = davit_error_set(b->err, DAVIT_EBUILD, "source",
+					    "cell %s needs '%s': apt-get install %s", b->cell->name,
+					    d->program, d->package);
 	}
 	b->vars.source = NULL;
 	return r;
@@ -126,10 +101,10 @@ static int make_env(struct build *b)
 			DAVIT_AUTO_FREE char *name = strndup(*e, strcspn(*e, "="));
 			if (!name || (!davit_strv_getenv(b->env, name) &&
 				      davit_strv_setenv(&b->env, name, *e + strlen(name) + 1) < 0))
-				return no_memory(b);
+				return build_no_memory(b);
 		}
 	}
-	return davit_strv_setenv(&b->env, "TMPDIR", b->tmp) < 0 ? no_memory(b) : 0;
+	return davit_strv_setenv(&b->env, "TMPDIR", b->tmp) < 0 ? build_no_memory(b) : 0;
 }
 
 /* --- commands --- */
@@ -143,8 +118,9 @@ static char *label_of(char *const *argv)
 	for (const char *p = word; p && *p; p++)
 		if (!islower((unsigned char)*p))
 			word = NULL;
-	return asprintf(&label, "%s%s%s", slash ? slash + 1 : argv[0], word ? " " : "", word ? word : "") < 0 ? NULL
-													   : label;
+	return asprintf(&label, "%s%s%s", slash ? slash + 1 : argv[0], word ? " " : "", word ? word : "") < 0
+		       ? NULL
+		       : label;
 }
 
 /* Whether the step's conditions hold: 1, 0, or a code. */
@@ -163,7 +139,8 @@ static int run_step(struct build *b, const struct davit_cell_step *s, struct dav
 {
 	DAVIT_AUTO_STRV argv = NULL;
 	DAVIT_AUTO_FREE char *label = NULL;
-	struct davit_run run = {.env = b->env, .directory = b->vars.source, .out = out, .deadline = b->deadline};
+	struct davit_run run = {
+		.env = b->env, .directory = b->vars.source, .out = out, .deadline = b->deadline};
 	char limit[DAVIT_TIME_MAX];
 	int status, r = davit_vars_expand_all(&b->vars, s->argv, &argv, b->err);
 
@@ -171,7 +148,7 @@ static int run_step(struct build *b, const struct davit_cell_step *s, struct dav
 		return r;
 	label = label_of(argv);
 	if (!label)
-		return no_memory(b);
+		return build_no_memory(b);
 	if (!out) {
 		printf("+");
 		for (char **w = argv; *w; w++)
@@ -199,7 +176,8 @@ static int run_step(struct build *b, const struct davit_cell_step *s, struct dav
 /* What the result depends on: another one is another build. */
 static int make_key(struct build *b)
 {
-	DAVIT_AUTO_BUF versions = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	versions = DAVIT_BUF_INIT;
 	int r = 0;
 
 	davit_buf_adds(&versions, "");
@@ -211,7 +189,7 @@ static int make_key(struct build *b)
 	if (r < 0)
 		return r;
 	if (versions.oom)
-		return no_memory(b);
+		return build_no_memory(b);
 	davit_hash_strings(b->key, "davit 1", b->source.hash, b->cell->name, b->cell->hash, versions.data,
 			   b->cell->uses_name ? b->request->name : "", NULL);
 	return 0;
@@ -228,7 +206,7 @@ static int make_ignore(struct build *b)
 		r = davit_strv_add(&b->ignore, always[i]);
 	for (char **p = b->cell->ignore; r == 0 && p && *p; p++)
 		r = davit_strv_add(&b->ignore, *p);
-	return r < 0 ? no_memory(b) : 0;
+	return r < 0 ? build_no_memory(b) : 0;
 }
 
 /* Copies the source into the cache. What was copied counts, not what was hashed
@@ -237,7 +215,7 @@ static int copy_source(struct build *b, int *ret_lock)
 {
 	DAVIT_AUTO_FREE char *copy = davit_path_join(b->work.path, "copy"), *path = NULL;
 	int r = copy ? davit_snapshot_take(b->located.path, copy, b->ignore, b->cache.max, &b->source, b->err)
-		     : no_memory(b);
+		     : build_no_memory(b);
 
 	if (r == 0)
 		r = davit_cache_lock(&b->cache, b->source.hash, false, ret_lock, b->err);
@@ -245,7 +223,7 @@ static int copy_source(struct build *b, int *ret_lock)
 		return r;
 	path = davit_cache_path(&b->cache, "sources", b->source.hash, "");
 	if (!path)
-		return no_memory(b);
+		return build_no_memory(b);
 	if (access(path, F_OK) == 0)
 		return davit_remove_tree(copy, b->err);
 	DAVIT_FAULT("source-rename");
@@ -267,7 +245,7 @@ static int keep_source(struct build *b, int *ret_lock)
 		return r;
 	path = davit_cache_path(&b->cache, "sources", b->source.hash, "");
 	if (!path)
-		return no_memory(b);
+		return build_no_memory(b);
 	if (access(path, F_OK) == 0) {
 		utimensat(AT_FDCWD, path, NULL, 0);
 		*ret_lock = DAVIT_TAKE_FD(lock);
@@ -287,210 +265,17 @@ static int prepare_work(struct build *b)
 	int r;
 
 	if (!from || !key)
-		return no_memory(b);
+		return build_no_memory(b);
 	r = davit_snapshot_take(from, b->tree, NULL, b->cache.max, &copied, b->err);
 	if (r == 0 && strcmp(copied.hash, b->source.hash))
-		r = davit_error_set(b->err, DAVIT_ECORRUPT, "cache", "%s was changed; remove it and try again", from);
+		r = davit_error_set(b->err, DAVIT_ECORRUPT, "cache",
+				    "%s was changed; remove it and try again", from);
 	if (r == 0)
 		r = davit_write_file(key, b->key, strlen(b->key), 0600, b->err);
 	if (r == 0)
 		r = davit_remove_tree(b->scratch, b->err);
 	b->vars.source = b->tree;
 	return r;
-}
-
-/* --- what runs --- */
-
-/* Whether the last part of path is name, or name with a suffix. */
-static bool is_named(const char *path, const char *name)
-{
-	const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
-	size_t n = strlen(name);
-
-	return !strncmp(base, name, n) && (!base[n] || base[n] == '.');
-}
-
-/* Of the files that one pattern finds: the only one, or the one named like the
- * service. More than one and none of that name is left to the user. */
-static int pick(struct build *b, char *const *found, const char *pattern)
-{
-	DAVIT_AUTO_BUF names = DAVIT_BUF_INIT;
-	const char *chosen = found[1] ? NULL : found[0];
-
-	for (char *const *p = found; *p && !chosen; p++)
-		if (is_named(*p, b->request->name))
-			chosen = *p;
-	if (chosen) {
-		b->program = strdup(chosen);
-		return b->program ? 0 : no_memory(b);
-	}
-	for (char *const *p = found; *p; p++) {
-		const char *slash = strrchr(*p, '/');
-		davit_buf_addf(&names, "%s%s", p == found ? "" : ", ", slash ? slash + 1 : *p);
-	}
-	return davit_error_set(b->err, DAVIT_EBUILD, "source",
-			       "which program is '%s'? cell %s finds several (%s): %.200s. Name the service like one",
-			       b->request->name, b->cell->name, pattern, davit_buf_str(&names));
-}
-
-static int find_program(struct build *b)
-{
-	for (char **p = b->cell->program; p && *p; p++) {
-		DAVIT_AUTO_STRV found = NULL;
-		int r = davit_pattern_find(&b->vars, *p, &found, b->err);
-		if (r < 0)
-			return r;
-		if (found) {
-			r = pick(b, found, *p);
-			b->vars.program = b->program;
-			return r;
-		}
-	}
-	if (b->cell->program)
-		return davit_error_set(b->err, DAVIT_EBUILD, "source", "cell %s found no program to run",
-				       b->cell->name);
-	return 0;
-}
-
-/* A build may say itself what to run, by out/run.json: a list of words. */
-static int built_argv(struct build *b, char ***ret)
-{
-	DAVIT_AUTO_FREE char *file = davit_path_join(b->out, "run.json");
-	json_error_t je;
-	json_t *list, *word;
-	size_t i;
-	int r = 0;
-
-	if (!file)
-		return no_memory(b);
-	list = json_load_file(file, 0, &je);
-	if (!json_is_array(list) || !json_array_size(list))
-		r = davit_error_set(b->err, DAVIT_EBUILD, "source",
-				    "cell %s has no 'run', and its build left no list of words in run.json%s%s",
-				    b->cell->name, list ? "" : ": ", list ? "" : je.text);
-	else
-		json_array_foreach(list, i, word) {
-			const char *s = json_string_value(word);
-			if (r == 0 && !s)
-				r = davit_error_set(b->err, DAVIT_EBUILD, "source", "run.json: word %zu is no text",
-						    i + 1);
-			else if (r == 0 && davit_strv_add(ret, s) < 0)
-				r = no_memory(b);
-		}
-	json_decref(list);
-	return r;
-}
-
-/* A script that nobody marked as executable is no less one. The file is ours. */
-static int make_executable(struct build *b)
-{
-	struct stat st;
-
-	if (!b->program || access(b->program, X_OK) == 0)
-		return 0;
-	if (stat(b->program, &st) < 0 || chmod(b->program, (st.st_mode & 0777) | 0111) < 0)
-		return davit_error_errno(b->err, errno, NULL, "cannot make %s executable", b->program);
-	return 0;
-}
-
-/* Whether the kernel can execute the file by itself. */
-static bool has_magic(const char *path)
-{
-	DAVIT_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char magic[4];
-
-	return fd >= 0 && read(fd, magic, 4) == 4 && (!memcmp(magic, "#!", 2) || !memcmp(magic, "\177ELF", 4));
-}
-
-/* The program by its path. A text without "#!" is for the shell, as it is for
- * execvp. */
-static int make_argv(struct build *b, char ***ret)
-{
-	DAVIT_AUTO_STRV argv = NULL;
-	DAVIT_AUTO_STRV whole = NULL;
-	DAVIT_AUTO_FREE char *file = NULL;
-	int r = b->cell->run ? davit_vars_expand_all(&b->vars, b->cell->run, &argv, b->err) : built_argv(b, &argv);
-
-	if (r == 0)
-		r = make_executable(b);
-	if (r < 0)
-		return r;
-	file = davit_run_find(argv[0], b->env);
-	if (!file)
-		return davit_error_set(b->err, DAVIT_EBUILD, "source", "there is no program '%.200s' to run", argv[0]);
-	if (!has_magic(file))
-		r = davit_strv_add(&whole, "/bin/sh");
-	if (r == 0)
-		r = davit_strv_add(&whole, file);
-	for (char **w = argv + 1; r == 0 && *w; w++)
-		r = davit_strv_add(&whole, *w);
-	if (r < 0)
-		return no_memory(b);
-	*ret = DAVIT_TAKE(whole);
-	return 0;
-}
-
-static int set(json_t *o, const char *key, json_t *value)
-{
-	return json_object_set_new(o, key, value) < 0 ? DAVIT_ENOMEM : 0;
-}
-
-static json_t *text_or_null(const char *s)
-{
-	return s ? json_string(s) : json_null();
-}
-
-static json_t *list_of(char *const *v)
-{
-	json_t *list = json_array();
-
-	for (; v && *v; v++)
-		json_array_append_new(list, json_string(*v));
-	return list;
-}
-
-static json_t *map_of(char *const *env)
-{
-	json_t *map = json_object();
-
-	for (; env && *env; env++) {
-		const char *equal = strchr(*env, '=');
-		json_object_setn_new(map, *env, (size_t)(equal - *env), json_string(equal + 1));
-	}
-	return map;
-}
-
-static int make_result(struct build *b, json_t **ret)
-{
-	DAVIT_AUTO_STRV argv = NULL;
-	DAVIT_AUTO_STRV env = NULL;
-	DAVIT_AUTO_FREE char *cwd = NULL;
-	json_t *o;
-	int r = find_program(b);
-
-	if (r == 0)
-		r = make_argv(b, &argv);
-	if (r == 0)
-		r = davit_vars_expand_all(&b->vars, b->cell->env, &env, b->err);
-	if (r < 0)
-		return r;
-	cwd = davit_vars_expand(&b->vars, b->cell->cwd ? b->cell->cwd : "${SOURCE}");
-	o = cwd ? json_object() : NULL;
-	if (!o)
-		return no_memory(b);
-	r |= set(o, "argv", list_of(argv));
-	r |= set(o, "env", map_of(env));
-	r |= set(o, "directory", json_string(cwd));
-	r |= set(o, "cell", json_string(b->cell->name));
-	r |= set(o, "content", json_string(b->source.hash));
-	r |= set(o, "port", text_or_null(b->cell->port));
-	r |= set(o, "image", text_or_null(b->cell->image));
-	if (r) {
-		json_decref(o);
-		return no_memory(b);
-	}
-	*ret = o;
-	return 0;
 }
 
 /* --- building --- */
@@ -511,11 +296,12 @@ static int build_tree(struct build *b, json_t **ret)
 			r = run_step(b, &b->cell->build[i], NULL);
 	}
 	if (r == 0)
-		r = make_result(b, ret);
+		r = build_result(b, ret);
 	if (r == 0)
 		r = davit_remove_tree(b->tmp, b->err);
 	if (r == 0)
-		printf("built in %s\n", davit_duration_format((davit_run_now() - began) / 1000000 * 1000000, took));
+		printf("built in %s\n",
+		       davit_duration_format((davit_run_now() - began) / 1000000 * 1000000, took));
 	return r;
 }
 
@@ -564,7 +350,7 @@ static int build_located(struct build *b, json_t **ret)
 		return r;
 	snapshot = davit_cache_path(&b->cache, "sources", b->source.hash, "");
 	if (!snapshot)
-		return no_memory(b);
+		return build_no_memory(b);
 	b->vars.cell = b->cell->directory;
 	r = make_env(b);
 	b->vars.source = snapshot;
@@ -575,8 +361,10 @@ static int build_located(struct build *b, json_t **ret)
 	if (r == 0)
 		r = obtain(b, ret);
 	b->vars.source = NULL;
-	if (r == 0 && set(*ret, "revision", text_or_null(b->located.revision)) < 0)
-		r = no_memory(b);
+	if (r == 0 &&
+	    json_object_set_new(*ret, "revision",
+				b->located.revision ? json_string(b->located.revision) : json_null()) < 0)
+		r = build_no_memory(b);
 	return r;
 }
 
@@ -589,7 +377,7 @@ static int name_paths(struct build *b)
 	b->out = davit_path_join(b->work.path, "out");
 	b->tmp = davit_path_join(b->work.path, "tmp");
 	if (!b->scratch || !b->tree || !b->out || !b->tmp)
-		return no_memory(b);
+		return build_no_memory(b);
 	b->vars.source = b->tree;
 	b->vars.out = b->out;
 	b->vars.tmp = b->tmp;
@@ -608,7 +396,7 @@ static int begin(struct build *b)
 	b->home = davit_path_join(b->request->cache, "home");
 	if (!b->home || davit_strv_dup(b->request->env, &b->env) < 0 ||
 	    davit_strv_setenv(&b->env, "HOME", b->home) < 0)
-		return no_memory(b);
+		return build_no_memory(b);
 	b->vars.home = home;
 	b->vars.cache = b->home;
 	b->vars.davit = b->request->program;

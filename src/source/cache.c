@@ -135,8 +135,8 @@ json_t *davit_cache_lookup(const struct davit_cache *c, const char *key)
 	return o;
 }
 
-int davit_cache_commit(const struct davit_cache *c, const char *key, const struct davit_work *w, json_t *result,
-		       struct davit_error *err)
+int davit_cache_commit(const struct davit_cache *c, const char *key, const struct davit_work *w,
+		       json_t *result, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *path = davit_cache_path(c, "builds", key, ".json"), *text = NULL;
 	int r;
@@ -155,15 +155,17 @@ int davit_cache_commit(const struct davit_cache *c, const char *key, const struc
 
 /* --- references --- */
 
-/* A file name for any text: what a path gives a meaning is escaped, and what is
- * too long is cut and told apart by its hash. */
+/* A file name for any text: what a path gives a meaning is escaped, and so is the
+ * end of a temporary file's name; what is too long is cut and told apart by its
+ * hash. */
 static char *file_name(const char *s)
 {
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	b = DAVIT_BUF_INIT;
 	char hash[DAVIT_HASH_MAX];
 
 	for (const char *p = s; *p; p++) {
-		if (*p == '/' || *p == '%' || (*p == '.' && p == s))
+		if (*p == '/' || *p == '%' || (*p == '.' && (p == s || !strcmp(p, ".tmp"))))
 			davit_buf_addf(&b, "%%%02x", *p);
 		else
 			davit_buf_addc(&b, *p);
@@ -181,7 +183,8 @@ int davit_cache_refer(const struct davit_cache *c, const char *ns, const char *n
 {
 	DAVIT_AUTO_FREE char *n = file_name(ns), *m = file_name(name), *v = file_name(version);
 	DAVIT_AUTO_FREE char *dir = NULL, *path = NULL, *text = NULL;
-	DAVIT_AUTO_BUF old = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	old = DAVIT_BUF_INIT;
 	const char *before = "";
 	int r;
 

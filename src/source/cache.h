@@ -57,8 +57,8 @@ void davit_work_end(const struct davit_cache *c, struct davit_work *w, bool keep
  * Marks it as used now. Call with the lock KEY held. */
 json_t *davit_cache_lookup(const struct davit_cache *c, const char *key);
 /* Makes a build count. Call with the lock KEY held. */
-int davit_cache_commit(const struct davit_cache *c, const char *key, const struct davit_work *w, json_t *result,
-		       struct davit_error *err);
+int davit_cache_commit(const struct davit_cache *c, const char *key, const struct davit_work *w,
+		       json_t *result, struct davit_error *err);
 /* Notes that a service uses a build. Call with the lock of its key held. */
 int davit_cache_refer(const struct davit_cache *c, const char *ns, const char *name, const char *version,
 		      const char *id, struct davit_error *err);

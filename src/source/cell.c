@@ -81,7 +81,8 @@ static int read_pattern(struct reader *r, const struct davit_tree *t, const char
 	int e = read_text(r, t, ret);
 
 	if (e == 0 && !davit_pattern_known(*ret))
-		return bad(r, t, "'%.64s': only elf:, script:, executable: and only: can be before a pattern", *ret);
+		return bad(r, t, "'%.64s': only elf:, script:, executable: and only: can be before a pattern",
+			   *ret);
 	return e;
 }
 
@@ -134,7 +135,8 @@ struct key {
 	size_t offset;
 };
 
-static int read_keys(struct reader *r, const struct davit_tree *map, const struct key *keys, size_t n, void *to)
+static int read_keys(struct reader *r, const struct davit_tree *map, const struct key *keys, size_t n,
+		     void *to)
 {
 	const char *names[32];
 
@@ -148,7 +150,8 @@ static int read_keys(struct reader *r, const struct davit_tree *map, const struc
 		if (i == n) {
 			const char *near = davit_nearest(t->key, names, n);
 			return davit_tree_error(r->err, t->key_line, t->key_column, t->key,
-						near ? "unknown key '%.64s'; did you mean '%s'?" : "unknown key '%.64s'",
+						near ? "unknown key '%.64s'; did you mean '%s'?"
+						     : "unknown key '%.64s'",
 						t->key, near);
 		}
 		e = keys[i].read(r, t, (char *)to + keys[i].offset);
@@ -247,7 +250,8 @@ static int read_step(struct reader *r, const struct davit_tree *t, struct davit_
 	return e < 0 || s->argv ? e : bad(r, t, "a step needs the key 'run'");
 }
 
-static int read_steps(struct reader *r, const struct davit_tree *t, struct davit_cell_step **ret, size_t *ret_n)
+static int read_steps(struct reader *r, const struct davit_tree *t, struct davit_cell_step **ret,
+		      size_t *ret_n)
 {
 	struct davit_cell_step *steps;
 	size_t n = 0;
@@ -366,7 +370,8 @@ static int hash(struct davit_cell *c, const struct davit_buf *text, struct davit
 
 int davit_cell_read(const char *file, struct davit_cell **ret, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	text = DAVIT_BUF_INIT;
 	struct davit_error local;
 	struct reader r = {.err = err ? err : &local};
 	struct davit_cell *c;

@@ -69,7 +69,8 @@ struct davit_cells {
  * same and is reported to `broken`, so that one bad file stops nobody else. A
  * directory that does not exist has no cells. */
 int davit_cells_load(struct davit_cells *cells, const char *dir,
-		     void (*broken)(const char *name, const struct davit_error *why), struct davit_error *err);
+		     void (*broken)(const char *name, const struct davit_error *why),
+		     struct davit_error *err);
 void davit_cells_fini(struct davit_cells *cells);
 
 /* The cell named `type`, or with NULL the one that recognises the tree at root:

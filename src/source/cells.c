@@ -125,7 +125,8 @@ void davit_cells_fini(struct davit_cells *cells)
 static int by_type(const struct davit_cells *cells, const char *type, const struct davit_cell **ret,
 		   struct davit_error *err)
 {
-	DAVIT_AUTO_BUF names = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	names = DAVIT_BUF_INIT;
 	DAVIT_AUTO_FREE const char **words = calloc(cells->n + 1, sizeof *words);
 	const char *near;
 
@@ -141,8 +142,8 @@ static int by_type(const struct davit_cells *cells, const char *type, const stru
 		davit_buf_addf(&names, "%s%s", i ? ", " : "", words[i]);
 	}
 	near = davit_nearest(type, words, cells->n);
-	return davit_error_set(err, DAVIT_ESOURCE, "type", "there is no cell '%.64s'%s%s%s; there are: %s", type,
-			       near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "",
+	return davit_error_set(err, DAVIT_ESOURCE, "type", "there is no cell '%.64s'%s%s%s; there are: %s",
+			       type, near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "",
 			       davit_buf_str(&names));
 }
 
@@ -165,7 +166,8 @@ static int match(const struct davit_cell *c, const struct davit_vars *vars, cons
 
 static int none(const struct davit_cells *cells, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	b = DAVIT_BUF_INIT;
 
 	for (size_t i = 0; i < cells->n; i++)
 		if (cells->v[i]->detect)
@@ -204,9 +206,10 @@ int davit_cells_detect(const struct davit_cells *cells, const char *root, const 
 		best_found = found;
 	}
 	if (rival)
-		return davit_error_set(err, DAVIT_ESOURCE, "source",
-				       "both cell '%s' and cell '%s' (%s) recognise the source: name one with --type",
-				       rival->name, best->name, best_found);
+		return davit_error_set(
+			err, DAVIT_ESOURCE, "source",
+			"both cell '%s' and cell '%s' (%s) recognise the source: name one with --type",
+			rival->name, best->name, best_found);
 	if (!best)
 		return none(cells, err);
 	*ret = best;

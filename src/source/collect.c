@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -99,6 +100,40 @@ static void look_at_processes(struct collection *k)
 		closedir(d);
 }
 
+/* NAME.PID.tmp, which davit_write_file leaves when it is killed. */
+static bool is_leftover(const char *name)
+{
+	size_t n = strlen(name);
+	const char *dot = n > 4 && !strcmp(name + n - 4, ".tmp") ? memrchr(name, '.', n - 4) : NULL;
+	pid_t writer = dot ? (pid_t)strtol(dot + 1, NULL, 10) : 0;
+
+	return writer > 0 && kill(writer, 0) < 0 && errno == ESRCH;
+}
+
+static bool is_temporary(const char *name)
+{
+	size_t n = strlen(name);
+
+	return n > 4 && !strcmp(name + n - 4, ".tmp");
+}
+
+/* Removes leftovers from dir and what is below it. */
+static void clean(const char *dir, int depth)
+{
+	DIR *d = opendir(dir);
+	struct dirent *e;
+
+	while (d && (e = readdir(d))) {
+		DAVIT_AUTO_FREE char *path = e->d_name[0] == '.' ? NULL : davit_path_join(dir, e->d_name);
+		if (path && depth)
+			clean(path, depth - 1);
+		else if (path && is_leftover(e->d_name))
+			unlink(path);
+	}
+	if (d)
+		closedir(d);
+}
+
 /* Whether a file of the tree has a line that is the id. */
 static bool refers(const char *dir, const char *id, int depth)
 {
@@ -108,7 +143,8 @@ static bool refers(const char *dir, const char *id, int depth)
 
 	while (d && !found && (e = readdir(d))) {
 		DAVIT_AUTO_FREE char *path = NULL;
-		DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF
+		text = DAVIT_BUF_INIT;
 		if (e->d_name[0] == '.')
 			continue;
 		path = davit_path_join(dir, e->d_name);
@@ -116,7 +152,7 @@ static bool refers(const char *dir, const char *id, int depth)
 			found = true; /* rather keep too much */
 		else if (depth)
 			found = refers(path, id, depth - 1);
-		else if (davit_read_file(path, 4096, &text, NULL) == 0)
+		else if (!is_temporary(e->d_name) && davit_read_file(path, 4096, &text, NULL) == 0)
 			found = text.len && strstr(text.data, id);
 	}
 	if (d)
@@ -170,7 +206,8 @@ static void remove_tree(struct collection *k, const char *dir, const char *name)
 static bool is_result_of(struct collection *k, const char *id)
 {
 	DAVIT_AUTO_FREE char *path = davit_cache_path(k->cache, "work", id, "/key"), *json = NULL;
-	DAVIT_AUTO_BUF key = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	key = DAVIT_BUF_INIT;
 	bool same = false;
 	json_t *o;
 
@@ -205,7 +242,8 @@ static int collect_work(struct collection *k, const char *id)
 
 static void evict(struct collection *k, const struct candidate *v)
 {
-	DAVIT_AUTO_FREE char *path = v->is_build ? davit_cache_path(k->cache, "builds", v->name, ".json") : NULL;
+	DAVIT_AUTO_FREE char *path =
+		v->is_build ? davit_cache_path(k->cache, "builds", v->name, ".json") : NULL;
 	int lock = try_lock(k, v->name);
 	json_t *o = NULL;
 	const char *id;
@@ -238,7 +276,8 @@ static int add(struct collection *k, const char *name, size_t len, bool is_build
 	if (!v)
 		return no_memory(k);
 	k->v = v;
-	v[k->n] = (struct candidate){.name = strndup(name, len), .is_build = is_build, .bytes = bytes, .used = *used};
+	v[k->n] = (struct candidate){
+		.name = strndup(name, len), .is_build = is_build, .bytes = bytes, .used = *used};
 	if (!v[k->n].name)
 		return no_memory(k);
 	k->n++;
@@ -267,7 +306,9 @@ static int add_build(struct collection *k, const char *name)
 	if (n <= 5 || strcmp(name + n - 5, ".json") || !path || stat(path, &st) < 0)
 		return 0;
 	o = json_load_file(path, 0, NULL);
-	r = o ? add(k, name, n - 5, true, (uint64_t)json_integer_value(json_object_get(o, "bytes")), &st.st_mtim) : 0;
+	r = o ? add(k, name, n - 5, true, (uint64_t)json_integer_value(json_object_get(o, "bytes")),
+		    &st.st_mtim)
+	      : 0;
 	json_decref(o);
 	return r;
 }
@@ -306,7 +347,15 @@ static int oldest_first(const void *a, const void *b)
 int davit_cache_collect(const struct davit_cache *c, struct davit_error *err)
 {
 	struct collection k = {.cache = c, .err = err};
-	int r = each(&k, "work", collect_work);
+	DAVIT_AUTO_FREE char *builds = davit_path_join(c->root, "builds"),
+			     *refs = davit_path_join(c->root, "refs");
+	int r;
+
+	if (!builds || !refs)
+		return no_memory(&k);
+	clean(builds, 0);
+	clean(refs, 2);
+	r = each(&k, "work", collect_work);
 
 	if (r == 0)
 		r = each(&k, "sources", add_source);

@@ -61,11 +61,16 @@ static int git(struct fetch *f, struct davit_buf *out, int *ret_status, struct d
 	       const char *const *words)
 {
 	static const char *const settings[] = {
-		"core.hooksPath=/dev/null", "core.fsmonitor=false",	    "credential.helper=",
-		"protocol.allow=never",	    "protocol.https.allow=always",  "protocol.ssh.allow=always",
-		"gc.auto=0",		    "advice.detachedHead=false",
+		"core.hooksPath=/dev/null",
+		"core.fsmonitor=false",
+		"credential.helper=",
+		"protocol.allow=never",
+		"protocol.https.allow=always",
+		"protocol.ssh.allow=always",
+		"gc.auto=0",
+		"advice.detachedHead=false",
 	};
-	const char *extra = f->source->local			     ? "protocol.file.allow=always"
+	const char *extra = f->source->local				? "protocol.file.allow=always"
 			    : !strncmp(f->source->location, "http:", 5) ? "protocol.http.allow=always"
 									: NULL;
 	DAVIT_AUTO_STRV argv = NULL;
@@ -98,7 +103,8 @@ static int git(struct fetch *f, struct davit_buf *out, int *ret_status, struct d
 /* The line of git's that says why, without its "fatal: ". */
 static int failed(struct fetch *f, const char *what, struct davit_error *err)
 {
-	static const char *const absent[] = {"not found", "does not exist", "not appear to be a git repository"};
+	static const char *const absent[] = {"not found", "does not exist",
+					     "not appear to be a git repository"};
 	char *save = NULL, *why = NULL;
 	int code = DAVIT_ESOURCE;
 
@@ -111,8 +117,9 @@ static int failed(struct fetch *f, const char *what, struct davit_error *err)
 			why = l + 7;
 	}
 	return davit_error_set(err, code, "source", "cannot %s %s%s%s of %.160s: %.160s", what,
-			       f->source->ref ? "'" : "the default branch", f->source->ref ? f->source->ref : "",
-			       f->source->ref ? "'" : "", f->source->location, why ? why : "git failed");
+			       f->source->ref ? "'" : "the default branch",
+			       f->source->ref ? f->source->ref : "", f->source->ref ? "'" : "",
+			       f->source->location, why ? why : "git failed");
 }
 
 static bool is_hex(const char *s)
@@ -129,8 +136,8 @@ static int fetch(struct fetch *f, struct davit_error *err)
 	const char *url = f->source->location, *ref = f->source->ref;
 	int status, r;
 
-	r = GIT(f, NULL, &status, err, "fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--",
-		url, ref ? ref : "HEAD");
+	r = GIT(f, NULL, &status, err, "fetch", "--quiet", "--depth=1", "--no-tags",
+		"--no-recurse-submodules", "--", url, ref ? ref : "HEAD");
 	if (r < 0 || status == 0)
 		return r;
 	if (!ref || !is_hex(ref))
@@ -147,7 +154,8 @@ static int fetch(struct fetch *f, struct davit_error *err)
 /* The commit that was fetched; after fetching everything, the one asked for. */
 static int find_commit(struct fetch *f, char **ret, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	out = DAVIT_BUF_INIT;
 	DAVIT_AUTO_FREE char *name = NULL;
 	int status, r;
 
@@ -173,7 +181,8 @@ static int check_out(struct fetch *f, const char *commit, struct davit_error *er
 		return failed(f, "check out", err);
 	if (r < 0 || !modules || access(modules, F_OK) < 0)
 		return r;
-	r = GIT(f, NULL, &status, err, "submodule", "--quiet", "update", "--init", "--recursive", "--depth=1");
+	r = GIT(f, NULL, &status, err, "submodule", "--quiet", "update", "--init", "--recursive",
+		"--depth=1");
 	return r == 0 && status ? failed(f, "fetch the submodules of", err) : r;
 }
 
@@ -244,12 +253,15 @@ int davit_git_askpass(const char *prompt, const char *file, FILE *out, struct da
 	const char *from = strchr(prompt, '\''), *to = from ? strchr(from + 1, '\'') : NULL;
 	DAVIT_AUTO_FREE char *asked = to ? strndup(from + 1, (size_t)(to - from) - 1) : NULL;
 	bool password = !strncmp(prompt, "Password ", 9);
-	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	text = DAVIT_BUF_INIT;
 	char *scheme, *user, *host, *save = NULL;
 	int r;
 
-	if (!asked || !split_url(asked, &scheme, &user, &host) || (!password && strncmp(prompt, "Username ", 9)))
-		return davit_error_set(err, DAVIT_EINVAL, NULL, "cannot understand git's question '%.128s'", prompt);
+	if (!asked || !split_url(asked, &scheme, &user, &host) ||
+	    (!password && strncmp(prompt, "Username ", 9)))
+		return davit_error_set(err, DAVIT_EINVAL, NULL, "cannot understand git's question '%.128s'",
+				       prompt);
 	r = davit_read_file(file, 1 << 20, &text, err);
 	for (char *l = text.len ? strtok_r(text.data, "\n", &save) : NULL; r == 0 && l;
 	     l = strtok_r(NULL, "\n", &save)) {
@@ -265,5 +277,6 @@ int davit_git_askpass(const char *prompt, const char *file, FILE *out, struct da
 		fprintf(out, "%s\n", password ? colon + 1 : u);
 		return fflush(out) ? davit_error_errno(err, EIO, NULL, "cannot answer git") : 0;
 	}
-	return r < 0 ? r : davit_error_set(err, DAVIT_ENOENT, NULL, "there are no credentials for %.128s", host);
+	return r < 0 ? r
+		     : davit_error_set(err, DAVIT_ENOENT, NULL, "there are no credentials for %.128s", host);
 }

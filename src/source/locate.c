@@ -6,9 +6,9 @@
 
 #include "base/file.h"
 #include "base/util.h"
-#include "source/unpack.h"
 #include "source/git.h"
 #include "source/source.h"
+#include "source/unpack.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -121,7 +121,8 @@ static int locate(const struct place *p, const struct davit_source *s, struct da
 		return locate_git(p, s, l);
 	default:
 		return davit_error_set(p->err, DAVIT_ENOTSUP, "source",
-				       "image sources need a runtime that carries images: '%.128s'", s->location);
+				       "image sources need a runtime that carries images: '%.128s'",
+				       s->location);
 	}
 }
 
@@ -177,9 +178,10 @@ static int unknown_name(const struct place *p, const struct davit_source *s)
 {
 	const char *base = p->request->default_source;
 
-	return davit_error_set(p->err, DAVIT_ESOURCE, "source",
-			       "there is no '%.128s'%s%.128s: give a path or a git URL, or set DAVIT_RUNTIME_SOURCE",
-			       s->location, base ? " below " : " among the examples", base ? base : "");
+	return davit_error_set(
+		p->err, DAVIT_ESOURCE, "source",
+		"there is no '%.128s'%s%.128s: give a path or a git URL, or set DAVIT_RUNTIME_SOURCE",
+		s->location, base ? " below " : " among the examples", base ? base : "");
 }
 
 /* What the name means below the default source; DAVIT_ENOENT when there is no

@@ -24,8 +24,8 @@
 
 extern char **environ;
 
-static int setting(const char *name, const char *fallback, int (*read)(const char *, struct davit_build_request *,
-									struct davit_error *),
+static int setting(const char *name, const char *fallback,
+		   int (*read)(const char *, struct davit_build_request *, struct davit_error *),
 		   struct davit_build_request *q, struct davit_error *err)
 {
 	const char *value = getenv(name);
@@ -60,8 +60,9 @@ static int read_request(json_t *o, struct davit_build_request *q, struct davit_e
 		const char *key;
 		const char **to;
 	} needed[] = {
-		{"namespace", &q->namespace_}, {"name", &q->name},   {"version", &q->version}, {"cache", &q->cache},
-		{"config", &q->config},	       {"share", &q->share}, {"program", &q->program},
+		{"namespace", &q->namespace_}, {"name", &q->name},     {"version", &q->version},
+		{"cache", &q->cache},	       {"config", &q->config}, {"share", &q->share},
+		{"program", &q->program},
 	};
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(needed); i++) {
@@ -128,7 +129,8 @@ static int write_result(const char *path, json_t *result, struct davit_error *er
 /* Never fails to say what went wrong: in the log when not in the file. */
 static void report(const char *path, const struct davit_error *err)
 {
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	b = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&b);
 	struct davit_error why;
 
@@ -146,7 +148,8 @@ static void report(const char *path, const struct davit_error *err)
 
 static int run(const char *request, const char *result)
 {
-	DAVIT_AUTO_BUF in = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	in = DAVIT_BUF_INIT;
 	json_t *o = NULL, *out = NULL;
 	struct davit_error err;
 	json_error_t je;
@@ -155,7 +158,8 @@ static int run(const char *request, const char *result)
 	if (r == 0) {
 		o = json_loadb(davit_buf_str(&in), in.len, 0, &je);
 		r = o ? build(o, &out, &err)
-		      : davit_error_set(&err, DAVIT_EINVAL, NULL, "%s: line %d: %s", request, je.line, je.text);
+		      : davit_error_set(&err, DAVIT_EINVAL, NULL, "%s: line %d: %s", request, je.line,
+					je.text);
 	}
 	if (r == 0)
 		r = write_result(result, out, &err);

@@ -75,11 +75,13 @@ static void kill_children(void)
 
 	snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
 	for (;;) {
-		DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF
+		text = DAVIT_BUF_INIT;
 		char *save = NULL;
 
 		if (davit_read_file(path, 1 << 20, &text, NULL) == 0 && text.len)
-			for (char *w = strtok_r(text.data, " \n", &save); w; w = strtok_r(NULL, " \n", &save)) {
+			for (char *w = strtok_r(text.data, " \n", &save); w;
+			     w = strtok_r(NULL, " \n", &save)) {
 				pid_t child = (pid_t)strtol(w, NULL, 10);
 				if (child > 1) /* 0 would be all of our group */
 					kill(child, SIGKILL);
@@ -92,7 +94,7 @@ static void kill_children(void)
 /* --- output --- */
 
 struct pipes {
-	int out[2];  /* read end, write end; -1 */
+	int out[2]; /* read end, write end; -1 */
 	int seen[2];
 };
 

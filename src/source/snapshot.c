@@ -5,6 +5,7 @@
 #include "base/util.h"
 
 #include <dirent.h>
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
@@ -43,12 +44,16 @@ static void hash_bytes(crypto_generichash_state *h, const void *p, size_t n)
 	crypto_generichash_update(h, p, n);
 }
 
+static void hash_number(crypto_generichash_state *h, uint64_t n)
+{
+	n = htole64(n);
+	hash_bytes(h, &n, sizeof n);
+}
+
 static void hash_part(crypto_generichash_state *h, const char *s)
 {
-	uint64_t n = strlen(s);
-
-	hash_bytes(h, &n, sizeof n);
-	hash_bytes(h, s, n);
+	hash_number(h, strlen(s));
+	hash_bytes(h, s, strlen(s));
 }
 
 void davit_hash_strings(char ret[DAVIT_HASH_MAX], const char *first, ...)
@@ -92,14 +97,15 @@ static void hash_head(struct walk *w, char kind, uint64_t size)
 {
 	hash_bytes(&w->hash, &kind, 1);
 	hash_part(&w->hash, w->path);
-	hash_bytes(&w->hash, &size, sizeof size);
+	hash_number(&w->hash, size);
 	w->out->files++;
 }
 
 /* The length is hashed behind the bytes: a file may grow while it is read. */
 static int file(struct walk *w, int from, int to, const char *name)
 {
-	DAVIT_AUTO_CLOSE int in = openat(from, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	DAVIT_AUTO_CLOSE int in =
+		openat(from, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
 	DAVIT_AUTO_CLOSE int out = -1;
 	uint64_t total = 0;
 	struct stat st;
@@ -126,7 +132,7 @@ static int file(struct walk *w, int from, int to, const char *name)
 	}
 	if (n < 0)
 		return failed(w, "read");
-	hash_bytes(&w->hash, &total, sizeof total);
+	hash_number(&w->hash, total);
 	/* make looks at times: what was newer stays newer. */
 	if (to >= 0 && futimens(out, (struct timespec[]){st.st_atim, st.st_mtim}) < 0)
 		return failed(w, "copy");
@@ -158,8 +164,8 @@ static int subdirectory(struct walk *w, int from, int to, const char *name, int 
 	if (in < 0)
 		return failed(w, "open");
 	if (depth >= DEPTH_MAX)
-		return davit_error_set(w->err, DAVIT_ESOURCE, "source", "'%s' is more than %d directories deep",
-				       w->path, DEPTH_MAX);
+		return davit_error_set(w->err, DAVIT_ESOURCE, "source",
+				       "'%s' is more than %d directories deep", w->path, DEPTH_MAX);
 	hash_head(w, 'd', 0);
 	if (to >= 0) {
 		if (mkdirat(to, name, 0755) < 0)

@@ -238,7 +238,8 @@ static int parse_url(const char *text, const char *colon, struct davit_source *s
 		return bad(err, "'%.*s://' is not supported: https://, ssh://, file://, docker://",
 			   (int)(scheme < 32 ? scheme : 32), text);
 	if (user && (!ssh || memchr(host, ':', (size_t)(user - host))))
-		return bad(err, "credentials do not belong into a source: see 'Credentials' in docs/sources.md");
+		return bad(err,
+			   "credentials do not belong into a source: see 'Credentials' in docs/sources.md");
 	r = check_host(user ? user + 1 : host, n - (user ? (size_t)(user + 1 - host) : 0), text, err);
 	if (r == 0 && user && (*host == '-' || user == host))
 		r = bad(err, "there is no user before '@' in '%.128s'", text);
@@ -313,10 +314,12 @@ static int check_text(const char *text, struct davit_error *err)
 		return bad(err, "the source is longer than %d bytes", TEXT_MAX);
 	for (const char *p = text; *p; p++)
 		if ((unsigned char)*p < ' ' || *p == '\177')
-			return bad(err, "the source has a control character (0x%02x) in it", (unsigned char)*p);
+			return bad(err, "the source has a control character (0x%02x) in it",
+				   (unsigned char)*p);
 	if (*text == '-')
 		return bad(err, "the source '%.64s' begins with '-'", text);
-	if (*text == '~' || !strcmp(text, ".") || !strcmp(text, "..") || starts(text, "./") || starts(text, "../"))
+	if (*text == '~' || !strcmp(text, ".") || !strcmp(text, "..") || starts(text, "./") ||
+	    starts(text, "../"))
 		return bad(err, "'%.128s' is a relative path: davitd needs an absolute one", text);
 	if (*text != '/' && strchr(text, ' '))
 		return bad(err, "the source '%.128s' has a blank in it", text);

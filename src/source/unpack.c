@@ -41,16 +41,16 @@ bool davit_archive_is(const char *path)
 
 static int refuse(struct unpack *u, const char *entry, const char *why)
 {
-	return davit_error_set(u->err, DAVIT_ESOURCE, "source", "the archive '%.128s' is refused: '%.128s' %s", u->path,
-			       entry, why);
+	return davit_error_set(u->err, DAVIT_ESOURCE, "source",
+			       "the archive '%.128s' is refused: '%.128s' %s", u->path, entry, why);
 }
 
 static int unreadable(struct unpack *u)
 {
 	const char *why = archive_error_string(u->a);
 
-	return davit_error_set(u->err, DAVIT_ESOURCE, "source", "cannot read the archive '%.128s': %.160s", u->path,
-			       why ? why : "unknown reason");
+	return davit_error_set(u->err, DAVIT_ESOURCE, "source", "cannot read the archive '%.128s': %.160s",
+			       u->path, why ? why : "unknown reason");
 }
 
 /* --- what is allowed --- */
@@ -182,10 +182,12 @@ static int write_content(struct unpack *u, int fd, const char *path)
 static int make_file(struct unpack *u, struct archive_entry *e, int parent, const char *name)
 {
 	mode_t mode = archive_entry_perm(e) & 0111 ? 0755 : 0644;
-	DAVIT_AUTO_CLOSE int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	DAVIT_AUTO_CLOSE int fd =
+		openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 
 	if (fd < 0)
-		return davit_error_errno(u->err, errno, NULL, "cannot create '%.128s'", archive_entry_pathname(e));
+		return davit_error_errno(u->err, errno, NULL, "cannot create '%.128s'",
+					 archive_entry_pathname(e));
 	return write_content(u, fd, archive_entry_pathname(e));
 }
 

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 struct davit_archive_limits {
-	uint64_t bytes;	  /* of all files, unpacked */
+	uint64_t bytes; /* of all files, unpacked */
 	uint32_t entries;
 };
 

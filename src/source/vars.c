@@ -4,10 +4,10 @@
 #include "base/buf.h"
 #include "base/strv.h"
 
+#include <dirent.h>
 #include <elf.h>
 #include <fcntl.h>
 #include <glob.h>
-#include <dirent.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -15,10 +15,10 @@ static const struct {
 	const char *name;
 	size_t offset;
 } variables[] = {
-	{"SOURCE", offsetof(struct davit_vars, source)}, {"OUT", offsetof(struct davit_vars, out)},
-	{"TMP", offsetof(struct davit_vars, tmp)},	 {"NAME", offsetof(struct davit_vars, name)},
-	{"DAVIT", offsetof(struct davit_vars, davit)},	 {"CACHE", offsetof(struct davit_vars, cache)},
-	{"CELL", offsetof(struct davit_vars, cell)},	 {"HOME", offsetof(struct davit_vars, home)},
+	{"SOURCE", offsetof(struct davit_vars, source)},   {"OUT", offsetof(struct davit_vars, out)},
+	{"TMP", offsetof(struct davit_vars, tmp)},	   {"NAME", offsetof(struct davit_vars, name)},
+	{"DAVIT", offsetof(struct davit_vars, davit)},	   {"CACHE", offsetof(struct davit_vars, cache)},
+	{"CELL", offsetof(struct davit_vars, cell)},	   {"HOME", offsetof(struct davit_vars, home)},
 	{"PROGRAM", offsetof(struct davit_vars, program)},
 };
 
@@ -81,7 +81,8 @@ static void expand(struct davit_buf *b, const struct davit_vars *vars, const cha
 
 char *davit_vars_expand(const struct davit_vars *vars, const char *text)
 {
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	b = DAVIT_BUF_INIT;
 
 	expand(&b, vars, text, davit_buf_adds);
 	return davit_buf_take(&b);
@@ -184,13 +185,16 @@ static bool is_kind(const char *path, enum kind kind)
 		return false;
 	if (kind == ONLY)
 		return is_alone(path);
-	return (st.st_mode & 0111) && ((kind != SCRIPT && is_elf_program(fd)) || (kind != ELF && is_script(fd)));
+	return (st.st_mode & 0111) &&
+	       ((kind != SCRIPT && is_elf_program(fd)) || (kind != ELF && is_script(fd)));
 }
 
-int davit_pattern_find(const struct davit_vars *vars, const char *pattern, char ***ret, struct davit_error *err)
+int davit_pattern_find(const struct davit_vars *vars, const char *pattern, char ***ret,
+		       struct davit_error *err)
 {
 	DAVIT_AUTO_STRV found = NULL;
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF
+	b = DAVIT_BUF_INIT;
 	enum kind kind = split_kind(&pattern);
 	glob_t g = {0};
 	int r;

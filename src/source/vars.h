@@ -30,7 +30,8 @@ bool davit_vars_known(const char *text, char **ret_bad);
  * '$' that begins no ${...} stands for itself. */
 char *davit_vars_expand(const struct davit_vars *vars, const char *text);
 /* That for each string of a vector. */
-int davit_vars_expand_all(const struct davit_vars *vars, char *const *v, char ***ret, struct davit_error *err);
+int davit_vars_expand_all(const struct davit_vars *vars, char *const *v, char ***ret,
+			  struct davit_error *err);
 
 /* Paths that a pattern matches, sorted; *ret is NULL when none does.
  *
@@ -38,7 +39,8 @@ int davit_vars_expand_all(const struct davit_vars *vars, char *const *v, char **
  * KIND restricts it: `elf:` programs and `script:` files that begin with #!,
  * both executable; `executable:` either; `only:` a file that is alone in its
  * directory. A name with a dot in front is matched by a dot only. */
-int davit_pattern_find(const struct davit_vars *vars, const char *pattern, char ***ret, struct davit_error *err);
+int davit_pattern_find(const struct davit_vars *vars, const char *pattern, char ***ret,
+		       struct davit_error *err);
 /* 1 when the pattern matches something, 0 when not, or a code. */
 int davit_pattern_matches(const struct davit_vars *vars, const char *pattern, struct davit_error *err);
 /* Whether the part before ':', if any, is a kind. */

@@ -174,3 +174,28 @@ load helper
   davit runtimes -o json | jq -e 'map(.name) | index("process") != null'
   davit version -o json | jq -e '.version == .daemon.version'
 }
+
+@test "supervisors and namespaces are listed and removed" {
+  cat >"$BATS_TEST_TMPDIR/records.yaml" <<'EOT'
+kind: Supervisor
+name: app
+strategy: one-for-all
+---
+kind: Namespace
+name: small
+quota: {services: 1}
+EOT
+  davit apply -f "$BATS_TEST_TMPDIR/records.yaml"
+  [ "$(davit supervisor list -o json | jq -r '.[0].strategy')" = one-for-all ]
+  [ "$(davit namespace list -o json | jq -r '.[0].quota.services')" = 1 ]
+  davit run --namespace small one --command /bin/sleep --args 100
+  run davit run --namespace small two --command /bin/sleep --args 100
+  [ "$status" -eq 1 ]
+  [ "$output" = "davit: namespace small allows 1 services; this would be 2" ]
+  run davit namespace rm small
+  [ "$status" -eq 1 ]
+  davit kill --namespace small one
+  davit namespace rm small
+  davit supervisor rm app
+  [ "$(davit supervisor list -o json | jq length)" -eq 0 ]
+}

@@ -137,7 +137,8 @@ static void settle(struct sim *s, int service)
 
 /* --- commands --- */
 
-static int begin(struct command *c, int (*call)(struct command *c, void *arg, struct davit_error *err), void *arg)
+static int begin(struct command *c, int (*call)(struct command *c, void *arg, struct davit_error *err),
+		 void *arg)
 {
 	struct sim *s = c->sim;
 	struct davit_error err = {0};
@@ -185,7 +186,8 @@ static bool free_to_use(struct sim *s, int service)
 	return !s->failed;
 }
 
-static void apply_text(struct sim *s, struct command *c, const char *text, enum davit_apply_mode mode, bool force)
+static void apply_text(struct sim *s, struct command *c, const char *text, enum davit_apply_mode mode,
+		       bool force)
 {
 	struct apply a = {.mode = mode, .force = force};
 	struct davit_error err;
@@ -236,8 +238,9 @@ static void do_apply(struct sim *s)
 static void do_broken(struct sim *s)
 {
 	static const char *const tails[] = {
-		"resources: {memory: 64Mi}\n", "supervisor: nobody\n", "runtime: nowhere\n",
-		"secrets: [key]\n", "dependsOn: [s0]\n",
+		"resources: {memory: 64Mi}\n", "supervisor: nobody\n",
+		"runtime: nowhere\n",	       "secrets: [key]\n",
+		"dependsOn: [s0]\n",
 	};
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	struct davit_spec **specs;
@@ -245,7 +248,8 @@ static void do_broken(struct sim *s)
 	struct davit_op op;
 	size_t n;
 
-	davit_buf_addf(&text, "name: s0\ncommand: [fake]\n%s", tails[sim_random(s) % DAVIT_ARRAY_SIZE(tails)]);
+	davit_buf_addf(&text, "name: s0\ncommand: [fake]\n%s",
+		       tails[sim_random(s) % DAVIT_ARRAY_SIZE(tails)]);
 	if (davit_spec_parse(davit_buf_str(&text), text.len, NULL, &specs, &n, &err) < 0)
 		return;
 	davit_op_init(&op, s->loop, NULL, NULL);
@@ -299,7 +303,8 @@ static int call_control(struct command *c, void *arg, struct davit_error *err)
 {
 	struct single *x = arg;
 
-	return davit_core_control(c->sim->core, &x->sel, (enum davit_service_verb)x->number, "sim", &c->op, err);
+	return davit_core_control(c->sim->core, &x->sel, (enum davit_service_verb)x->number, "sim", &c->op,
+				  err);
 }
 
 static int call_kill(struct command *c, void *arg, struct davit_error *err)

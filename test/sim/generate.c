@@ -9,10 +9,10 @@
 void sim_choose_mix(struct sim *s)
 {
 	bool *const all[] = {
-		&s->mix.deaths,	     &s->mix.store_faults, &s->mix.store_delays, &s->mix.chances,
-		&s->mix.outside,     &s->mix.unreachable,  &s->mix.clock,	 &s->mix.supervisors,
-		&s->mix.dependencies, &s->mix.readiness,   &s->mix.updates,	 &s->mix.failing_operations,
-		&s->mix.fresh,	     &s->mix.budget,
+		&s->mix.deaths,	      &s->mix.store_faults, &s->mix.store_delays, &s->mix.chances,
+		&s->mix.outside,      &s->mix.unreachable,  &s->mix.clock,	  &s->mix.supervisors,
+		&s->mix.dependencies, &s->mix.readiness,    &s->mix.updates,	  &s->mix.failing_operations,
+		&s->mix.fresh,	      &s->mix.budget,
 	};
 	unsigned percent = (unsigned)sim_between(s, 10, 80);
 
@@ -25,7 +25,8 @@ static const char *pick(struct sim *s, const char *const *words, size_t n)
 	return words[sim_random(s) % n];
 }
 #define PICK(s, ...)                                                                                         \
-	pick((s), (const char *const[]){__VA_ARGS__}, sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
+	pick((s), (const char *const[]){__VA_ARGS__},                                                        \
+	     sizeof((const char *const[]){__VA_ARGS__}) / sizeof(char *))
 
 /* What it does when it runs. */
 static void life(struct sim *s, struct davit_buf *b, bool *plain)
@@ -45,7 +46,8 @@ static void life(struct sim *s, struct davit_buf *b, bool *plain)
 		break;
 	case 5:
 		*plain = false;
-		davit_buf_addf(b, ", %s, after, %dms", PICK(s, "signal, '9'", "oom", "vanish", "signal, '15'"),
+		davit_buf_addf(b, ", %s, after, %dms",
+			       PICK(s, "signal, '9'", "oom", "vanish", "signal, '15'"),
 			       (int)sim_between(s, 0, 30000));
 		break;
 	default:
@@ -72,7 +74,8 @@ static void manner(struct sim *s, struct davit_buf *b, bool *plain)
 		}
 	if (sim_chance(s, 8)) {
 		*plain = false;
-		davit_buf_addf(b, ", %s", PICK(s, "fail-exec", "fail-exec, '2'", "fail-start", "fail-create"));
+		davit_buf_addf(b, ", %s",
+			       PICK(s, "fail-exec", "fail-exec, '2'", "fail-start", "fail-create"));
 	}
 	if (sim_chance(s, 8)) {
 		*plain = false;
@@ -97,17 +100,17 @@ static void restart(struct sim *s, struct davit_buf *b)
 {
 	int64_t initial = sim_between(s, 10, 3000);
 
-	davit_buf_addf(b, "restart:\n  policy: %s\n", PICK(s, "on-failure", "on-failure", "always", "never",
-							      "unless-stopped"));
+	davit_buf_addf(b, "restart:\n  policy: %s\n",
+		       PICK(s, "on-failure", "on-failure", "always", "never", "unless-stopped"));
 	if (sim_chance(s, 60))
 		davit_buf_addf(b, "  retries: %d\n", (int)sim_between(s, 0, 6));
 	if (sim_chance(s, 15))
 		davit_buf_adds(b, "  success: [3]\n");
 	if (sim_chance(s, 15))
 		davit_buf_adds(b, "  prevent: [78, SIGSEGV]\n");
-	davit_buf_addf(b, "  backoff: {initial: %dms, max: %ds, factor: %d, jitter: %s, reset: %ds}\n", (int)initial,
-		       (int)sim_between(s, 8, 30), (int)sim_between(s, 2, 4), PICK(s, "0", "0.1", "1"),
-		       (int)sim_between(s, 5, 100));
+	davit_buf_addf(b, "  backoff: {initial: %dms, max: %ds, factor: %d, jitter: %s, reset: %ds}\n",
+		       (int)initial, (int)sim_between(s, 8, 30), (int)sim_between(s, 2, 4),
+		       PICK(s, "0", "0.1", "1"), (int)sim_between(s, 5, 100));
 }
 
 char *sim_make_spec(struct sim *s, int service, bool *ret_plain)
@@ -140,7 +143,8 @@ char *sim_make_spec(struct sim *s, int service, bool *ret_plain)
 	davit_buf_addf(&b, "stop: {grace: %dms}\n", (int)sim_between(s, 0, 4000));
 	if (s->mix.dependencies && service && sim_chance(s, 60)) {
 		davit_buf_addf(&b, "dependsOn: [{service: s%d, condition: %s}]\n",
-			       (int)(sim_random(s) % (unsigned)service), PICK(s, "started", "ready", "completed"));
+			       (int)(sim_random(s) % (unsigned)service),
+			       PICK(s, "started", "ready", "completed"));
 		plain = false;
 	}
 	if (s->mix.supervisors && sim_chance(s, 60)) {

@@ -27,7 +27,8 @@ static void line(struct tap *tap, bool ok, const char *what, uint64_t from, uint
 		 const struct davit_sim_totals *t)
 {
 	printf("%s %u - %s %" PRIu64 " to %" PRIu64 " # %" PRIu64 " commands, %" PRIu64 " faults, %" PRIu64
-	       " deaths, %" PRIu64 " starts, %" PRIu64 " exits, %" PRIu64 " events, %" PRIu64 " rounds, %.0f h\n",
+	       " deaths, %" PRIu64 " starts, %" PRIu64 " exits, %" PRIu64 " events, %" PRIu64
+	       " rounds, %.0f h\n",
 	       ok ? "ok" : "not ok", ++tap->n, what, from, to, t->commands, t->faults, t->deaths, t->starts,
 	       t->exits, t->events, t->calls, (double)t->virtual_ns / 3.6e12);
 	fflush(stdout);
@@ -98,10 +99,14 @@ static int seeds(char *text, uint64_t *from, uint64_t *to)
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"seed", required_argument, NULL, 's'},	      {"seeds", required_argument, NULL, 'S'},
-		{"steps", required_argument, NULL, 'n'},      {"every", required_argument, NULL, 'e'},
-		{"regressions", required_argument, NULL, 'r'}, {"verbose", no_argument, NULL, 'v'},
-		{"help", no_argument, NULL, 'h'},	      {0},
+		{"seed", required_argument, NULL, 's'},
+		{"seeds", required_argument, NULL, 'S'},
+		{"steps", required_argument, NULL, 'n'},
+		{"every", required_argument, NULL, 'e'},
+		{"regressions", required_argument, NULL, 'r'},
+		{"verbose", no_argument, NULL, 'v'},
+		{"help", no_argument, NULL, 'h'},
+		{0},
 	};
 	struct davit_sim_options one = {0};
 	struct davit_sim_totals totals = {0};

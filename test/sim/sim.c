@@ -140,6 +140,7 @@ static void on_event(struct davit_core_listener *l, uint64_t id, const char *jso
 	if (s->last_told && id != s->last_told + 1)
 		sim_fail(s, "event %" PRIu64 " was told after event %" PRIu64, id, s->last_told);
 	s->last_told = id;
+	sim_hear(s, json);
 	if (s->options.verbose)
 		sim_trace(s, "event: %s", json);
 }
@@ -236,9 +237,19 @@ static void teardown(struct sim *s)
 static void prepare(struct sim *s)
 {
 	static const struct davit_fake_chances mild = {
-		.fail_create = 60, .fail_start = 60, .fail_exec = 20, .fail_stop = 60, .fail_remove = 60,
-		.slow = 150, .ends = 400, .vanishes = 60, .ignores_stop = 100, .lies = 80, .never_ready = 50,
-		.max_delay = 3 * SEC, .max_life = 60 * SEC,
+		.fail_create = 60,
+		.fail_start = 60,
+		.fail_exec = 20,
+		.fail_stop = 60,
+		.fail_remove = 60,
+		.slow = 150,
+		.ends = 400,
+		.vanishes = 60,
+		.ignores_stop = 100,
+		.lies = 80,
+		.never_ready = 50,
+		.max_delay = 3 * SEC,
+		.max_life = 60 * SEC,
 	};
 	struct davit_store_plan delays = {.delay = 600000, .delay_min = MSEC / 10, .delay_max = 30 * MSEC};
 

@@ -37,8 +37,8 @@ struct sim_instance {
 	bool there, live;
 	int64_t ended; /* monotonic, of the last run */
 	uint32_t starts, exits, told;
-	uint32_t unheard; /* ends that nobody can have seen: it vanished while no daemon looked */
-	bool excused;	  /* a death came between its end and the record of it */
+	uint32_t heard;	  /* ends of which this or an earlier daemon has told */
+	uint32_t unheard; /* ends that may have been lost, by no fault of the core */
 	unsigned epoch;	  /* fresh starts of the service when it was made */
 	unsigned deaths;  /* of the daemon when it was made */
 };
@@ -109,6 +109,7 @@ void sim_wait_commands(struct sim *s);
 
 /* check.c */
 void sim_observe(void *user, const struct davit_fake_event *event);
+void sim_hear(struct sim *s, const char *json);
 /* What holds at any moment. */
 void sim_check_now(struct sim *s);
 /* What holds when faults are over and everything had its time. */
