@@ -197,6 +197,40 @@ static void mark_leaving(struct davit_service *s)
 			s->slots[i->workload.index].leaving = true;
 }
 
+/* Stopped along with others by a supervisor that supervises again since. */
+static bool left_behind(const struct davit_node *leaf)
+{
+	for (const struct davit_node *p = leaf->parent; p; p = p->parent)
+		if (p->state != DAVIT_NODE_RUNNING)
+			return false;
+	return true;
+}
+
+/* A replacement that nobody would hear of any more: it was ready when the daemon
+ * came back, or it ended with a group or before the daemon came back. */
+static void settle_next(struct davit_service *s, struct slot *slot)
+{
+	struct instance *next = slot->next;
+	enum davit_node_state state = next->node.state;
+
+	if (next->ready && serves(next)) {
+		service_instance_ready(s, next);
+		return;
+	}
+	if (next->op || next->reporting || next->wait.active || next->state == DAVIT_STATE_STARTED ||
+	    (state != DAVIT_NODE_IDLE && state != DAVIT_NODE_COMPLETED && state != DAVIT_NODE_FAILED) ||
+	    !left_behind(&next->node))
+		return;
+	if (next->exit_run && next->pending_cause != DAVIT_CAUSE_STOPPED) {
+		service_update_failed(s, next, "it ended before it was ready");
+		return;
+	}
+	/* It was merely stopped: another is tried. */
+	slot->next = NULL;
+	instance_set_goal(next, GOAL_GONE);
+	core_service_dirty(s);
+}
+
 /* Replaces instances of older generations, at most `parallel` at a time. */
 static void roll(struct davit_service *s)
 {
@@ -225,7 +259,11 @@ static void roll(struct davit_service *s)
 			instance_set_goal(slot->next, GOAL_GONE);
 			slot->next = NULL;
 		}
-		if (slot->next || slot->leaving || busy >= s->spec->update_parallel)
+		if (slot->next) {
+			settle_next(s, slot);
+			continue;
+		}
+		if (slot->leaving || busy >= s->spec->update_parallel)
 			continue;
 		busy++;
 		if (start_first && serves(slot->current))
@@ -361,15 +399,6 @@ static void refresh_rules(struct davit_service *s)
 	for (size_t k = 0; k < s->n_slots; k++)
 		if (s->slots[k].current && s->slots[k].current->leaf)
 			davit_supervise_set_restart(&s->slots[k].current->node, &rule);
-}
-
-/* Stopped along with others by a supervisor that supervises again since. */
-static bool left_behind(const struct davit_node *leaf)
-{
-	for (const struct davit_node *p = leaf->parent; p; p = p->parent)
-		if (p->state != DAVIT_NODE_RUNNING)
-			return false;
-	return true;
 }
 
 /* Also what was adopted since, from a runtime that came late. */
