@@ -199,7 +199,8 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		break;
 	case DAVIT_STATE_STOPPED:
 		if (rec && i->exit_run >= i->run) {
-			i->state = number(rec, "cause") == DAVIT_CAUSE_CLEAN || number(rec, "cause") == DAVIT_CAUSE_STOPPED
+			i->state = number(rec, "cause") == DAVIT_CAUSE_CLEAN ||
+						   number(rec, "cause") == DAVIT_CAUSE_STOPPED
 					   ? DAVIT_STATE_STOPPED
 					   : DAVIT_STATE_FAILED;
 			replay_decision(i, rec, restarts);
