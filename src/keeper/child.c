@@ -41,13 +41,15 @@ IN_CHILD static int fail(struct keeper_child *c, enum keeper_step step, uint32_t
 
 IN_CHILD static int join_cgroups(struct keeper_child *c)
 {
-	/* joins[0] is the v2 hierarchy's where there is one: clone3 did that. */
-	for (uint32_t i = c->cgroup_fd >= 0; i < c->n_joins; i++) {
-		int fd = open(c->joins[i], O_WRONLY | O_CLOEXEC);
+	if (c->join_cgroup) {
+		int fd = openat(c->cgroup_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
 		if (fd < 0 || write(fd, "0", 1) != 1)
-			return fail(c, KEEPER_STEP_CGROUP, i);
+			return fail(c, KEEPER_STEP_CGROUP, 0);
 		close(fd);
 	}
+	for (unsigned i = 0; i < c->n_joins; i++)
+		if (write(c->joins[i], "0", 1) != 1)
+			return fail(c, KEEPER_STEP_CGROUP, i + (c->cgroup_fd >= 0));
 	return 0;
 }
 
@@ -136,13 +138,14 @@ IN_CHILD static int child_main(void *arg)
 
 	if (c->record)
 		*c->record = (int32_t)syscall(SYS_getpid);
+	if ((r = join_cgroups(c)))
+		return r;
 	/* A table of its own with the three streams alone. */
 	if (c->shared_files && syscall(SYS_close_range, 3u, ~0u, (unsigned)CLOSE_RANGE_UNSHARE) < 0)
 		return fail(c, KEEPER_STEP_CLOSE, 0);
 	if (setsid() < 0)
 		return fail(c, KEEPER_STEP_SESSION, 0);
-	if ((r = join_cgroups(c)) || (r = place_descriptors(c)) || (r = set_limits(c)) ||
-	    (r = become_user(c)))
+	if ((r = place_descriptors(c)) || (r = set_limits(c)) || (r = become_user(c)))
 		return r;
 	umask(m->f.umask);
 	if (chdir(m->directory) < 0)
@@ -299,7 +302,7 @@ int keeper_child_start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd)
 	int pidfd = -1, r = start_clone3(c, &pid, &pidfd);
 
 	if (r == ENOSYS || r == EPERM || r == E2BIG || r == EINVAL) {
-		c->cgroup_fd = -1; /* joins[0] is then written to as well */
+		c->join_cgroup = c->cgroup_fd >= 0;
 		r = start_vfork(c, &pid, &pidfd);
 	}
 	if (r)

@@ -39,7 +39,7 @@ static int explain(const struct keeper_child *c, int sys, struct davit_error *er
 		davit_error_errno(err, sys, NULL, "cannot set resource limit %u", c->detail);
 		break;
 	case KEEPER_STEP_CGROUP:
-		code = davit_error_errno(err, sys, NULL, "cannot join %s", c->joins[c->detail]);
+		code = davit_error_errno(err, sys, NULL, "cannot join the cgroup of hierarchy %u", c->detail);
 		break;
 	case KEEPER_STEP_TTY:
 		code = davit_error_errno(err, sys, NULL, "cannot take the terminal");
@@ -68,22 +68,36 @@ static int apply_settings(const struct keeper_command *c, struct davit_error *er
 	return 0;
 }
 
-static int prepare_cgroups(const struct keeper_slot *s, struct keeper_child *c, struct davit_error *err)
+/* Opens what the child joins: the v2 directory, and cgroup.procs of the others. */
+static int prepare_cgroups(const struct keeper *k, const struct keeper_slot *s, struct keeper_child *c,
+			   struct davit_error *err)
 {
-	KEEPER_FOREACH_CGROUP(dir, s)
-	{
-		if (c->n_joins == KEEPER_JOINS_MAX)
-			return davit_error_set(err, DAVIT_EINVAL, NULL, "more than %d cgroups",
-					       KEEPER_JOINS_MAX);
-		snprintf(c->joins[c->n_joins++], sizeof c->joins[0], "%s/cgroup.procs", dir);
-	}
-	if (s->flags & KEEPER_CGROUP2) {
-		c->cgroup_fd = open(keeper_cgroups(s), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	char path[KEEPER_PATH_MAX];
+	unsigned first = (s->flags & KEEPER_CGROUP2) != 0;
+
+	if (first) {
+		keeper_cgroup(k, s, 0, path);
+		c->cgroup_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (c->cgroup_fd < 0)
-			return davit_error_errno(err, errno, NULL, "cannot open cgroup %s",
-						 keeper_cgroups(s));
+			return davit_error_errno(err, errno, NULL, "cannot open cgroup %s", path);
+	}
+	for (unsigned i = first; keeper_cgroup(k, s, i, path); i++) {
+		size_t n = strlen(path);
+		snprintf(path + n, sizeof path - n, "/cgroup.procs");
+		c->joins[c->n_joins] = open(path, O_WRONLY | O_CLOEXEC);
+		if (c->joins[c->n_joins] < 0)
+			return davit_error_errno(err, errno, NULL, "cannot open %s", path);
+		c->n_joins++;
 	}
 	return 0;
+}
+
+static void close_cgroups(struct keeper_child *c)
+{
+	davit_closep(&c->cgroup_fd);
+	c->cgroup_fd = -1;
+	while (c->n_joins > 0)
+		close(c->joins[--c->n_joins]);
 }
 
 /* Adds "NAME=value" unless the name is there; an empty text adds nothing. */
@@ -141,7 +155,6 @@ static int start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd, uint64_
 
 	DAVIT_FAULT("keeper.spawn.before");
 	r = keeper_child_start(c, ret_pid, ret_pidfd);
-	davit_closep(&c->cgroup_fd);
 	if (r)
 		return explain(c, r, err);
 	DAVIT_FAULT("keeper.spawn.started");
@@ -192,8 +205,8 @@ void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid
 	s->start_ticks = s->session_ticks = ticks;
 	s->started = keeper_realtime();
 	s->flags = (s->flags & ~(unsigned)(KEEPER_IS_READY | KEEPER_TELL)) | KEEPER_CHILD;
-	s->status[0] = '\0';
-	memset(&s->exit, 0, sizeof s->exit);
+	keeper_status_set(k, s, "");
+	memset(&s->end, 0, sizeof s->end);
 	keeper_set_remove(&k->tell, keeper_slot_number(k, s));
 	keeper_slot_set_pid(k, s, pid);
 	s->state = KEEPER_SLOT_RUNNING;
@@ -223,7 +236,7 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 	out = ends[0];
 	err_out = ends[1];
 	if (r == 0)
-		r = prepare_cgroups(s, &child, err);
+		r = prepare_cgroups(k, s, &child, err);
 	if (r == 0)
 		r = keeper_notify_open(k, s, &c->f, &ready, notify, err);
 	if (r == 0) {
@@ -238,10 +251,10 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 		s->spawning = 0;
 		s->spawning_run = c->f.run;
 		child.record = &s->spawning;
-		s->oom_kills = keeper_oom_kills(s);
+		s->oom_kills = keeper_oom_kills(k, s);
 		r = start(&child, &pid, &pidfd, &ticks, err);
 	}
-	davit_closep(&child.cgroup_fd);
+	close_cgroups(&child);
 	if (r < 0) {
 		s->spawning = 0;
 		keeper_close(&s->fd_pipe[0]);
@@ -288,14 +301,14 @@ int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *
 	if (!x)
 		return davit_error_set(err, DAVIT_EQUOTA, NULL, "%d commands run beside instances already",
 				       KEEPER_EXECS_MAX);
-	r = prepare_cgroups(s, &child, err);
+	r = prepare_cgroups(k, s, &child, err);
 	if (r == 0) {
 		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
 		add_variable(c, instance);
 		memcpy(child.streams, streams, sizeof child.streams);
 		r = start(&child, &pid, &pidfd, &ticks, err);
 	}
-	davit_closep(&child.cgroup_fd);
+	close_cgroups(&child);
 	if (r < 0)
 		return r;
 	*x = (struct keeper_exec_slot){
