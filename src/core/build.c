@@ -63,6 +63,7 @@ void build_free(struct built *b)
 	free(b->cell);
 	free(b->content);
 	free(b->port_env);
+	free(b->reference);
 	free(b);
 }
 
@@ -93,6 +94,7 @@ static struct built *built_from_json(const json_t *o)
 	b->cell = text(o, "cell");
 	b->content = text(o, "content");
 	b->port_env = text(o, "port");
+	b->reference = text(o, "reference");
 	b->source_hash = (uint64_t)json_integer_value(json_object_get(o, "sourceHash"));
 	if (r < 0 || !b->argv) {
 		build_free(b);
@@ -128,6 +130,13 @@ static void set_error(struct davit_service *s, const char *why)
 	free(s->error);
 	if (asprintf(&s->error, "build failed: %s", why) < 0)
 		s->error = NULL;
+}
+
+void build_forget(struct davit_service *s)
+{
+	/* From here on the cache may drop it. */
+	if (s->built && s->built->reference)
+		unlink(s->built->reference);
 }
 
 /* --- running --- */

@@ -54,6 +54,7 @@ static void begin(struct instance *i, enum instance_op_kind kind)
 		break;
 	case DO_START:
 		DAVIT_FAULT("instance-start");
+		i->start_asked = davit_loop_wall(i->core->loop);
 		driver->start(i->inst, &o->op);
 		break;
 	case DO_INSPECT:
