@@ -64,7 +64,6 @@ void instance_on_started(struct instance *i)
 	i->state = DAVIT_STATE_STARTED;
 	i->run++;
 	i->started = davit_loop_wall(i->core->loop);
-	i->exit = (struct davit_exit){0};
 	i->ready = i->swept = i->start_failed = i->prevent = false;
 	instance_set_error(i, NULL);
 	if (recorded)

@@ -116,6 +116,8 @@ static void restore_exit(struct instance *i, const json_t *rec)
 {
 	const char *reason = json_string_value(json_object_get(rec, "reason"));
 
+	if (!rec)
+		return;
 	i->exit = (struct davit_exit){
 		.kind = (enum davit_exit_kind)number(rec, "exitKind"),
 		.code = (int)number(rec, "code"),
@@ -124,7 +126,13 @@ static void restore_exit(struct instance *i, const json_t *rec)
 	};
 	if (reason)
 		strncpy(i->exit.reason, reason, sizeof i->exit.reason - 1);
-	reason = json_string_value(json_object_get(rec, "startError"));
+}
+
+static void restore_end(struct instance *i, const json_t *rec)
+{
+	const char *reason = json_string_value(json_object_get(rec, "startError"));
+
+	restore_exit(i, rec);
 	if (reason) {
 		struct davit_error err;
 		davit_error_set(&err, DAVIT_EEXEC, NULL, "%s", reason);
@@ -139,7 +147,7 @@ static void restore_exit(struct instance *i, const json_t *rec)
  * taken again, from the counters as they were then. */
 static void replay_decision(struct instance *i, const json_t *rec, int64_t restarts)
 {
-	restore_exit(i, rec);
+	restore_end(i, rec);
 	i->swept = true;
 	/* Started again by the reconciler, if it is still wanted. */
 	if (i->pending_cause == DAVIT_CAUSE_STOPPED)
@@ -176,8 +184,8 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 
 	if (rec) {
 		count_runs(i, rec, now);
-		/* A run later than the record: it was a restart. */
-		if (i->run > (uint32_t)number(rec, "run")) {
+		/* A run later than that of the record was a restart; the first one is none. */
+		if (number(rec, "run") && i->run > (uint32_t)number(rec, "run")) {
 			restarts++;
 			total++;
 			attempt++;
@@ -185,6 +193,7 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 	}
 	switch (now->state) {
 	case DAVIT_STATE_STARTED:
+		restore_exit(i, rec);
 		if (i->exit_run >= i->run)
 			i->exit_run = i->run - 1;
 		i->goal = GOAL_RUN;
