@@ -336,10 +336,15 @@ static void tell_failure(struct instance *i)
 {
 	bool failed = i->node.state == DAVIT_NODE_FAILED;
 
-	if (failed && !i->told_failed)
-		core_event(i->core, "failed", i->service, i, "rule %s: left failed after %" PRId64 " restarts",
-			   i->node.rule_name ? i->node.rule_name : "policy", i->node.restarts);
+	/* Found ended by a new daemon: the decision that is to follow may have been told. */
+	if (i->reporting || failed == i->told_failed)
+		return;
 	i->told_failed = failed;
+	if (!failed)
+		return;
+	core_event(i->core, "failed", i->service, i, "rule %s: left failed after %" PRId64 " restarts",
+		   i->node.rule_name ? i->node.rule_name : "policy", i->node.restarts);
+	instance_write_record(i);
 }
 
 static void engine_changed(struct davit_node *node)

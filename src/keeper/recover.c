@@ -120,6 +120,9 @@ static void recover_spawning(struct keeper *k, struct keeper_slot *s)
 		}
 		nanosleep(&pause, NULL);
 	}
+	/* It was born, so it began, and has ended unseen: to call it not started would
+	 * have it started twice. */
+	keeper_begin_run(k, s, s->spawning_run, pid, 0);
 }
 
 static void recover_exec(struct keeper *k, struct keeper_exec_slot *x)

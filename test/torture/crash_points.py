@@ -166,6 +166,7 @@ class Scenario:
 
     def check(self):
         h = self.home
+        wait_until(lambda: h.status("job")["status"] == "error", 5, "job is in error")
         listed = {s["name"]: s for s in h.json("status")}
         equal(sorted(listed), sorted(["web", "job", "loud"] + (["built"] if self.can_build() else [])), "services")
         equal(h.json("inspect", "web")["spec"]["env"]["TURN"], "1", "the update that was acknowledged")
@@ -193,6 +194,7 @@ class Scenario:
         kinds = collections.Counter((e["service"], e["type"]) for e in events)
         for name in ("web", "job", "once", "loud"):
             equal(kinds["default/%s:latest" % name, "created"], 1, name + ": created events")
+        equal(kinds["default/job:latest", "failed"], 1, "job: failed events")
         equal([s["name"] for s in h.json("secret", "list")], ["key"], "secrets")
         status = h.json("daemon", "status")
         check(status["store"]["healthy"], "the store", status)
