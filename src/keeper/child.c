@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 /* The sanitizers' bookkeeping must not run on a borrowed stack. */
 #define IN_CHILD __attribute__((no_sanitize("address", "undefined"), noinline))
@@ -116,14 +117,11 @@ IN_CHILD static int close_others(struct keeper_child *c)
 	return 0;
 }
 
-/* Handlers go at execve; what is ignored would stay so. */
+/* Handlers go at execve, and the keeper ignores no signal. */
 IN_CHILD static int reset_signals(struct keeper_child *c)
 {
-	struct sigaction dfl = {.sa_handler = SIG_DFL};
 	sigset_t none;
 
-	if (sigaction(SIGPIPE, &dfl, NULL) < 0)
-		return fail(c, KEEPER_STEP_SIGNALS, 0);
 	sigemptyset(&none);
 	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return fail(c, KEEPER_STEP_SIGNALS, 0);
@@ -134,8 +132,11 @@ IN_CHILD static int child_main(void *arg)
 {
 	struct keeper_child *c = arg;
 	const struct keeper_command *m = c->command;
+	struct timespec now;
 	int r;
 
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	c->born = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 	if (c->record)
 		*c->record = (int32_t)syscall(SYS_getpid);
 	if ((r = join_cgroups(c)))
@@ -148,11 +149,12 @@ IN_CHILD static int child_main(void *arg)
 	if ((r = place_descriptors(c)) || (r = set_limits(c)) || (r = become_user(c)))
 		return r;
 	umask(m->f.umask);
-	if (chdir(m->directory) < 0)
+	/* The keeper's own is the root. */
+	if ((m->directory[0] != '/' || m->directory[1]) && chdir(m->directory) < 0)
 		return fail(c, KEEPER_STEP_DIRECTORY, 0);
 	if (m->f.no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return fail(c, KEEPER_STEP_PRIVILEGES, 0);
-	if ((r = close_others(c)) || (r = reset_signals(c)))
+	if ((!c->shared_files && (r = close_others(c))) || (r = reset_signals(c)))
 		return r;
 	execve(m->path, m->argv, m->env);
 	return fail(c, KEEPER_STEP_EXEC, 0);
@@ -228,15 +230,17 @@ static bool share_files(struct keeper_child *c)
 	if (can < 0 || c->ready_fd >= 0)
 		return false;
 	for (int i = 0; i < 3; i++)
-		if (dup2(c->streams[i], i) < 0)
+		if (c->streams[i] != c->fd_null && dup2(c->streams[i], i) < 0)
 			return false;
 	return true;
 }
 
+/* The keeper's own streams are /dev/null. */
 static void unshare_files(const struct keeper_child *c)
 {
 	for (int i = 0; i < 3; i++)
-		dup2(c->fd_null, i);
+		if (c->streams[i] != c->fd_null)
+			dup2(c->fd_null, i);
 }
 
 /* 0, or an errno. */

@@ -163,6 +163,8 @@ struct keeper {
 	char program[512]; /* what an upgrade executes */
 	unsigned index;
 	int epoll, fd_listen, fd_lock, fd_slots, fd_null, fd_signal, fd_scratch[2];
+	int fd_self; /* /proc/self/fd */
+	rlim_t descriptors;
 	bool quit;     /* leave the loop */
 	bool quitting; /* QUIT with KILL is under way */
 	uint64_t quit_tag;
@@ -370,6 +372,7 @@ struct keeper_child {
 	int joins[KEEPER_JOINS_MAX]; /* their cgroup.procs, open for writing */
 	int32_t *record;	     /* where the child writes its pid first, or NULL */
 	/* written by the child */
+	volatile int64_t born; /* CLOCK_BOOTTIME when it began */
 	volatile enum keeper_step step;
 	volatile int sys_errno;
 	volatile uint32_t detail;
@@ -434,7 +437,8 @@ void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x);
 void keeper_reap_finish(struct keeper *k, struct keeper_slot *s);
 /* SIGCHLD: a sweep is due, now or a moment after the last one. */
 void keeper_reap_signal(struct keeper *k);
-/* Reaps every child that has ended. */
+/* Reaps every child that has ended. _pending: if one may have, since the last time. */
+void keeper_reap_pending(struct keeper *k);
 void keeper_reap_sweep(struct keeper *k);
 /* The memory cgroup's count of kills, 0 when there is none. */
 uint64_t keeper_oom_kills(const struct keeper *k, const struct keeper_slot *s);

@@ -28,6 +28,7 @@ static struct keeper keeper = {
 	.fd_lock = -1,
 	.fd_slots = -1,
 	.fd_null = -1,
+	.fd_self = -1,
 	.fd_signal = -1,
 	.fd_scratch = {-1, -1},
 	.conn = -1,
@@ -53,14 +54,20 @@ static bool number(const char *s, long max, long *ret)
 	return true;
 }
 
-/* Every signal at its default but SIGPIPE, whatever the caller had. */
+static void nothing(int signo)
+{
+	(void)signo;
+}
+
+/* Every signal at its default but SIGPIPE, whatever the caller had. It is handled
+ * and not ignored: execve makes that the default again without being told. */
 static int set_signals(struct keeper *k, struct davit_error *err)
 {
-	struct sigaction dfl = {.sa_handler = SIG_DFL}, ignore = {.sa_handler = SIG_IGN};
+	struct sigaction dfl = {.sa_handler = SIG_DFL}, handle = {.sa_handler = nothing};
 	sigset_t set;
 
 	for (int i = 1; i < NSIG; i++)
-		sigaction(i, i == SIGPIPE ? &ignore : &dfl, NULL);
+		sigaction(i, i == SIGPIPE ? &handle : &dfl, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	if (sigprocmask(SIG_SETMASK, &set, NULL) < 0)
@@ -93,6 +100,9 @@ static int open_own(struct keeper *k, struct davit_error *err)
 	k->fd_run = open(k->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (k->fd_run < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open %s", k->run_dir);
+	k->fd_self = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (k->fd_self < 0)
+		return davit_error_errno(err, errno, NULL, "cannot open /proc/self/fd");
 	k->fd_null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (k->fd_null < 0 || k->epoll < 0 || pipe2(k->fd_scratch, O_CLOEXEC | O_NONBLOCK) < 0)
@@ -109,6 +119,13 @@ static void raise_descriptors(struct keeper *k)
 	k->file->nofile = l; /* children get it back */
 	l.rlim_cur = l.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &l);
+}
+
+static void know_descriptors(struct keeper *k)
+{
+	struct rlimit l;
+
+	k->descriptors = getrlimit(RLIMIT_NOFILE, &l) < 0 ? 1024 : l.rlim_cur;
 }
 
 static int watch_own(struct keeper *k, struct davit_error *err)
@@ -128,6 +145,7 @@ static int start(struct keeper *k, struct davit_error *err)
 	if ((r = open_own(k, err)) || (r = take_lock(k, err)) || (r = keeper_slots_open(k, err)))
 		return r;
 	raise_descriptors(k);
+	know_descriptors(k);
 	if ((r = keeper_listen(k, err)) || (r = watch_own(k, err)))
 		return r;
 	k->file->keeper_pid = getpid();
@@ -146,6 +164,7 @@ static int start_upgraded(struct keeper *k, int fd_slots, struct davit_error *er
 		return r;
 	if (k->file->keeper_pid != getpid() || !k->file->upgrading)
 		return davit_error_set(err, DAVIT_ESTATE, NULL, "no keeper has executed this one");
+	know_descriptors(k);
 	k->fd_lock = k->file->fd_lock;
 	k->fd_listen = k->file->fd_listen;
 	r = watch_own(k, err);

@@ -178,6 +178,15 @@ static struct keeper_exec_slot *exec_of_pid(struct keeper *k, pid_t pid)
 	return NULL;
 }
 
+void keeper_reap_pending(struct keeper *k)
+{
+	struct signalfd_siginfo si;
+
+	/* SIGCHLD stays pending until it is read, after which a sweep is due. */
+	if (k->sweep_due || read(k->fd_signal, &si, sizeof si) > 0)
+		keeper_reap_sweep(k);
+}
+
 void keeper_reap_sweep(struct keeper *k)
 {
 	for (;;) {
@@ -196,5 +205,6 @@ void keeper_reap_sweep(struct keeper *k)
 		waitid(P_PID, (id_t)si.si_pid, &si, WEXITED | WNOHANG);
 	}
 	k->swept = keeper_monotonic();
+	k->sweep_due = 0;
 	keeper_rewatch(k, k->fd_signal, KEEPER_ON_SIGNAL, EPOLLIN | EPOLLONESHOT);
 }

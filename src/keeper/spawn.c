@@ -4,6 +4,8 @@
  */
 #include "keeper/keeper.h"
 
+#include "base/units.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
 /* What the child's step and errno mean, in words. */
 static int explain(const struct keeper_child *c, int sys, struct davit_error *err)
@@ -117,12 +120,12 @@ static void add_variable(struct keeper_command *c, char *text)
 /* The child's end is open for reading too: when the keeper dies the workload
  * gets no SIGPIPE and what it wrote stays, and a new keeper takes the pipe up
  * through /proc/PID/fd. The end of input comes when all of its holders are gone. */
-static int open_pipe(const struct keeper_spawn *f, int *ret_read, int *ret_child, uint64_t *ret_inode,
-		     struct davit_error *err)
+static int open_pipe(const struct keeper *k, const struct keeper_spawn *f, int *ret_read, int *ret_child,
+		     uint64_t *ret_inode, struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int r = -1;
 	DAVIT_AUTO_CLOSE int w = -1;
-	char path[32];
+	char name[16];
 	struct stat st;
 	int p[2], rw;
 
@@ -136,8 +139,8 @@ static int open_pipe(const struct keeper_spawn *f, int *ret_read, int *ret_child
 	 * allowed the child cannot become that user either, and says so. */
 	if (f->set_user && fchown(w, f->uid, f->gid) < 0 && errno != EPERM)
 		return davit_error_errno(err, errno, NULL, "cannot give a pipe to user %u", f->uid);
-	snprintf(path, sizeof path, "/proc/self/fd/%d", w);
-	rw = open(path, O_RDWR | O_CLOEXEC);
+	snprintf(name, sizeof name, "%d", w);
+	rw = openat(k->fd_self, name, O_RDWR | O_CLOEXEC);
 	if (rw < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open a pipe anew");
 	*ret_read = DAVIT_TAKE_FD(r);
@@ -146,44 +149,71 @@ static int open_pipe(const struct keeper_spawn *f, int *ret_read, int *ret_child
 	return 0;
 }
 
-/* Starts it and reads the start time; the pidfd makes sure that it is its. */
+static int64_t boot_time(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (int64_t)now.tv_sec * DAVIT_NSEC_PER_SEC + now.tv_nsec;
+}
+
+/* The kernel takes the start time from CLOCK_BOOTTIME, between `before` and the
+ * child's first look at it. Where both are in one tick that is the answer, and
+ * /proc need not be asked, which costs more than all else that is done here. Not
+ * where the two were once seen to disagree. */
+static uint64_t start_ticks(pid_t pid, int64_t before, int64_t born)
+{
+	static enum { UNKNOWN, AGREE, DISAGREE } clocks;
+	static int64_t tick;
+	struct keeper_stat st;
+
+	if (!tick)
+		tick = DAVIT_NSEC_PER_SEC / sysconf(_SC_CLK_TCK);
+	bool same = before / tick == born / tick;
+	if (same && clocks == AGREE)
+		return (uint64_t)(before / tick);
+	if (keeper_stat(pid, &st) != 0)
+		return 0;
+	if (same && clocks == UNKNOWN)
+		clocks = st.start_ticks == (uint64_t)(before / tick) ? AGREE : DISAGREE;
+	return st.start_ticks;
+}
+
+/* Starts it and finds the start time; the pidfd makes sure that it is its. */
 static int start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd, uint64_t *ret_ticks,
 		 struct davit_error *err)
 {
-	struct keeper_stat st;
+	int64_t before;
 	int r;
 
 	DAVIT_FAULT("keeper.spawn.before");
+	before = boot_time();
 	r = keeper_child_start(c, ret_pid, ret_pidfd);
 	if (r)
 		return explain(c, r, err);
 	DAVIT_FAULT("keeper.spawn.started");
-	*ret_ticks = keeper_stat(*ret_pid, &st) == 0 ? st.start_ticks : 0;
+	*ret_ticks = start_ticks(*ret_pid, before, c->born);
 	return 0;
 }
 
 /* A few descriptors are always left, for connections and log files. */
 #define RESERVE 96
 
-static int open_outputs(struct keeper_slot *s, const struct keeper_spawn *f, int child[2],
-			struct davit_error *err)
+static int open_outputs(const struct keeper *k, struct keeper_slot *s, const struct keeper_spawn *f,
+			int child[2], struct davit_error *err)
 {
-	struct rlimit limit;
-	int r, lowest = dup(STDIN_FILENO); /* the number that a new one would get */
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || lowest < 0 || (rlim_t)lowest + RESERVE > limit.rlim_cur) {
-		davit_closep(&lowest);
-		return davit_error_set(err, DAVIT_EQUOTA, NULL,
-				       "the keeper has no descriptors left for another process (limit %llu)",
-				       (unsigned long long)limit.rlim_cur);
-	}
-	close(lowest);
+	int r;
 
 	for (int i = 0; i < 2; i++) {
-		r = open_pipe(f, &s->fd_pipe[i], &child[i], &s->pipe_inode[i], err);
+		r = open_pipe(k, f, &s->fd_pipe[i], &child[i], &s->pipe_inode[i], err);
 		if (r < 0)
 			return r;
 	}
+	/* A new one gets the lowest number that is free. */
+	if ((rlim_t)child[1] + RESERVE > k->descriptors)
+		return davit_error_set(err, DAVIT_EQUOTA, NULL,
+				       "the keeper has no descriptors left for another process (limit %llu)",
+				       (unsigned long long)k->descriptors);
 	return 0;
 }
 
@@ -232,7 +262,7 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 	s->generation++;
 	r = apply_settings(c, err);
 	if (r == 0)
-		r = open_outputs(s, &c->f, ends, err);
+		r = open_outputs(k, s, &c->f, ends, err);
 	out = ends[0];
 	err_out = ends[1];
 	if (r == 0)
@@ -251,7 +281,8 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 		s->spawning = 0;
 		s->spawning_run = c->f.run;
 		child.record = &s->spawning;
-		s->oom_kills = keeper_oom_kills(k, s);
+		/* A first run's group is new. */
+		s->oom_kills = s->run ? keeper_oom_kills(k, s) : 0;
 		r = start(&child, &pid, &pidfd, &ticks, err);
 	}
 	close_cgroups(&child);

@@ -79,6 +79,12 @@ void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, int64_t gra
 		finish(k, s); /* it never ran */
 		return;
 	}
+	/* The usual end of a run that left nothing behind. */
+	if (s->state != KEEPER_SLOT_RUNNING && keeper_has_cgroup(k, s) && !keeper_tree_signal(k, s, 0)) {
+		keeper_reap_pending(k);
+		finish(k, s);
+		return;
+	}
 	keeper_set_add(&k->stopping, keeper_slot_number(k, s));
 	watch_cgroup(k, s);
 	if (grace_ns <= 0) {
@@ -169,7 +175,7 @@ void keeper_stop_tick(struct keeper *k)
 	look(k, &empty);
 	/* Nothing is left, zombies included: orphans of theirs are ours to reap. */
 	if (keeper_set_next(&empty, 0) != KEEPER_NONE)
-		keeper_reap_sweep(k);
+		keeper_reap_pending(k);
 	KEEPER_FOREACH(i, &empty)
 	{
 		struct keeper_slot *s = keeper_slot(k, i);
