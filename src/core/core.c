@@ -299,6 +299,11 @@ void core_check_stopped(struct davit_core *c)
 	davit_op_complete(op, 0);
 }
 
+void davit_core_flush(struct davit_core *c)
+{
+	davit_journal_flush(c->journal);
+}
+
 void davit_core_free(struct davit_core *c)
 {
 	size_t pos = 0;

@@ -37,6 +37,9 @@ int davit_core_add_runtime(struct davit_core *c, const char *name,
 /* Loads the store, opens the runtimes, adopts what survived, then reconciles.
  * op completes when everything that was stored has been taken up. */
 void davit_core_start(struct davit_core *c, struct davit_op *op);
+/* Hands the last events to the store: before an orderly end, which davit_core_free
+ * and closing the store complete. */
+void davit_core_flush(struct davit_core *c);
 /* Lets go of everything; workloads go on where their runtime allows it. Operations
  * of users that are under way fail with DAVIT_ECLOSED, from the loop. A transaction
  * that is with the store ends there, and the loop must run (or the store be

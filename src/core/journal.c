@@ -13,6 +13,10 @@
 
 enum { PENDING_MAX = 50000 };
 
+/* What nobody waits for is committed at most this often: each transaction costs
+ * an fdatasync, and a burst of starts makes a few events in each iteration. */
+#define PACE (10 * DAVIT_NSEC_PER_MSEC)
+
 struct entry {
 	char *key;
 	char *value; /* NULL: delete */
@@ -35,6 +39,8 @@ struct davit_journal {
 	bool freed; /* let go of while a transaction was under way, whose end frees it */
 	struct davit_deferred flush;
 	struct davit_timer retry;    /* after a failure */
+	struct davit_timer pace;     /* the next transaction that nobody waits for */
+	int64_t sent;		     /* when the last one went, monotonic ns; 0: none did */
 	struct davit_timer patience; /* for those who wait */
 	unsigned failures;
 	uint64_t last_event, first_event, dropped;
@@ -141,6 +147,24 @@ static void on_retry(struct davit_timer *t)
 	send(DAVIT_CONTAINER_OF(t, struct davit_journal, retry));
 }
 
+static void on_pace(struct davit_timer *t)
+{
+	send(DAVIT_CONTAINER_OF(t, struct davit_journal, pace));
+}
+
+/* True when it is too early for a transaction that nobody waits for; the timer
+ * comes back to it. */
+static bool too_early(struct davit_journal *j)
+{
+	int64_t left = j->sent + PACE - davit_loop_now(j->loop);
+
+	if (!j->sent || left <= 0 || !davit_list_empty(&j->filling.waits))
+		return false;
+	if (davit_timer_active(&j->pace))
+		return true;
+	return davit_timer_start(&j->pace, left) == 0;
+}
+
 /* Puts what could not be written back in front of what came later. */
 static void put_back(struct davit_journal *j)
 {
@@ -222,6 +246,10 @@ static void send(struct davit_journal *j)
 		release(&waits, true);
 		return;
 	}
+	if (too_early(j))
+		return;
+	davit_timer_stop(&j->pace);
+	j->sent = davit_loop_now(j->loop);
 	changes = calloc(j->filling.n + 1, sizeof *changes);
 	if (!changes) {
 		davit_timer_start(&j->retry, DAVIT_NSEC_PER_SEC);
@@ -281,6 +309,7 @@ int davit_journal_new(struct davit_loop *loop, struct davit_store *store, size_t
 	batch_init(&j->flying);
 	davit_deferred_init(&j->flush, loop, on_flush);
 	davit_timer_init(&j->retry, loop, on_retry);
+	davit_timer_init(&j->pace, loop, on_pace);
 	davit_timer_init(&j->patience, loop, on_patience);
 	r = store->driver->list_reverse(store, "events/", 1, last_id, &j->last_event, &revision, err);
 	if (r == 0)
@@ -293,11 +322,19 @@ int davit_journal_new(struct davit_loop *loop, struct davit_store *store, size_t
 	return 0;
 }
 
+void davit_journal_flush(struct davit_journal *j)
+{
+	j->sent = 0;
+	if (j->filling.n)
+		send(j);
+}
+
 void davit_journal_free(struct davit_journal *j)
 {
 	if (!j)
 		return;
 	davit_deferred_cancel(&j->flush);
+	davit_timer_stop(&j->pace);
 	davit_timer_stop(&j->retry);
 	davit_timer_stop(&j->patience);
 	batch_fini(&j->filling);

@@ -2,7 +2,7 @@
  *
  * Write-behind of what the core observes: instance records and events. Changes
  * of one iteration of the loop become one transaction; while one is under way
- * the next collects. A store that fails is asked again with a growing delay; what
+ * the next collects, and for 10 ms after it unless somebody waits. A store that fails is asked again with a growing delay; what
  * waits is bounded, and what had to be dropped is counted in an event.
  */
 #ifndef DAVIT_CORE_JOURNAL_H
@@ -28,6 +28,9 @@ struct davit_journal_wait {
 /* Reads the last event's id from the store. */
 int davit_journal_new(struct davit_loop *loop, struct davit_store *store, size_t max_events,
 		      struct davit_journal **ret, struct davit_error *err);
+/* Hands what waits to the store now, unless a transaction is under way: before an
+ * orderly end. */
+void davit_journal_flush(struct davit_journal *j);
 /* What is with the store already ends there; its memory goes with the end of that
  * transaction. NULL is fine. */
 void davit_journal_free(struct davit_journal *j);

@@ -338,6 +338,7 @@ static void finish_delete(struct davit_service *s)
 
 	if (asprintf(&built, "built/%s", s->key) >= 0)
 		davit_journal_write(j, built, NULL);
+	build_forget(s);
 	core_service_gone(s);
 	registry_service_free(s);
 }

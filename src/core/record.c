@@ -45,6 +45,8 @@ void instance_write_record(struct instance *i)
 		davit_json_put_int(&j, "readyRun", i->run);
 	if (i->start_failed)
 		davit_json_put_string(&j, "startError", i->error ? i->error->message : "");
+	if (i->told_failed)
+		davit_json_put_bool(&j, "toldFailed", true);
 	if (i->exit_run || i->start_failed) {
 		davit_json_put_int(&j, "cause", i->pending_cause);
 		davit_json_put_bool(&j, "prevent", i->prevent);
@@ -141,6 +143,7 @@ static void restore_end(struct instance *i, const json_t *rec)
 	}
 	i->pending_cause = (enum davit_cause)number(rec, "cause");
 	i->prevent = json_is_true(json_object_get(rec, "prevent"));
+	i->told_failed = json_is_true(json_object_get(rec, "toldFailed"));
 }
 
 /* It ended, and that was recorded before the daemon went: only the decision is

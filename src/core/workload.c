@@ -98,21 +98,49 @@ int profile_check(struct davit_core *c, const char *name, struct davit_error *er
 
 /* --- parts --- */
 
+struct account {
+	char name[64], home[192];
+};
+
+/* Our own account is read once: a look into the user database for each start
+ * would cost as much as the start's other preparations together. */
+static bool account_of(const char *user, struct account *ret)
+{
+	static struct account own;
+	static bool known;
+	const struct passwd *pw = NULL;
+
+	if (!user && known) {
+		*ret = own;
+		return true;
+	}
+	if (!user)
+		pw = getpwuid(geteuid());
+	else if (!strchr(user, ':') && user[0] > '9')
+		pw = getpwnam(user);
+	if (!pw || strlen(pw->pw_name) >= sizeof ret->name || strlen(pw->pw_dir) >= sizeof ret->home)
+		return false;
+	strcpy(ret->name, pw->pw_name);
+	strcpy(ret->home, pw->pw_dir);
+	if (!user) {
+		own = *ret;
+		known = true;
+	}
+	return true;
+}
+
 static int base_env(const struct davit_spec *spec, char ***env)
 {
 	static const char *const passed[] = {"LANG", "TZ"};
 	const char *path = getenv("PATH");
-	const struct passwd *pw = NULL;
+	struct account account;
 	int r = davit_strv_setenv(env, "PATH", path && *path ? path : DEFAULT_PATH);
 
-	if (!spec->user)
-		pw = getpwuid(geteuid());
-	else if (!strchr(spec->user, ':') && spec->user[0] > '9')
-		pw = getpwnam(spec->user);
-	if (r == 0 && pw)
-		r = davit_strv_setenv(env, "HOME", pw->pw_dir);
-	if (r == 0 && pw)
-		r = davit_strv_setenv(env, "USER", pw->pw_name);
+	if (r == 0 && account_of(spec->user, &account)) {
+		r = davit_strv_setenv(env, "HOME", account.home);
+		if (r == 0)
+			r = davit_strv_setenv(env, "USER", account.name);
+	}
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(passed) && r == 0; k++)
 		if (getenv(passed[k]))
 			r = davit_strv_setenv(env, passed[k], getenv(passed[k]));

@@ -302,6 +302,8 @@ static void close_all(struct davit_daemon *d)
 		close(d->listen_fd);
 	}
 	davit_http_server_free(d->server);
+	if (d->core)
+		davit_core_flush(d->core);
 	davit_core_free(d->core);
 	davit_secrets_close(d->secrets);
 	if (d->store)
