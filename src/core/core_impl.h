@@ -18,6 +18,7 @@
 #ifndef DAVIT_CORE_IMPL_H
 #define DAVIT_CORE_IMPL_H
 
+#include "base/region.h"
 #include "base/map.h"
 #include "core/core.h"
 #include "core/journal.h"
@@ -161,6 +162,7 @@ struct davit_core {
 	struct davit_map supervisors; /* key -> supervisor */
 	struct davit_map namespaces;  /* key -> namespace_record */
 	struct davit_map instances;   /* id -> instance */
+	struct davit_pool ops;	      /* of the instances' operations under way */
 	struct davit_supervise sup;
 	struct davit_journal *journal;
 	struct davit_store_watch watch[3];
@@ -234,6 +236,7 @@ void instance_step(struct instance *i);
 void instance_resume(struct instance *i);
 void instance_set_goal(struct instance *i, enum goal goal);
 void instance_free(struct instance *i);
+size_t instance_op_size(void);
 /* It is gone: tells its service, and frees it. */
 void instance_bury(struct instance *i);
 void instance_set_error(struct instance *i, const struct davit_error *err);

@@ -20,7 +20,7 @@
 
 enum instance_op_kind { DO_CREATE, DO_START, DO_INSPECT, DO_STOP, DO_REMOVE };
 
-/* Allocated for each operation: an idle instance carries none. */
+/* Taken from the core's pool for each operation: an idle instance carries none. */
 struct instance_op {
 	struct davit_op op;
 	struct instance *i;
@@ -46,7 +46,7 @@ static void begin(struct instance *i, enum instance_op_kind kind)
 {
 	const struct davit_runtime_driver *driver = i->runtime->driver;
 	struct davit_stop how = how_to_stop(i);
-	struct instance_op *o = calloc(1, sizeof *o);
+	struct instance_op *o = davit_pool_take(&i->core->ops);
 
 	if (!o) {
 		struct davit_error err;
@@ -167,6 +167,7 @@ static void done(struct davit_op *op, int result)
 {
 	struct instance_op *o = op->user;
 	struct instance *i = o->i;
+	struct davit_core *c = i->core;
 
 	i->op = NULL;
 	switch (o->kind) {
@@ -186,7 +187,12 @@ static void done(struct davit_op *op, int result)
 		removed(i, result, &op->error);
 		break;
 	}
-	free(o);
+	davit_pool_give(&c->ops, o);
+}
+
+size_t instance_op_size(void)
+{
+	return sizeof(struct instance_op);
 }
 
 void instance_resume(struct instance *i)
@@ -694,7 +700,7 @@ void instance_free(struct instance *i)
 	if (i->op) {
 		davit_timer_stop(&i->op->op.deadline);
 		davit_deferred_cancel(&i->op->op.completion);
-		free(i->op);
+		davit_pool_give(&c->ops, i->op);
 	}
 	davit_journal_unwait(&i->wait);
 	davit_timer_stop(&i->again);
