@@ -45,6 +45,7 @@ int davit_buf_reserve(struct davit_buf *b, size_t n)
 	}
 	b->data = p;
 	b->cap = cap;
+	b->data[b->len] = '\0';
 	return 0;
 }
 

@@ -51,7 +51,7 @@ static __attribute__((format(printf, 5, 0))) void fill(struct davit_error *err, 
 	}
 }
 
-int davit_error_set(struct davit_error *err, int code, const char *where, const char *fmt, ...)
+int(davit_error_set)(struct davit_error *err, int code, const char *where, const char *fmt, ...)
 {
 	if (err) {
 		int saved = errno;
@@ -64,7 +64,7 @@ int davit_error_set(struct davit_error *err, int code, const char *where, const 
 	return code;
 }
 
-int davit_error_errno(struct davit_error *err, int sys, const char *where, const char *fmt, ...)
+int(davit_error_errno)(struct davit_error *err, int sys, const char *where, const char *fmt, ...)
 {
 	int code = DAVIT_EIO;
 

@@ -57,6 +57,22 @@ static bool exists(const char *dir, const char *name)
 	return p && access(p, F_OK) == 0;
 }
 
+/* The cells and examples that belong to a program in this directory: installed
+ * (PREFIX/bin, PREFIX/lib/davit) or built within the source tree. */
+static char *find_share(const char *self)
+{
+	static const char *const shares[] = {"../share/davit", "../../share/davit", ".."};
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(shares); i++) {
+		DAVIT_AUTO_FREE char *dir = davit_path_join(self, shares[i]);
+		if (!dir)
+			return NULL;
+		if (exists(dir, "cells"))
+			return realpath(dir, NULL);
+	}
+	return strdup(DAVIT_SOURCE_ROOT[0] ? DAVIT_SOURCE_ROOT : "/usr/share/davit");
+}
+
 static int program_paths(struct davit_paths *p, struct davit_error *err)
 {
 	char self[PATH_MAX];
@@ -73,12 +89,7 @@ static int program_paths(struct davit_paths *p, struct davit_error *err)
 		p->libexec = strdup(self);
 	else
 		p->libexec = under(self, "../lib/davit");
-	if (exists(self, "../share/davit/cells"))
-		p->share = under(self, "../share/davit");
-	else if (exists(self, "../cells"))
-		p->share = under(self, "..");
-	else
-		p->share = strdup(DAVIT_SOURCE_ROOT[0] ? DAVIT_SOURCE_ROOT : "/usr/share/davit");
+	p->share = find_share(self);
 	return 0;
 }
 

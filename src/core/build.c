@@ -10,12 +10,16 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/strv.h"
+#include "core/secret.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+
+/* A secret of this name holds git's credentials, one line a host. */
+#define GIT_CREDENTIALS "git-credentials"
 
 /* FNV-1a, as in davit_spec_hash. */
 static uint64_t mix(uint64_t h, const char *s)
@@ -63,6 +67,7 @@ void build_free(struct built *b)
 	free(b->cell);
 	free(b->content);
 	free(b->port_env);
+	free(b->reference);
 	free(b);
 }
 
@@ -93,6 +98,7 @@ static struct built *built_from_json(const json_t *o)
 	b->cell = text(o, "cell");
 	b->content = text(o, "content");
 	b->port_env = text(o, "port");
+	b->reference = text(o, "reference");
 	b->source_hash = (uint64_t)json_integer_value(json_object_get(o, "sourceHash"));
 	if (r < 0 || !b->argv) {
 		build_free(b);
@@ -130,6 +136,13 @@ static void set_error(struct davit_service *s, const char *why)
 		s->error = NULL;
 }
 
+void build_forget(struct davit_service *s)
+{
+	/* From here on the cache may drop it. */
+	if (s->built && s->built->reference)
+		unlink(s->built->reference);
+}
+
 /* --- running --- */
 
 static char *work_path(const struct instance *i, const char *what)
@@ -165,14 +178,43 @@ static int write_request(struct instance *i, const char *path, struct davit_erro
 	return davit_write_file(path, b.data, b.len, 0600, err);
 }
 
+/* The secret of that name in the service's namespace, if there is one, as a file
+ * that is there while the build's instance is. */
+static int give_credentials(struct instance *i, struct davit_error *err)
+{
+	struct davit_secrets *secrets = i->core->config.secrets;
+	const struct davit_spec *spec = i->service->spec;
+	struct davit_secret_ref ref = {.name = (char *)GIT_CREDENTIALS};
+	struct davit_workload *w = &i->workload;
+	DAVIT_AUTO_FREE char *path = NULL;
+	struct davit_secret value;
+	int r;
+
+	if (!secrets)
+		return 0;
+	r = davit_secrets_get(secrets, spec->namespace_, ref.name, &value, err);
+	if (r == DAVIT_ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	davit_secret_wipe(&value);
+	r = davit_secrets_materialise(secrets, w->id, spec->namespace_, &ref, 1, (uid_t)-1, (gid_t)-1,
+				      &w->secrets_directory, err);
+	if (r < 0)
+		return r;
+	path = davit_path_join(w->secrets_directory, ref.name);
+	if (!path || davit_strv_setenv(&w->env, "DAVIT_GIT_CREDENTIALS_FILE", path) < 0)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	return 0;
+}
+
 static int prepare(struct instance *i, struct davit_error *err)
 {
 	static const char *const passed[] = {"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "http_proxy",
-					     "https_proxy", "no_proxy", "GOPROXY", "GOFLAGS", "PIP_INDEX_URL",
+					     "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY", "GOPROXY", "GOFLAGS", "PIP_INDEX_URL",
 					     "npm_config_registry", "CARGO_HOME", "RUSTUP_HOME", "GOSUMDB",
 					     "PIP_CONFIG_FILE", "SSL_CERT_FILE", "GONOSUMDB", "GOROOT",
-					     "DAVIT_GIT_CREDENTIALS_FILE", "DAVIT_CACHE_SIZE",
-					     "DAVIT_BUILD_TIMEOUT"};
+					     "DAVIT_CACHE_SIZE", "DAVIT_BUILD_TIMEOUT"};
 	struct davit_workload *w = &i->workload;
 	DAVIT_AUTO_FREE char *request = work_path(i, "request");
 	DAVIT_AUTO_FREE char *result = work_path(i, "result");
@@ -192,7 +234,7 @@ static int prepare(struct instance *i, struct davit_error *err)
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(passed); k++)
 		if (getenv(passed[k]) && davit_strv_setenv(&w->env, passed[k], getenv(passed[k])) < 0)
 			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	return 0;
+	return give_credentials(i, err);
 }
 
 static void failed(struct davit_service *s, const char *why)
@@ -274,6 +316,7 @@ void build_ended(struct instance *i)
 	if (i->goal == GOAL_GONE || !s || s->build != i)
 		return;
 	i->goal = GOAL_REST;
+	workload_secrets_wipe(i); /* only its log is kept */
 	if (result && davit_read_file(result, 1 << 20, &b, &err) == 0)
 		o = json_loadb(b.data, b.len, 0, &je);
 	why = json_string_value(json_object_get(json_object_get(o, "error"), "message"));

@@ -64,6 +64,7 @@ struct built {
 	char *cell;
 	char *content;	/* what it was made from, a hash */
 	char *port_env; /* the variable that carries the port, or NULL */
+	char *reference; /* file that keeps it in the cache for this service, or NULL */
 	uint64_t source_hash; /* of the spec's fields that the build depends on, and the nonce */
 };
 
@@ -92,6 +93,7 @@ struct instance {
 	uint32_t exit_run;	 /* run whose end was recorded last */
 	pid_t pid;
 	int64_t started;	 /* unix ns */
+	int64_t start_asked;	 /* unix ns before the driver was told; 0: adopted */
 	struct davit_exit exit;
 	struct davit_error *error; /* last failure of an operation, or NULL */
 	char *status_text;	 /* STATUS= of sd_notify, or NULL */
@@ -236,7 +238,6 @@ void instance_step(struct instance *i);
 void instance_resume(struct instance *i);
 void instance_set_goal(struct instance *i, enum goal goal);
 void instance_free(struct instance *i);
-size_t instance_op_size(void);
 /* It is gone: tells its service, and frees it. */
 void instance_bury(struct instance *i);
 void instance_set_error(struct instance *i, const struct davit_error *err);
@@ -284,6 +285,8 @@ uint64_t build_source_hash(const struct davit_service *s);
 void build_begin(struct davit_service *s);
 void build_ended(struct instance *i);
 void build_free(struct built *b);
+/* The service is forgotten: its build need not be kept any more. */
+void build_forget(struct davit_service *s);
 void build_load(struct davit_service *s, const char *json, size_t len);
 
 /* --- command.c --- */

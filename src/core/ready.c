@@ -116,13 +116,19 @@ static void on_found(struct davit_deferred *d)
 	instance_on_ready(p->i);
 }
 
+/* A fast program speaks before we have heard that it was started. */
+static int64_t since(const struct instance *i)
+{
+	return i->start_asked ? i->start_asked : i->started;
+}
+
 static bool on_line(struct davit_log_reader *r, const struct davit_log_line *line)
 {
 	struct ready_probe *p = r->owner;
 	char text[4096];
 	size_t n = line->len < sizeof text - 1 ? line->len : sizeof text - 1;
 
-	if (line->time < p->i->started)
+	if (line->time < since(p->i))
 		return true;
 	memcpy(text, line->text, n);
 	text[n] = '\0';
@@ -146,7 +152,7 @@ static int begin_log(struct instance *i, struct ready_probe *p)
 	struct davit_log_reader init = {
 		.instance = i->inst,
 		.owner = p,
-		.query = {.tail = -1, .since = i->started, .follow = true},
+		.query = {.tail = -1, .since = since(i), .follow = true},
 		.line = on_line,
 		.end = on_end,
 	};

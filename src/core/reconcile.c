@@ -214,6 +214,40 @@ static void replace(struct davit_service *s, struct slot *slot)
 		instance_set_goal(old, GOAL_GONE);
 }
 
+/* Stopped along with others by a supervisor that supervises again since. */
+static bool left_behind(const struct davit_node *leaf)
+{
+	for (const struct davit_node *p = leaf->parent; p; p = p->parent)
+		if (p->state != DAVIT_NODE_RUNNING)
+			return false;
+	return true;
+}
+
+/* A replacement that nobody would hear of any more: it was ready when the daemon
+ * came back, or it ended with a group or before the daemon came back. */
+static void settle_next(struct davit_service *s, struct slot *slot)
+{
+	struct instance *next = slot->next;
+	enum davit_node_state state = next->node.state;
+
+	if (next->ready && serves(next)) {
+		replace(s, slot);
+		return;
+	}
+	if (next->op || next->reporting || next->wait.active || next->state == DAVIT_STATE_STARTED ||
+	    (state != DAVIT_NODE_IDLE && state != DAVIT_NODE_COMPLETED && state != DAVIT_NODE_FAILED) ||
+	    !left_behind(&next->node))
+		return;
+	if (next->exit_run && next->pending_cause != DAVIT_CAUSE_STOPPED) {
+		service_update_failed(s, next, "it ended before it was ready");
+		return;
+	}
+	/* It was merely stopped: another is tried. */
+	slot->next = NULL;
+	instance_set_goal(next, GOAL_GONE);
+	core_service_dirty(s);
+}
+
 /* Replaces instances of older generations, at most `parallel` at a time. */
 static void roll(struct davit_service *s)
 {
@@ -221,12 +255,6 @@ static void roll(struct davit_service *s)
 	bool start_first = s->spec->update_order == DAVIT_UPDATE_START_FIRST && !has_fixed_port(s->spec);
 	int64_t busy = 0;
 
-	/* One that was adopted after it had become ready tells so no more. */
-	for (size_t k = 0; k < s->n_slots; k++) {
-		const struct instance *next = s->slots[k].next;
-		if (next && next->generation == s->generation && serves(next) && next->ready)
-			replace(s, &s->slots[k]);
-	}
 	if (s->failed_generation == s->generation)
 		return;
 	for (size_t k = 0; k < s->n_slots; k++) {
@@ -248,7 +276,11 @@ static void roll(struct davit_service *s)
 			instance_set_goal(slot->next, GOAL_GONE);
 			slot->next = NULL;
 		}
-		if (slot->next || slot->leaving || busy >= s->spec->update_parallel)
+		if (slot->next) {
+			settle_next(s, slot);
+			continue;
+		}
+		if (slot->leaving || busy >= s->spec->update_parallel)
 			continue;
 		busy++;
 		if (start_first && serves(slot->current))
@@ -306,6 +338,7 @@ static void finish_delete(struct davit_service *s)
 
 	if (asprintf(&built, "built/%s", s->key) >= 0)
 		davit_journal_write(j, built, NULL);
+	build_forget(s);
 	core_service_gone(s);
 	registry_service_free(s);
 }
@@ -371,15 +404,6 @@ static void refresh_rules(struct davit_service *s)
 	for (size_t k = 0; k < s->n_slots; k++)
 		if (s->slots[k].current && s->slots[k].current->leaf)
 			davit_supervise_set_restart(&s->slots[k].current->node, &rule);
-}
-
-/* Stopped along with others by a supervisor that supervises again since. */
-static bool left_behind(const struct davit_node *leaf)
-{
-	for (const struct davit_node *p = leaf->parent; p; p = p->parent)
-		if (p->state != DAVIT_NODE_RUNNING)
-			return false;
-	return true;
 }
 
 /* Also what was adopted since, from a runtime that came late. */

@@ -45,6 +45,8 @@ void instance_write_record(struct instance *i)
 		davit_json_put_int(&j, "readyRun", i->run);
 	if (i->start_failed)
 		davit_json_put_string(&j, "startError", i->error ? i->error->message : "");
+	if (i->told_failed)
+		davit_json_put_bool(&j, "toldFailed", true);
 	if (i->exit_run || i->start_failed) {
 		davit_json_put_int(&j, "cause", i->pending_cause);
 		davit_json_put_bool(&j, "prevent", i->prevent);
@@ -116,6 +118,8 @@ static void restore_exit(struct instance *i, const json_t *rec)
 {
 	const char *reason = json_string_value(json_object_get(rec, "reason"));
 
+	if (!rec)
+		return;
 	i->exit = (struct davit_exit){
 		.kind = (enum davit_exit_kind)number(rec, "exitKind"),
 		.code = (int)number(rec, "code"),
@@ -124,7 +128,13 @@ static void restore_exit(struct instance *i, const json_t *rec)
 	};
 	if (reason)
 		strncpy(i->exit.reason, reason, sizeof i->exit.reason - 1);
-	reason = json_string_value(json_object_get(rec, "startError"));
+}
+
+static void restore_end(struct instance *i, const json_t *rec)
+{
+	const char *reason = json_string_value(json_object_get(rec, "startError"));
+
+	restore_exit(i, rec);
 	if (reason) {
 		struct davit_error err;
 		davit_error_set(&err, DAVIT_EEXEC, NULL, "%s", reason);
@@ -133,13 +143,14 @@ static void restore_exit(struct instance *i, const json_t *rec)
 	}
 	i->pending_cause = (enum davit_cause)number(rec, "cause");
 	i->prevent = json_is_true(json_object_get(rec, "prevent"));
+	i->told_failed = json_is_true(json_object_get(rec, "toldFailed"));
 }
 
 /* It ended, and that was recorded before the daemon went: only the decision is
  * taken again, from the counters as they were then. */
 static void replay_decision(struct instance *i, const json_t *rec, int64_t restarts)
 {
-	restore_exit(i, rec);
+	restore_end(i, rec);
 	i->swept = true;
 	/* Started again by the reconciler, if it is still wanted. */
 	if (i->pending_cause == DAVIT_CAUSE_STOPPED)
@@ -176,8 +187,8 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 
 	if (rec) {
 		count_runs(i, rec, now);
-		/* A run later than the record: it was a restart. */
-		if (i->run > (uint32_t)number(rec, "run")) {
+		/* A run later than that of the record was a restart; the first one is none. */
+		if (number(rec, "run") && i->run > (uint32_t)number(rec, "run")) {
 			restarts++;
 			total++;
 			attempt++;
@@ -185,6 +196,7 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 	}
 	switch (now->state) {
 	case DAVIT_STATE_STARTED:
+		restore_exit(i, rec);
 		if (i->exit_run >= i->run)
 			i->exit_run = i->run - 1;
 		i->goal = GOAL_RUN;
@@ -199,7 +211,8 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		break;
 	case DAVIT_STATE_STOPPED:
 		if (rec && i->exit_run >= i->run) {
-			i->state = number(rec, "cause") == DAVIT_CAUSE_CLEAN || number(rec, "cause") == DAVIT_CAUSE_STOPPED
+			i->state = number(rec, "cause") == DAVIT_CAUSE_CLEAN ||
+						   number(rec, "cause") == DAVIT_CAUSE_STOPPED
 					   ? DAVIT_STATE_STOPPED
 					   : DAVIT_STATE_FAILED;
 			replay_decision(i, rec, restarts);

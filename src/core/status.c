@@ -254,7 +254,7 @@ static void write_exit(const struct instance *i, struct davit_json *j)
 	const struct davit_exit *e = &i->exit;
 
 	davit_json_key(j, "exit");
-	if (!i->exit_run || e->kind == DAVIT_EXIT_NONE) {
+	if (!i->exit_run || i->exit_run < i->run || e->kind == DAVIT_EXIT_NONE) {
 		davit_json_null(j);
 		return;
 	}

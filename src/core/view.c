@@ -180,7 +180,7 @@ static void instance_chain(struct chain *ch, const struct instance *i)
 	char what[64], detail[320];
 
 	snprintf(what, sizeof what, "instance %u", i->workload.index);
-	if (i->exit_run) {
+	if (i->exit_run && i->exit.kind != DAVIT_EXIT_NONE) {
 		exit_detail(i, detail, sizeof detail);
 		link_of_chain(ch, what, NULL, NULL, i->exit.time, 0, detail);
 	}

@@ -30,13 +30,27 @@ static char dir[] = "/tmp/davit-api-XXXXXX";
 static uv_async_t stop;
 static pthread_t thread;
 static atomic_int ended;
+static int listening;
+static struct davit_deferred successor;
 
 /* --- the daemon under test --- */
 
+static void succeed(struct davit_deferred *unused)
+{
+	const struct davit_http_config config = {.loop = d.loop, .handle = api_handle, .user = &d};
+
+	(void)unused;
+	davit_http_server_free(d.server);
+	assert_int_equal(davit_http_server_new(&config, dup(listening), &d.server, NULL), 0);
+}
+
+/* The same socket goes on being served, as by a successor after an upgrade. */
 void daemon_end(struct davit_daemon *daemon, enum daemon_end how)
 {
 	(void)daemon;
 	ended = (int)how;
+	if (how == DAEMON_UPGRADES)
+		davit_defer(&successor);
 }
 
 static void on_stop(uv_async_t *a)
@@ -80,6 +94,7 @@ static int start(void **state)
 		return -1;
 	d.self = strdup("/proc/self/exe");
 	davit_timer_init(&d.trim, d.loop, no_trim);
+	davit_deferred_init(&successor, d.loop, succeed);
 	core = (struct davit_core_config){.loop = d.loop,
 					  .store = d.store,
 					  .paths = &d.paths,
@@ -88,7 +103,7 @@ static int start(void **state)
 	config = (struct davit_http_config){.loop = d.loop, .handle = api_handle, .user = &d};
 	if (davit_core_new(&core, &d.core, NULL) < 0 ||
 	    davit_core_add_runtime(d.core, "fake", &davit_fake_driver, NULL) < 0 ||
-	    davit_unix_listen(d.paths.socket, &fd, NULL) < 0 ||
+	    davit_unix_listen(d.paths.socket, &fd, NULL) < 0 || (listening = dup(fd)) < 0 ||
 	    davit_http_server_new(&config, fd, &d.server, NULL) < 0)
 		return -1;
 	davit_op_init(&op, d.loop, on_started, NULL);
@@ -109,6 +124,7 @@ static int finish(void **state)
 		uv_run(davit_loop_uv(d.loop), UV_RUN_NOWAIT);
 	davit_loop_close(d.loop);
 	davit_paths_fini(&d.paths);
+	close(listening);
 	free(d.self);
 	free(d.program);
 	return davit_remove_tree(dir, NULL);

@@ -50,6 +50,7 @@ static void usage(FILE *f)
 	      "[DAVIT_RUNTIME_SOURCE]\n"
 	      "      --profile NAME    profile of services that name none [DAVIT_RUNTIME_PROFILE]\n"
 	      "      --log-level NAME  error, warning, info (the default) or debug [DAVIT_LOG_LEVEL]\n"
+	      "      --openapi         print the API as an OpenAPI document\n"
 	      "      --help\n"
 	      "      --version\n"
 	      "\n"
@@ -66,13 +67,27 @@ static const char *setting(const char *name, const char *deflt)
 }
 
 /* 0: go on; otherwise the exit status plus one. */
+static int print_openapi(void)
+{
+	DAVIT_AUTO_BUF document = DAVIT_BUF_INIT;
+
+	api_openapi(&document);
+	if (document.oom) {
+		fputs("davitd: out of memory\n", stderr);
+		return 2;
+	}
+	puts(davit_buf_str(&document));
+	return 1;
+}
+
 static int parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option known[] = {
 		{"store", required_argument, NULL, 's'},     {"runtime", required_argument, NULL, 'r'},
 		{"source", required_argument, NULL, 'S'},    {"profile", required_argument, NULL, 'p'},
 		{"log-level", required_argument, NULL, 'l'}, {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},	     {0},
+		{"version", no_argument, NULL, 'v'},	     {"openapi", no_argument, NULL, 'o'},
+		{0},
 	};
 	int c;
 
@@ -106,6 +121,8 @@ static int parse_options(int argc, char **argv, struct options *o)
 		case 'v':
 			puts("davitd " DAVIT_VERSION);
 			return 1;
+		case 'o':
+			return print_openapi();
 		default:
 			usage(stderr);
 			return 3;

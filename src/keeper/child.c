@@ -24,6 +24,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 
 /* The sanitizers' bookkeeping must not run on a borrowed stack. */
 #define IN_CHILD __attribute__((no_sanitize("address", "undefined"), noinline))
@@ -41,13 +42,15 @@ IN_CHILD static int fail(struct keeper_child *c, enum keeper_step step, uint32_t
 
 IN_CHILD static int join_cgroups(struct keeper_child *c)
 {
-	/* joins[0] is the v2 hierarchy's where there is one: clone3 did that. */
-	for (uint32_t i = c->cgroup_fd >= 0; i < c->n_joins; i++) {
-		int fd = open(c->joins[i], O_WRONLY | O_CLOEXEC);
+	if (c->join_cgroup) {
+		int fd = openat(c->cgroup_fd, "cgroup.procs", O_WRONLY | O_CLOEXEC);
 		if (fd < 0 || write(fd, "0", 1) != 1)
-			return fail(c, KEEPER_STEP_CGROUP, i);
+			return fail(c, KEEPER_STEP_CGROUP, 0);
 		close(fd);
 	}
+	for (unsigned i = 0; i < c->n_joins; i++)
+		if (write(c->joins[i], "0", 1) != 1)
+			return fail(c, KEEPER_STEP_CGROUP, i + (c->cgroup_fd >= 0));
 	return 0;
 }
 
@@ -114,14 +117,11 @@ IN_CHILD static int close_others(struct keeper_child *c)
 	return 0;
 }
 
-/* Handlers go at execve; what is ignored would stay so. */
+/* Handlers go at execve, and the keeper ignores no signal. */
 IN_CHILD static int reset_signals(struct keeper_child *c)
 {
-	struct sigaction dfl = {.sa_handler = SIG_DFL};
 	sigset_t none;
 
-	if (sigaction(SIGPIPE, &dfl, NULL) < 0)
-		return fail(c, KEEPER_STEP_SIGNALS, 0);
 	sigemptyset(&none);
 	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
 		return fail(c, KEEPER_STEP_SIGNALS, 0);
@@ -132,24 +132,29 @@ IN_CHILD static int child_main(void *arg)
 {
 	struct keeper_child *c = arg;
 	const struct keeper_command *m = c->command;
+	struct timespec now;
 	int r;
 
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	c->born = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 	if (c->record)
 		*c->record = (int32_t)syscall(SYS_getpid);
+	if ((r = join_cgroups(c)))
+		return r;
 	/* A table of its own with the three streams alone. */
 	if (c->shared_files && syscall(SYS_close_range, 3u, ~0u, (unsigned)CLOSE_RANGE_UNSHARE) < 0)
 		return fail(c, KEEPER_STEP_CLOSE, 0);
 	if (setsid() < 0)
 		return fail(c, KEEPER_STEP_SESSION, 0);
-	if ((r = join_cgroups(c)) || (r = place_descriptors(c)) || (r = set_limits(c)) ||
-	    (r = become_user(c)))
+	if ((r = place_descriptors(c)) || (r = set_limits(c)) || (r = become_user(c)))
 		return r;
 	umask(m->f.umask);
-	if (chdir(m->directory) < 0)
+	/* The keeper's own is the root. */
+	if ((m->directory[0] != '/' || m->directory[1]) && chdir(m->directory) < 0)
 		return fail(c, KEEPER_STEP_DIRECTORY, 0);
 	if (m->f.no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return fail(c, KEEPER_STEP_PRIVILEGES, 0);
-	if ((r = close_others(c)) || (r = reset_signals(c)))
+	if ((!c->shared_files && (r = close_others(c))) || (r = reset_signals(c)))
 		return r;
 	execve(m->path, m->argv, m->env);
 	return fail(c, KEEPER_STEP_EXEC, 0);
@@ -225,15 +230,17 @@ static bool share_files(struct keeper_child *c)
 	if (can < 0 || c->ready_fd >= 0)
 		return false;
 	for (int i = 0; i < 3; i++)
-		if (dup2(c->streams[i], i) < 0)
+		if (c->streams[i] != c->fd_null && dup2(c->streams[i], i) < 0)
 			return false;
 	return true;
 }
 
+/* The keeper's own streams are /dev/null. */
 static void unshare_files(const struct keeper_child *c)
 {
 	for (int i = 0; i < 3; i++)
-		dup2(c->fd_null, i);
+		if (c->streams[i] != c->fd_null)
+			dup2(c->fd_null, i);
 }
 
 /* 0, or an errno. */
@@ -299,7 +306,7 @@ int keeper_child_start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd)
 	int pidfd = -1, r = start_clone3(c, &pid, &pidfd);
 
 	if (r == ENOSYS || r == EPERM || r == E2BIG || r == EINVAL) {
-		c->cgroup_fd = -1; /* joins[0] is then written to as well */
+		c->join_cgroup = c->cgroup_fd >= 0;
 		r = start_vfork(c, &pid, &pidfd);
 	}
 	if (r)

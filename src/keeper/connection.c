@@ -21,14 +21,18 @@
 int keeper_listen(struct keeper *k, struct davit_error *err)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	char name[32];
 	DAVIT_AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return davit_error_errno(err, errno, NULL, "cannot make a socket");
-	snprintf(a.sun_path, sizeof a.sun_path, "%s/keeper-%u.sock", k->run_dir, k->index);
-	unlink(a.sun_path); /* we hold the lock: it is a dead one's */
-	if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || chmod(a.sun_path, 0600) < 0 || listen(fd, 8) < 0)
-		return davit_error_errno(err, errno, NULL, "cannot listen on %s", a.sun_path);
+	snprintf(name, sizeof name, "keeper-%u.sock", k->index);
+	/* The path of the directory may be longer than sun_path. */
+	snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/%s", k->fd_run, name);
+	unlinkat(k->fd_run, name, 0); /* we hold the lock: it is a dead one's */
+	if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || fchmodat(k->fd_run, name, 0600, 0) < 0 ||
+	    listen(fd, 8) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot listen on %s/%s", k->run_dir, name);
 	k->fd_listen = DAVIT_TAKE_FD(fd);
 	return 0;
 }
@@ -141,9 +145,31 @@ void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int co
 	keeper_answer(k, &d.h, sizeof d, code && err ? err->message : "");
 }
 
+/* As the protocol has it, with the reason in words. */
+static struct keeper_exit exit_of(const struct keeper_end *e)
+{
+	static const char *const why[] = {
+		[KEEPER_WHY_NONE] = "",
+		[KEEPER_WHY_MEMORY] = "killed for lack of memory",
+		[KEEPER_WHY_FOREIGN] = "not a child of this keeper, and this kernel does not tell",
+		[KEEPER_WHY_DOWN] = "ended while the keeper was down",
+	};
+	struct keeper_exit x = {
+		.kind = e->kind,
+		.code = e->code,
+		.signal = e->signal,
+		.core_dumped = e->core_dumped,
+		.time = e->time,
+	};
+
+	if (e->why < DAVIT_ARRAY_SIZE(why))
+		snprintf(x.reason, sizeof x.reason, "%s", why[e->why]);
+	return x;
+}
+
 static int send_instance(struct keeper *k, struct keeper_slot *s)
 {
-	char buf[sizeof(struct keeper_instance) + KEEPER_LABEL_MAX + sizeof s->status + 2];
+	char buf[sizeof(struct keeper_instance) + KEEPER_LABEL_MAX + KEEPER_STATUS_MAX];
 	struct keeper_instance m = {
 		.h = header(KEEPER_INSTANCE, sizeof m, k->list_tag, s->id),
 		.state = s->state,
@@ -151,10 +177,10 @@ static int send_instance(struct keeper *k, struct keeper_slot *s)
 		.pid = s->pid,
 		.ready = (s->flags & KEEPER_IS_READY) != 0,
 		.started = s->started,
-		.exit = s->exit,
+		.exit = exit_of(&s->end),
 	};
 	/* Told with this: no event of its own any more. A stop's end is an answer. */
-	int r = send_packet(k, buf, compose(buf, sizeof buf, &m.h, keeper_label(s), s->status));
+	int r = send_packet(k, buf, compose(buf, sizeof buf, &m.h, keeper_label(k, s), keeper_status(k, s)));
 
 	if (r > 0)
 		s->flags &= ~(unsigned)(KEEPER_TELL & ~KEEPER_TELL_STOPPED);
@@ -198,9 +224,9 @@ static int send_events(struct keeper *k, struct keeper_slot *s)
 	static const uint32_t order[] = {KEEPER_TELL_READY, KEEPER_TELL_STATUS, KEEPER_TELL_EXITED,
 					 KEEPER_TELL_STOPPED};
 	struct keeper_exited exited = {
-		.h = header(KEEPER_EXITED, sizeof exited, 0, s->id), .run = s->run, .exit = s->exit};
+		.h = header(KEEPER_EXITED, sizeof exited, 0, s->id), .run = s->run, .exit = exit_of(&s->end)};
 	struct keeper_event_text text = {.h = header(KEEPER_READY, sizeof text, 0, s->id), .run = s->run};
-	char buf[sizeof text + sizeof s->status + sizeof exited];
+	char buf[sizeof text + KEEPER_STATUS_MAX + sizeof exited];
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(order); i++) {
 		int r = 1;
@@ -213,8 +239,9 @@ static int send_events(struct keeper *k, struct keeper_slot *s)
 		} else {
 			bool ready = order[i] == KEEPER_TELL_READY;
 			text.h.type = ready ? KEEPER_READY : KEEPER_STATUS;
-			r = send_packet(k, buf,
-					compose(buf, sizeof buf, &text.h, ready ? NULL : s->status, NULL));
+			r = send_packet(
+				k, buf,
+				compose(buf, sizeof buf, &text.h, ready ? NULL : keeper_status(k, s), NULL));
 		}
 		if (r <= 0)
 			return r;
@@ -233,7 +260,7 @@ static int send_execs(struct keeper *k)
 			continue;
 		struct keeper_exited m = {
 			.h = header(KEEPER_EXEC_EXITED, sizeof m, x->tag, keeper_slot(k, x->slot)->id),
-			.exit = x->exit,
+			.exit = exit_of(&x->end),
 		};
 		r = send_packet(k, buf, compose(buf, sizeof buf, &m.h, NULL, NULL));
 		if (r <= 0)

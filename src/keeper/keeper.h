@@ -18,7 +18,7 @@
 #include <sys/un.h>
 
 #define KEEPER_MAGIC "DAVITKP"
-#define KEEPER_FILE_VERSION 1
+#define KEEPER_FILE_VERSION 2 /* of the slots file; another one is not read */
 #define KEEPER_EXECS_MAX 256
 #define KEEPER_STOP_TAGS 4
 #define KEEPER_NONE UINT32_MAX
@@ -26,6 +26,10 @@
 #define KEEPER_LOG_BUFFER 131072
 #define KEEPER_LOG_FILES 32  /* kept open at a time */
 #define KEEPER_POINTERS 1536 /* argv and envp; longer ones are mapped for the spawn */
+#define KEEPER_PATH_MAX 4096
+#define KEEPER_BASES 24 /* common beginnings of directories; codes stay below ' ' */
+#define KEEPER_BASE_MAX 512
+#define KEEPER_STATUS_MAX 128
 
 enum keeper_stream { KEEPER_OUT, KEEPER_ERR };
 
@@ -41,17 +45,35 @@ enum {
 	KEEPER_CUT = 1 << 8,	    /* and << stream: the rest of the line is dropped */
 	KEEPER_LOG_KNOWN = 1 << 10, /* log_offset and log_segment were read from the directory */
 	KEEPER_CGROUP2 = 1 << 11,   /* the first cgroup is of the v2 hierarchy */
+	KEEPER_EXTRA = 1 << 12,	    /* the strings are in the slot's page of the second part */
 };
 #define KEEPER_TELL (KEEPER_TELL_EXITED | KEEPER_TELL_READY | KEEPER_TELL_STATUS | KEEPER_TELL_STOPPED)
 
 enum keeper_stop_phase { KEEPER_STOP_NONE, KEEPER_STOP_GRACE, KEEPER_STOP_KILL };
+
+/* How a process ended; why it is not known, as a number. */
+enum keeper_why { KEEPER_WHY_NONE, KEEPER_WHY_MEMORY, KEEPER_WHY_FOREIGN, KEEPER_WHY_DOWN };
+struct keeper_end {
+	uint8_t kind; /* enum davit_exit_kind */
+	uint8_t core_dumped;
+	uint8_t why;
+	uint8_t signal;
+	int32_t code;
+	int64_t time; /* unix ns */
+};
 
 /* One instance. Of fixed size and layout; a later version may only use `spare`.
  * Descriptors are numbers of the keeper that header.keeper_pid names, -1 where
  * there is none; they mean something after an upgrade, not after a crash. */
 struct keeper_slot {
 	char id[24];
-	uint32_t state; /* enum keeper_slot_state */
+	uint8_t state;		 /* enum keeper_slot_state */
+	uint8_t stop_phase;	 /* enum keeper_stop_phase */
+	uint8_t notify_wanted;	 /* the run tells its readiness by socket */
+	uint8_t notify_abstract; /* which is in the abstract namespace */
+	uint8_t stop_signal;
+	uint8_t n_stop_tags;
+	uint8_t log_policy;
 	uint32_t flags;
 	uint32_t run;
 	uint32_t generation;	/* of the descriptors, against events of closed ones */
@@ -63,18 +85,11 @@ struct keeper_slot {
 	uint64_t pipe_inode[2];
 	int32_t fd_pid, fd_pipe[2], fd_ready, fd_notify, fd_cgroup;
 	uint64_t oom_kills; /* of the memory cgroup when the run began */
-	struct keeper_exit exit;
+	struct keeper_end end;
 
-	uint32_t stop_phase;
-	int32_t stop_signal;
 	int64_t stop_deadline; /* monotonic ns */
 	uint64_t stop_tags[KEEPER_STOP_TAGS];
-	uint32_t n_stop_tags;
 
-	uint32_t log_policy;
-	uint32_t log_max_files;
-	uint8_t notify_wanted;	 /* the run tells its readiness by socket */
-	uint8_t notify_abstract; /* which is in the abstract namespace */
 	uint64_t log_max_size;
 	uint64_t log_rate;
 	uint64_t log_offset;		       /* bytes ever written */
@@ -83,18 +98,18 @@ struct keeper_slot {
 	int64_t log_refilled;		       /* monotonic ns */
 	uint64_t dropped_lines, dropped_bytes; /* not yet told by a marker */
 
-	char status[128];
 	/* A run in the making: pid, written by the child itself before it executes
 	 * the program, and run number. A keeper that dies right then loses nothing. */
 	int32_t spawning;
 	uint32_t spawning_run;
-	uint64_t spare[7];
-	/* label, log directory, cgroup directories, empty string */
-	uint16_t label_at, log_dir_at, cgroups_at, strings_len;
-	char strings[1400];
+	uint32_t log_max_files;
+	uint32_t spare[5];
+	uint16_t log_dir_at, status_at; /* in the strings: see strings.c */
+	char text[100];
 };
-_Static_assert(sizeof(struct keeper_slot) <= 2048, "two slots fit in a page");
-#define KEEPER_SLOT_SIZE 2048
+#define KEEPER_SLOT_SIZE 384
+_Static_assert(sizeof(struct keeper_slot) == KEEPER_SLOT_SIZE, "the file's layout");
+#define KEEPER_EXTRA_SIZE 4096 /* a page: strings that do not fit in the slot */
 
 /* A process started by EXEC. */
 struct keeper_exec_slot {
@@ -106,7 +121,7 @@ struct keeper_exec_slot {
 	uint64_t tag;
 	int32_t fd_pid;
 	uint32_t child;
-	struct keeper_exit exit;
+	struct keeper_end end;
 };
 
 struct keeper_file {
@@ -119,9 +134,12 @@ struct keeper_file {
 	int32_t fd_listen, fd_lock, fd_conn; /* while upgrading */
 	uint32_t high;			     /* one past the highest slot that was ever used */
 	struct rlimit nofile;		     /* that the keeper was started with, for its children */
+	char bases[KEEPER_BASES][KEEPER_BASE_MAX];
 	struct keeper_exec_slot execs[KEEPER_EXECS_MAX];
 };
 #define KEEPER_SLOTS_AT ((sizeof(struct keeper_file) + 4095) & ~(size_t)4095)
+#define KEEPER_EXTRA_AT (KEEPER_SLOTS_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_SLOT_SIZE)
+#define KEEPER_FILE_SIZE (KEEPER_EXTRA_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_EXTRA_SIZE)
 
 struct keeper_set {
 	uint64_t word[KEEPER_SLOTS_MAX / 64];
@@ -140,10 +158,13 @@ struct keeper_log_file {
 };
 
 struct keeper {
-	char run_dir[96];  /* a socket's path must fit in sun_path */
+	char run_dir[KEEPER_PATH_MAX];
+	int fd_run;	   /* the same, open: all that is in it is reached through it */
 	char program[512]; /* what an upgrade executes */
 	unsigned index;
 	int epoll, fd_listen, fd_lock, fd_slots, fd_null, fd_signal, fd_scratch[2];
+	int fd_self; /* /proc/self/fd */
+	rlim_t descriptors;
 	bool quit;     /* leave the loop */
 	bool quitting; /* QUIT with KILL is under way */
 	uint64_t quit_tag;
@@ -151,6 +172,7 @@ struct keeper {
 
 	struct keeper_file *file;
 	char *slots; /* of KEEPER_SLOT_SIZE each */
+	char *extra; /* of KEEPER_EXTRA_SIZE each */
 	struct keeper_set used, tell, stopping, blocked, dropping;
 	struct keeper_index by_id, by_pid;
 
@@ -188,20 +210,6 @@ static inline uint32_t keeper_slot_number(const struct keeper *k, const struct k
 {
 	return (uint32_t)(((const char *)s - k->slots) / KEEPER_SLOT_SIZE);
 }
-static inline const char *keeper_label(const struct keeper_slot *s)
-{
-	return s->strings + s->label_at;
-}
-static inline const char *keeper_log_dir(const struct keeper_slot *s)
-{
-	return s->strings + s->log_dir_at;
-}
-/* Cgroup directories one behind the other, an empty string at the end. */
-static inline const char *keeper_cgroups(const struct keeper_slot *s)
-{
-	return s->strings + s->cgroups_at;
-}
-#define KEEPER_FOREACH_CGROUP(dir, s) for (const char *dir = keeper_cgroups(s); *dir; dir += strlen(dir) + 1)
 
 /* ------------------------------------------------------------------- sets */
 static inline void keeper_set_add(struct keeper_set *set, uint32_t i)
@@ -236,6 +244,24 @@ void keeper_slot_release(struct keeper *k, struct keeper_slot *s);
 void keeper_slot_set_pid(struct keeper *k, struct keeper_slot *s, pid_t pid);
 /* Puts a slot of a mapped file into the sets and indexes. */
 void keeper_slot_enlist(struct keeper *k, uint32_t i);
+
+/* ---------------------------------------------------- strings.c: what a slot says */
+/* cgroups: one behind the other, an empty string at the end. Copied; the
+ * status becomes empty. DAVIT_EINVAL when they are too long or not absolute, and
+ * nothing is changed. */
+int keeper_strings_set(struct keeper *k, struct keeper_slot *s, const char *label, const char *log_dir,
+		       const char *cgroups, struct davit_error *err);
+/* Borrowed until the slot's strings or status change. */
+const char *keeper_label(const struct keeper *k, const struct keeper_slot *s);
+const char *keeper_status(const struct keeper *k, const struct keeper_slot *s);
+/* Cut at KEEPER_STATUS_MAX. False when it was that before. */
+bool keeper_status_set(struct keeper *k, struct keeper_slot *s, const char *status);
+void keeper_log_dir(const struct keeper *k, const struct keeper_slot *s, char path[KEEPER_PATH_MAX]);
+bool keeper_has_cgroup(const struct keeper *k, const struct keeper_slot *s);
+/* The nth cgroup's directory; false when there are not so many. */
+bool keeper_cgroup(const struct keeper *k, const struct keeper_slot *s, unsigned n,
+		   char path[KEEPER_PATH_MAX]);
+#define KEEPER_FOREACH_CGROUP(path, k, s) for (unsigned n_ = 0; keeper_cgroup(k, s, n_, path); n_++)
 
 /* ------------------------------------------------- events.c: epoll and timers */
 enum keeper_source {
@@ -340,11 +366,13 @@ struct keeper_child {
 	bool shared_files; /* the streams are at 0 to 2 already */
 	int ready_fd;	   /* the pipe's end that becomes command->f.ready_fd, or -1 */
 	bool tty;
-	int cgroup_fd; /* v2 directory, or -1 */
-	size_t n_joins;
-	char joins[KEEPER_JOINS_MAX][256]; /* cgroup.procs files, v2's first */
-	int32_t *record;		   /* where the child writes its pid first, or NULL */
+	int cgroup_fd;		     /* v2 directory, or -1 */
+	bool join_cgroup;	     /* by the child: clone3 could not do it */
+	unsigned n_joins;	     /* of the other hierarchies */
+	int joins[KEEPER_JOINS_MAX]; /* their cgroup.procs, open for writing */
+	int32_t *record;	     /* where the child writes its pid first, or NULL */
 	/* written by the child */
+	volatile int64_t born; /* CLOCK_BOOTTIME when it began */
 	volatile enum keeper_step step;
 	volatile int sys_errno;
 	volatile uint32_t detail;
@@ -405,14 +433,15 @@ void keeper_segment_close(struct keeper *k, const struct keeper_slot *s);
 /* The pidfd of the slot (or exec) says that the process ended. */
 void keeper_reap(struct keeper *k, struct keeper_slot *s);
 void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x);
-/* Ends the slot's run with s->exit as it is. */
+/* Ends the slot's run with s->end as it is. */
 void keeper_reap_finish(struct keeper *k, struct keeper_slot *s);
 /* SIGCHLD: a sweep is due, now or a moment after the last one. */
 void keeper_reap_signal(struct keeper *k);
-/* Reaps every child that has ended. */
+/* Reaps every child that has ended. _pending: if one may have, since the last time. */
+void keeper_reap_pending(struct keeper *k);
 void keeper_reap_sweep(struct keeper *k);
 /* The memory cgroup's count of kills, 0 when there is none. */
-uint64_t keeper_oom_kills(const struct keeper_slot *s);
+uint64_t keeper_oom_kills(const struct keeper *k, const struct keeper_slot *s);
 
 /* ------------------------------------------------------ stop.c: until nothing is left */
 void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, int64_t grace_ns);
@@ -431,7 +460,6 @@ unsigned keeper_tree_signal(struct keeper *k, struct keeper_slot *s, int signo);
  * /proc; each found process is sent signo unless that is 0. Slots without any
  * are put into `empty`. */
 void keeper_tree_scan(struct keeper *k, const struct keeper_set *which, int signo, struct keeper_set *empty);
-bool keeper_has_cgroup(const struct keeper_slot *s);
 
 /* --------------------------------------------------------- notify.c: readiness */
 /* Makes what the run needs: socket or pipe. *ret_child_fd is the child's end of

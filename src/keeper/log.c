@@ -341,9 +341,11 @@ void keeper_log_drain(struct keeper *k, struct keeper_slot *s)
 
 	for (int i = 0; i < 2; i++) {
 		/* What is there now; descendants may go on writing for ever. */
-		int room = s->fd_pipe[i] < 0 ? 0 : fcntl(s->fd_pipe[i], F_GETPIPE_SZ);
-		for (int turns = room / KEEPER_CHUNK + 1; turns > 0 && keeper_log_pump(k, s, i); turns--)
-			;
+		if (keeper_log_pump(k, s, i)) {
+			int room = fcntl(s->fd_pipe[i], F_GETPIPE_SZ);
+			for (int turns = room / KEEPER_CHUNK; turns > 0 && keeper_log_pump(k, s, i); turns--)
+				;
+		}
 		if (keeper_set_has(&k->blocked, keeper_slot_number(k, s)))
 			return;
 		start_turn(&t, s, i);

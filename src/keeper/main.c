@@ -23,10 +23,12 @@
 
 static struct keeper keeper = {
 	.epoll = -1,
+	.fd_run = -1,
 	.fd_listen = -1,
 	.fd_lock = -1,
 	.fd_slots = -1,
 	.fd_null = -1,
+	.fd_self = -1,
 	.fd_signal = -1,
 	.fd_scratch = {-1, -1},
 	.conn = -1,
@@ -52,14 +54,20 @@ static bool number(const char *s, long max, long *ret)
 	return true;
 }
 
-/* Every signal at its default but SIGPIPE, whatever the caller had. */
+static void nothing(int signo)
+{
+	(void)signo;
+}
+
+/* Every signal at its default but SIGPIPE, whatever the caller had. It is handled
+ * and not ignored: execve makes that the default again without being told. */
 static int set_signals(struct keeper *k, struct davit_error *err)
 {
-	struct sigaction dfl = {.sa_handler = SIG_DFL}, ignore = {.sa_handler = SIG_IGN};
+	struct sigaction dfl = {.sa_handler = SIG_DFL}, handle = {.sa_handler = nothing};
 	sigset_t set;
 
 	for (int i = 1; i < NSIG; i++)
-		sigaction(i, i == SIGPIPE ? &ignore : &dfl, NULL);
+		sigaction(i, i == SIGPIPE ? &handle : &dfl, NULL);
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);
 	if (sigprocmask(SIG_SETMASK, &set, NULL) < 0)
@@ -72,22 +80,29 @@ static int set_signals(struct keeper *k, struct davit_error *err)
 
 static int take_lock(struct keeper *k, struct davit_error *err)
 {
-	char path[sizeof k->run_dir + 32];
+	char path[32];
 
-	snprintf(path, sizeof path, "%s/keeper-%u.lock", k->run_dir, k->index);
-	k->fd_lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	snprintf(path, sizeof path, "keeper-%u.lock", k->index);
+	k->fd_lock = openat(k->fd_run, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (k->fd_lock < 0)
-		return davit_error_errno(err, errno, NULL, "cannot open %s", path);
+		return davit_error_errno(err, errno, NULL, "cannot open %s/%s", k->run_dir, path);
 	if (flock(k->fd_lock, LOCK_EX | LOCK_NB) < 0)
 		return errno == EWOULDBLOCK
-			       ? davit_error_set(err, DAVIT_EINUSE, NULL, "a keeper holds %s already", path)
-			       : davit_error_errno(err, errno, NULL, "cannot lock %s", path);
+			       ? davit_error_set(err, DAVIT_EINUSE, NULL, "a keeper holds %s/%s already",
+						 k->run_dir, path)
+			       : davit_error_errno(err, errno, NULL, "cannot lock %s/%s", k->run_dir, path);
 	return 0;
 }
 
 /* All the keeper's own descriptors but lock, slots and listener. */
 static int open_own(struct keeper *k, struct davit_error *err)
 {
+	k->fd_run = open(k->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (k->fd_run < 0)
+		return davit_error_errno(err, errno, NULL, "cannot open %s", k->run_dir);
+	k->fd_self = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (k->fd_self < 0)
+		return davit_error_errno(err, errno, NULL, "cannot open /proc/self/fd");
 	k->fd_null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (k->fd_null < 0 || k->epoll < 0 || pipe2(k->fd_scratch, O_CLOEXEC | O_NONBLOCK) < 0)
@@ -106,6 +121,13 @@ static void raise_descriptors(struct keeper *k)
 	setrlimit(RLIMIT_NOFILE, &l);
 }
 
+static void know_descriptors(struct keeper *k)
+{
+	struct rlimit l;
+
+	k->descriptors = getrlimit(RLIMIT_NOFILE, &l) < 0 ? 1024 : l.rlim_cur;
+}
+
 static int watch_own(struct keeper *k, struct davit_error *err)
 {
 	if (keeper_watch(k, k->fd_listen, KEEPER_ON_LISTEN, 0, 0, EPOLLIN) < 0 ||
@@ -120,9 +142,10 @@ static int start(struct keeper *k, struct davit_error *err)
 
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot become a subreaper");
-	if ((r = take_lock(k, err)) || (r = open_own(k, err)) || (r = keeper_slots_open(k, err)))
+	if ((r = open_own(k, err)) || (r = take_lock(k, err)) || (r = keeper_slots_open(k, err)))
 		return r;
 	raise_descriptors(k);
+	know_descriptors(k);
 	if ((r = keeper_listen(k, err)) || (r = watch_own(k, err)))
 		return r;
 	k->file->keeper_pid = getpid();
@@ -141,6 +164,7 @@ static int start_upgraded(struct keeper *k, int fd_slots, struct davit_error *er
 		return r;
 	if (k->file->keeper_pid != getpid() || !k->file->upgrading)
 		return davit_error_set(err, DAVIT_ESTATE, NULL, "no keeper has executed this one");
+	know_descriptors(k);
 	k->fd_lock = k->file->fd_lock;
 	k->fd_listen = k->file->fd_listen;
 	r = watch_own(k, err);
@@ -210,13 +234,13 @@ static void report_ready(struct keeper *k, int ready, int fd)
 
 static void clean_up(struct keeper *k)
 {
-	char path[sizeof k->run_dir + 32];
+	char path[32];
 
 	keeper_conn_flush(k);
-	snprintf(path, sizeof path, "%s/keeper-%u.sock", k->run_dir, k->index);
-	unlink(path);
-	snprintf(path, sizeof path, "%s/keeper-%u.slots", k->run_dir, k->index);
-	unlink(path);
+	snprintf(path, sizeof path, "keeper-%u.sock", k->index);
+	unlinkat(k->fd_run, path, 0);
+	snprintf(path, sizeof path, "keeper-%u.slots", k->index);
+	unlinkat(k->fd_run, path, 0);
 }
 
 int main(int argc, char **argv)
@@ -231,8 +255,8 @@ int main(int argc, char **argv)
 	    (argc == 5 && ((!upgraded && strcmp(argv[3], "--fd")) || !number(argv[4], INT_MAX, &fd))))
 		return usage();
 	k->index = (unsigned)index;
-	if ((size_t)snprintf(k->run_dir, sizeof k->run_dir, "%s", argv[1]) > sizeof k->run_dir - 24) {
-		dprintf(STDERR_FILENO, "davit-keeper: %s is too long for a socket's path\n", argv[1]);
+	if ((size_t)snprintf(k->run_dir, sizeof k->run_dir, "%s", argv[1]) >= sizeof k->run_dir) {
+		dprintf(STDERR_FILENO, "davit-keeper: %s is too long\n", argv[1]);
 		return 1;
 	}
 	ssize_t n = readlink("/proc/self/exe", k->program, sizeof k->program - 1);

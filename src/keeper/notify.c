@@ -12,26 +12,27 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-static void notify_path(const struct keeper *k, const struct keeper_slot *s, char *path, size_t size)
+/* Beneath run_dir. */
+static void notify_name(const struct keeper_slot *s, char name[48])
 {
-	snprintf(path, size, "%s/notify/%s", k->run_dir, s->id);
+	snprintf(name, 48, "notify/%s", s->id);
 }
 
 static int bind_socket(struct keeper *k, struct keeper_slot *s, int fd, struct davit_error *err)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	socklen_t len = sizeof a;
-	char dir[128];
+	char name[48];
 
 	if (s->notify_abstract) {
 		int n = snprintf(a.sun_path + 1, sizeof a.sun_path - 1, "davit/notify/%s", s->id);
 		len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
 	} else {
-		snprintf(dir, sizeof dir, "%s/notify", k->run_dir);
-		if (mkdir(dir, 0700) < 0 && errno != EEXIST)
-			return davit_error_errno(err, errno, NULL, "cannot make %s", dir);
-		notify_path(k, s, a.sun_path, sizeof a.sun_path);
-		unlink(a.sun_path);
+		if (mkdirat(k->fd_run, "notify", 0700) < 0 && errno != EEXIST)
+			return davit_error_errno(err, errno, NULL, "cannot make %s/notify", k->run_dir);
+		notify_name(s, name);
+		unlinkat(k->fd_run, name, 0);
+		snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/%s", k->fd_run, name);
 	}
 	if (bind(fd, (struct sockaddr *)&a, len) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot bind the notification socket");
@@ -79,18 +80,20 @@ static int open_ready_pipe(struct keeper *k, struct keeper_slot *s, const struct
 int keeper_notify_open(struct keeper *k, struct keeper_slot *s, const struct keeper_spawn *f,
 		       int *ret_child_fd, char variable[160], struct davit_error *err)
 {
-	char path[128];
+	struct sockaddr_un *a;
 
 	variable[0] = '\0';
 	keeper_notify_close(k, s);
 	s->notify_wanted = f->ready == DAVIT_READY_NOTIFY;
-	/* Another user cannot pass the private run directory. */
-	s->notify_abstract = f->set_user && f->uid != geteuid();
+	/* Another user cannot pass the private run directory, and nobody connects
+	 * by a path that a socket's address does not hold. */
+	s->notify_abstract = (f->set_user && f->uid != geteuid()) ||
+			     strlen(k->run_dir) + sizeof "/notify/" + strlen(s->id) > sizeof a->sun_path;
 	if (s->notify_wanted) {
-		notify_path(k, s, path, sizeof path);
-		snprintf(variable, 160, "NOTIFY_SOCKET=%s", path);
 		if (s->notify_abstract)
 			snprintf(variable, 160, "NOTIFY_SOCKET=@davit/notify/%s", s->id);
+		else
+			snprintf(variable, 160, "NOTIFY_SOCKET=%s/notify/%s", k->run_dir, s->id);
 		return open_socket(k, s, err);
 	}
 	if (f->ready == DAVIT_READY_FD)
@@ -105,11 +108,11 @@ void keeper_notify_reopen(struct keeper *k, struct keeper_slot *s)
 
 void keeper_notify_close(struct keeper *k, struct keeper_slot *s)
 {
-	char path[128];
+	char name[48];
 
 	if (s->fd_notify >= 0 && !s->notify_abstract) {
-		notify_path(k, s, path, sizeof path);
-		unlink(path);
+		notify_name(s, name);
+		unlinkat(k->fd_run, name, 0);
 	}
 	keeper_close(&s->fd_notify);
 	keeper_close(&s->fd_ready);
@@ -157,13 +160,11 @@ static void assignment(struct keeper *k, struct keeper_slot *s, char *line)
 	if (!strcmp(line, "READY=1")) {
 		become_ready(k, s);
 	} else if (!strcmp(line, "STOPPING=1")) {
-		snprintf(s->status, sizeof s->status, "stopping");
-		keeper_tell(k, s, KEEPER_TELL_STATUS);
+		if (keeper_status_set(k, s, "stopping"))
+			keeper_tell(k, s, KEEPER_TELL_STATUS);
 	} else if (!strncmp(line, "STATUS=", 7)) {
-		if (!strncmp(s->status, line + 7, sizeof s->status - 1))
-			return;
-		snprintf(s->status, sizeof s->status, "%s", line + 7);
-		keeper_tell(k, s, KEEPER_TELL_STATUS);
+		if (keeper_status_set(k, s, line + 7))
+			keeper_tell(k, s, KEEPER_TELL_STATUS);
 	} else if (!strncmp(line, "MAINPID=", 8)) {
 		change_main(k, s, line + 8);
 	}

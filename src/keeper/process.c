@@ -15,7 +15,7 @@
 
 ssize_t keeper_read_file(const char *dir, const char *name, char *buf, size_t size)
 {
-	char path[512];
+	char path[KEEPER_PATH_MAX];
 	size_t len = 0;
 	ssize_t n;
 
@@ -40,7 +40,7 @@ ssize_t keeper_read_file(const char *dir, const char *name, char *buf, size_t si
 
 int keeper_write_file(const char *dir, const char *name, const char *value)
 {
-	char path[512];
+	char path[KEEPER_PATH_MAX];
 	int fd, r;
 
 	if ((size_t)snprintf(path, sizeof path, "%s%s%s", dir, *name ? "/" : "", name) >= sizeof path) {
@@ -146,14 +146,16 @@ bool keeper_environ_id(pid_t pid, char id[24])
 }
 
 /* A line of /proc/PID/cgroup names a directory that the slot's path ends with. */
-static bool in_cgroup(const struct keeper_slot *s, pid_t pid)
+static bool in_cgroup(const struct keeper *k, const struct keeper_slot *s, pid_t pid)
 {
-	char dir[32], buf[4096], *save, *line;
-	const char *want = keeper_cgroups(s);
-	size_t len = strlen(want), n;
+	char dir[32], buf[4096], want[KEEPER_PATH_MAX], *save, *line;
+	size_t len, n;
 
+	if (!keeper_cgroup(k, s, 0, want))
+		return false;
+	len = strlen(want);
 	snprintf(dir, sizeof dir, "/proc/%d", (int)pid);
-	if (!*want || keeper_read_file(dir, "cgroup", buf, sizeof buf) < 0)
+	if (keeper_read_file(dir, "cgroup", buf, sizeof buf) < 0)
 		return false;
 	for (line = strtok_r(buf, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		const char *path = strchr(line, ':');
@@ -185,5 +187,5 @@ bool keeper_is_member(struct keeper *k, const struct keeper_slot *s, pid_t pid)
 			return true;
 		at = st.ppid;
 	}
-	return in_cgroup(s, pid) || (keeper_environ_id(pid, id) && !strcmp(id, s->id));
+	return in_cgroup(k, s, pid) || (keeper_environ_id(pid, id) && !strcmp(id, s->id));
 }

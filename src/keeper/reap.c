@@ -28,27 +28,27 @@ struct pidfd_info_v2 {
 #define GET_INFO _IOWR(0xFF, 11, struct pidfd_info_v2)
 #define INFO_EXIT (UINT64_C(1) << 3)
 
-static void from_status(struct keeper_exit *e, int status)
+static void from_status(struct keeper_end *e, int status)
 {
 	e->kind = WIFSIGNALED(status) ? DAVIT_EXIT_SIGNAL : DAVIT_EXIT_CODE;
 	e->code = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
-	e->signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	e->signal = WIFSIGNALED(status) ? (uint8_t)WTERMSIG(status) : 0;
 	e->core_dumped = WIFSIGNALED(status) && WCOREDUMP(status);
 }
 
-static void from_siginfo(struct keeper_exit *e, const siginfo_t *si)
+static void from_siginfo(struct keeper_end *e, const siginfo_t *si)
 {
 	bool killed = si->si_code != CLD_EXITED;
 
 	e->kind = killed ? DAVIT_EXIT_SIGNAL : DAVIT_EXIT_CODE;
 	e->code = killed ? 0 : si->si_status;
-	e->signal = killed ? si->si_status : 0;
+	e->signal = killed ? (uint8_t)si->si_status : 0;
 	e->core_dumped = si->si_code == CLD_DUMPED;
 }
 
 /* A process that is not our child: a former keeper's, or one named by MAINPID.
  * As a zombie its status is in /proc/PID/stat, later the kernel may tell it. */
-static void foreign_status(struct keeper_exit *e, pid_t pid, uint64_t ticks, int pidfd)
+static void foreign_status(struct keeper_end *e, pid_t pid, uint64_t ticks, int pidfd)
 {
 	struct pidfd_info_v2 info = {.mask = INFO_EXIT};
 	struct keeper_stat st;
@@ -67,11 +67,11 @@ static void foreign_status(struct keeper_exit *e, pid_t pid, uint64_t ticks, int
 		/* Reaped between the two looks: the kernel knows now. */
 	}
 	e->kind = DAVIT_EXIT_UNKNOWN;
-	snprintf(e->reason, sizeof e->reason, "not a child of this keeper, and this kernel does not tell");
+	e->why = KEEPER_WHY_FOREIGN;
 }
 
 /* Fills *e without reaping. False while it lives. */
-static bool look(struct keeper_exit *e, bool child, pid_t pid, uint64_t ticks, int pidfd)
+static bool look(struct keeper_end *e, bool child, pid_t pid, uint64_t ticks, int pidfd)
 {
 	siginfo_t si = {0};
 
@@ -93,12 +93,12 @@ static void collect(int pidfd)
 	DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED | WNOHANG));
 }
 
-uint64_t keeper_oom_kills(const struct keeper_slot *s)
+uint64_t keeper_oom_kills(const struct keeper *k, const struct keeper_slot *s)
 {
 	static const char *const files[] = {"memory.events", "memory.oom_control"};
-	char buf[512], *p;
+	char dir[KEEPER_PATH_MAX], buf[512], *p;
 
-	KEEPER_FOREACH_CGROUP(dir, s)
+	KEEPER_FOREACH_CGROUP(dir, k, s)
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(files); i++) {
 		if (keeper_read_file(dir, files[i], buf, sizeof buf) < 0)
 			continue;
@@ -127,17 +127,17 @@ void keeper_reap_finish(struct keeper *k, struct keeper_slot *s)
 
 void keeper_reap(struct keeper *k, struct keeper_slot *s)
 {
-	struct keeper_exit e = {0};
+	struct keeper_end e = {0};
 
 	if (s->state != KEEPER_SLOT_RUNNING || s->fd_pid < 0 ||
 	    !look(&e, s->flags & KEEPER_CHILD, s->pid, s->start_ticks, s->fd_pid))
 		return;
-	if (e.kind == DAVIT_EXIT_SIGNAL && e.signal == SIGKILL && keeper_oom_kills(s) > s->oom_kills) {
+	if (e.kind == DAVIT_EXIT_SIGNAL && e.signal == SIGKILL && keeper_oom_kills(k, s) > s->oom_kills) {
 		e.kind = DAVIT_EXIT_OOM;
-		snprintf(e.reason, sizeof e.reason, "killed for lack of memory");
+		e.why = KEEPER_WHY_MEMORY;
 	}
 	/* In the slot before the process is reaped: a crash in between loses nothing. */
-	s->exit = e;
+	s->end = e;
 	keeper_reap_finish(k, s);
 }
 
@@ -145,7 +145,7 @@ void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x)
 {
 	struct keeper_slot *s = keeper_slot(k, x->slot);
 
-	if (!x->used || !x->pid || !look(&x->exit, x->child, x->pid, x->start_ticks, x->fd_pid))
+	if (!x->used || !x->pid || !look(&x->end, x->child, x->pid, x->start_ticks, x->fd_pid))
 		return;
 	if (x->child)
 		collect(x->fd_pid);
@@ -178,6 +178,15 @@ static struct keeper_exec_slot *exec_of_pid(struct keeper *k, pid_t pid)
 	return NULL;
 }
 
+void keeper_reap_pending(struct keeper *k)
+{
+	struct signalfd_siginfo si;
+
+	/* SIGCHLD stays pending until it is read, after which a sweep is due. */
+	if (k->sweep_due || read(k->fd_signal, &si, sizeof si) > 0)
+		keeper_reap_sweep(k);
+}
+
 void keeper_reap_sweep(struct keeper *k)
 {
 	for (;;) {
@@ -196,5 +205,6 @@ void keeper_reap_sweep(struct keeper *k)
 		waitid(P_PID, (id_t)si.si_pid, &si, WEXITED | WNOHANG);
 	}
 	k->swept = keeper_monotonic();
+	k->sweep_due = 0;
 	keeper_rewatch(k, k->fd_signal, KEEPER_ON_SIGNAL, EPOLLIN | EPOLLONESHOT);
 }

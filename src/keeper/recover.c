@@ -69,9 +69,9 @@ static void forget_descriptors(struct keeper_slot *s)
 
 static void lose(struct keeper *k, struct keeper_slot *s)
 {
-	if (s->exit.kind == DAVIT_EXIT_NONE) {
-		s->exit = (struct keeper_exit){.kind = DAVIT_EXIT_UNKNOWN, .time = keeper_realtime()};
-		snprintf(s->exit.reason, sizeof s->exit.reason, "ended while the keeper was down");
+	if (s->end.kind == DAVIT_EXIT_NONE) {
+		s->end = (struct keeper_end){
+			.kind = DAVIT_EXIT_UNKNOWN, .why = KEEPER_WHY_DOWN, .time = keeper_realtime()};
 		k->lost++;
 	}
 	keeper_reap_finish(k, s);
@@ -85,12 +85,12 @@ static void recover_running(struct keeper *k, struct keeper_slot *s)
 	s->flags &= ~(uint32_t)KEEPER_CHILD;
 	s->fd_pid = keeper_pidfd(s->pid, s->start_ticks);
 	if (s->fd_pid < 0 || (keeper_stat(s->pid, &st) == 0 && (st.state == 'Z' || st.state == 'X') &&
-			      s->exit.kind != DAVIT_EXIT_NONE)) {
+			      s->end.kind != DAVIT_EXIT_NONE)) {
 		keeper_close(&s->fd_pid);
 		lose(k, s);
 		return;
 	}
-	s->exit = (struct keeper_exit){0};
+	s->end = (struct keeper_end){0};
 	for (int i = 0; i < 2; i++) {
 		s->fd_pipe[i] = reopen_pipe(s, i);
 		if (s->fd_pipe[i] >= 0)
@@ -120,6 +120,9 @@ static void recover_spawning(struct keeper *k, struct keeper_slot *s)
 		}
 		nanosleep(&pause, NULL);
 	}
+	/* It was born, so it began, and has ended unseen: to call it not started would
+	 * have it started twice. */
+	keeper_begin_run(k, s, s->spawning_run, pid, 0);
 }
 
 static void recover_exec(struct keeper *k, struct keeper_exec_slot *x)

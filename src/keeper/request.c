@@ -58,12 +58,10 @@ static int list(struct keeper *k, struct request *q)
 	return 0;
 }
 
-/* Packs the strings of CREATE into the slot. */
-static int take_strings(struct keeper_slot *s, struct keeper_reader *r, struct davit_error *err)
+static int take_strings(struct keeper *k, struct keeper_slot *s, struct keeper_reader *r,
+			struct davit_error *err)
 {
-	const char *from = r->at, *label = keeper_read_string(r), *log_dir = keeper_read_string(r),
-		   *cgroups = r->at;
-	size_t len;
+	const char *label = keeper_read_string(r), *log_dir = keeper_read_string(r), *cgroups = r->at;
 
 	for (int n = 0; *keeper_read_string(r); n++)
 		if (n == KEEPER_JOINS_MAX)
@@ -71,26 +69,13 @@ static int take_strings(struct keeper_slot *s, struct keeper_reader *r, struct d
 					       KEEPER_JOINS_MAX);
 	if (r->bad)
 		return davit_error_set(err, DAVIT_EPROTO, NULL, "CREATE ends before its strings");
-	len = (size_t)(r->at - from);
-	if (strlen(label) >= KEEPER_LABEL_MAX || len > sizeof s->strings)
-		return davit_error_set(
-			err, DAVIT_EINVAL, NULL,
-			"label, log directory and cgroups take %zu bytes, there is room for %zu", len,
-			sizeof s->strings);
-	if (log_dir[0] != '/')
-		return davit_error_set(err, DAVIT_EINVAL, NULL, "the log directory '%s' is not absolute",
-				       log_dir);
-	memcpy(s->strings, from, len);
-	s->strings_len = (uint16_t)len;
-	s->label_at = 0;
-	s->log_dir_at = (uint16_t)(log_dir - from);
-	s->cgroups_at = (uint16_t)(cgroups - from);
-	return 0;
+	return keeper_strings_set(k, s, label, log_dir, cgroups, err);
 }
 
 static int create(struct keeper *k, struct request *q)
 {
 	struct keeper_slot *s;
+	char cgroup[KEEPER_PATH_MAX];
 	struct keeper_create m;
 	struct statfs fs;
 	int r;
@@ -106,7 +91,7 @@ static int create(struct keeper *k, struct request *q)
 	if (!s)
 		return davit_error_set(&q->err, DAVIT_EQUOTA, NULL, "all %d places of this keeper are taken",
 				       KEEPER_SLOTS_MAX);
-	r = take_strings(s, &q->body, &q->err);
+	r = take_strings(k, s, &q->body, &q->err);
 	if (r < 0) {
 		if (s->state == KEEPER_SLOT_FREE)
 			keeper_slot_release(k, s);
@@ -114,10 +99,10 @@ static int create(struct keeper *k, struct request *q)
 	}
 	s->log_max_size = m.log_max_size;
 	s->log_max_files = m.log_max_files;
-	s->log_policy = m.log_policy;
+	s->log_policy = m.log_policy == DAVIT_LOG_DROP ? DAVIT_LOG_DROP : DAVIT_LOG_BLOCK;
 	s->log_rate = m.log_rate;
 	s->flags &= ~(uint32_t)KEEPER_CGROUP2;
-	if (*keeper_cgroups(s) && statfs(keeper_cgroups(s), &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC)
+	if (keeper_cgroup(k, s, 0, cgroup) && statfs(cgroup, &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC)
 		s->flags |= KEEPER_CGROUP2;
 	if (s->state == KEEPER_SLOT_FREE)
 		s->state = KEEPER_SLOT_CREATED;

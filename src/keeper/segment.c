@@ -72,9 +72,15 @@ static int list_segments(const char *dir, struct segments *ret)
 	return 0;
 }
 
-static int segment_path(const struct keeper_slot *s, uint64_t at, char *path, size_t size)
+static int segment_path(const struct keeper *k, const struct keeper_slot *s, uint64_t at,
+			char path[KEEPER_PATH_MAX])
 {
-	return (size_t)snprintf(path, size, "%s/%020" PRIu64 ".log", keeper_log_dir(s), at) < size
+	size_t n;
+
+	keeper_log_dir(k, s, path);
+	n = strlen(path);
+	return (size_t)snprintf(path + n, KEEPER_PATH_MAX - n, "/%020" PRIu64 ".log", at) <
+			       KEEPER_PATH_MAX - n
 		       ? 0
 		       : -ENAMETOOLONG;
 }
@@ -130,13 +136,15 @@ static off_t whole_records(int fd, off_t size, char *buf, size_t buf_size)
 static int find_end(struct keeper *k, struct keeper_slot *s)
 {
 	struct segments have;
-	char path[512];
+	char path[KEEPER_PATH_MAX];
 	struct stat st;
-	int r = list_segments(keeper_log_dir(s), &have);
+	int r;
 
+	keeper_log_dir(k, s, path);
+	r = list_segments(path, &have);
 	if (r == -ENOENT) {
 		struct davit_error err = {0};
-		if (davit_mkdirs(keeper_log_dir(s), 0700, &err) < 0)
+		if (davit_mkdirs(path, 0700, &err) < 0)
 			return err.sys_errno ? -err.sys_errno : -EIO;
 		have = (struct segments){0};
 	} else if (r < 0) {
@@ -144,7 +152,7 @@ static int find_end(struct keeper *k, struct keeper_slot *s)
 	}
 	s->log_segment = s->log_offset = 0;
 	if (have.n > 0) {
-		r = segment_path(s, have.last, path, sizeof path);
+		r = segment_path(k, s, have.last, path);
 		if (r < 0)
 			return r;
 		DAVIT_AUTO_CLOSE int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
@@ -164,19 +172,21 @@ static int find_end(struct keeper *k, struct keeper_slot *s)
 
 /* Opens the present segment. One that was tampered with (shorter than what was
  * written) is left alone and a new one begun. */
-static int open_segment(struct keeper_slot *s)
+static int open_segment(const struct keeper *k, struct keeper_slot *s)
 {
-	char path[512];
+	char path[KEEPER_PATH_MAX];
 	struct stat st;
 	uint64_t want = s->log_offset - s->log_segment;
-	int fd, r = segment_path(s, s->log_segment, path, sizeof path);
+	int fd, r = segment_path(k, s, s->log_segment, path);
 
 	if (r < 0)
 		return r;
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0 && errno == ENOENT) {
+		char dir[KEEPER_PATH_MAX];
 		struct davit_error err = {0};
-		if (davit_mkdirs(keeper_log_dir(s), 0700, &err) < 0)
+		keeper_log_dir(k, s, dir);
+		if (davit_mkdirs(dir, 0700, &err) < 0)
 			return err.sys_errno ? -err.sys_errno : -EIO;
 		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	}
@@ -192,7 +202,7 @@ static int open_segment(struct keeper_slot *s)
 			unlink(path);
 		close(fd);
 		s->log_segment = s->log_offset;
-		return open_segment(s);
+		return open_segment(k, s);
 	}
 	return fd;
 }
@@ -211,7 +221,7 @@ int keeper_segment_get(struct keeper *k, struct keeper_slot *s)
 		if (r < 0)
 			return r;
 	}
-	fd = open_segment(s);
+	fd = open_segment(k, s);
 	if (fd < 0)
 		return fd;
 	f = place(k);
@@ -222,14 +232,15 @@ int keeper_segment_get(struct keeper *k, struct keeper_slot *s)
 void keeper_segment_rotate(struct keeper *k, struct keeper_slot *s)
 {
 	struct segments have;
-	char path[512];
+	char dir[KEEPER_PATH_MAX], path[KEEPER_PATH_MAX];
 
 	DAVIT_FAULT("keeper.log.rotate");
 	keeper_segment_close(k, s);
 	s->log_segment = s->log_offset;
+	keeper_log_dir(k, s, dir);
 	/* The new file is not there yet: it counts as one. */
-	while (s->log_max_files > 0 && list_segments(keeper_log_dir(s), &have) == 0 &&
-	       have.n >= s->log_max_files && segment_path(s, have.first, path, sizeof path) == 0)
+	while (s->log_max_files > 0 && list_segments(dir, &have) == 0 && have.n >= s->log_max_files &&
+	       segment_path(k, s, have.first, path) == 0)
 		if (unlink(path) < 0)
 			break;
 }

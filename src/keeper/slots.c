@@ -11,8 +11,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define FILE_SIZE (KEEPER_SLOTS_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_SLOT_SIZE)
-
 typedef uint64_t (*key_fn)(const struct keeper_slot *);
 
 uint32_t keeper_set_next(const struct keeper_set *set, uint32_t i)
@@ -175,7 +173,7 @@ static bool usable(const struct keeper_file *f, const char *boot_id)
 
 int keeper_slots_open(struct keeper *k, struct davit_error *err)
 {
-	char path[sizeof k->run_dir + 32], boot_id[64];
+	char path[32], boot_id[64];
 	ssize_t n = keeper_read_file("/proc/sys/kernel/random", "boot_id", boot_id, sizeof boot_id);
 	struct stat st;
 	void *map;
@@ -183,22 +181,23 @@ int keeper_slots_open(struct keeper *k, struct davit_error *err)
 	if (n < 36)
 		return davit_error_errno(err, errno, NULL, "cannot read the boot id");
 	boot_id[36] = '\0';
-	snprintf(path, sizeof path, "%s/keeper-%u.slots", k->run_dir, k->index);
+	snprintf(path, sizeof path, "keeper-%u.slots", k->index);
 	if (k->fd_slots < 0)
-		k->fd_slots = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		k->fd_slots = openat(k->fd_run, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (k->fd_slots < 0 || fstat(k->fd_slots, &st) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open %s", path);
-	if ((size_t)st.st_size != FILE_SIZE &&
-	    (ftruncate(k->fd_slots, 0) < 0 || ftruncate(k->fd_slots, (off_t)FILE_SIZE) < 0))
+	if ((size_t)st.st_size != KEEPER_FILE_SIZE &&
+	    (ftruncate(k->fd_slots, 0) < 0 || ftruncate(k->fd_slots, (off_t)KEEPER_FILE_SIZE) < 0))
 		return davit_error_errno(err, errno, NULL, "cannot size %s", path);
-	map = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd_slots, 0);
+	map = mmap(NULL, KEEPER_FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd_slots, 0);
 	if (map == MAP_FAILED)
 		return davit_error_errno(err, errno, NULL, "cannot map %s", path);
 	k->file = map;
 	k->slots = (char *)map + KEEPER_SLOTS_AT;
+	k->extra = (char *)map + KEEPER_EXTRA_AT;
 	if (!usable(k->file, boot_id)) {
 		/* Truncating frees the pages; the mapping sees zeroes. */
-		if (ftruncate(k->fd_slots, 0) < 0 || ftruncate(k->fd_slots, (off_t)FILE_SIZE) < 0)
+		if (ftruncate(k->fd_slots, 0) < 0 || ftruncate(k->fd_slots, (off_t)KEEPER_FILE_SIZE) < 0)
 			return davit_error_errno(err, errno, NULL, "cannot clear %s", path);
 		memcpy(k->file->magic, KEEPER_MAGIC, sizeof k->file->magic);
 		k->file->version = KEEPER_FILE_VERSION;

@@ -4,6 +4,8 @@
  */
 #include "keeper/keeper.h"
 
+#include "base/units.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
 /* What the child's step and errno mean, in words. */
 static int explain(const struct keeper_child *c, int sys, struct davit_error *err)
@@ -39,7 +42,7 @@ static int explain(const struct keeper_child *c, int sys, struct davit_error *er
 		davit_error_errno(err, sys, NULL, "cannot set resource limit %u", c->detail);
 		break;
 	case KEEPER_STEP_CGROUP:
-		code = davit_error_errno(err, sys, NULL, "cannot join %s", c->joins[c->detail]);
+		code = davit_error_errno(err, sys, NULL, "cannot join the cgroup of hierarchy %u", c->detail);
 		break;
 	case KEEPER_STEP_TTY:
 		code = davit_error_errno(err, sys, NULL, "cannot take the terminal");
@@ -68,22 +71,36 @@ static int apply_settings(const struct keeper_command *c, struct davit_error *er
 	return 0;
 }
 
-static int prepare_cgroups(const struct keeper_slot *s, struct keeper_child *c, struct davit_error *err)
+/* Opens what the child joins: the v2 directory, and cgroup.procs of the others. */
+static int prepare_cgroups(const struct keeper *k, const struct keeper_slot *s, struct keeper_child *c,
+			   struct davit_error *err)
 {
-	KEEPER_FOREACH_CGROUP(dir, s)
-	{
-		if (c->n_joins == KEEPER_JOINS_MAX)
-			return davit_error_set(err, DAVIT_EINVAL, NULL, "more than %d cgroups",
-					       KEEPER_JOINS_MAX);
-		snprintf(c->joins[c->n_joins++], sizeof c->joins[0], "%s/cgroup.procs", dir);
-	}
-	if (s->flags & KEEPER_CGROUP2) {
-		c->cgroup_fd = open(keeper_cgroups(s), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	char path[KEEPER_PATH_MAX];
+	unsigned first = (s->flags & KEEPER_CGROUP2) != 0;
+
+	if (first) {
+		keeper_cgroup(k, s, 0, path);
+		c->cgroup_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (c->cgroup_fd < 0)
-			return davit_error_errno(err, errno, NULL, "cannot open cgroup %s",
-						 keeper_cgroups(s));
+			return davit_error_errno(err, errno, NULL, "cannot open cgroup %s", path);
+	}
+	for (unsigned i = first; keeper_cgroup(k, s, i, path); i++) {
+		size_t n = strlen(path);
+		snprintf(path + n, sizeof path - n, "/cgroup.procs");
+		c->joins[c->n_joins] = open(path, O_WRONLY | O_CLOEXEC);
+		if (c->joins[c->n_joins] < 0)
+			return davit_error_errno(err, errno, NULL, "cannot open %s", path);
+		c->n_joins++;
 	}
 	return 0;
+}
+
+static void close_cgroups(struct keeper_child *c)
+{
+	davit_closep(&c->cgroup_fd);
+	c->cgroup_fd = -1;
+	while (c->n_joins > 0)
+		close(c->joins[--c->n_joins]);
 }
 
 /* Adds "NAME=value" unless the name is there; an empty text adds nothing. */
@@ -103,12 +120,12 @@ static void add_variable(struct keeper_command *c, char *text)
 /* The child's end is open for reading too: when the keeper dies the workload
  * gets no SIGPIPE and what it wrote stays, and a new keeper takes the pipe up
  * through /proc/PID/fd. The end of input comes when all of its holders are gone. */
-static int open_pipe(const struct keeper_spawn *f, int *ret_read, int *ret_child, uint64_t *ret_inode,
-		     struct davit_error *err)
+static int open_pipe(const struct keeper *k, const struct keeper_spawn *f, int *ret_read, int *ret_child,
+		     uint64_t *ret_inode, struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int r = -1;
 	DAVIT_AUTO_CLOSE int w = -1;
-	char path[32];
+	char name[16];
 	struct stat st;
 	int p[2], rw;
 
@@ -122,8 +139,8 @@ static int open_pipe(const struct keeper_spawn *f, int *ret_read, int *ret_child
 	 * allowed the child cannot become that user either, and says so. */
 	if (f->set_user && fchown(w, f->uid, f->gid) < 0 && errno != EPERM)
 		return davit_error_errno(err, errno, NULL, "cannot give a pipe to user %u", f->uid);
-	snprintf(path, sizeof path, "/proc/self/fd/%d", w);
-	rw = open(path, O_RDWR | O_CLOEXEC);
+	snprintf(name, sizeof name, "%d", w);
+	rw = openat(k->fd_self, name, O_RDWR | O_CLOEXEC);
 	if (rw < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open a pipe anew");
 	*ret_read = DAVIT_TAKE_FD(r);
@@ -132,45 +149,71 @@ static int open_pipe(const struct keeper_spawn *f, int *ret_read, int *ret_child
 	return 0;
 }
 
-/* Starts it and reads the start time; the pidfd makes sure that it is its. */
+static int64_t boot_time(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (int64_t)now.tv_sec * DAVIT_NSEC_PER_SEC + now.tv_nsec;
+}
+
+/* The kernel takes the start time from CLOCK_BOOTTIME, between `before` and the
+ * child's first look at it. Where both are in one tick that is the answer, and
+ * /proc need not be asked, which costs more than all else that is done here. Not
+ * where the two were once seen to disagree. */
+static uint64_t start_ticks(pid_t pid, int64_t before, int64_t born)
+{
+	static enum { UNKNOWN, AGREE, DISAGREE } clocks;
+	static int64_t tick;
+	struct keeper_stat st;
+
+	if (!tick)
+		tick = DAVIT_NSEC_PER_SEC / sysconf(_SC_CLK_TCK);
+	bool same = before / tick == born / tick;
+	if (same && clocks == AGREE)
+		return (uint64_t)(before / tick);
+	if (keeper_stat(pid, &st) != 0)
+		return 0;
+	if (same && clocks == UNKNOWN)
+		clocks = st.start_ticks == (uint64_t)(before / tick) ? AGREE : DISAGREE;
+	return st.start_ticks;
+}
+
+/* Starts it and finds the start time; the pidfd makes sure that it is its. */
 static int start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd, uint64_t *ret_ticks,
 		 struct davit_error *err)
 {
-	struct keeper_stat st;
+	int64_t before;
 	int r;
 
 	DAVIT_FAULT("keeper.spawn.before");
+	before = boot_time();
 	r = keeper_child_start(c, ret_pid, ret_pidfd);
-	davit_closep(&c->cgroup_fd);
 	if (r)
 		return explain(c, r, err);
 	DAVIT_FAULT("keeper.spawn.started");
-	*ret_ticks = keeper_stat(*ret_pid, &st) == 0 ? st.start_ticks : 0;
+	*ret_ticks = start_ticks(*ret_pid, before, c->born);
 	return 0;
 }
 
 /* A few descriptors are always left, for connections and log files. */
 #define RESERVE 96
 
-static int open_outputs(struct keeper_slot *s, const struct keeper_spawn *f, int child[2],
-			struct davit_error *err)
+static int open_outputs(const struct keeper *k, struct keeper_slot *s, const struct keeper_spawn *f,
+			int child[2], struct davit_error *err)
 {
-	struct rlimit limit;
-	int r, lowest = dup(STDIN_FILENO); /* the number that a new one would get */
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || lowest < 0 || (rlim_t)lowest + RESERVE > limit.rlim_cur) {
-		davit_closep(&lowest);
-		return davit_error_set(err, DAVIT_EQUOTA, NULL,
-				       "the keeper has no descriptors left for another process (limit %llu)",
-				       (unsigned long long)limit.rlim_cur);
-	}
-	close(lowest);
+	int r;
 
 	for (int i = 0; i < 2; i++) {
-		r = open_pipe(f, &s->fd_pipe[i], &child[i], &s->pipe_inode[i], err);
+		r = open_pipe(k, f, &s->fd_pipe[i], &child[i], &s->pipe_inode[i], err);
 		if (r < 0)
 			return r;
 	}
+	/* A new one gets the lowest number that is free. */
+	if ((rlim_t)child[1] + RESERVE > k->descriptors)
+		return davit_error_set(err, DAVIT_EQUOTA, NULL,
+				       "the keeper has no descriptors left for another process (limit %llu)",
+				       (unsigned long long)k->descriptors);
 	return 0;
 }
 
@@ -192,8 +235,8 @@ void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid
 	s->start_ticks = s->session_ticks = ticks;
 	s->started = keeper_realtime();
 	s->flags = (s->flags & ~(unsigned)(KEEPER_IS_READY | KEEPER_TELL)) | KEEPER_CHILD;
-	s->status[0] = '\0';
-	memset(&s->exit, 0, sizeof s->exit);
+	keeper_status_set(k, s, "");
+	memset(&s->end, 0, sizeof s->end);
 	keeper_set_remove(&k->tell, keeper_slot_number(k, s));
 	keeper_slot_set_pid(k, s, pid);
 	s->state = KEEPER_SLOT_RUNNING;
@@ -219,11 +262,11 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 	s->generation++;
 	r = apply_settings(c, err);
 	if (r == 0)
-		r = open_outputs(s, &c->f, ends, err);
+		r = open_outputs(k, s, &c->f, ends, err);
 	out = ends[0];
 	err_out = ends[1];
 	if (r == 0)
-		r = prepare_cgroups(s, &child, err);
+		r = prepare_cgroups(k, s, &child, err);
 	if (r == 0)
 		r = keeper_notify_open(k, s, &c->f, &ready, notify, err);
 	if (r == 0) {
@@ -238,10 +281,11 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 		s->spawning = 0;
 		s->spawning_run = c->f.run;
 		child.record = &s->spawning;
-		s->oom_kills = keeper_oom_kills(s);
+		/* A first run's group is new. */
+		s->oom_kills = s->run ? keeper_oom_kills(k, s) : 0;
 		r = start(&child, &pid, &pidfd, &ticks, err);
 	}
-	davit_closep(&child.cgroup_fd);
+	close_cgroups(&child);
 	if (r < 0) {
 		s->spawning = 0;
 		keeper_close(&s->fd_pipe[0]);
@@ -288,14 +332,14 @@ int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *
 	if (!x)
 		return davit_error_set(err, DAVIT_EQUOTA, NULL, "%d commands run beside instances already",
 				       KEEPER_EXECS_MAX);
-	r = prepare_cgroups(s, &child, err);
+	r = prepare_cgroups(k, s, &child, err);
 	if (r == 0) {
 		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
 		add_variable(c, instance);
 		memcpy(child.streams, streams, sizeof child.streams);
 		r = start(&child, &pid, &pidfd, &ticks, err);
 	}
-	davit_closep(&child.cgroup_fd);
+	close_cgroups(&child);
 	if (r < 0)
 		return r;
 	*x = (struct keeper_exec_slot){

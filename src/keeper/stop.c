@@ -34,7 +34,7 @@ void keeper_signal_group(const struct keeper_slot *s, int signo)
 
 static void kill_all(struct keeper *k, struct keeper_slot *s)
 {
-	if (keeper_has_cgroup(s)) {
+	if (keeper_has_cgroup(k, s)) {
 		keeper_tree_signal(k, s, SIGKILL);
 		return;
 	}
@@ -43,11 +43,13 @@ static void kill_all(struct keeper *k, struct keeper_slot *s)
 
 static void watch_cgroup(struct keeper *k, struct keeper_slot *s)
 {
-	char path[512];
+	char path[KEEPER_PATH_MAX];
+	size_t n;
 
-	if (!(s->flags & KEEPER_CGROUP2) || s->fd_cgroup >= 0)
+	if (!(s->flags & KEEPER_CGROUP2) || s->fd_cgroup >= 0 || !keeper_cgroup(k, s, 0, path))
 		return;
-	snprintf(path, sizeof path, "%s/cgroup.events", keeper_cgroups(s));
+	n = strlen(path);
+	snprintf(path + n, sizeof path - n, "/cgroup.events");
 	s->fd_cgroup = open(path, O_RDONLY | O_CLOEXEC);
 	if (s->fd_cgroup >= 0)
 		keeper_watch(k, s->fd_cgroup, KEEPER_ON_CGROUP, keeper_slot_number(k, s), s->generation,
@@ -77,6 +79,12 @@ void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, int64_t gra
 		finish(k, s); /* it never ran */
 		return;
 	}
+	/* The usual end of a run that left nothing behind. */
+	if (s->state != KEEPER_SLOT_RUNNING && keeper_has_cgroup(k, s) && !keeper_tree_signal(k, s, 0)) {
+		keeper_reap_pending(k);
+		finish(k, s);
+		return;
+	}
 	keeper_set_add(&k->stopping, keeper_slot_number(k, s));
 	watch_cgroup(k, s);
 	if (grace_ns <= 0) {
@@ -87,9 +95,9 @@ void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, int64_t gra
 		return;
 	if (s->stop_phase == KEEPER_STOP_NONE) {
 		s->stop_phase = KEEPER_STOP_GRACE;
-		s->stop_signal = signo;
+		s->stop_signal = (uint8_t)signo;
 		s->stop_deadline = deadline;
-		if (keeper_has_cgroup(s) || s->state != KEEPER_SLOT_RUNNING)
+		if (keeper_has_cgroup(k, s) || s->state != KEEPER_SLOT_RUNNING)
 			keeper_tree_signal(k, s, signo);
 		else
 			keeper_signal_group(s, signo);
@@ -107,7 +115,7 @@ void keeper_stop_poke(struct keeper *k, struct keeper_slot *s)
 	if (s->stop_phase == KEEPER_STOP_NONE)
 		return;
 	now = keeper_monotonic();
-	if (keeper_has_cgroup(s)) {
+	if (keeper_has_cgroup(k, s)) {
 		keeper_due(&k->stop_due, now);
 		return;
 	}
@@ -128,7 +136,7 @@ static void look(struct keeper *k, struct keeper_set *empty)
 	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		bool killing = s->stop_phase == KEEPER_STOP_KILL;
-		if (keeper_has_cgroup(s)) {
+		if (keeper_has_cgroup(k, s)) {
 			if (!keeper_tree_signal(k, s, killing ? SIGKILL : 0))
 				keeper_set_add(empty, i);
 		} else if (killing) {
@@ -167,7 +175,7 @@ void keeper_stop_tick(struct keeper *k)
 	look(k, &empty);
 	/* Nothing is left, zombies included: orphans of theirs are ours to reap. */
 	if (keeper_set_next(&empty, 0) != KEEPER_NONE)
-		keeper_reap_sweep(k);
+		keeper_reap_pending(k);
 	KEEPER_FOREACH(i, &empty)
 	{
 		struct keeper_slot *s = keeper_slot(k, i);

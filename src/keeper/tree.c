@@ -28,24 +28,15 @@ struct process {
 
 static struct process processes[PROCESSES_MAX]; /* pages are taken when it is first used */
 
-bool keeper_has_cgroup(const struct keeper_slot *s)
-{
-	return *keeper_cgroups(s);
-}
-
 /* ------------------------------------------------------------------- cgroups */
 
-static const char *freezer_of(const struct keeper_slot *s)
+/* Freezes the members, where there is such a hierarchy: its directory is in dir then. */
+static bool freeze(struct keeper *k, const struct keeper_slot *s, char dir[KEEPER_PATH_MAX])
 {
-	char path[512];
-
-	KEEPER_FOREACH_CGROUP(dir, s)
-	{
-		snprintf(path, sizeof path, "%s/freezer.state", dir);
-		if (access(path, W_OK) == 0)
-			return dir;
-	}
-	return NULL;
+	KEEPER_FOREACH_CGROUP(dir, k, s)
+	if (keeper_write_file(dir, "freezer.state", "FROZEN") == 0)
+		return true;
+	return false;
 }
 
 /* A member's pid was read a moment ago: opened first, then seen to be still a
@@ -72,7 +63,7 @@ static unsigned signal_directory(struct keeper *k, const struct keeper_slot *s, 
 /* Cgroups that the workload made below its own. */
 static unsigned signal_children(struct keeper *k, const struct keeper_slot *s, const char *dir, int signo)
 {
-	char path[512], buf[2048] __attribute__((aligned(8)));
+	char path[KEEPER_PATH_MAX], buf[2048] __attribute__((aligned(8)));
 	DAVIT_AUTO_CLOSE int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	unsigned found = 0;
 	long n;
@@ -101,21 +92,22 @@ static unsigned signal_directory(struct keeper *k, const struct keeper_slot *s, 
 	return found + signal_children(k, s, dir, signo);
 }
 
-static bool populated(const struct keeper_slot *s)
+static bool populated(const char *dir)
 {
 	char buf[256];
 
-	return keeper_read_file(keeper_cgroups(s), "cgroup.events", buf, sizeof buf) >= 0 &&
-	       strstr(buf, "populated 1");
+	return keeper_read_file(dir, "cgroup.events", buf, sizeof buf) >= 0 && strstr(buf, "populated 1");
 }
 
 static unsigned signal_cgroup(struct keeper *k, struct keeper_slot *s, int signo)
 {
-	const char *dir = keeper_cgroups(s), *freezer;
+	char dir[KEEPER_PATH_MAX], freezer[KEEPER_PATH_MAX];
 	unsigned found;
+	bool frozen;
 
+	keeper_cgroup(k, s, 0, dir);
 	if (s->flags & KEEPER_CGROUP2) {
-		if (!populated(s))
+		if (!populated(dir))
 			return 0;
 		if (signo == SIGKILL && keeper_write_file(dir, "cgroup.kill", "1") == 0)
 			return 1;
@@ -123,11 +115,9 @@ static unsigned signal_cgroup(struct keeper *k, struct keeper_slot *s, int signo
 			return 1;
 	}
 	/* Nothing forks away from under a list that is read frozen. */
-	freezer = signo == SIGKILL ? freezer_of(s) : NULL;
-	if (freezer)
-		keeper_write_file(freezer, "freezer.state", "FROZEN");
+	frozen = signo == SIGKILL && freeze(k, s, freezer);
 	found = signal_directory(k, s, dir, signo);
-	if (freezer)
+	if (frozen)
 		keeper_write_file(freezer, "freezer.state", "THAWED");
 	return found;
 }
@@ -292,7 +282,7 @@ unsigned keeper_tree_signal(struct keeper *k, struct keeper_slot *s, int signo)
 	struct keeper_set one = {0}, empty;
 	uint32_t number = keeper_slot_number(k, s);
 
-	if (keeper_has_cgroup(s))
+	if (keeper_has_cgroup(k, s))
 		return signal_cgroup(k, s, signo);
 	keeper_set_add(&one, number);
 	keeper_tree_scan(k, &one, signo, &empty);

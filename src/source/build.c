@@ -307,8 +307,13 @@ static int build_tree(struct build *b, json_t **ret)
 
 static int refer(struct build *b, json_t *result)
 {
-	return davit_cache_refer(&b->cache, b->request->namespace_, b->request->name, b->request->version,
-				 json_string_value(json_object_get(result, "id")), b->err);
+	DAVIT_AUTO_FREE char *path = NULL;
+	int r = davit_cache_refer(&b->cache, b->request->namespace_, b->request->name, b->request->version,
+				  json_string_value(json_object_get(result, "id")), &path, b->err);
+
+	if (r == 0 && json_object_set_new(result, "reference", json_string(path)) < 0)
+		r = build_no_memory(b);
+	return r;
 }
 
 /* With the lock of the key: the result from the cache, or a new one. */

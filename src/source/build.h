@@ -33,7 +33,7 @@ struct davit_build_request {
 };
 
 /* Resolves, fetches, detects, builds. *ret_result is {argv, env, directory, cell,
- * content, revision, port}, to be json_decref'd. The log is standard output and
+ * content, revision, port, image}, to be json_decref'd. The log is standard output and
  * standard error. A failure leaves the cache as it was. Blocks; the caller is a
  * child subreaper without other children and has called sodium_init. */
 int davit_build(const struct davit_build_request *request, json_t **ret_result, struct davit_error *err);

@@ -179,7 +179,7 @@ static char *file_name(const char *s)
 }
 
 int davit_cache_refer(const struct davit_cache *c, const char *ns, const char *name, const char *version,
-		      const char *id, struct davit_error *err)
+		      const char *id, char **ret_path, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *n = file_name(ns), *m = file_name(name), *v = file_name(version);
 	DAVIT_AUTO_FREE char *dir = NULL, *path = NULL, *text = NULL;
@@ -198,8 +198,10 @@ int davit_cache_refer(const struct davit_cache *c, const char *ns, const char *n
 		return r;
 	if (davit_read_file(path, 4096, &old, NULL) == 0 && old.len) {
 		old.data[strcspn(old.data, "\n")] = '\0';
-		if (!strcmp(old.data, id))
+		if (!strcmp(old.data, id)) {
+			*ret_path = DAVIT_TAKE(path);
 			return 0;
+		}
 		before = old.data;
 	}
 	if (asprintf(&text, "%s\n%s\n", id, before) < 0) {
@@ -207,5 +209,8 @@ int davit_cache_refer(const struct davit_cache *c, const char *ns, const char *n
 		return no_memory(err);
 	}
 	DAVIT_FAULT("cache-refer");
-	return davit_write_file(path, text, strlen(text), 0600, err);
+	r = davit_write_file(path, text, strlen(text), 0600, err);
+	if (r == 0)
+		*ret_path = DAVIT_TAKE(path);
+	return r;
 }

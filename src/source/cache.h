@@ -59,9 +59,10 @@ json_t *davit_cache_lookup(const struct davit_cache *c, const char *key);
 /* Makes a build count. Call with the lock KEY held. */
 int davit_cache_commit(const struct davit_cache *c, const char *key, const struct davit_work *w,
 		       json_t *result, struct davit_error *err);
-/* Notes that a service uses a build. Call with the lock of its key held. */
+/* Notes that a service uses a build, in a file that whoever forgets the service
+ * removes: *ret_path, owned by the caller. Call with the lock of its key held. */
 int davit_cache_refer(const struct davit_cache *c, const char *ns, const char *name, const char *version,
-		      const char *id, struct davit_error *err);
+		      const char *id, char **ret_path, struct davit_error *err);
 
 /* Removes what crashes left and, while the cache is above its size, what was
  * used longest ago and is in use by no service and no process. */

@@ -319,7 +319,12 @@ static int serve(const char *dir, struct davit_error *err)
 	if (r == 0) {
 		printf("serving %s on http://%s:%s/\n", dir, host, port);
 		davit_loop_run(config.loop);
+		davit_http_server_free(server);
+		for (size_t i = 0; i < DAVIT_ARRAY_SIZE(ends); i++)
+			uv_close((uv_handle_t *)&ends[i], NULL);
+		davit_loop_run(config.loop); /* until all is closed */
 	}
+	davit_loop_close(config.loop);
 	return r;
 }
 

@@ -76,3 +76,12 @@ run_ticker() {
   davit run "$1" --detach -- sh -c 'i=0; while :; do i=$((i+1)); echo "line $$ $i"; sleep 0.05; done'
   eventually status_is "$1" running
 }
+
+restarted() {
+  [ "$(davit ps "$1" -o json | jq '.[0].restarts')" -gt 0 ]
+}
+
+# Every call of davit ends: what would hang fails instead.
+davit() {
+  timeout -k 5 60 davit "$@"
+}

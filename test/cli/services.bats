@@ -199,3 +199,12 @@ EOT
   davit supervisor rm app
   [ "$(davit supervisor list -o json | jq length)" -eq 0 ]
 }
+
+@test "a restart of the daemon is no restart of an instance, and forgets no end" {
+  run_ticker ticker
+  davit run crasher --detach -- sh -c 'sleep 0.3; exit 3'
+  eventually restarted crasher
+  kill -9 "$(davit daemon status -o json | jq .pid)"
+  [ "$(davit ps ticker -o json | jq '.[0].restarts')" -eq 0 ]
+  davit why crasher | grep -q 'ended with exit code 3'
+}

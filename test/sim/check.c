@@ -304,15 +304,20 @@ static bool explained(struct sim *s, struct davit_service *ds, uint32_t k)
 }
 
 /* Instances are of the generation that the spec says, or the update failed, or
- * one of the new ones is not ready yet. */
-static bool updated(struct sim *s, const struct davit_service *ds)
+ * one of the new ones is not ready yet. A replacement takes over or fails: only a
+ * dependency, or a supervisor, holds it up. */
+static bool updated(struct sim *s, struct davit_service *ds)
 {
 	bool old = false, busy = false;
 
 	for (size_t k = 0; k < ds->n_slots; k++) {
-		const struct instance *i = ds->slots[k].current;
+		const struct instance *i = ds->slots[k].current, *next = ds->slots[k].next;
 		old |= i && i->generation != ds->generation;
-		busy |= ds->slots[k].next || !i || (i->generation == ds->generation && !i->ready);
+		busy |= next || !i || (i->generation == ds->generation && !i->ready);
+		if (next && next->node.state != DAVIT_NODE_WAITING && !supervised(next))
+			return wrong(s, "the replacement %s of %s/%zu is %s and does not take over",
+				     next->workload.id, ds->spec->name, k,
+				     davit_node_state_name(next->node.state));
 	}
 	if (!old || busy || ds->failed_generation == ds->generation)
 		return true;

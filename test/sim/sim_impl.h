@@ -100,12 +100,16 @@ char *sim_make_spec(struct sim *s, int service, bool *ret_plain);
 char *sim_make_supervisor(struct sim *s, int n);
 void sim_choose_mix(struct sim *s);
 
-/* command.c: what a user and the faults do */
+/* command.c */
 void sim_make_supervisors(struct sim *s);
 void sim_act(struct sim *s);
 void sim_calm(struct sim *s);
 void sim_kill_all(struct sim *s);
 void sim_wait_commands(struct sim *s);
+
+/* fault.c */
+void sim_fault(struct sim *s);
+void sim_set_reachable(struct sim *s, bool reachable);
 
 /* check.c */
 void sim_observe(void *user, const struct davit_fake_event *event);

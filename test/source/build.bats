@@ -230,6 +230,29 @@ script() { # script DIR TEXT
 	refute grep -rq 'p@ss\|p%40ss' "$CACHE"
 }
 
+@test "git's credentials come from the secret of the service's namespace" {
+	need git make python3
+	mkdir "$T/p"
+	printf 'all:\n\tcp /bin/true prog\n' >"$T/p/Makefile"
+	make_repository "$T/p"
+	python3 "$BATS_TEST_DIRNAME/git_server.py" "$T" me:p@ss/word >"$T/server" 3>&- &
+	pids="$pids $!"
+	for _ in $(seq 50); do [ -s "$T/server" ] && break; sleep 0.1; done
+	port=$(cat "$T/server")
+	export DAVIT_HOME=$T/home
+	run timeout 60 "$BUILD/davit" run private --source "http://127.0.0.1:$port/repo.git" --restart never 3>&-
+	[ "$status" = 1 ]
+	echo "http://me:p%40ss%2fword@127.0.0.1:$port" |
+		timeout 60 "$BUILD/davit" secret set git-credentials 3>&-
+	timeout 60 "$BUILD/davit" update private --force 3>&- || true
+	run timeout 60 "$BUILD/davit" wait private 3>&-
+	logged=$(timeout 60 "$BUILD/davit" logs --build private; timeout 60 "$BUILD/davit" inspect private)
+	timeout 60 "$BUILD/davit" daemon stop --all
+	[ "$status" = 0 ]
+	refute grep -q 'p@ss\|p%40ss' <<<"$logged"
+	refute grep -rq 'p@ss\|p%40ss' "$DAVIT_HOME"
+}
+
 @test "an archive is built, and one that leads out is refused with nothing written" {
 	need tar zip python3
 	script "$T/p-1.0" 'echo packed'

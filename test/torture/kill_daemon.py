@@ -163,7 +163,9 @@ def check_books(home):
             equal(by_itself, told, "%s: exits told, and as they were" % name)
         check(sum(map(len, ends.values())) > KILLS / 40, "%s has crashed too few times" % name, ends)
         s = home.status(name)
-        equal(s["restarts"], sum(begun.values()) - 1, "%s: restarts in the status, starts in the book" % name)
+        # It may have been stopped between the decision and the start.
+        check(s["restarts"] in (sum(begun.values()) - 1, sum(begun.values())),
+              "%s: restarts in the status, starts in the book" % name, s["restarts"], begun)
     return len(events)
 
 

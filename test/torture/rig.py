@@ -241,6 +241,15 @@ class Home:
                 out.append(pid)
         return out
 
+    def limits(self):
+        """Which cgroup limits the machine gives: of memory, cpu, pids."""
+        caps = {c["name"]: c["supported"] for r in self.json("runtimes") if r["name"] == "process"
+                for c in r["capabilities"]}
+        return {k for k in ("memory", "cpu", "pids") if any(k in n and ok for n, ok in caps.items())}
+
+    def can_track(self):
+        return bool(self.limits())
+
     # --- the end
 
     def ours(self):
@@ -273,8 +282,6 @@ class Home:
     def close(self):
         """Ends everything; a list of what was left behind."""
         left = []
-        for fn in reversed(self.cleanups):
-            fn()
         if os.path.exists(self.dir + "/run"):
             try:
                 self.cli("daemon", "stop", "--all", timeout=40)
@@ -292,6 +299,8 @@ class Home:
         if self.daemon and self.daemon.poll() is None:
             self.daemon.kill()
             self.daemon.wait()
+        for fn in reversed(self.cleanups):
+            fn()
         left += ["cgroup " + d for d in self.cgroups()]
         left += ["mount " + m.split()[1] for m in open("/proc/mounts") if m.split()[1].startswith(self.dir)]
         return left

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/check.h"
+
+#include "base/nearest.h"
+#include "base/units.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static int refuse_capability(const struct core_runtime *r, enum davit_capability cap, const char *key,
+			     struct davit_error *err)
+{
+	return davit_error_set(err, DAVIT_ENOTSUP, key, "%s: runtime %s does not support %s: %s", key, r->name,
+			       davit_capability_name(cap), r->caps.why_not[cap]);
+}
+
+int command_check_capabilities(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err)
+{
+	const char *name = spec->runtime ? spec->runtime : c->config.default_runtime;
+	const struct core_runtime *r = core_runtime_find(c, name);
+	const struct {
+		bool asked;
+		enum davit_capability cap;
+		const char *key;
+	} needs[] = {
+		{spec->memory, DAVIT_CAP_MEMORY_LIMIT, "resources.memory"},
+		{spec->cpu, DAVIT_CAP_CPU_LIMIT, "resources.cpu"},
+		{spec->disk, DAVIT_CAP_DISK_LIMIT, "resources.disk"},
+		{spec->pids, DAVIT_CAP_PIDS_LIMIT, "resources.pids"},
+		{spec->n_rlimits, DAVIT_CAP_RLIMITS, "rlimits"},
+		{spec->user, DAVIT_CAP_USER, "user"},
+		{spec->directory, DAVIT_CAP_DIRECTORY, "directory"},
+		{spec->image, DAVIT_CAP_IMAGES, "image"},
+		{spec->n_volumes, DAVIT_CAP_VOLUMES, "volumes"},
+		{spec->n_ports, DAVIT_CAP_PORTS, "ports"},
+		{spec->n_secrets, DAVIT_CAP_SECRETS, "secrets"},
+		{spec->service_account, DAVIT_CAP_SERVICE_ACCOUNT, "serviceAccount"},
+		{spec->ready == DAVIT_READY_TYPE_NOTIFY, DAVIT_CAP_NOTIFY, "ready.type"},
+		{spec->ready == DAVIT_READY_TYPE_FD, DAVIT_CAP_READY_FD, "ready.type"},
+		{spec->ready == DAVIT_READY_TYPE_LOG, DAVIT_CAP_LOGS, "ready.type"},
+	};
+
+	if (!r) {
+		const char *names[32];
+		const struct core_runtime *k;
+		size_t n = 0;
+		DAVIT_LIST_FOREACH (k, &c->runtimes, list)
+			if (n < DAVIT_ARRAY_SIZE(names))
+				names[n++] = k->name;
+		const char *near = davit_nearest(name, names, n);
+		return davit_error_set(err, DAVIT_ENOENT, "runtime", "there is no runtime '%s'%s%s%s; see davit runtimes",
+				       name, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+	}
+	if (r->phase == RUNTIME_CLOSED)
+		return davit_error_set(err, DAVIT_EUNAVAIL, "runtime", "runtime %s is not available: %s", name,
+				       r->error.message);
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(needs); k++)
+		if (needs[k].asked && !davit_can(&r->caps, needs[k].cap))
+			return refuse_capability(r, needs[k].cap, needs[k].key, err);
+	return 0;
+}
+
+static const struct davit_spec *proposed(const struct proposal *p, const char *ref, const char *ns)
+{
+	const char *slash = strchr(ref, '/'), *colon = strchr(ref, ':'), *name = ref;
+	size_t ns_len = strlen(ns), name_len;
+	struct davit_service *s;
+
+	if (slash && (!colon || slash < colon)) {
+		ns = ref;
+		ns_len = (size_t)(slash - ref);
+		name = slash + 1;
+	}
+	name_len = colon ? (size_t)(colon - name) : strlen(name);
+	for (size_t k = 0; k < p->n; k++) {
+		const struct davit_spec *spec = p->specs[k];
+		if (spec->kind == DAVIT_KIND_SERVICE && strlen(spec->name) == name_len &&
+		    !strncmp(spec->name, name, name_len) && strlen(spec->namespace_) == ns_len &&
+		    !strncmp(spec->namespace_, ns, ns_len) && (!colon || !strcmp(spec->version, colon + 1)))
+			return spec;
+	}
+	s = service_resolve(p->c, ref, ns);
+	return s ? s->spec : NULL;
+}
+
+struct path {
+	const struct path *up;
+	const struct davit_spec *spec;
+};
+
+bool same_service(const struct davit_spec *a, const struct davit_spec *b)
+{
+	return !strcmp(a->namespace_, b->namespace_) && !strcmp(a->name, b->name) &&
+	       !strcmp(a->version, b->version);
+}
+
+static void write_cycle(const struct path *at, const struct davit_spec *to, char *buf, size_t n)
+{
+	size_t len;
+
+	if (!same_service(at->spec, to))
+		write_cycle(at->up, to, buf, n);
+	len = strlen(buf);
+	snprintf(buf + len, n - len, "%s -> ", at->spec->name);
+}
+
+static int check_cycle(const struct proposal *p, const struct davit_spec *spec, const struct path *up,
+		       struct davit_map *visited, struct davit_error *err)
+{
+	struct path here = {up, spec};
+	char text[256] = "";
+	int r = 0;
+
+	for (const struct path *k = up; k; k = k->up)
+		if (same_service(k->spec, spec)) {
+			write_cycle(up, spec, text, sizeof text);
+			return davit_error_set(err, DAVIT_EINVAL, "dependsOn", "dependency cycle: %s%s", text,
+					       spec->name);
+		}
+	if (davit_map_get(visited, (const char *)spec->name) == spec)
+		return 0;
+	for (size_t k = 0; k < spec->n_depends && r == 0; k++) {
+		const struct davit_spec *dep = proposed(p, spec->depends[k].service, spec->namespace_);
+		if (dep)
+			r = check_cycle(p, dep, &here, visited, err);
+	}
+	if (r == 0)
+		davit_map_put(visited, spec->name, (void *)spec);
+	return r;
+}
+
+int check_supervisor(const struct proposal *p, const struct davit_spec *spec, struct davit_error *err)
+{
+	const struct davit_spec *at = spec;
+
+	for (int depth = 0; at->supervisor; depth++) {
+		const struct davit_spec *up = NULL;
+		DAVIT_AUTO_FREE char *key = NULL;
+		for (size_t k = 0; k < p->n; k++)
+			if (p->specs[k]->kind == DAVIT_KIND_SUPERVISOR &&
+			    !strcmp(p->specs[k]->name, at->supervisor) &&
+			    !strcmp(p->specs[k]->namespace_, at->namespace_))
+				up = p->specs[k];
+		if (!up && asprintf(&key, "%s/%s", at->namespace_, at->supervisor) >= 0) {
+			const struct supervisor *s = davit_map_get(&p->c->supervisors, key);
+			up = s ? s->spec : NULL;
+		}
+		if (!up)
+			return davit_error_set(err, DAVIT_ENOENT, "supervisor", "there is no supervisor '%s' in namespace %s",
+					       at->supervisor, at->namespace_);
+		if (depth > 32 || up == spec)
+			return davit_error_set(err, DAVIT_EINVAL, "supervisor", "supervisor '%s' stands below itself",
+					       up->name);
+		at = up;
+	}
+	return 0;
+}
+
+int check_quota(const struct proposal *p, const struct davit_spec *spec, struct davit_error *err)
+{
+	const struct namespace_record *ns = davit_map_get(&p->c->namespaces, spec->namespace_);
+	int64_t services = 0, instances = 0;
+	uint64_t memory = 0;
+	size_t pos = 0;
+	void *v;
+
+	if (!ns)
+		return 0;
+	while (davit_map_next(&p->c->services, &pos, NULL, &v)) {
+		const struct davit_spec *o = ((struct davit_service *)v)->spec;
+		bool shadowed = ((struct davit_service *)v)->deleting;
+		for (size_t k = 0; k < p->n; k++)
+			shadowed |= p->specs[k]->kind == DAVIT_KIND_SERVICE && same_service(p->specs[k], o);
+		if (shadowed || strcmp(o->namespace_, spec->namespace_))
+			continue;
+		services++;
+		instances += o->instances;
+		memory += o->memory * (uint64_t)o->instances;
+	}
+	for (size_t k = 0; k < p->n; k++) {
+		const struct davit_spec *o = p->specs[k];
+		if (o->kind != DAVIT_KIND_SERVICE || strcmp(o->namespace_, spec->namespace_))
+			continue;
+		services++;
+		instances += o->instances;
+		memory += o->memory * (uint64_t)o->instances;
+		if (ns->spec->quota_memory && !o->memory)
+			return davit_error_set(err, DAVIT_EQUOTA, "resources.memory",
+					       "namespace %s has a memory quota: resources.memory must be given",
+					       spec->namespace_);
+	}
+	if (ns->spec->quota_services >= 0 && services > ns->spec->quota_services)
+		return davit_error_set(err, DAVIT_EQUOTA, "quota.services",
+				       "namespace %s allows %" PRId64 " services; this would be %" PRId64,
+				       spec->namespace_, ns->spec->quota_services, services);
+	if (ns->spec->quota_instances >= 0 && instances > ns->spec->quota_instances)
+		return davit_error_set(err, DAVIT_EQUOTA, "quota.instances",
+				       "namespace %s allows %" PRId64 " instances; this would be %" PRId64,
+				       spec->namespace_, ns->spec->quota_instances, instances);
+	if (ns->spec->quota_memory && memory > ns->spec->quota_memory) {
+		char have[DAVIT_TIME_MAX], want[DAVIT_TIME_MAX];
+		return davit_error_set(err, DAVIT_EQUOTA, "quota.memory",
+				       "namespace %s allows %s of memory; this would be %s", spec->namespace_,
+				       davit_size_format(ns->spec->quota_memory, have),
+				       davit_size_format(memory, want));
+	}
+	return 0;
+}
+
+/* A fixed host port that somebody else has is refused before anything starts. */
+int check_ports(struct davit_core *c, const struct davit_service *s, const struct davit_spec *spec,
+		       struct davit_error *err)
+{
+	const char *name = spec->runtime ? spec->runtime : c->config.default_runtime;
+	const struct core_runtime *r = core_runtime_find(c, name);
+
+	if (!r || r->phase != RUNTIME_OPEN || !r->driver->ports || !spec->instances || spec->stopped)
+		return 0;
+	for (size_t k = 0; k < spec->n_ports; k++) {
+		struct davit_port port = spec->ports[k];
+		bool ours = false;
+		int code;
+		if (!port.host)
+			continue;
+		if (spec->instances > 1)
+			return davit_error_set(err, DAVIT_EINVAL, "ports",
+					       "%" PRId64 " instances cannot share host port %u; leave the host port out",
+					       spec->instances, port.host);
+		for (size_t n = 0; s && n < s->spec->n_ports; n++)
+			ours |= s->spec->ports[n].host == port.host;
+		if (ours)
+			continue;
+		code = r->driver->ports->resolve(r->rt, &port, 1, err);
+		if (code < 0)
+			return code;
+	}
+	return 0;
+}
+
+int check_service(const struct proposal *p, const struct davit_spec *spec, struct davit_error *err)
+{
+	struct davit_map visited = {0};
+	int r = command_check_capabilities(p->c, spec, err);
+
+	if (r == 0 && spec->profile)
+		r = profile_check(p->c, spec->profile, err);
+	if (r == 0) {
+		r = check_cycle(p, spec, NULL, &visited, err);
+		davit_map_fini(&visited);
+	}
+	if (r == 0)
+		r = check_supervisor(p, spec, err);
+	if (r == 0)
+		r = check_quota(p, spec, err);
+	if (r == 0)
+		r = workload_secrets_check(p->c, spec, err);
+	return r;
+}

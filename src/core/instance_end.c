@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What happens to an instance: it runs, becomes ready, ends, or could not be
+ * started; and how the engine hears of it, not before it is durable.
+ */
+#include "core/instance_op.h"
+
+#include "base/fault.h"
+
+#include <stdio.h>
+#include <string.h>
+
+void instance_set_error(struct instance *i, const struct davit_error *err)
+{
+	if (!err) {
+		free(i->error);
+		i->error = NULL;
+		return;
+	}
+	if (!i->error)
+		i->error = malloc(sizeof *i->error);
+	if (i->error)
+		*i->error = *err;
+}
+
+static bool listed(const struct davit_ints *l, const struct davit_exit *exit)
+{
+	int v = exit->kind == DAVIT_EXIT_SIGNAL || exit->kind == DAVIT_EXIT_OOM ? 256 + exit->signal
+										: exit->code;
+
+	for (size_t k = 0; k < l->n; k++)
+		if (l->v[k] == v)
+			return true;
+	return false;
+}
+
+enum davit_cause instance_cause(const struct instance *i, const struct davit_exit *exit, bool *ret_prevent)
+{
+	const struct davit_spec *spec = i->service ? i->service->spec : NULL;
+	bool known = exit->kind == DAVIT_EXIT_CODE || exit->kind == DAVIT_EXIT_SIGNAL;
+
+	*ret_prevent = spec && known && listed(&spec->prevent, exit);
+	switch (exit->kind) {
+	case DAVIT_EXIT_NONE:
+	case DAVIT_EXIT_CODE:
+		return exit->code == 0 || (spec && listed(&spec->success, exit)) ? DAVIT_CAUSE_CLEAN
+										 : DAVIT_CAUSE_CODE;
+	case DAVIT_EXIT_SIGNAL:
+		return spec && listed(&spec->success, exit) ? DAVIT_CAUSE_CLEAN : DAVIT_CAUSE_SIGNAL;
+	case DAVIT_EXIT_OOM:
+		return DAVIT_CAUSE_OOM;
+	case DAVIT_EXIT_EXEC:
+		return DAVIT_CAUSE_START;
+	case DAVIT_EXIT_UNKNOWN:
+		break;
+	}
+	return DAVIT_CAUSE_VANISHED;
+}
+
+void instance_on_started(struct instance *i)
+{
+	bool recorded = i->run > 0 || i->start_failed;
+
+	i->state = DAVIT_STATE_STARTED;
+	i->run++;
+	i->started = davit_loop_wall(i->core->loop);
+	i->ready = i->swept = i->start_failed = i->prevent = false;
+	instance_set_error(i, NULL);
+	if (recorded)
+		instance_write_record(i);
+	if (!i->is_build)
+		core_event(i->core, "started", i->service, i, i->run > 1 ? "run %u" : "first run", i->run);
+	if (i->leaf)
+		davit_supervise_running(&i->node);
+	ready_begin(i);
+	if (i->service)
+		core_service_changed(i->service);
+}
+
+void instance_on_ready(struct instance *i)
+{
+	if (i->ready || i->state != DAVIT_STATE_STARTED)
+		return;
+	ready_end(i);
+	i->ready = true;
+	if (i->is_build)
+		return;
+	core_event(i->core, "ready", i->service, i, "run %u", i->run);
+	if (i->service && i->service->spec->ready != DAVIT_READY_TYPE_STARTED)
+		instance_write_record(i);
+	if (i->service) {
+		service_instance_ready(i->service, i);
+		core_service_changed(i->service);
+	}
+}
+
+static void describe_exit(const struct davit_exit *e, char *buf, size_t n)
+{
+	if (e->kind == DAVIT_EXIT_CODE)
+		snprintf(buf, n, "exit code %d", e->code);
+	else if (e->kind == DAVIT_EXIT_SIGNAL)
+		snprintf(buf, n, "signal %d (%s)%s", e->signal, strsignal(e->signal),
+			 e->core_dumped ? ", core dumped" : "");
+	else if (e->kind == DAVIT_EXIT_OOM)
+		snprintf(buf, n, "out of memory: killed at its memory limit");
+	else
+		snprintf(buf, n, "%s", e->reason[0] ? e->reason : "status unknown");
+}
+
+void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exit *exit)
+{
+	enum davit_cause cause;
+	char text[224];
+	bool prevent;
+
+	if (run <= i->exit_run)
+		return;
+	if (i->op && i->op->kind == DO_START && i->state != DAVIT_STATE_STARTED) {
+		/* Faster than the news of its start. */
+		if (!i->early_exit && (i->early_exit = malloc(sizeof *exit)))
+			*i->early_exit = *exit;
+		return;
+	}
+	ready_end(i);
+	i->exit_run = i->run = run;
+	i->exit = *exit;
+	i->ready = false;
+	i->pid = 0;
+	cause = instance_cause(i, exit, &prevent);
+	i->state = cause == DAVIT_CAUSE_CLEAN || i->goal != GOAL_RUN ? DAVIT_STATE_STOPPED : DAVIT_STATE_FAILED;
+	describe_exit(exit, text, sizeof text);
+	if (i->is_build) {
+		build_ended(i);
+		return;
+	}
+	if (i->goal == GOAL_STOP || i->goal == GOAL_GONE)
+		cause = DAVIT_CAUSE_STOPPED;
+	else if (i->killed_for)
+		cause = i->pending_cause;
+	i->killed_for = false;
+	i->pending_cause = cause;
+	i->prevent = prevent;
+	DAVIT_FAULT("instance-exited");
+	core_event(i->core, "exited", i->service, i, "%s%s", text,
+		   cause == DAVIT_CAUSE_STOPPED ? ", as asked" : "");
+	instance_write_record(i);
+	if (cause != DAVIT_CAUSE_STOPPED) {
+		struct davit_error err;
+		davit_error_set(&err, DAVIT_EIO, NULL, "%s", text);
+		if (cause != DAVIT_CAUSE_CLEAN && cause != DAVIT_CAUSE_TIMEOUT)
+			instance_set_error(i, &err);
+		i->reporting = true;
+	}
+	/* What follows does so when this is durable and nothing is left of the run: a
+	 * daemon that dies before takes it again. */
+	davit_journal_wait(i->core->journal, &i->wait);
+	instance_finish(i);
+	if (i->service) {
+		core_service_changed(i->service);
+		core_service_dirty(i->service);
+	}
+}
+
+/* Could not be started, or must be ended by us: cause is what the engine hears. */
+void instance_fail(struct instance *i, enum davit_cause cause, const char *why)
+{
+	i->pending_cause = cause;
+	if (!i->is_build)
+		core_event(i->core, "failed", i->service, i, "%s", why);
+	if (i->is_build) {
+		i->exit = (struct davit_exit){.kind = DAVIT_EXIT_EXEC};
+		strncpy(i->exit.reason, why, sizeof i->exit.reason - 1);
+		i->goal = GOAL_REST;
+		build_ended(i);
+		return;
+	}
+	if (i->goal == GOAL_GONE || i->goal == GOAL_STOP) {
+		instance_step(i);
+		return;
+	}
+	if (i->state == DAVIT_STATE_STARTED) {
+		i->killed_for = true;
+		instance_step(i);
+		return;
+	}
+	i->start_failed = true;
+	i->prevent = false;
+	instance_write_record(i);
+	i->reporting = true;
+	davit_journal_wait(i->core->journal, &i->wait);
+	if (i->service)
+		core_service_changed(i->service);
+}
+
+void instance_finish(struct instance *i)
+{
+	if (i->op || i->state == DAVIT_STATE_STARTED || !i->leaf)
+		return;
+	if (i->goal == GOAL_STOP) {
+		if (!i->stopping_told || i->wait.active)
+			return;
+		i->stopping_told = i->reporting = false;
+		i->goal = GOAL_REST;
+		davit_supervise_ended(&i->node, DAVIT_CAUSE_STOPPED);
+		return;
+	}
+	if (i->reporting && !i->swept && i->exit_run == i->run && i->run && i->runtime->phase == RUNTIME_OPEN) {
+		/* Whatever the main process left behind ends with it. */
+		i->swept = true;
+		instance_sweep(i);
+		return;
+	}
+	if (!i->reporting || i->wait.active)
+		return;
+	i->reporting = false;
+	i->goal = GOAL_REST;
+	if (i->replacement) {
+		char text[224];
+		describe_exit(&i->exit, text, sizeof text);
+		service_update_failed(i->service, i, i->error ? i->error->message : text);
+		return;
+	}
+	if (i->prevent)
+		davit_supervise_ended_final(&i->node, i->pending_cause);
+	else
+		davit_supervise_ended(&i->node, i->pending_cause);
+}
