@@ -3,6 +3,7 @@
 #include "base/map.h"
 #include "base/nearest.h"
 #include "base/strv.h"
+#include "base/region.h"
 #include "base/units.h"
 
 #include <setjmp.h>
@@ -142,9 +143,57 @@ static void an_environment_variable_keeps_equal_signs(void **state)
 	assert_int_equal(davit_strv_len(env), 2);
 }
 
+static void a_region_keeps_what_it_gave_until_all_of_it_goes(void **state)
+{
+	struct davit_region r = {0};
+	char *first = davit_region_strdup(&r, "first"), *many[2000], *large, text[16];
+
+	for (int k = 0; k < 2000; k++)
+		assert_non_null(many[k] = davit_region_printf(&r, "piece %d", k));
+	large = davit_region_take(&r, 1 << 20);
+	assert_non_null(large);
+	memset(large, 'x', 1 << 20);
+	assert_string_equal(first, "first");
+	for (int k = 0; k < 2000; k++) {
+		snprintf(text, sizeof text, "piece %d", k);
+		assert_string_equal(many[k], text);
+	}
+	assert_null(davit_region_take(&r, SIZE_MAX));
+	davit_region_fini(&r);
+	assert_null(r.last);
+}
+
+static void a_pool_gives_zeroed_pieces_and_takes_them_back_in_any_order(void **state)
+{
+	enum { PIECES = 300, SIZE = 1000 };
+	unsigned char *piece[PIECES];
+	struct davit_pool p;
+
+	davit_pool_init(&p, SIZE);
+	for (int round = 0; round < 3; round++) {
+		for (int k = 0; k < PIECES; k++) {
+			piece[k] = davit_pool_take(&p);
+			assert_non_null(piece[k]);
+			for (int b = 0; b < SIZE; b++)
+				assert_int_equal(piece[k][b], 0);
+			memset(piece[k], k + 1, SIZE);
+		}
+		for (int k = 0; k < PIECES; k++)
+			assert_true(piece[k][0] == (unsigned char)(k + 1) &&
+				    piece[k][SIZE - 1] == (unsigned char)(k + 1));
+		for (int k = 0; k < PIECES; k++)
+			davit_pool_give(&p, piece[(k * 7) % PIECES]);
+		assert_true(davit_list_empty(&p.chunks));
+	}
+	davit_pool_give(&p, NULL);
+	davit_pool_fini(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_region_keeps_what_it_gave_until_all_of_it_goes),
+		cmocka_unit_test(a_pool_gives_zeroed_pieces_and_takes_them_back_in_any_order),
 		cmocka_unit_test(durations_are_read_and_written_exactly),
 		cmocka_unit_test(sizes_are_binary_or_decimal_by_their_suffix),
 		cmocka_unit_test(times_make_the_round_trip),

@@ -389,6 +389,20 @@ static int local_source(const char *source, char **ret, struct davit_error *err)
 	return *ret ? 0 : no_memory(err);
 }
 
+/* What follows "--" is the command, or, where --command names one, its further
+ * arguments. */
+static int apply_rest(struct davit_cli *cli, json_t *spec, struct davit_error *err)
+{
+	bool has_command = davit_option_find(cli->command, "command") && davit_cli_flag(cli, "command");
+	json_t *list = has_command ? json_incref(json_object_get(spec, "args")) : NULL;
+
+	if (!list)
+		list = json_array();
+	for (char **w = cli->rest; list && *w; w++)
+		json_array_append_new(list, json_string(*w));
+	return put(spec, has_command ? "args" : "command", list, err);
+}
+
 int davit_spec_options_apply(struct davit_cli *cli, json_t *spec, struct davit_error *err)
 {
 	const char *command_source = NULL;
@@ -408,12 +422,8 @@ int davit_spec_options_apply(struct davit_cli *cli, json_t *spec, struct davit_e
 		else
 			r = apply_value(cli, o, spec, err);
 	}
-	if (r == 0 && cli->rest) {
-		json_t *list = json_array();
-		for (char **w = cli->rest; list && *w; w++)
-			json_array_append_new(list, json_string(*w));
-		r = put(spec, "command", list, err);
-	}
+	if (r == 0 && cli->rest)
+		r = apply_rest(cli, spec, err);
 	command_source = davit_cli_value(cli, "source");
 	if (r == 0 && command_source) {
 		DAVIT_AUTO_FREE char *source = NULL;

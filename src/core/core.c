@@ -4,6 +4,7 @@
  * listeners, and letting go.
  */
 #include "core/core_impl.h"
+#include "core/instance_op.h"
 #include "core/transaction.h"
 
 #include "base/log.h"
@@ -239,6 +240,7 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	davit_deferred_init(&c->notify_run, c->loop, run_notify);
 	davit_deferred_init(&c->release, c->loop, run_release);
 	davit_deferred_init(&c->bury, c->loop, run_bury);
+	davit_pool_init(&c->ops, sizeof(struct instance_op));
 	davit_timer_init(&c->full_pass, c->loop, on_full_pass);
 	davit_timer_init(&c->rewatch, c->loop, on_rewatch);
 	c->started = davit_loop_wall(c->loop);
@@ -365,5 +367,6 @@ void davit_core_free(struct davit_core *c)
 	davit_map_fini(&c->supervisors);
 	davit_map_fini(&c->namespaces);
 	davit_map_fini(&c->instances);
+	davit_pool_fini(&c->ops);
 	free(c);
 }

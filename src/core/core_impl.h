@@ -18,6 +18,7 @@
 #ifndef DAVIT_CORE_IMPL_H
 #define DAVIT_CORE_IMPL_H
 
+#include "base/region.h"
 #include "base/map.h"
 #include "core/core.h"
 #include "core/journal.h"
@@ -163,6 +164,7 @@ struct davit_core {
 	struct davit_map supervisors; /* key -> supervisor */
 	struct davit_map namespaces;  /* key -> namespace_record */
 	struct davit_map instances;   /* id -> instance */
+	struct davit_pool ops;	      /* of the instances' operations under way */
 	struct davit_supervise sup;
 	struct davit_journal *journal;
 	struct davit_store_watch watch[3];

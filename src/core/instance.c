@@ -35,7 +35,7 @@ static void begin(struct instance *i, enum instance_op_kind kind)
 {
 	const struct davit_runtime_driver *driver = i->runtime->driver;
 	struct davit_stop how = how_to_stop(i);
-	struct instance_op *o = calloc(1, sizeof *o);
+	struct instance_op *o = davit_pool_take(&i->core->ops);
 
 	if (!o) {
 		struct davit_error err;
@@ -162,6 +162,7 @@ static void done(struct davit_op *op, int result)
 {
 	struct instance_op *o = op->user;
 	struct instance *i = o->i;
+	struct davit_core *c = i->core;
 
 	i->op = NULL;
 	switch (o->kind) {
@@ -181,7 +182,7 @@ static void done(struct davit_op *op, int result)
 		removed(i, result, &op->error);
 		break;
 	}
-	free(o);
+	davit_pool_give(&c->ops, o);
 }
 
 void instance_resume(struct instance *i)

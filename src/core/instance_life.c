@@ -110,7 +110,7 @@ void instance_free(struct instance *i)
 	if (i->op) {
 		davit_timer_stop(&i->op->op.deadline);
 		davit_deferred_cancel(&i->op->op.completion);
-		free(i->op);
+		davit_pool_give(&c->ops, i->op);
 	}
 	davit_journal_unwait(&i->wait);
 	davit_timer_stop(&i->again);

@@ -10,7 +10,7 @@
 
 enum instance_op_kind { DO_CREATE, DO_START, DO_INSPECT, DO_STOP, DO_REMOVE };
 
-/* Allocated for each operation: an idle instance carries none. */
+/* Taken from the pool of the core for each operation: an idle instance carries none. */
 struct instance_op {
 	struct davit_op op;
 	struct instance *i;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/journal.h"
 
+#include "base/region.h"
 #include "base/buf.h"
 #include "base/fault.h"
 #include "base/log.h"
@@ -18,8 +19,8 @@ enum { PENDING_MAX = 50000 };
 #define PACE (10 * DAVIT_NSEC_PER_MSEC)
 
 struct entry {
-	char *key;
-	char *value; /* NULL: delete */
+	const char *key;
+	const char *value; /* NULL: delete */
 	uint64_t event; /* its id, or 0 */
 };
 
@@ -27,6 +28,7 @@ struct batch {
 	struct entry *v;
 	size_t n, cap;
 	struct davit_map by_key; /* key -> index + 1 */
+	struct davit_region text; /* keys and values, also those that were replaced */
 	struct davit_list waits;
 };
 
@@ -59,12 +61,9 @@ static void batch_init(struct batch *b)
 
 static void batch_fini(struct batch *b)
 {
-	for (size_t k = 0; k < b->n; k++) {
-		free(b->v[k].key);
-		free(b->v[k].value);
-	}
 	free(b->v);
 	davit_map_fini(&b->by_key);
+	davit_region_fini(&b->text);
 	b->v = NULL;
 	b->n = b->cap = 0;
 }
@@ -85,26 +84,39 @@ static struct entry *batch_add(struct batch *b)
 
 static void send(struct davit_journal *j);
 
-/* Sets a key's value in a batch, taking both strings. The changes of a batch are
- * one transaction, so that the order of keys in it does not matter. */
-static bool batch_set(struct batch *b, char *key, char *value)
+/* Sets a key's value in a batch, copying both. The changes of a batch are one
+ * transaction, so that the order of keys in it does not matter. */
+static bool batch_set(struct batch *b, const char *key, const char *value)
 {
 	size_t at = (size_t)(uintptr_t)davit_map_get(&b->by_key, key);
-	struct entry *e = at ? &b->v[at - 1] : batch_add(b);
+	char *k = at ? NULL : davit_region_strdup(&b->text, key);
+	char *v = value ? davit_region_strdup(&b->text, value) : NULL;
+	struct entry *e;
 
-	if (!e || (!at && davit_map_put(&b->by_key, key, (void *)(uintptr_t)b->n) < 0)) {
-		if (e && !at)
-			b->n--;
-		free(key);
-		free(value);
+	if ((value && !v) || (!at && !k))
+		return false;
+	e = at ? &b->v[at - 1] : batch_add(b);
+	if (!e)
+		return false;
+	if (!at && davit_map_put(&b->by_key, k, (void *)(uintptr_t)b->n) < 0) {
+		b->n--;
 		return false;
 	}
-	if (at)
-		free(key);
-	else
-		e->key = key;
-	free(e->value);
-	e->value = value;
+	if (!at)
+		e->key = k;
+	e->value = v;
+	return true;
+}
+
+/* An event: its key is its own. */
+static bool batch_event(struct batch *b, const char *key, const char *value, uint64_t event)
+{
+	char *k = davit_region_strdup(&b->text, key), *v = davit_region_strdup(&b->text, value);
+	struct entry *e = k && v ? batch_add(b) : NULL;
+
+	if (!e)
+		return false;
+	*e = (struct entry){.key = k, .value = v, .event = event};
 	return true;
 }
 
@@ -179,17 +191,10 @@ static void put_back(struct davit_journal *j)
 	davit_list_splice(&j->filling.waits, &waits);
 	batch_init(&j->flying);
 	for (size_t k = 0; k < later.n; k++) {
-		struct entry moved = later.v[k], *e;
-		later.v[k] = (struct entry){0};
-		if (!moved.event) {
-			batch_set(&j->filling, moved.key, moved.value);
-		} else if ((e = batch_add(&j->filling))) {
-			*e = moved;
-		} else {
-			free(moved.key);
-			free(moved.value);
-			j->dropped++;
-		}
+		const struct entry *l = &later.v[k];
+		if (l->event ? !batch_event(&j->filling, l->key, l->value, l->event)
+			     : !batch_set(&j->filling, l->key, l->value))
+			j->dropped += l->event != 0;
 	}
 	batch_fini(&later);
 }
@@ -359,15 +364,7 @@ void davit_journal_on_idle(struct davit_journal *j, void (*fn)(void *user), void
 
 void davit_journal_write(struct davit_journal *j, const char *key, const char *value)
 {
-	char *k = strdup(key), *v = value ? strdup(value) : NULL;
-
-	if (!k || (value && !v)) {
-		free(k);
-		free(v);
-		davit_log(DAVIT_LOG_ERROR, "out of memory: a record of %s was not written", key);
-		return;
-	}
-	if (!batch_set(&j->filling, k, v))
+	if (!batch_set(&j->filling, key, value))
 		davit_log(DAVIT_LOG_ERROR, "out of memory: a record of %s was not written", key);
 	davit_defer(&j->flush);
 }
@@ -381,18 +378,15 @@ void davit_journal_event(struct davit_journal *j, const char *fields)
 		j->dropped++;
 		return;
 	}
-	e->event = ++j->last_event;
-	if (!j->first_event)
-		j->first_event = e->event;
-	if (asprintf(&e->key, "events/%016" PRIx64, e->event) < 0)
-		e->key = NULL;
 	if (j->dropped)
 		snprintf(lost, sizeof lost, "\"dropped\":%" PRIu64 ",", j->dropped);
-	if (asprintf(&e->value, "{\"id\":%" PRIu64 ",%s%s", e->event, lost, fields) < 0)
-		e->value = NULL;
+	e->event = j->last_event + 1;
+	e->key = davit_region_printf(&j->filling.text, "events/%016" PRIx64, e->event);
+	e->value = davit_region_printf(&j->filling.text, "{\"id\":%" PRIu64 ",%s%s", e->event, lost, fields);
+	j->last_event = e->event;
+	if (!j->first_event)
+		j->first_event = e->event;
 	if (!e->key || !e->value) {
-		free(e->key);
-		free(e->value);
 		j->filling.n--;
 		j->dropped++;
 		return;

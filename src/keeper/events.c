@@ -122,10 +122,21 @@ static bool take_due(int64_t *due, int64_t now)
 	return true;
 }
 
+/* With nothing to keep and nobody who asks the keeper ends, after a while. */
+static void look_around(struct keeper *k)
+{
+	if (k->conn >= 0 || keeper_set_next(&k->used, 0) != KEEPER_NONE)
+		k->alone_due = 0;
+	else
+		keeper_due(&k->alone_due, keeper_monotonic() + k->linger);
+}
+
 static void run_due(struct keeper *k)
 {
 	int64_t now = keeper_monotonic();
 
+	if (take_due(&k->alone_due, now))
+		k->quit = true;
 	if (take_due(&k->sweep_due, now))
 		keeper_reap_sweep(k);
 	if (take_due(&k->retry_due, now))
@@ -138,7 +149,7 @@ static void run_due(struct keeper *k)
 
 static int timeout(const struct keeper *k)
 {
-	const int64_t dues[] = {k->sweep_due, k->retry_due, k->marker_due, k->stop_due};
+	const int64_t dues[] = {k->sweep_due, k->retry_due, k->marker_due, k->stop_due, k->alone_due};
 	int64_t next = 0, left;
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dues); i++)
@@ -163,6 +174,7 @@ int keeper_loop(struct keeper *k, struct davit_error *err)
 		keeper_conn_flush(k);
 		if (k->quit)
 			return 0;
+		look_around(k);
 		n = epoll_wait(k->epoll, events, EVENTS, timeout(k));
 		if (n < 0 && errno != EINTR)
 			return davit_error_errno(err, errno, NULL, "cannot wait for events");

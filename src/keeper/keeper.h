@@ -177,7 +177,8 @@ struct keeper {
 	struct keeper_index by_id, by_pid;
 
 	/* what is due when, monotonic ns; 0: not */
-	int64_t sweep_due, stop_due, retry_due, marker_due;
+	int64_t sweep_due, stop_due, retry_due, marker_due, alone_due;
+	int64_t linger;		    /* how long the keeper stays with neither a slot nor a daemon, ns */
 	int64_t swept;		    /* when orphans were last looked for */
 	int64_t scanned, scan_cost; /* when /proc was last walked, and how long it took */
 

@@ -5,8 +5,12 @@
  * Parent and reaper of local workloads: see docs/keeper.md. Becomes a daemon;
  * the program that was called ends with status 0 once it is ready, or with 1
  * and a message. --fd N: a byte is written there and N closed when it is ready.
+ *
+ * davit-keeper --layout: writes the version of the slots file that it reads.
  */
 #include "keeper/keeper.h"
+
+#include "base/units.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +41,7 @@ static struct keeper keeper = {
 
 static int usage(void)
 {
-	dprintf(STDERR_FILENO, "usage: davit-keeper RUN_DIR INDEX [--fd N]\n");
+	dprintf(STDERR_FILENO, "usage: davit-keeper RUN_DIR INDEX [--fd N] | --layout\n");
 	return 2;
 }
 
@@ -173,6 +177,15 @@ static int start_upgraded(struct keeper *k, int fd_slots, struct davit_error *er
 	return r;
 }
 
+/* DAVIT_KEEPER_LINGER: milliseconds, for tests. */
+static int64_t linger(void)
+{
+	const char *text = getenv("DAVIT_KEEPER_LINGER");
+	long ms;
+
+	return text && number(text, 1000000, &ms) ? ms * DAVIT_NSEC_PER_MSEC : 60 * DAVIT_NSEC_PER_SEC;
+}
+
 /* Whatever else the caller had open is not the keeper's. */
 static void close_foreign(int a, int b)
 {
@@ -251,10 +264,15 @@ int main(int argc, char **argv)
 	int ready = -1, r;
 	bool upgraded = argc == 5 && !strcmp(argv[3], "--upgraded");
 
+	if (argc == 2 && !strcmp(argv[1], "--layout")) {
+		dprintf(STDOUT_FILENO, "%d\n", KEEPER_FILE_VERSION);
+		return 0;
+	}
 	if ((argc != 3 && argc != 5) || !number(argv[2], 9999, &index) || argv[1][0] != '/' ||
 	    (argc == 5 && ((!upgraded && strcmp(argv[3], "--fd")) || !number(argv[4], INT_MAX, &fd))))
 		return usage();
 	k->index = (unsigned)index;
+	k->linger = linger();
 	if ((size_t)snprintf(k->run_dir, sizeof k->run_dir, "%s", argv[1]) >= sizeof k->run_dir) {
 		dprintf(STDERR_FILENO, "davit-keeper: %s is too long\n", argv[1]);
 		return 1;

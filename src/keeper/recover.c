@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 
 /* ------------------------------------------------------------------- a crash */
@@ -193,13 +194,57 @@ static void keep_all(struct keeper *k, bool keep)
 			keep_on_exec(k->file->execs[i].fd_pid, keep);
 }
 
+static pid_t run_layout(const char *program, int out)
+{
+	char *argv[] = {(char[]){"davit-keeper"}, (char[]){"--layout"}, NULL};
+	pid_t pid = vfork();
+
+	if (pid == 0) {
+		dup2(out, STDOUT_FILENO);
+		execve(program, argv, environ);
+		_exit(127);
+	}
+	return pid;
+}
+
+/* What `PROGRAM --layout` writes: the version of the slots file that it reads, or
+ * -1. It answers without reading anything; the keeper waits for it. */
+static long layout_of(const char *program)
+{
+	char text[16] = "";
+	size_t len = 0;
+	ssize_t n = 1;
+	pid_t pid;
+	int p[2];
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return -1;
+	pid = run_layout(program, p[1]);
+	close(p[1]);
+	while (pid > 0 && n > 0 && len < sizeof text - 1) {
+		n = DAVIT_EINTR(read(p[0], text + len, sizeof text - 1 - len));
+		len += n > 0 ? (size_t)n : 0;
+	}
+	close(p[0]);
+	if (pid > 0)
+		DAVIT_EINTR(waitpid(pid, NULL, 0));
+	return len > 0 && text[len - 1] == '\n' ? strtol(text, NULL, 10) : -1;
+}
+
 int keeper_upgrade(struct keeper *k, uint64_t tag, struct davit_error *err)
 {
 	char index[16], slots[16];
 	char *argv[] = {(char[]){"davit-keeper"}, k->run_dir, index, (char[]){"--upgraded"}, slots, NULL};
 	struct keeper_file *f = k->file;
+	long layout = layout_of(k->program);
 	int r;
 
+	/* One that cannot read the slots would have to let go of everything. */
+	if (layout != KEEPER_FILE_VERSION)
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, NULL,
+			"%s does not take over slots of layout %d (it has %ld): this keeper stays",
+			k->program, KEEPER_FILE_VERSION, layout);
 	snprintf(index, sizeof index, "%u", k->index);
 	snprintf(slots, sizeof slots, "%d", k->fd_slots);
 	f->upgrade_tag = tag;

@@ -249,11 +249,12 @@ static int quit(struct keeper *k, struct request *q)
 	KEEPER_FOREACH(i, &k->used)
 	{
 		struct keeper_slot *s = keeper_slot(k, i);
-		/* With KILL also what a run that ended has left behind. */
-		if (q->h->flags & KEEPER_FLAG_KILL)
-			keeper_stop(k, s, SIGKILL, 0);
-		else if (s->state == KEEPER_SLOT_RUNNING)
-			return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s still runs", s->id);
+		/* How one ended may not have been told yet. */
+		if (!(q->h->flags & KEEPER_FLAG_KILL))
+			return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s is %s", s->id,
+					       s->state == KEEPER_SLOT_RUNNING ? "running" : "not removed");
+		/* Also what a run that ended has left behind. */
+		keeper_stop(k, s, SIGKILL, 0);
 	}
 	k->quitting = true;
 	k->quit_tag = q->h->tag;

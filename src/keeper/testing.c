@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -62,6 +63,22 @@ static void keeper_program(char *path, size_t size)
 	strcpy(strrchr(path, '/'), "/davit-keeper");
 }
 
+static int copy_program(struct client *c)
+{
+	DAVIT_AUTO_BUF
+	b = DAVIT_BUF_INIT;
+	struct davit_error err;
+	int fd, r;
+
+	if (davit_read_file(c->program, 64 << 20, &b, &err) < 0)
+		return -1;
+	snprintf(c->program, sizeof c->program, "%s/davit-keeper", c->dir);
+	fd = open(c->program, O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+	r = fd < 0 ? -1 : davit_write_full(fd, b.data, b.len);
+	davit_closep(&fd);
+	return r;
+}
+
 static void refuse_clone3(void)
 {
 	struct sock_filter code[] = {
@@ -79,12 +96,12 @@ static void refuse_clone3(void)
 
 int client_try_keeper(struct client *c)
 {
-	char program[512], byte;
+	const char *program = c->program;
+	char byte;
 	int p[2], status;
 	bool ready;
 	pid_t pid;
 
-	keeper_program(program, sizeof program);
 	assert_int_equal(pipe(p), 0);
 	pid = fork();
 	if (pid == 0) {
@@ -95,6 +112,9 @@ int client_try_keeper(struct client *c)
 		snprintf(fd, sizeof fd, "%d", p[1]);
 		if (c->without_clone3)
 			refuse_clone3();
+		struct rlimit l = {c->descriptors, c->descriptors};
+		if (c->descriptors && setrlimit(RLIMIT_NOFILE, &l) < 0)
+			_exit(97);
 		execl(program, program, c->run, "0", "--fd", fd, NULL);
 		_exit(99);
 	}
@@ -119,9 +139,13 @@ void client_connect(struct client *c)
 	struct packet p;
 	uint64_t tag;
 
-	snprintf(a.sun_path, sizeof a.sun_path, "%s/keeper-0.sock", c->run);
+	int dir = open(c->run, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	assert_true(dir >= 0);
+	snprintf(a.sun_path, sizeof a.sun_path, "/proc/self/fd/%d/keeper-0.sock", dir);
 	c->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	assert_int_equal(connect(c->fd, (struct sockaddr *)&a, sizeof a), 0);
+	close(dir);
 	tag = client_send(c, &m.h, KEEPER_HELLO, "", sizeof m, NULL, 0, NULL, 0);
 	assert_true(client_wait(c, KEEPER_WELCOME, tag, NULL, 3000, &p));
 	c->welcome = p.u.welcome;
@@ -143,26 +167,55 @@ void client_kill_keeper(struct client *c)
 	assert_int_equal(waitpid(c->keeper, NULL, 0), c->keeper);
 }
 
-int client_setup(void **state)
+static int setup(void **state, size_t longer, bool copy, unsigned descriptors)
 {
 	struct client *c = calloc(1, sizeof *c);
+	struct davit_error err;
 
 	if (!c)
 		return -1;
 	snprintf(c->dir, sizeof c->dir, "/tmp/davit-keeper-XXXXXX");
 	if (!mkdtemp(c->dir))
 		return -1;
-	snprintf(c->run, sizeof c->run, "%s/run", c->dir);
+	snprintf(c->run, sizeof c->run, "%s/%.*s/run", c->dir, (int)longer,
+		 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+		 "xxxxxxxxx"
+		 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+		 "xxxxxxxxx");
+	if (!longer)
+		snprintf(c->run, sizeof c->run, "%s/run", c->dir);
 	snprintf(c->log, sizeof c->log, "%s/log", c->dir);
-	if (mkdir(c->run, 0700) < 0)
+	keeper_program(c->program, sizeof c->program);
+	if (davit_mkdirs(c->run, 0700, &err) < 0 || (copy && copy_program(c) < 0))
 		return -1;
 	/* What the keeper leaves comes to us, whatever init does here. */
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
 		return -1;
+	c->descriptors = descriptors;
 	*state = c;
 	client_start_keeper(c);
 	client_connect(c);
 	return 0;
+}
+
+int client_setup(void **state)
+{
+	return setup(state, 0, false, 0);
+}
+
+int client_setup_in(void **state, size_t n)
+{
+	return setup(state, n, false, 0);
+}
+
+int client_setup_few(void **state, unsigned descriptors)
+{
+	return setup(state, 0, false, descriptors);
+}
+
+int client_setup_copy(void **state)
+{
+	return setup(state, 0, true, 0);
 }
 
 int client_teardown(void **state)

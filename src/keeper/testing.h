@@ -31,12 +31,14 @@ struct packet {
 };
 
 struct client {
-	char dir[64]; /* mktemp -d */
-	char run[80]; /* dir/run */
-	char log[80]; /* dir/log */
+	char dir[64];	   /* mktemp -d */
+	char run[320];	   /* dir/run, or dir/xxx.../run */
+	char log[80];	   /* dir/log */
+	char program[512]; /* the davit-keeper that is executed */
 	int fd;
 	pid_t keeper;
-	bool without_clone3; /* the next keeper is refused clone3, by a seccomp filter */
+	unsigned descriptors; /* the keeper's limit, if not 0 */
+	bool without_clone3;  /* the next keeper is refused clone3, by a seccomp filter */
 	uint64_t tag;
 	struct packet *got; /* received and not asked for yet */
 	size_t n_got;
@@ -48,6 +50,12 @@ struct client {
 /* cmocka's setup and teardown: a keeper in a new directory, all gone after. */
 int client_setup(void **state);
 int client_teardown(void **state);
+/* The same with n more bytes in the path of the run directory. */
+int client_setup_in(void **state, size_t n);
+/* The same with few descriptors for the keeper. */
+int client_setup_few(void **state, unsigned descriptors);
+/* The same with a copy of davit-keeper in dir, which can be replaced. */
+int client_setup_copy(void **state);
 
 void client_start_keeper(struct client *c);
 /* The exit status of one more davit-keeper on the same directory. */

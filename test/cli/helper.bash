@@ -83,5 +83,5 @@ restarted() {
 
 # Every call of davit ends: what would hang fails instead.
 davit() {
-  timeout -k 5 60 "$BUILD/davit" "$@"
+  timeout -k 5 60 davit "$@"
 }

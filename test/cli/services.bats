@@ -208,3 +208,10 @@ EOT
   [ "$(davit ps ticker -o json | jq '.[0].restarts')" -eq 0 ]
   davit why crasher | grep -q 'ended with exit code 3'
 }
+
+@test "what follows -- is the command, or the arguments of the one that --command names" {
+  davit run a --detach -- /bin/sh -c 'echo "$0"' whole
+  davit run b --detach --command /bin/sh -- -c 'echo "$0"' arguments
+  [ "$(davit inspect a -o json | jq -c '.workloads[0].command // .[0].workloads[0].command')" = '["/bin/sh","-c","echo \"$0\"","whole"]' ]
+  [ "$(davit inspect b -o json | jq -c '.workloads[0].command // .[0].workloads[0].command')" = '["/bin/sh","-c","echo \"$0\"","arguments"]' ]
+}

@@ -26,7 +26,7 @@ load helper
 
 @test "logs -f goes on over a restart of the daemon, no line lost or doubled" {
   run_ticker t
-  davit logs -f t >followed &
+  "$BUILD/davit" logs -f t >followed &
   follower=$!
   eventually test -s followed
   davit daemon stop
@@ -41,7 +41,7 @@ load helper
 
 @test "logs -f goes on over a restart of the service" {
   run_ticker t
-  davit logs -f t >followed &
+  "$BUILD/davit" logs -f t >followed &
   follower=$!
   eventually test -s followed
   davit restart t
@@ -52,7 +52,7 @@ load helper
 
 @test "events -f shows what happens, and resumes after an id" {
   davit status
-  davit events -f -o json >events &
+  "$BUILD/davit" events -f -o json >events &
   follower=$!
   davit run e -- sleep 1000
   eventually grep -q '"ready"' events
@@ -64,7 +64,7 @@ load helper
 
 @test "status --watch -o json prints each change as a line" {
   davit status
-  davit status --watch -o json >changes &
+  "$BUILD/davit" status --watch -o json >changes &
   watcher=$!
   davit run w -- sleep 1000
   eventually grep -q '"running"' changes
@@ -92,7 +92,7 @@ load helper
   mkdir src
   printf '#!/bin/sh\necho one\nexec sleep 1000\n' >src/run.sh
   chmod +x src/run.sh
-  davit run w --source src/run.sh --watch >out 2>&1 &
+  "$BUILD/davit" run w --source src/run.sh --watch >out 2>&1 &
   watcher=$!
   eventually logged w one
   printf '#!/bin/sh\necho two\nexec sleep 1000\n' >src/run.sh

@@ -7,8 +7,8 @@ load helper
 setup_file() { SHARED_CACHE=$(mktemp -d) && export SHARED_CACHE; }
 teardown_file() { rm -rf "$SHARED_CACHE"; }
 
-# reach URL: skips the test when the registry does not answer.
-reach() { curl -sS -o /dev/null --max-time 20 "$1" || skip "$1 does not answer"; }
+# asks COMMAND...: skips the test when the registry that the command asks does not answer.
+asks() { (cd "$T" && timeout 60 "$@" >/dev/null 2>&1) || skip "the registry of '$1' does not answer"; }
 
 # example DIRECTORY CELL WORDS: from the directory, and from git with one build.
 example() {
@@ -27,19 +27,19 @@ example() {
 
 @test "Go with a module" {
 	need go
-	reach https://proxy.golang.org/github.com/google/uuid/@v/list
+	asks go list -m -versions github.com/google/uuid
 	example go go '^hello from go (request .*-.*)$'
 }
 
 @test "Node.js with an npm dependency" {
 	need node npm
-	reach https://registry.npmjs.org/ms
+	asks npm view ms version
 	example node node '^hello from node (up for .*)$'
 }
 
 @test "Node.js without a lock file, with its main file" {
 	need node npm
-	reach https://registry.npmjs.org/ms
+	asks npm view ms version
 	cp -r "$ROOT/examples/node" "$T/p"
 	rm -rf "$T/p/package-lock.json" "$T/p/node_modules"
 	jq 'del(.scripts) | .main = "server.js"' "$ROOT/examples/node/package.json" >"$T/p/package.json"
@@ -51,13 +51,13 @@ example() {
 
 @test "Python with a PyPI dependency" {
 	need python3
-	reach https://pypi.org/simple/humanize/
+	asks python3 -m pip download --no-deps -d pip humanize
 	example python python '^hello from python (up for .*)$'
 }
 
 @test "Python with a script of its pyproject.toml" {
 	need python3
-	reach https://pypi.org/simple/setuptools/
+	asks python3 -m pip download --no-deps -d pip setuptools
 	mkdir "$T/p"
 	printf '[project]\nname = "pack"\nversion = "1"\n[project.scripts]\ngreet = "pack:main"\n' >"$T/p/pyproject.toml"
 	printf 'def main():\n    print("greetings")\n' >"$T/p/pack.py"
@@ -68,13 +68,14 @@ example() {
 
 @test "Rust with a crate" {
 	need cargo
-	reach https://index.crates.io/config.json
+	cp -r "$ROOT/examples/rust" "$T/probe"
+	asks cargo fetch --manifest-path "$T/probe/Cargo.toml"
 	example rust rust '^hello from rust (request 1)$'
 }
 
 @test "a dependency that does not exist is a failed build" {
 	need node npm
-	reach https://registry.npmjs.org/ms
+	asks npm view ms version
 	mkdir "$T/p"
 	echo '{"name": "p", "version": "1.0.0", "dependencies": {"ms": "999.0.0"}}' >"$T/p/package.json"
 	build "$T/p" name=p

@@ -185,10 +185,11 @@ int process_keepers_open(struct process_runtime *p, struct davit_error *err)
 	return 0;
 }
 
-/* A keeper that keeps nothing need not outlive us. One that does would refuse. */
+/* A keeper that keeps nothing need not outlive us; one that does refuses. One
+ * that cannot be asked now ends by itself when it finds nobody comes. */
 static void dismiss(struct process_keeper *k)
 {
-	if (k->client.phase != KEEPER_CLIENT_UP || k->client.slots_used)
+	if (k->client.phase != KEEPER_CLIENT_UP)
 		return;
 	process_packet(k->runtime, KEEPER_QUIT, sizeof(struct keeper_header), "");
 	keeper_client_send(&k->client, &k->runtime->packet, NULL, 0, NULL, NULL);
