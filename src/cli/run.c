@@ -164,6 +164,14 @@ static int watch_source(struct davit_cli *cli, const char *source, json_t *spec,
 	return r;
 }
 
+/* Before anything is sent: a refusal changes nothing. */
+static int check_watch(struct davit_cli *cli, const json_t *spec, struct davit_error *err)
+{
+	if (davit_cli_flag(cli, "watch") && davit_string(spec, "source")[0] != '/')
+		return davit_cli_usage(cli, err, "--watch needs a source that is a local directory or file");
+	return 0;
+}
+
 /* What happens after `run` or `update` has sent the spec. Takes refs. */
 static int attend(struct davit_cli *cli, json_t *spec, json_t *refs, struct davit_error *err)
 {
@@ -180,10 +188,6 @@ static int attend(struct davit_cli *cli, json_t *spec, json_t *refs, struct davi
 	}
 	if (!davit_cli_flag(cli, "watch"))
 		return follow(cli, refs, err);
-	if (source[0] != '/') {
-		json_decref(refs);
-		return davit_cli_usage(cli, err, "--watch needs a source that is a local directory or file");
-	}
 	return watch_source(cli, source, spec, refs, err);
 }
 
@@ -234,6 +238,8 @@ static int run_run(struct davit_cli *cli, struct davit_error *err)
 	if (r == 0)
 		r = davit_spec_options_name(cli, spec, err);
 	if (r == 0)
+		r = check_watch(cli, spec, err);
+	if (r == 0)
 		r = post_spec(cli, "create", spec, &refs, err);
 	if (r == 0)
 		r = attend(cli, spec, refs, err);
@@ -266,6 +272,8 @@ static int run_update(struct davit_cli *cli, struct davit_error *err)
 		r = davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon's answer has no spec");
 	if (r == 0)
 		r = davit_spec_options_apply(cli, spec, err);
+	if (r == 0)
+		r = check_watch(cli, spec, err);
 	if (r == 0)
 		r = post_spec(cli, "update", spec, &refs, err);
 	if (r == 0)

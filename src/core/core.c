@@ -5,13 +5,14 @@
  */
 #include "core/core_impl.h"
 #include "core/instance_op.h"
+#include "core/transaction.h"
 
 #include "base/log.h"
 #include "base/units.h"
 
 #include <string.h>
 
-enum { FULL_PASS_SLICE = 256 };
+enum { FULL_PASS_SLICE = 16 };
 #define FULL_PASS_PERIOD (60 * DAVIT_NSEC_PER_SEC)
 
 static const char *const watched[] = {"services/", "supervisors/", "namespaces/"};
@@ -204,6 +205,16 @@ static void on_journal_idle(void *user)
 	core_check_stopped(user);
 }
 
+static void on_stop_limit(struct davit_timer *t)
+{
+	struct davit_core *c = DAVIT_CONTAINER_OF(t, struct davit_core, stop_limit);
+
+	if (!c->stop_all_op)
+		return;
+	davit_log(DAVIT_LOG_WARNING, "the store does not answer: the last events are not recorded");
+	davit_op_complete(DAVIT_TAKE(c->stop_all_op), 0);
+}
+
 int davit_core_new(const struct davit_core_config *config, struct davit_core **ret, struct davit_error *err)
 {
 	/* The root leaves what failed as it is: one broken service never stops
@@ -221,9 +232,8 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	c->config = *config;
 	c->loop = config->loop;
 	c->store = config->store;
-	struct davit_list *const lists[] = {&c->runtimes, &c->listeners, &c->dirty, &c->notify,
-					     &c->held,	   &c->commands,  &c->gone_waits, &c->orphans,
-					     &c->dead};
+	struct davit_list *const lists[] = {&c->runtimes, &c->listeners,  &c->dirty,   &c->notify, &c->held,
+					    &c->commands, &c->gone_waits, &c->orphans, &c->dead};
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
 		davit_list_init(lists[k]);
 	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);
@@ -246,6 +256,7 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	}
 	davit_journal_on_event(c->journal, on_event, c);
 	davit_journal_on_idle(c->journal, on_journal_idle, c);
+	davit_timer_init(&c->stop_limit, c->loop, on_stop_limit);
 	*ret = c;
 	return 0;
 }
@@ -281,6 +292,8 @@ void davit_core_start(struct davit_core *c, struct davit_op *op)
 	struct davit_error err;
 	int code = registry_load(c, &err);
 
+	if (code == 0)
+		code = core_tell_untold(c, &err);
 	if (code < 0) {
 		davit_op_fail_error(op, &err);
 		return;
@@ -295,8 +308,15 @@ void core_check_stopped(struct davit_core *c)
 {
 	struct davit_op *op = c->stop_all_op;
 
-	if (!op || c->instances.len || !davit_journal_idle(c->journal))
+	if (!op || c->instances.len)
 		return;
+	/* A store that takes no records must not keep the daemon from its end. */
+	if (!davit_journal_idle(c->journal)) {
+		if (!davit_timer_active(&c->stop_limit))
+			davit_timer_start(&c->stop_limit, DAVIT_JOURNAL_PATIENCE);
+		return;
+	}
+	davit_timer_stop(&c->stop_limit);
 	c->stop_all_op = NULL;
 	davit_op_complete(op, 0);
 }
@@ -326,6 +346,7 @@ void davit_core_free(struct davit_core *c)
 			c->store->driver->unwatch(c->store, &c->watch[k]);
 	davit_timer_stop(&c->full_pass);
 	davit_timer_stop(&c->rewatch);
+	davit_timer_stop(&c->stop_limit);
 	davit_deferred_cancel(&c->reconcile);
 	davit_deferred_cancel(&c->notify_run);
 	davit_deferred_cancel(&c->release);

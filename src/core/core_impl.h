@@ -179,6 +179,8 @@ struct davit_core {
 	struct davit_timer full_pass;
 	struct davit_op *start_op;
 	struct davit_op *stop_all_op;
+	struct davit_timer stop_limit; /* of its wait for a store that does not answer */
+	uint32_t n_untold; /* makes keys of untold/ unique */
 	struct davit_list dead;	      /* instances that are gone, to be freed by `bury` */
 	struct davit_deferred bury;
 	struct davit_list orphans;    /* instances of no service, on their way out */

@@ -16,6 +16,7 @@ struct pending {
 	struct davit_op *op;
 	char *cause;
 	size_t n;
+	size_t n_untold;		    /* changes behind the n: notes of their events */
 	struct davit_store_change *changes; /* keys and values are owned */
 	const char **types;		    /* the event of each, static */
 };
@@ -30,6 +31,9 @@ int pending_add(struct pending *p, char *key, char *value, bool put, int64_t exp
 		struct davit_error *err);
 /* Hands it to the store; frees it when that has answered. Always 0. */
 int pending_commit(struct pending *p);
+/* Once, at the start: tells the events of what was committed just before the last
+ * daemon died. */
+int core_tell_untold(struct davit_core *c, struct davit_error *err);
 /* For one that is not committed. */
 void pending_free(struct pending *p);
 

@@ -26,6 +26,9 @@
 
 /* A daemon that ends holds the lock for a moment longer than its socket. */
 enum { PATIENCE_MS = 5000, STEP_MS = 20 };
+/* One that was killed while it started a keeper leaves both to the child, until that
+ * has executed its program. */
+enum { LEFTOVER_MS = 200 };
 
 static int open_lock(struct davit_daemon *d, struct davit_error *err)
 {
@@ -53,7 +56,8 @@ static int take_lock(struct davit_daemon *d, struct davit_error *err)
 		DAVIT_AUTO_CLOSE int fd = -1;
 		if (errno != EWOULDBLOCK)
 			return davit_error_errno(err, errno, "lock", "cannot lock %s", d->paths.state);
-		if (waited >= PATIENCE_MS || davit_unix_connect(d->paths.socket, &fd, NULL) == 0)
+		if (waited >= PATIENCE_MS ||
+		    (waited >= LEFTOVER_MS && davit_unix_connect(d->paths.socket, &fd, NULL) == 0))
 			return refuse(d, err);
 		nanosleep(&(struct timespec){.tv_nsec = STEP_MS * 1000000L}, NULL);
 	}
