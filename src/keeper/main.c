@@ -21,6 +21,7 @@
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -82,6 +83,8 @@ static int set_signals(struct keeper *k, struct davit_error *err)
 	return 0;
 }
 
+enum { LOCK_TRIES = 100 };
+
 static int take_lock(struct keeper *k, struct davit_error *err)
 {
 	char path[32];
@@ -90,11 +93,17 @@ static int take_lock(struct keeper *k, struct davit_error *err)
 	k->fd_lock = openat(k->fd_run, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (k->fd_lock < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open %s/%s", k->run_dir, path);
-	if (flock(k->fd_lock, LOCK_EX | LOCK_NB) < 0)
+	/* A predecessor that is just ending still has it for a moment. */
+	for (int tries = 0; flock(k->fd_lock, LOCK_EX | LOCK_NB) < 0; tries++) {
+		if (errno == EWOULDBLOCK && tries < LOCK_TRIES) {
+			nanosleep(&(struct timespec){.tv_nsec = 10 * 1000000}, NULL);
+			continue;
+		}
 		return errno == EWOULDBLOCK
 			       ? davit_error_set(err, DAVIT_EINUSE, NULL, "a keeper holds %s/%s already",
 						 k->run_dir, path)
 			       : davit_error_errno(err, errno, NULL, "cannot lock %s/%s", k->run_dir, path);
+	}
 	return 0;
 }
 
