@@ -57,7 +57,8 @@ static void answer(int fd)
 	} while (!strstr(head, "\r\n\r\n") && n < sizeof head - 1);
 	if (sscanf(head, "%15s %255s", method, path) != 2)
 		return;
-	length = snprintf(body, sizeof body, "hello from davit (%s)\n", setting("DAVIT_INSTANCE", "no instance"));
+	length = snprintf(body, sizeof body, "hello from davit (%s)\n",
+			  setting("DAVIT_INSTANCE", "no instance"));
 	n = (size_t)snprintf(reply, sizeof reply,
 			     "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n"
 			     "Connection: close\r\n\r\n%s",

@@ -2,8 +2,8 @@
 #include "base/json.h"
 #include "base/map.h"
 #include "base/nearest.h"
-#include "base/strv.h"
 #include "base/region.h"
+#include "base/strv.h"
 #include "base/units.h"
 
 #include <setjmp.h>

@@ -188,7 +188,7 @@ static int run_version(struct davit_cli *cli, struct davit_error *err)
 	int r = davit_api_connect_running(cli, err);
 
 	if (r == 0)
-		r = davit_api_call(cli, "GET", "/v1/version", NULL, &daemon, err);
+		davit_api_call(cli, "GET", "/v1/version", NULL, &daemon, err);
 	davit_error_clear(err); /* no daemon: there is nothing to tell of it */
 	json_object_set_new(v, "daemon", daemon ? json_incref(daemon) : json_null());
 	if (cli->format != DAVIT_FORMAT_TEXT) {

@@ -58,9 +58,8 @@ static int list(struct davit_cli *cli, const struct record_kind *kind, struct da
 	size_t i;
 	int r = davit_api_call(cli, "GET", kind->path, NULL, &answer, err);
 
-	json_array_foreach(answer, i, record)
-		if (shown(cli, kind, json_object_get(record, "spec")))
-			json_array_append(specs, json_object_get(record, "spec"));
+	json_array_foreach(answer, i, record) if (shown(cli, kind, json_object_get(record, "spec")))
+		json_array_append(specs, json_object_get(record, "spec"));
 	if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, specs, err);
 	else if (r == 0)
@@ -81,7 +80,8 @@ static int list(struct davit_cli *cli, const struct record_kind *kind, struct da
 	return r;
 }
 
-static int drop(struct davit_cli *cli, const struct record_kind *kind, const char *name, struct davit_error *err)
+static int drop(struct davit_cli *cli, const struct record_kind *kind, const char *name,
+		struct davit_error *err)
 {
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	int r;
@@ -106,17 +106,19 @@ static int run_kind(struct davit_cli *cli, const struct record_kind *kind, struc
 		return list(cli, kind, err);
 	if (!strcmp(verb, "rm") && name)
 		return drop(cli, kind, name, err);
-	return davit_cli_usage(cli, err, "'%s' needs one of: list, rm NAME; davit apply -f makes one", kind->name);
+	return davit_cli_usage(cli, err, "'%s' needs one of: list, rm NAME; davit apply -f makes one",
+			       kind->name);
 }
 
 /* --- supervisors --- */
 
-static const char *const supervisor_columns[] = {"NAME", "STRATEGY", "RESTARTS", "PERIOD", "ESCALATION", "SUPERVISOR"};
-static const char *const supervisor_keys[] = {"name",		  "strategy",	"intensity.restarts",
-					      "intensity.period", "escalation", "supervisor"};
+static const char *const supervisor_columns[] = {"NAME",   "STRATEGY",	 "RESTARTS",
+						 "PERIOD", "ESCALATION", "SUPERVISOR"};
+static const char *const supervisor_keys[] = {
+	"name", "strategy", "intensity.restarts", "intensity.period", "escalation", "supervisor"};
 static const struct record_kind supervisors = {
-	"supervisor",	"/v1/supervisors", true, supervisor_columns, supervisor_keys,
-	DAVIT_ARRAY_SIZE(supervisor_columns),
+	"supervisor",	    "/v1/supervisors", true,
+	supervisor_columns, supervisor_keys,   DAVIT_ARRAY_SIZE(supervisor_columns),
 };
 
 static int run_supervisor(struct davit_cli *cli, struct davit_error *err)
@@ -124,7 +126,8 @@ static int run_supervisor(struct davit_cli *cli, struct davit_error *err)
 	return run_kind(cli, &supervisors, err);
 }
 
-static const struct davit_option *const supervisor_options[] = {davit_options_namespace, davit_options_data, NULL};
+static const struct davit_option *const supervisor_options[] = {davit_options_namespace, davit_options_data,
+								NULL};
 static const char *const supervisor_examples[] = {"davit supervisor list", "what was set for each",
 						  "davit supervisor rm app",
 						  "its services stand under the root then", NULL};
@@ -134,7 +137,8 @@ const struct davit_command davit_command_supervisor = {
 	.usage = "list | rm NAME",
 	.group = "System",
 	.summary = "List and remove supervisors",
-	.details = "A supervisor is made by davit apply -f FILE with kind: Supervisor. An empty column means the "
+	.details = "A supervisor is made by davit apply -f FILE with kind: Supervisor. An empty column means "
+		   "the "
 		   "default.",
 	.options = supervisor_options,
 	.min_args = 1,
@@ -149,8 +153,8 @@ const struct davit_command davit_command_supervisor = {
 static const char *const namespace_columns[] = {"NAME", "SERVICES", "INSTANCES", "MEMORY"};
 static const char *const namespace_keys[] = {"name", "quota.services", "quota.instances", "quota.memory"};
 static const struct record_kind namespaces = {
-	"namespace", "/v1/namespaces", false, namespace_columns, namespace_keys,
-	DAVIT_ARRAY_SIZE(namespace_columns),
+	"namespace",	   "/v1/namespaces", false,
+	namespace_columns, namespace_keys,   DAVIT_ARRAY_SIZE(namespace_columns),
 };
 
 static int run_namespace(struct davit_cli *cli, struct davit_error *err)
@@ -160,15 +164,16 @@ static int run_namespace(struct davit_cli *cli, struct davit_error *err)
 
 static const struct davit_option *const namespace_options[] = {davit_options_data, NULL};
 static const char *const namespace_examples[] = {"davit namespace list", "namespaces with a quota",
-						 "davit namespace rm team", "lift the quota of one without services",
-						 NULL};
+						 "davit namespace rm team",
+						 "lift the quota of one without services", NULL};
 
 const struct davit_command davit_command_namespace = {
 	.name = "namespace",
 	.usage = "list | rm NAME",
 	.group = "System",
 	.summary = "List and remove quotas of namespaces",
-	.details = "A namespace needs no record to be used; davit apply -f FILE with kind: Namespace sets a quota. "
+	.details = "A namespace needs no record to be used; davit apply -f FILE with kind: Namespace sets a "
+		   "quota. "
 		   "An empty column means no limit.",
 	.options = namespace_options,
 	.min_args = 1,

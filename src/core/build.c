@@ -90,10 +90,10 @@ static struct built *built_from_json(const json_t *o)
 
 	if (!b)
 		return NULL;
-	json_array_foreach(json_object_get(o, "argv"), k, v)
-		r |= davit_strv_add(&b->argv, json_string_value(v) ? json_string_value(v) : "");
-	json_object_foreach(json_object_get(o, "env"), name, v)
-		r |= davit_strv_setenv(&b->env, name, json_string_value(v) ? json_string_value(v) : "");
+	json_array_foreach(json_object_get(o, "argv"), k, v) r |=
+		davit_strv_add(&b->argv, json_string_value(v) ? json_string_value(v) : "");
+	json_object_foreach(json_object_get(o, "env"), name, v) r |=
+		davit_strv_setenv(&b->env, name, json_string_value(v) ? json_string_value(v) : "");
 	b->directory = text(o, "directory");
 	b->cell = text(o, "cell");
 	b->content = text(o, "content");
@@ -149,8 +149,9 @@ static char *work_path(const struct instance *i, const char *what)
 {
 	char *path;
 
-	return asprintf(&path, "%s/build-%s.%s", i->core->config.paths->cache, i->workload.id, what) < 0 ? NULL
-													 : path;
+	return asprintf(&path, "%s/build-%s.%s", i->core->config.paths->cache, i->workload.id, what) < 0
+		       ? NULL
+		       : path;
 }
 
 static int write_request(struct instance *i, const char *path, struct davit_error *err)
@@ -210,11 +211,30 @@ static int give_credentials(struct instance *i, struct davit_error *err)
 
 static int prepare(struct instance *i, struct davit_error *err)
 {
-	static const char *const passed[] = {"PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR", "http_proxy",
-					     "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY", "GOPROXY", "GOFLAGS", "PIP_INDEX_URL",
-					     "npm_config_registry", "CARGO_HOME", "RUSTUP_HOME", "GOSUMDB",
-					     "PIP_CONFIG_FILE", "SSL_CERT_FILE", "GONOSUMDB", "GOROOT",
-					     "DAVIT_CACHE_SIZE", "DAVIT_BUILD_TIMEOUT"};
+	static const char *const passed[] = {"PATH",
+					     "HOME",
+					     "USER",
+					     "LANG",
+					     "TZ",
+					     "TMPDIR",
+					     "http_proxy",
+					     "https_proxy",
+					     "no_proxy",
+					     "HTTPS_PROXY",
+					     "NO_PROXY",
+					     "GOPROXY",
+					     "GOFLAGS",
+					     "PIP_INDEX_URL",
+					     "npm_config_registry",
+					     "CARGO_HOME",
+					     "RUSTUP_HOME",
+					     "GOSUMDB",
+					     "PIP_CONFIG_FILE",
+					     "SSL_CERT_FILE",
+					     "GONOSUMDB",
+					     "GOROOT",
+					     "DAVIT_CACHE_SIZE",
+					     "DAVIT_BUILD_TIMEOUT"};
 	struct davit_workload *w = &i->workload;
 	DAVIT_AUTO_FREE char *request = work_path(i, "request");
 	DAVIT_AUTO_FREE char *result = work_path(i, "result");

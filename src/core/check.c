@@ -11,8 +11,8 @@
 static int refuse_capability(const struct core_runtime *r, enum davit_capability cap, const char *key,
 			     struct davit_error *err)
 {
-	return davit_error_set(err, DAVIT_ENOTSUP, key, "%s: runtime %s does not support %s: %s", key, r->name,
-			       davit_capability_name(cap), r->caps.why_not[cap]);
+	return davit_error_set(err, DAVIT_ENOTSUP, key, "%s: runtime %s does not support %s: %s", key,
+			       r->name, davit_capability_name(cap), r->caps.why_not[cap]);
 }
 
 int command_check_capabilities(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err)
@@ -49,12 +49,13 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 			if (n < DAVIT_ARRAY_SIZE(names))
 				names[n++] = k->name;
 		const char *near = davit_nearest(name, names, n);
-		return davit_error_set(err, DAVIT_ENOENT, "runtime", "there is no runtime '%s'%s%s%s; see davit runtimes",
-				       name, near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+		return davit_error_set(err, DAVIT_ENOENT, "runtime",
+				       "there is no runtime '%s'%s%s%s; see davit runtimes", name,
+				       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 	}
 	if (r->phase == RUNTIME_CLOSED)
-		return davit_error_set(err, DAVIT_EUNAVAIL, "runtime", "runtime %s is not available: %s", name,
-				       r->error.message);
+		return davit_error_set(err, DAVIT_EUNAVAIL, "runtime", "runtime %s is not available: %s",
+				       name, r->error.message);
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(needs); k++)
 		if (needs[k].asked && !davit_can(&r->caps, needs[k].cap))
 			return refuse_capability(r, needs[k].cap, needs[k].key, err);
@@ -147,11 +148,12 @@ int check_supervisor(const struct proposal *p, const struct davit_spec *spec, st
 			up = s ? s->spec : NULL;
 		}
 		if (!up)
-			return davit_error_set(err, DAVIT_ENOENT, "supervisor", "there is no supervisor '%s' in namespace %s",
-					       at->supervisor, at->namespace_);
+			return davit_error_set(err, DAVIT_ENOENT, "supervisor",
+					       "there is no supervisor '%s' in namespace %s", at->supervisor,
+					       at->namespace_);
 		if (depth > 32 || up == spec)
-			return davit_error_set(err, DAVIT_EINVAL, "supervisor", "supervisor '%s' stands below itself",
-					       up->name);
+			return davit_error_set(err, DAVIT_EINVAL, "supervisor",
+					       "supervisor '%s' stands below itself", up->name);
 		at = up;
 	}
 	return 0;
@@ -186,9 +188,10 @@ int check_quota(const struct proposal *p, const struct davit_spec *spec, struct 
 		instances += o->instances;
 		memory += o->memory * (uint64_t)o->instances;
 		if (ns->spec->quota_memory && !o->memory)
-			return davit_error_set(err, DAVIT_EQUOTA, "resources.memory",
-					       "namespace %s has a memory quota: resources.memory must be given",
-					       spec->namespace_);
+			return davit_error_set(
+				err, DAVIT_EQUOTA, "resources.memory",
+				"namespace %s has a memory quota: resources.memory must be given",
+				spec->namespace_);
 	}
 	if (ns->spec->quota_services >= 0 && services > ns->spec->quota_services)
 		return davit_error_set(err, DAVIT_EQUOTA, "quota.services",
@@ -210,7 +213,7 @@ int check_quota(const struct proposal *p, const struct davit_spec *spec, struct 
 
 /* A fixed host port that somebody else has is refused before anything starts. */
 int check_ports(struct davit_core *c, const struct davit_service *s, const struct davit_spec *spec,
-		       struct davit_error *err)
+		struct davit_error *err)
 {
 	const char *name = spec->runtime ? spec->runtime : c->config.default_runtime;
 	const struct core_runtime *r = core_runtime_find(c, name);
@@ -224,9 +227,10 @@ int check_ports(struct davit_core *c, const struct davit_service *s, const struc
 		if (!port.host)
 			continue;
 		if (spec->instances > 1)
-			return davit_error_set(err, DAVIT_EINVAL, "ports",
-					       "%" PRId64 " instances cannot share host port %u; leave the host port out",
-					       spec->instances, port.host);
+			return davit_error_set(
+				err, DAVIT_EINVAL, "ports",
+				"%" PRId64 " instances cannot share host port %u; leave the host port out",
+				spec->instances, port.host);
 		for (size_t n = 0; s && n < s->spec->n_ports; n++)
 			ours |= s->spec->ports[n].host == port.host;
 		if (ours)

@@ -28,11 +28,12 @@ static int add_service(struct pending *p, const struct proposal *pr, const struc
 	int r;
 
 	if (s && s->deleting)
-		return davit_error_set(err, DAVIT_ESTATE, "name", "service '%s' is being removed; try again when it is gone",
+		return davit_error_set(err, DAVIT_ESTATE, "name",
+				       "service '%s' is being removed; try again when it is gone",
 				       spec->name);
 	if (!s && mode == DAVIT_APPLY_UPDATE)
-		return davit_error_set(err, DAVIT_ENOENT, "name", "service '%s:%s' not found in namespace %s", spec->name,
-				       spec->version, spec->namespace_);
+		return davit_error_set(err, DAVIT_ENOENT, "name", "service '%s:%s' not found in namespace %s",
+				       spec->name, spec->version, spec->namespace_);
 	r = check_service(pr, spec, err);
 	if (r < 0)
 		return r;
@@ -41,8 +42,8 @@ static int add_service(struct pending *p, const struct proposal *pr, const struc
 	same = is && was && !strcmp(is, was);
 	if (s && !same && mode == DAVIT_APPLY_CREATE)
 		return davit_error_set(err, DAVIT_EEXIST, "name",
-				       "service '%s:%s' exists already and is different; use davit update", spec->name,
-				       spec->version);
+				       "service '%s:%s' exists already and is different; use davit update",
+				       spec->name, spec->version);
 	r = check_ports(c, s, spec, err);
 	if (r < 0)
 		return r;
@@ -103,8 +104,9 @@ int davit_core_apply(struct davit_core *c, struct davit_spec *const *specs, size
 				r = davit_error_set(err, DAVIT_EINVAL, "name", "'%s:%s' is given twice",
 						    specs[k]->name, specs[k]->version);
 		if (r == 0)
-			r = specs[k]->kind == DAVIT_KIND_SERVICE ? add_service(p, &pr, specs[k], mode, force, err)
-								 : add_other(p, &pr, specs[k], mode, err);
+			r = specs[k]->kind == DAVIT_KIND_SERVICE
+				    ? add_service(p, &pr, specs[k], mode, force, err)
+				    : add_other(p, &pr, specs[k], mode, err);
 	}
 	if (r < 0) {
 		if (p)
@@ -151,8 +153,8 @@ int davit_core_scale(struct davit_core *c, const struct davit_selector *sel, int
 	if (r < 0)
 		return r;
 	if (instances < 0 || instances > 10000)
-		return davit_error_set(err, DAVIT_EINVAL, "instances", "%" PRId64 " is out of range: 0 to 10000",
-				       instances);
+		return davit_error_set(err, DAVIT_EINVAL, "instances",
+				       "%" PRId64 " is out of range: 0 to 10000", instances);
 	spec = davit_spec_dup(s->spec);
 	if (!spec)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
@@ -290,8 +292,8 @@ int davit_core_signal(struct davit_core *c, const struct davit_selector *sel, co
 		last = i;
 	}
 	if (!last)
-		return davit_error_set(err, DAVIT_ESTATE, NULL, "no running instance of '%s'%s%s", s->spec->name,
-				       instance && instance[0] ? " with id " : "",
+		return davit_error_set(err, DAVIT_ESTATE, NULL, "no running instance of '%s'%s%s",
+				       s->spec->name, instance && instance[0] ? " with id " : "",
 				       instance && instance[0] ? instance : "");
 	/* The answer is that of the last one; each gets it. */
 	for (size_t k = 0; k < s->n_slots; k++) {

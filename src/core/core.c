@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-enum { FULL_PASS_SLICE = 256 };
+enum { FULL_PASS_SLICE = 16 };
 #define FULL_PASS_PERIOD (60 * DAVIT_NSEC_PER_SEC)
 
 static const char *const watched[] = {"services/", "supervisors/", "namespaces/"};

@@ -19,21 +19,21 @@ struct davit_core;
 struct davit_secrets;
 
 struct davit_core_config {
-	struct davit_loop *loop;   /* borrowed */
-	struct davit_store *store; /* borrowed, open */
+	struct davit_loop *loop;	 /* borrowed */
+	struct davit_store *store;	 /* borrowed, open */
 	const struct davit_paths *paths; /* borrowed; NULL in the simulator */
-	struct davit_secrets *secrets; /* borrowed; NULL: specs with secrets are refused */
-	const char *default_runtime; /* "process" */
-	const char *default_source;  /* DAVIT_RUNTIME_SOURCE or NULL */
-	const char *default_profile; /* DAVIT_RUNTIME_PROFILE or NULL */
+	struct davit_secrets *secrets;	 /* borrowed; NULL: specs with secrets are refused */
+	const char *default_runtime;	 /* "process" */
+	const char *default_source;	 /* DAVIT_RUNTIME_SOURCE or NULL */
+	const char *default_profile;	 /* DAVIT_RUNTIME_PROFILE or NULL */
 	struct davit_start_budget budget;
-	size_t max_events;	   /* kept in the store; 0: 10,000 */
+	size_t max_events; /* kept in the store; 0: 10,000 */
 };
 
 int davit_core_new(const struct davit_core_config *config, struct davit_core **ret, struct davit_error *err);
 /* Registers a runtime under a name. Opened by davit_core_start. */
-int davit_core_add_runtime(struct davit_core *c, const char *name,
-			   const struct davit_runtime_driver *driver, struct davit_error *err);
+int davit_core_add_runtime(struct davit_core *c, const char *name, const struct davit_runtime_driver *driver,
+			   struct davit_error *err);
 /* Loads the store, opens the runtimes, adopts what survived, then reconciles.
  * op completes when everything that was stored has been taken up. */
 void davit_core_start(struct davit_core *c, struct davit_op *op);
@@ -66,16 +66,16 @@ size_t davit_core_services(struct davit_core *c, const struct davit_selector *se
 /* The service for a selector that must match exactly one: DAVIT_ENOENT
  * "service 'x' not found" with the nearest name, DAVIT_EINVAL when several
  * versions match and none was given (the message lists them). */
-int davit_core_service(struct davit_core *c, const struct davit_selector *sel,
-		       struct davit_service **ret, struct davit_error *err);
+int davit_core_service(struct davit_core *c, const struct davit_selector *sel, struct davit_service **ret,
+		       struct davit_error *err);
 
 const struct davit_spec *davit_service_spec(const struct davit_service *s);
 int64_t davit_service_revision(const struct davit_service *s);
 /* unknown, pending, building, starting, running, stopping, stopped, error */
 const char *davit_service_status(const struct davit_service *s);
 /* Instances present now. */
-size_t davit_service_instances(struct davit_service *s,
-			       bool (*fn)(void *user, struct davit_instance *i), void *user);
+size_t davit_service_instances(struct davit_service *s, bool (*fn)(void *user, struct davit_instance *i),
+			       void *user);
 /* The instance with that id or with that index ("0"), of any service if s is
  * NULL; or NULL. */
 struct davit_instance *davit_core_instance(struct davit_core *c, struct davit_service *s, const char *id);
@@ -142,8 +142,8 @@ int davit_core_apply(struct davit_core *c, struct davit_spec *const *specs, size
 		     struct davit_error *err);
 /* `davit kill`: stops and deletes; op completes when durable, or with
  * wait_gone when the last instance is gone. */
-int davit_core_kill(struct davit_core *c, const struct davit_selector *sel, bool wait_gone,
-		    const char *cause, struct davit_op *op, struct davit_error *err);
+int davit_core_kill(struct davit_core *c, const struct davit_selector *sel, bool wait_gone, const char *cause,
+		    struct davit_op *op, struct davit_error *err);
 /* Removes a Supervisor or a Namespace record (kind says which); services under
  * the supervisor stand under the root then. DAVIT_ENOENT; DAVIT_ESTATE for a
  * namespace that still has services. */
@@ -154,12 +154,11 @@ void davit_core_write_kind(struct davit_core *c, enum davit_kind kind, struct da
 int davit_core_scale(struct davit_core *c, const struct davit_selector *sel, int64_t instances,
 		     const char *cause, struct davit_op *op, struct davit_error *err);
 enum davit_service_verb { DAVIT_SERVICE_START, DAVIT_SERVICE_STOP, DAVIT_SERVICE_RESTART };
-int davit_core_control(struct davit_core *c, const struct davit_selector *sel,
-		       enum davit_service_verb verb, const char *cause, struct davit_op *op,
-		       struct davit_error *err);
+int davit_core_control(struct davit_core *c, const struct davit_selector *sel, enum davit_service_verb verb,
+		       const char *cause, struct davit_op *op, struct davit_error *err);
 /* Sends a signal to the running instances (or the one with the id). */
-int davit_core_signal(struct davit_core *c, const struct davit_selector *sel, const char *instance,
-		      int signo, struct davit_op *op, struct davit_error *err);
+int davit_core_signal(struct davit_core *c, const struct davit_selector *sel, const char *instance, int signo,
+		      struct davit_op *op, struct davit_error *err);
 /* Ends every workload of ours everywhere, for `davit daemon stop --all`:
  * services stay recorded as they are; op completes when nothing runs. */
 void davit_core_stop_all(struct davit_core *c, struct davit_op *op);

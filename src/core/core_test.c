@@ -166,7 +166,8 @@ static const char *field(struct rig *r, const char *name, const char *key)
 	snprintf(pattern, sizeof pattern, "\"%s\":", key);
 	at = strstr(davit_buf_str(&b), pattern);
 	assert_non_null(at);
-	snprintf(value, sizeof value, "%.*s", (int)strcspn(at + strlen(pattern), ",}]"), at + strlen(pattern));
+	snprintf(value, sizeof value, "%.*s", (int)strcspn(at + strlen(pattern), ",}]"),
+		 at + strlen(pattern));
 	return value;
 }
 
@@ -215,7 +216,8 @@ static void retries_n_means_exactly_n_restarts_and_then_error(void **state)
 {
 	struct rig *r = *state;
 
-	apply(r, "name: web\ncommand: [fake, run, 10ms, exit, '3']\nrestart: {policy: on-failure, retries: 3}\n");
+	apply(r, "name: web\ncommand: [fake, run, 10ms, exit, '3']\nrestart: {policy: on-failure, retries: "
+		 "3}\n");
 	run_for(r, 600 * SEC);
 	assert_int_equal(r->starts, 4);
 	assert_string_equal(status(r, "web"), "error");
@@ -372,8 +374,7 @@ static void dependencies_order_the_start_and_cycles_are_refused(void **state)
 	assert_string_equal(status(r, "web"), "pending");
 	run_for(r, 5 * SEC);
 	assert_string_equal(status(r, "web"), "running");
-	assert_int_equal(apply_error(r,
-				     "name: db\ncommand: [fake, run, 1d]\ndependsOn: [web]\n",
+	assert_int_equal(apply_error(r, "name: db\ncommand: [fake, run, 1d]\ndependsOn: [web]\n",
 				     DAVIT_APPLY_UPDATE, &err),
 			 DAVIT_EINVAL);
 	assert_string_equal(err.message, "dependency cycle: db -> web -> db");

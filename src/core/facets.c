@@ -7,7 +7,8 @@
 
 #include <string.h>
 
-static int check(const struct instance *i, enum davit_capability cap, const void *facet, struct davit_error *err)
+static int check(const struct instance *i, enum davit_capability cap, const void *facet,
+		 struct davit_error *err)
 {
 	const struct core_runtime *r = i->runtime;
 
@@ -15,8 +16,9 @@ static int check(const struct instance *i, enum davit_capability cap, const void
 		return davit_error_set(err, DAVIT_EUNAVAIL, NULL, "runtime %s is not available: %s", r->name,
 				       r->error.message);
 	if (!facet || !davit_can(&r->caps, cap))
-		return davit_error_set(err, DAVIT_ENOTSUP, NULL, "runtime %s does not support %s: %s", r->name,
-				       davit_capability_name(cap), facet ? r->caps.why_not[cap] : "not implemented");
+		return davit_error_set(err, DAVIT_ENOTSUP, NULL, "runtime %s does not support %s: %s",
+				       r->name, davit_capability_name(cap),
+				       facet ? r->caps.why_not[cap] : "not implemented");
 	return 0;
 }
 
@@ -27,7 +29,8 @@ struct attachment {
 	struct davit_exec *exec;
 };
 
-static int attach(struct instance *i, struct davit_log_reader *r, struct davit_exec *x, struct davit_error *err)
+static int attach(struct instance *i, struct davit_log_reader *r, struct davit_exec *x,
+		  struct davit_error *err)
 {
 	struct attachment *a = calloc(1, sizeof *a);
 
@@ -64,7 +67,8 @@ void facets_detach(struct instance *i)
 			r->instance = NULL;
 			r->end(r, 0, NULL);
 		} else if (x) {
-			const struct davit_exit gone = {.kind = DAVIT_EXIT_UNKNOWN, .reason = "the instance is gone"};
+			const struct davit_exit gone = {.kind = DAVIT_EXIT_UNKNOWN,
+							.reason = "the instance is gone"};
 			i->runtime->driver->exec->close(x);
 			x->instance = NULL;
 			x->exited(x, &gone);

@@ -127,7 +127,8 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 	i->ready = false;
 	i->pid = 0;
 	cause = instance_cause(i, exit, &prevent);
-	i->state = cause == DAVIT_CAUSE_CLEAN || i->goal != GOAL_RUN ? DAVIT_STATE_STOPPED : DAVIT_STATE_FAILED;
+	i->state =
+		cause == DAVIT_CAUSE_CLEAN || i->goal != GOAL_RUN ? DAVIT_STATE_STOPPED : DAVIT_STATE_FAILED;
 	describe_exit(exit, text, sizeof text);
 	if (i->is_build) {
 		build_ended(i);
@@ -204,7 +205,8 @@ void instance_finish(struct instance *i)
 		davit_supervise_ended(&i->node, DAVIT_CAUSE_STOPPED);
 		return;
 	}
-	if (i->reporting && !i->swept && i->exit_run == i->run && i->run && i->runtime->phase == RUNTIME_OPEN) {
+	if (i->reporting && !i->swept && i->exit_run == i->run && i->run &&
+	    i->runtime->phase == RUNTIME_OPEN) {
 		/* Whatever the main process left behind ends with it. */
 		i->swept = true;
 		instance_sweep(i);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/journal.h"
 
-#include "base/region.h"
 #include "base/buf.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "base/region.h"
 #include "base/units.h"
 
 #include <inttypes.h>
@@ -14,20 +14,23 @@
 
 enum { PENDING_MAX = 50000 };
 
-/* What nobody waits for is committed at most this often: each transaction costs
- * an fdatasync, and a burst of starts makes a few events in each iteration. */
+/* What nobody waits for is committed at most this often, and less often in the midst
+ * of a burst: each transaction costs an fdatasync, and a burst of starts makes a few
+ * events in each iteration. */
 #define PACE (10 * DAVIT_NSEC_PER_MSEC)
+#define PACE_OF_BURST (50 * DAVIT_NSEC_PER_MSEC)
+enum { BURST = 8 }; /* changes in a transaction */
 
 struct entry {
 	const char *key;
 	const char *value; /* NULL: delete */
-	uint64_t event; /* its id, or 0 */
+	uint64_t event;	   /* its id, or 0 */
 };
 
 struct batch {
 	struct entry *v;
 	size_t n, cap;
-	struct davit_map by_key; /* key -> index + 1 */
+	struct davit_map by_key;  /* key -> index + 1 */
 	struct davit_region text; /* keys and values, also those that were replaced */
 	struct davit_list waits;
 };
@@ -43,6 +46,7 @@ struct davit_journal {
 	struct davit_timer retry;    /* after a failure */
 	struct davit_timer pace;     /* the next transaction that nobody waits for */
 	int64_t sent;		     /* when the last one went, monotonic ns; 0: none did */
+	bool burst;		     /* the last one was of a burst */
 	struct davit_timer patience; /* for those who wait */
 	unsigned failures;
 	uint64_t last_event, first_event, dropped;
@@ -168,7 +172,7 @@ static void on_pace(struct davit_timer *t)
  * comes back to it. */
 static bool too_early(struct davit_journal *j)
 {
-	int64_t left = j->sent + PACE - davit_loop_now(j->loop);
+	int64_t left = j->sent + (j->burst ? PACE_OF_BURST : PACE) - davit_loop_now(j->loop);
 
 	if (!j->sent || left <= 0 || !davit_list_empty(&j->filling.waits))
 		return false;
@@ -255,6 +259,7 @@ static void send(struct davit_journal *j)
 		return;
 	davit_timer_stop(&j->pace);
 	j->sent = davit_loop_now(j->loop);
+	j->burst = j->filling.n >= BURST;
 	changes = calloc(j->filling.n + 1, sizeof *changes);
 	if (!changes) {
 		davit_timer_start(&j->retry, DAVIT_NSEC_PER_SEC);

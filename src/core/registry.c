@@ -45,8 +45,8 @@ static int record_parse(const struct davit_kv *kv, struct record *ret, struct da
 
 	if (!root || !(spec = json_object_get(root, "spec"))) {
 		json_decref(root);
-		return davit_error_set(err, DAVIT_ECORRUPT, kv->key, "the record %s cannot be read: %s", kv->key,
-				       root ? "it has no spec" : je.text);
+		return davit_error_set(err, DAVIT_ECORRUPT, kv->key, "the record %s cannot be read: %s",
+				       kv->key, root ? "it has no spec" : je.text);
 	}
 	text = json_dumps(spec, JSON_COMPACT);
 	*ret = (struct record){
@@ -117,7 +117,8 @@ static void settle_node(struct davit_node *n, struct davit_node *parent)
 
 static int by_age(const void *a, const void *b)
 {
-	const struct davit_service *x = *(struct davit_service *const *)a, *y = *(struct davit_service *const *)b;
+	const struct davit_service *x = *(struct davit_service *const *)a,
+				   *y = *(struct davit_service *const *)b;
 
 	return x->created != y->created ? (x->created < y->created ? -1 : 1) : strcmp(x->key, y->key);
 }

@@ -331,8 +331,8 @@ void core_runtime_open(struct core_runtime *r)
 	const struct davit_paths *paths = c->config.paths;
 	struct davit_error err;
 
-	if (paths && (davit_mkdirs(r->state_dir, 0700, &err) < 0 || davit_mkdirs(r->run_dir, 0700, &err) < 0 ||
-		      davit_mkdirs(r->log_dir, 0700, &err) < 0)) {
+	if (paths && (davit_mkdirs(r->state_dir, 0700, &err) < 0 ||
+		      davit_mkdirs(r->run_dir, 0700, &err) < 0 || davit_mkdirs(r->log_dir, 0700, &err) < 0)) {
 		closed(r, &err);
 		return;
 	}
@@ -369,7 +369,8 @@ int davit_core_add_runtime(struct davit_core *c, const char *name, const struct 
 	if (code < 0)
 		return code;
 	if (core_runtime_find(c, name))
-		return davit_error_set(err, DAVIT_EEXIST, "runtime", "runtime '%s' is registered already", name);
+		return davit_error_set(err, DAVIT_EEXIST, "runtime", "runtime '%s' is registered already",
+				       name);
 	r = calloc(1, sizeof *r);
 	if (!r)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
@@ -394,8 +395,8 @@ void core_runtime_free(struct core_runtime *r)
 	davit_timer_stop(&r->retry);
 	if (r->rt) {
 		/* One whose opening failed, which we were just about to be told. */
-		bool failed = r->phase == RUNTIME_OPENING && r->op.phase == DAVIT_OP_COMPLETING &&
-			      r->op.result < 0;
+		bool failed =
+			r->phase == RUNTIME_OPENING && r->op.phase == DAVIT_OP_COMPLETING && r->op.result < 0;
 		if (!failed)
 			r->driver->close(r->rt);
 		davit_timer_stop(&r->op.deadline);

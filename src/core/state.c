@@ -5,29 +5,40 @@
 
 #include <string.h>
 
-#define ERR {DAVIT_VERDICT_ERROR, 0}
-#define ALREADY(s) {DAVIT_VERDICT_ALREADY, DAVIT_STATE_##s}
-#define TO(s) {DAVIT_VERDICT_CHANGE, DAVIT_STATE_##s}
-#define VIA_STOP(s) {DAVIT_VERDICT_STOP_FIRST, DAVIT_STATE_##s}
+/* clang-format off: a table is read by its rows and columns */
+#define ERR                                                                                                  \
+	{                                                                                                    \
+		DAVIT_VERDICT_ERROR, 0                                                                       \
+	}
+#define ALREADY(s)                                                                                           \
+	{                                                                                                    \
+		DAVIT_VERDICT_ALREADY, DAVIT_STATE_##s                                                       \
+	}
+#define TO(s)                                                                                                \
+	{                                                                                                    \
+		DAVIT_VERDICT_CHANGE, DAVIT_STATE_##s                                                        \
+	}
+#define VIA_STOP(s)                                                                                          \
+	{                                                                                                    \
+		DAVIT_VERDICT_STOP_FIRST, DAVIT_STATE_##s                                                    \
+	}
+#define ROW(state, create, start, stop, fail, destroy)                                                       \
+	[DAVIT_STATE_##state] = {[DAVIT_DO_CREATE] = create,                                                 \
+				 [DAVIT_DO_START] = start,                                                   \
+				 [DAVIT_DO_STOP] = stop,                                                     \
+				 [DAVIT_DO_FAIL] = fail,                                                     \
+				 [DAVIT_DO_DESTROY] = destroy}
 
 /* The create cell of `destroyed` is what brings an instance into being. */
 static const struct davit_transition table[DAVIT_STATE_COUNT][DAVIT_OPERATION_COUNT] = {
-	[DAVIT_STATE_DESTROYED] = {[DAVIT_DO_CREATE] = TO(CREATED), [DAVIT_DO_START] = ERR,
-				   [DAVIT_DO_STOP] = ERR, [DAVIT_DO_FAIL] = ERR,
-				   [DAVIT_DO_DESTROY] = ALREADY(DESTROYED)},
-	[DAVIT_STATE_CREATED] = {[DAVIT_DO_CREATE] = ALREADY(CREATED), [DAVIT_DO_START] = TO(STARTED),
-				 [DAVIT_DO_STOP] = ERR, [DAVIT_DO_FAIL] = ERR,
-				 [DAVIT_DO_DESTROY] = TO(DESTROYED)},
-	[DAVIT_STATE_STARTED] = {[DAVIT_DO_CREATE] = ERR, [DAVIT_DO_START] = ALREADY(STARTED),
-				 [DAVIT_DO_STOP] = TO(STOPPED), [DAVIT_DO_FAIL] = TO(FAILED),
-				 [DAVIT_DO_DESTROY] = VIA_STOP(DESTROYED)},
-	[DAVIT_STATE_STOPPED] = {[DAVIT_DO_CREATE] = ERR, [DAVIT_DO_START] = TO(STARTED),
-				 [DAVIT_DO_STOP] = ALREADY(STOPPED), [DAVIT_DO_FAIL] = ERR,
-				 [DAVIT_DO_DESTROY] = TO(DESTROYED)},
-	[DAVIT_STATE_FAILED] = {[DAVIT_DO_CREATE] = ERR, [DAVIT_DO_START] = TO(STARTED),
-				[DAVIT_DO_STOP] = TO(STOPPED), [DAVIT_DO_FAIL] = ALREADY(FAILED),
-				[DAVIT_DO_DESTROY] = VIA_STOP(DESTROYED)},
+	/*             create            start             stop              fail             destroy */
+	ROW(DESTROYED, TO(CREATED), ERR, ERR, ERR, ALREADY(DESTROYED)),
+	ROW(CREATED, ALREADY(CREATED), TO(STARTED), ERR, ERR, TO(DESTROYED)),
+	ROW(STARTED, ERR, ALREADY(STARTED), TO(STOPPED), TO(FAILED), VIA_STOP(DESTROYED)),
+	ROW(STOPPED, ERR, TO(STARTED), ALREADY(STOPPED), ERR, TO(DESTROYED)),
+	ROW(FAILED, ERR, TO(STARTED), TO(STOPPED), ALREADY(FAILED), VIA_STOP(DESTROYED)),
 };
+/* clang-format on */
 
 static const char *const state_names[] = {
 	[DAVIT_STATE_DESTROYED] = "destroyed", [DAVIT_STATE_CREATED] = "created",
@@ -36,7 +47,7 @@ static const char *const state_names[] = {
 };
 
 static const char *const operation_names[] = {
-	[DAVIT_DO_CREATE] = "create", [DAVIT_DO_START] = "start", [DAVIT_DO_STOP] = "stop",
+	[DAVIT_DO_CREATE] = "create", [DAVIT_DO_START] = "start",     [DAVIT_DO_STOP] = "stop",
 	[DAVIT_DO_FAIL] = "fail",     [DAVIT_DO_DESTROY] = "destroy",
 };
 

@@ -42,9 +42,9 @@ size_t davit_core_services(struct davit_core *c, const struct davit_selector *se
 	/* One that is named whole needs no search. */
 	if (sel->name && sel->name[0] && sel->version && sel->version[0] &&
 	    !(sel->namespace_ && !strcmp(sel->namespace_, "*"))) {
-		struct davit_service *one =
-			registry_service(c, sel->namespace_ && sel->namespace_[0] ? sel->namespace_ : "default",
-					 sel->name, sel->version);
+		struct davit_service *one = registry_service(
+			c, sel->namespace_ && sel->namespace_[0] ? sel->namespace_ : "default", sel->name,
+			sel->version);
 		if (one)
 			fn(user, one);
 		return one != NULL;
@@ -93,8 +93,8 @@ static int not_found(struct davit_core *c, const struct davit_selector *sel, str
 		near = NULL;
 	return davit_error_set(err, DAVIT_ENOENT, "name", "service '%s%s%s' not found%s%s%s",
 			       sel->name ? sel->name : "", sel->version && sel->version[0] ? ":" : "",
-			       sel->version ? sel->version : "", near ? "; did you mean '" : "", near ? near : "",
-			       near ? "'?" : "");
+			       sel->version ? sel->version : "", near ? "; did you mean '" : "",
+			       near ? near : "", near ? "'?" : "");
 }
 
 int davit_core_service(struct davit_core *c, const struct davit_selector *sel, struct davit_service **ret,
@@ -114,8 +114,9 @@ int davit_core_service(struct davit_core *c, const struct davit_selector *sel, s
 		size_t len = strlen(versions);
 		snprintf(versions + len, sizeof versions - len, "%s%s", k ? ", " : "", f.v[k]->spec->version);
 	}
-	return davit_error_set(err, DAVIT_EINVAL, "version", "service '%s' has several versions (%s): name one",
-			       sel->name ? sel->name : "", versions);
+	return davit_error_set(err, DAVIT_EINVAL, "version",
+			       "service '%s' has several versions (%s): name one", sel->name ? sel->name : "",
+			       versions);
 }
 
 const struct davit_spec *davit_service_spec(const struct davit_service *s)
@@ -188,7 +189,8 @@ static void summarise(const struct davit_service *s, struct summary *ret)
 		ret->lost |= i->runtime->phase != RUNTIME_OPEN;
 		if (i->state == DAVIT_STATE_STARTED) {
 			ret->alive++;
-			if (i->goal == GOAL_STOP || i->goal == GOAL_GONE || i->node.state == DAVIT_NODE_STOPPING)
+			if (i->goal == GOAL_STOP || i->goal == GOAL_GONE ||
+			    i->node.state == DAVIT_NODE_STOPPING)
 				ret->stopping++;
 			else if (i->ready)
 				ret->ready++;
@@ -357,7 +359,8 @@ static bool updating(const struct davit_service *s)
 		return s->build_phase != BUILD_FAILED;
 	for (size_t k = 0; k < s->n_slots; k++) {
 		const struct instance *i = s->slots[k].current;
-		if (s->slots[k].next || (i && i->generation != s->generation && s->failed_generation != s->generation))
+		if (s->slots[k].next ||
+		    (i && i->generation != s->generation && s->failed_generation != s->generation))
 			return true;
 	}
 	return false;

@@ -8,7 +8,7 @@
 #include "core/supervise_impl.h"
 
 /* Ops in a row before the loop sees to others. */
-enum { BATCH = 256 };
+enum { BATCH = 16 };
 
 static int64_t interval(const struct davit_supervise *s)
 {

@@ -31,7 +31,8 @@ void davit_core_write_runtimes(struct davit_core *c, struct davit_json *j)
 			davit_json_put_string(j, "name", davit_capability_name(k));
 			davit_json_put_string(j, "description", davit_capability_doc(k));
 			davit_json_put_bool(j, "supported", davit_can(&r->caps, k));
-			davit_json_put_string(j, "reason", davit_can(&r->caps, k) ? NULL : r->caps.why_not[k]);
+			davit_json_put_string(j, "reason",
+					      davit_can(&r->caps, k) ? NULL : r->caps.why_not[k]);
 			davit_json_close(j);
 		}
 		davit_json_close_array(j);
@@ -56,10 +57,10 @@ static void write_node(struct davit_core *c, const struct davit_node *n, struct 
 
 	davit_json_open(j);
 	davit_json_put_string(j, "kind",
-			      n->leaf		      ? "instance"
-			      : service		      ? "service"
-			      : n == &c->sup.root     ? "root"
-						      : "supervisor");
+			      n->leaf		  ? "instance"
+			      : service		  ? "service"
+			      : n == &c->sup.root ? "root"
+						  : "supervisor");
 	davit_json_put_string(j, "name", n->name);
 	if (n->leaf) {
 		const struct instance *i = n->owner;
@@ -99,8 +100,8 @@ struct chain {
 	struct davit_buf *text;
 };
 
-static void link_of_chain(struct chain *ch, const char *what, const char *rule, const char *cause, int64_t time,
-			  int64_t next, const char *detail)
+static void link_of_chain(struct chain *ch, const char *what, const char *rule, const char *cause,
+			  int64_t time, int64_t next, const char *detail)
 {
 	char when[DAVIT_TIME_MAX];
 
@@ -132,7 +133,8 @@ static void exit_detail(const struct instance *i, char *buf, size_t n)
 	else if (e->kind == DAVIT_EXIT_OOM)
 		snprintf(buf, n, "run %u was killed at its memory limit", i->exit_run);
 	else
-		snprintf(buf, n, "run %u ended: %s", i->exit_run, e->reason[0] ? e->reason : "status unknown");
+		snprintf(buf, n, "run %u ended: %s", i->exit_run,
+			 e->reason[0] ? e->reason : "status unknown");
 }
 
 static void decision_detail(const struct instance *i, char *buf, size_t n)
@@ -158,15 +160,16 @@ static void decision_detail(const struct instance *i, char *buf, size_t n)
 			snprintf(buf, n, "rule %s: it is wanted", rule);
 			break;
 		}
-		snprintf(buf, n, "rule %s (restart: %s, cause %s): restarted, restart %" PRId64 " %s", rule, policy,
-			 davit_cause_name(node->cause), node->restarts, limit);
+		snprintf(buf, n, "rule %s (restart: %s, cause %s): restarted, restart %" PRId64 " %s", rule,
+			 policy, davit_cause_name(node->cause), node->restarts, limit);
 		break;
 	case DAVIT_NODE_COMPLETED:
 		snprintf(buf, n, "rule %s (restart: %s, cause %s): no restart is wanted", rule, policy,
 			 davit_cause_name(node->cause));
 		break;
 	case DAVIT_NODE_FAILED:
-		snprintf(buf, n, "rule %s (restart: %s, cause %s): it stays failed after %" PRId64 " restarts %s",
+		snprintf(buf, n,
+			 "rule %s (restart: %s, cause %s): it stays failed after %" PRId64 " restarts %s",
 			 rule, policy, davit_cause_name(node->cause), node->restarts, limit);
 		break;
 	default:
@@ -199,8 +202,9 @@ static void instance_chain(struct chain *ch, const struct instance *i)
 	if (i->held_for)
 		link_of_chain(ch, what, "dependency", NULL, 0, 0, i->held_for);
 	if (i->state == DAVIT_STATE_STARTED) {
-		snprintf(detail, sizeof detail, "run %u is %s as pid %d%s", i->run, i->ready ? "ready" : "not ready yet",
-			 (int)i->pid, i->goal == GOAL_STOP ? ", being stopped" : "");
+		snprintf(detail, sizeof detail, "run %u is %s as pid %d%s", i->run,
+			 i->ready ? "ready" : "not ready yet", (int)i->pid,
+			 i->goal == GOAL_STOP ? ", being stopped" : "");
 		link_of_chain(ch, what, NULL, NULL, i->started, 0, detail);
 	}
 }
@@ -219,15 +223,18 @@ void davit_service_write_why(const struct davit_service *s, struct davit_json *j
 	davit_json_key(j, "chain");
 	davit_json_open_array(j);
 	if (s->deleting)
-		link_of_chain(&ch, "service", "user", NULL, 0, 0, "it was killed and goes when its instances are gone");
+		link_of_chain(&ch, "service", "user", NULL, 0, 0,
+			      "it was killed and goes when its instances are gone");
 	if (s->spec->stopped)
-		link_of_chain(&ch, "service", "user", NULL, s->updated, 0, "it was stopped; davit start runs it again");
+		link_of_chain(&ch, "service", "user", NULL, s->updated, 0,
+			      "it was stopped; davit start runs it again");
 	else if (!s->spec->instances)
 		link_of_chain(&ch, "service", "user", NULL, s->updated, 0, "it is scaled to 0 instances");
 	if (s->error)
 		link_of_chain(&ch, "service", NULL, NULL, 0, 0, s->error);
 	if (s->build_phase == BUILD_RUNNING)
-		link_of_chain(&ch, "build", NULL, NULL, s->build ? s->build->started : 0, 0, "its source is being built");
+		link_of_chain(&ch, "build", NULL, NULL, s->build ? s->build->started : 0, 0,
+			      "its source is being built");
 	for (size_t k = 0; k < s->n_slots; k++)
 		if (s->slots[k].current)
 			instance_chain(&ch, s->slots[k].current);
@@ -235,7 +242,8 @@ void davit_service_write_why(const struct davit_service *s, struct davit_json *j
 		if (n->failed) {
 			snprintf(detail, sizeof detail, "supervisor '%.60s' failed by rule %s", n->name,
 				 n->rule_name ? n->rule_name : "-");
-			link_of_chain(&ch, "supervision", n->rule_name, NULL, n->decided, n->next_start, detail);
+			link_of_chain(&ch, "supervision", n->rule_name, NULL, n->decided, n->next_start,
+				      detail);
 		}
 	davit_json_close_array(j);
 	davit_json_put_string(j, "text", davit_buf_str(&text));
@@ -269,7 +277,8 @@ void davit_core_write_kind(struct davit_core *c, enum davit_kind kind, struct da
 			write_kind(((struct supervisor *)v)->spec, ((struct supervisor *)v)->revision, j);
 	else if (kind == DAVIT_KIND_NAMESPACE)
 		while (davit_map_next(&c->namespaces, &pos, NULL, &v))
-			write_kind(((struct namespace_record *)v)->spec, ((struct namespace_record *)v)->revision, j);
+			write_kind(((struct namespace_record *)v)->spec,
+				   ((struct namespace_record *)v)->revision, j);
 	davit_json_close_array(j);
 }
 

@@ -35,7 +35,8 @@ int workload_label_parse(const char *label, char **ret_key, uint32_t *ret_index,
 	char kind[8], *key;
 	int at = 0;
 
-	if (sscanf(label, "1 %7[a-z] %" SCNu32 " %16" SCNx64 " %n", kind, ret_index, ret_generation, &at) != 3 ||
+	if (sscanf(label, "1 %7[a-z] %" SCNu32 " %16" SCNx64 " %n", kind, ret_index, ret_generation, &at) !=
+		    3 ||
 	    !at || !label[at] || (strcmp(kind, "build") && strcmp(kind, "service")))
 		return DAVIT_EINVAL;
 	key = strdup(label + at);
@@ -48,7 +49,8 @@ int workload_label_parse(const char *label, char **ret_key, uint32_t *ret_index,
 
 /* --- profiles: files of NAME=value lines --- */
 
-static int profile_open(struct davit_core *c, const char *name, struct davit_buf *text, struct davit_error *err)
+static int profile_open(struct davit_core *c, const char *name, struct davit_buf *text,
+			struct davit_error *err)
 {
 	const struct davit_paths *p = c->config.paths;
 	const char *const dirs[] = {p ? p->config : NULL, p ? p->share : NULL};
@@ -81,7 +83,8 @@ static int profile_apply(struct davit_core *c, const char *name, char ***env, st
 			continue;
 		if (!equal || equal == l)
 			return davit_error_set(err, DAVIT_EINVAL, "profile",
-					       "profile '%s', line %u: '%.40s' is not NAME=value", name, line, l);
+					       "profile '%s', line %u: '%.40s' is not NAME=value", name, line,
+					       l);
 		*equal = '\0';
 		if (env && davit_strv_setenv(env, l, equal + 1) < 0)
 			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
@@ -154,10 +157,8 @@ static int own_env(struct instance *i, char ***env)
 
 	snprintf(index, sizeof index, "%u", i->workload.index);
 	const char *const own[][2] = {
-		{"DAVIT_NAMESPACE", spec->namespace_},
-		{"DAVIT_SERVICE_NAME", spec->name},
-		{"DAVIT_SERVICE_VERSION", spec->version},
-		{"DAVIT_INSTANCE", i->workload.id},
+		{"DAVIT_NAMESPACE", spec->namespace_},	  {"DAVIT_SERVICE_NAME", spec->name},
+		{"DAVIT_SERVICE_VERSION", spec->version}, {"DAVIT_INSTANCE", i->workload.id},
 		{"DAVIT_INSTANCE_INDEX", index},
 	};
 
@@ -246,7 +247,8 @@ static int build_argv(struct instance *i, struct davit_error *err)
 	if (r < 0)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (!*argv && !spec->image)
-		return davit_error_set(err, DAVIT_EINVAL, "command", "nothing to run: no command and no build");
+		return davit_error_set(err, DAVIT_EINVAL, "command",
+				       "nothing to run: no command and no build");
 	return 0;
 }
 
@@ -346,7 +348,8 @@ static int fill(struct instance *i, struct davit_error *err)
 	if (r < 0 || i->is_build)
 		return r;
 	if (i->generation != s->generation && i->adopting)
-		return davit_error_set(err, DAVIT_ESTATE, NULL, "it belongs to an earlier version of the spec");
+		return davit_error_set(err, DAVIT_ESTATE, NULL,
+				       "it belongs to an earlier version of the spec");
 	w->umask = 022;
 	w->cpu_millicores = spec->cpu;
 	w->memory = spec->memory;
@@ -399,8 +402,8 @@ int workload_build(struct instance *i, struct davit_error *err)
 
 void workload_fini(struct davit_workload *w)
 {
-	char **const strings[] = {&w->namespace_, &w->name,  &w->version,	 &w->label,
-				  &w->directory,  &w->user,  &w->image,		 &w->service_account,
+	char **const strings[] = {&w->namespace_,	&w->name, &w->version, &w->label,
+				  &w->directory,	&w->user, &w->image,   &w->service_account,
 				  &w->secrets_directory};
 
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(strings); k++) {

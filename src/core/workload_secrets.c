@@ -109,8 +109,8 @@ int workload_secrets(struct instance *i, struct davit_error *err)
 		files |= !spec->secrets[k].env;
 	if (files) {
 		owner_of(spec, &uid, &gid);
-		r = davit_secrets_materialise(secrets, w->id, spec->namespace_, spec->secrets, spec->n_secrets, uid,
-					      gid, &w->secrets_directory, err);
+		r = davit_secrets_materialise(secrets, w->id, spec->namespace_, spec->secrets,
+					      spec->n_secrets, uid, gid, &w->secrets_directory, err);
 		if (r == 0 && davit_strv_setenv(&w->env, "CREDENTIALS_DIRECTORY", w->secrets_directory) < 0)
 			r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	}

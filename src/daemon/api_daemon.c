@@ -14,8 +14,7 @@
 static void reply_json(struct api_call *call, json_t *value)
 {
 	DAVIT_AUTO_FREE char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 
 	json_decref(value);
 	if (!text) {
@@ -30,8 +29,7 @@ static void reply_json(struct api_call *call, json_t *value)
 
 void api_version_get(struct api_call *call)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_json_open(&j);
@@ -45,8 +43,7 @@ void api_version_get(struct api_call *call)
 
 void api_openapi_get(struct api_call *call)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 
 	api_openapi(&out);
 	api_reply(call, &out);
@@ -54,8 +51,7 @@ void api_openapi_get(struct api_call *call)
 
 void api_daemon_get(struct api_call *call)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 	const char *home = getenv("DAVIT_HOME");
 	char started[DAVIT_TIME_MAX];
@@ -161,8 +157,7 @@ void api_daemon_upgrade(struct api_call *call)
 
 void api_tree_get(struct api_call *call)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_core_write_tree(call->daemon->core, &j);
@@ -171,8 +166,7 @@ void api_tree_get(struct api_call *call)
 
 void api_runtimes_get(struct api_call *call)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_core_write_runtimes(call->daemon->core, &j);
@@ -190,10 +184,8 @@ struct listing {
 static bool write_instance(void *user, struct davit_instance *i)
 {
 	struct listing *l = user;
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
-	DAVIT_AUTO_BUF
-	service = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF service = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_instance_write(i, &j);
@@ -219,8 +211,7 @@ static bool write_instances(void *user, struct davit_service *s)
 
 void api_instances_list(struct api_call *call)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct listing l = {.json = DAVIT_JSON_INIT(&out)};
 	struct davit_selector sel = api_selector(call);
 
@@ -243,8 +234,7 @@ static void stats_read(struct davit_op *op, int result)
 {
 	struct api_call *call = op->user;
 	struct davit_stats *stats = call->state;
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_json_open(&j);

@@ -65,8 +65,7 @@ static void free_exec(struct exec *e)
 
 static bool send_frame(struct exec *e, enum frame type, const void *data, size_t n)
 {
-	DAVIT_AUTO_BUF
-	frame = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF frame = DAVIT_BUF_INIT;
 	unsigned char header[HEADER] = {(unsigned char)type,
 					0,
 					0,
@@ -125,8 +124,7 @@ static void write_exit(struct davit_buf *out, const struct davit_exit *exit)
 
 static void end(struct exec *e)
 {
-	DAVIT_AUTO_BUF
-	text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 
 	write_exit(&text, &e->exit);
 	send_frame(e, FRAME_END, davit_buf_str(&text), text.len);

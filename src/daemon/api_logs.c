@@ -85,10 +85,8 @@ static bool on_line(struct davit_log_reader *r, const struct davit_log_line *lin
 {
 	struct reader *rd = r->owner;
 	struct log_stream *s = rd->stream;
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
-	DAVIT_AUTO_BUF
-	position = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF position = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 	char cursor[DAVIT_ID_MAX + 24];
 

@@ -23,8 +23,7 @@ static bool write_secret(void *user, const struct davit_secret_info *info)
 
 void api_secrets_list(struct api_call *call)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 	const char *namespace_ = api_query(call, "namespace");
 	struct davit_error err = {0};

@@ -44,8 +44,7 @@ static void write_table(struct davit_core *core, const struct davit_selector *se
 
 void api_services_list(struct api_call *call)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 	struct davit_selector sel = api_selector(call);
 	const char *view = api_query(call, "view");
@@ -62,8 +61,7 @@ void api_services_list(struct api_call *call)
 
 static void one(struct api_call *call, void (*write)(const struct davit_service *, struct davit_json *))
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 	struct davit_service *s;
 
@@ -120,8 +118,7 @@ static void applied(struct davit_op *op, int result)
 {
 	struct api_call *call = op->user;
 	struct apply *a = call->state;
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_json_open(&j);
@@ -248,8 +245,7 @@ void api_service_signal(struct api_call *call)
 
 static void write_kind(struct api_call *call, enum davit_kind kind)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_core_write_kind(call->daemon->core, kind, &j);

@@ -132,8 +132,7 @@ static void pump_watch(struct davit_deferred *pump)
 
 	while (!w->blocked && !w->oom && !davit_list_empty(&w->queue)) {
 		struct dirty *d = DAVIT_LIST_FIRST(&w->queue, struct dirty, list);
-		DAVIT_AUTO_BUF
-		line = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF line = DAVIT_BUF_INIT;
 		struct davit_json j = DAVIT_JSON_INIT(&line);
 		write_dirty(w, d, &j);
 		free_dirty(w, d);

@@ -147,8 +147,7 @@ static json_t *ask(const char *method, const char *target, const char *body, int
 	struct davit_client_request q = {
 		.method = method, .target = target, .body = body, .body_len = body ? strlen(body) : 0};
 	struct davit_client *c = dial();
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	json_t *v;
 
 	assert_int_equal(davit_client_send(c, &q, ret_status, NULL), 0);
@@ -267,16 +266,14 @@ static void every_documented_path_answers(void **state)
 	(void)state;
 	for (size_t i = 0; i < api_n_routes; i++) {
 		const struct api_route *r = &api_routes[i];
-		DAVIT_AUTO_BUF
-		target = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 		const char *body = r->body == API_OBJECT
 					   ? "{\"instances\":1,\"signal\":\"HUP\",\"command\":[\"x\"]}"
 					   : NULL;
 		struct davit_client *c = dial();
 		struct davit_client_request q = {.method = r->method,
 						 .upgrade = r->upgrade ? "davit-exec" : NULL};
-		DAVIT_AUTO_BUF
-		keep = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF keep = DAVIT_BUF_INIT;
 		int status;
 		for (const char *p = r->path; *p; p++) {
 			davit_buf_addc(&target, *p == '{' ? 'x' : *p);
@@ -533,8 +530,7 @@ static int start_exec(const char *body)
 	const char *id = text(json_array_get(json_object_get(list, "instances"), 0), "id");
 	char target[128];
 	struct davit_client *c = dial();
-	DAVIT_AUTO_BUF
-	early = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF early = DAVIT_BUF_INIT;
 
 	snprintf(target, sizeof target, "/v1/instances/%s/exec", id);
 	json_decref(list);

@@ -83,10 +83,14 @@ static int print_openapi(void)
 static int parse_options(int argc, char **argv, struct options *o)
 {
 	static const struct option known[] = {
-		{"store", required_argument, NULL, 's'},     {"runtime", required_argument, NULL, 'r'},
-		{"source", required_argument, NULL, 'S'},    {"profile", required_argument, NULL, 'p'},
-		{"log-level", required_argument, NULL, 'l'}, {"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'v'},	     {"openapi", no_argument, NULL, 'o'},
+		{"store", required_argument, NULL, 's'},
+		{"runtime", required_argument, NULL, 'r'},
+		{"source", required_argument, NULL, 'S'},
+		{"profile", required_argument, NULL, 'p'},
+		{"log-level", required_argument, NULL, 'l'},
+		{"help", no_argument, NULL, 'h'},
+		{"version", no_argument, NULL, 'v'},
+		{"openapi", no_argument, NULL, 'o'},
 		{0},
 	};
 	int c;

@@ -9,8 +9,7 @@
 
 static void write_ref(struct davit_json *j, const char *schema)
 {
-	DAVIT_AUTO_BUF
-	ref = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF ref = DAVIT_BUF_INIT;
 
 	davit_buf_addf(&ref, "#/components/schemas/%s", schema);
 	davit_json_open(j);

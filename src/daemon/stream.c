@@ -22,8 +22,7 @@ void api_stream_begin(struct api_call *call)
 /* In one write, so that it is one chunk. */
 bool api_stream_line(struct api_call *call, const char *id, const char *json, size_t n)
 {
-	DAVIT_AUTO_BUF
-	line = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF line = DAVIT_BUF_INIT;
 
 	if (api_stream_sse(call)) {
 		if (id)
@@ -47,8 +46,7 @@ const char *api_stream_after(const struct api_call *call)
 
 void api_stream_end(struct api_call *call, const struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 
 	if (err && err->code) {
 		davit_http_error_json(&text, err);

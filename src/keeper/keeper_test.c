@@ -151,8 +151,7 @@ static void a_message_above_a_packet_travels_in_a_memfd(void **state)
 {
 	struct client *c = *state;
 	DAVIT_AUTO_FREE char *log = NULL, *big = malloc(100001);
-	DAVIT_AUTO_BUF
-	body = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
 	struct keeper_spawn m = {.run = 1, .argc = 4, .umask = 022};
 	struct packet p;
 	int fd;

@@ -28,38 +28,38 @@
 
 enum keeper_type {
 	/* davitd -> keeper */
-	KEEPER_HELLO = 1,  /* first; answered by KEEPER_WELCOME */
-	KEEPER_LIST,	   /* answered by one KEEPER_INSTANCE per slot, then KEEPER_DONE */
-	KEEPER_CREATE,	   /* takes a slot for an id; answered by DONE */
-	KEEPER_SPAWN,	   /* runs the workload of a slot; answered by SPAWNED or DONE(error) */
-	KEEPER_EXEC,	   /* a further process beside a slot, standard streams passed as descriptors */
-	KEEPER_SIGNAL,	   /* signal to the main process, its group, or all its descendants */
-	KEEPER_STOP,	   /* signal, grace, kill, until nothing is left; answered by DONE at the end */
-	KEEPER_REMOVE,	   /* frees a slot that does not run; answered by DONE */
-	KEEPER_QUIT,	   /* ends the keeper if no slot is taken, or with flag KILL kills all first */
-	KEEPER_UPGRADE,	   /* executes the keeper's program anew, in place */
+	KEEPER_HELLO = 1, /* first; answered by KEEPER_WELCOME */
+	KEEPER_LIST,	  /* answered by one KEEPER_INSTANCE per slot, then KEEPER_DONE */
+	KEEPER_CREATE,	  /* takes a slot for an id; answered by DONE */
+	KEEPER_SPAWN,	  /* runs the workload of a slot; answered by SPAWNED or DONE(error) */
+	KEEPER_EXEC,	  /* a further process beside a slot, standard streams passed as descriptors */
+	KEEPER_SIGNAL,	  /* signal to the main process, its group, or all its descendants */
+	KEEPER_STOP,	  /* signal, grace, kill, until nothing is left; answered by DONE at the end */
+	KEEPER_REMOVE,	  /* frees a slot that does not run; answered by DONE */
+	KEEPER_QUIT,	  /* ends the keeper if no slot is taken, or with flag KILL kills all first */
+	KEEPER_UPGRADE,	  /* executes the keeper's program anew, in place */
 	/* keeper -> davitd */
 	KEEPER_WELCOME = 64,
-	KEEPER_INSTANCE,   /* state of one slot: answer to LIST */
-	KEEPER_DONE,	   /* end of a request: result and errno, text behind */
-	KEEPER_SPAWNED,	   /* pid and start time; for EXEC too */
-	KEEPER_EXITED,	   /* event: the main process ended (once per run and connection, until told by LIST) */
-	KEEPER_READY,	   /* event: READY=1 or the descriptor's newline */
-	KEEPER_STATUS,	   /* event: STATUS= text behind */
+	KEEPER_INSTANCE, /* state of one slot: answer to LIST */
+	KEEPER_DONE,	 /* end of a request: result and errno, text behind */
+	KEEPER_SPAWNED,	 /* pid and start time; for EXEC too */
+	KEEPER_EXITED,	 /* event: the main process ended (once per run and connection, until told by LIST) */
+	KEEPER_READY,	 /* event: READY=1 or the descriptor's newline */
+	KEEPER_STATUS,	 /* event: STATUS= text behind */
 	KEEPER_EXEC_EXITED, /* event: a process of EXEC ended */
 };
 
 struct keeper_header {
 	uint32_t type;
-	uint32_t size;	  /* of the fixed struct, header included */
-	uint32_t total;	  /* of the whole message */
+	uint32_t size;	/* of the fixed struct, header included */
+	uint32_t total; /* of the whole message */
 	uint32_t flags;
-	uint64_t tag;	  /* chosen by davitd, repeated in every answer; 0 in events */
-	char id[24];	  /* instance, 16 digits and NULs; empty where none is meant */
+	uint64_t tag; /* chosen by davitd, repeated in every answer; 0 in events */
+	char id[24];  /* instance, 16 digits and NULs; empty where none is meant */
 };
 
-#define KEEPER_FLAG_MEMFD 1u	/* body is in the passed memfd */
-#define KEEPER_FLAG_KILL 2u	/* QUIT: kill everything first */
+#define KEEPER_FLAG_MEMFD 1u /* body is in the passed memfd */
+#define KEEPER_FLAG_KILL 2u  /* QUIT: kill everything first */
 
 struct keeper_hello {
 	struct keeper_header h;
@@ -72,14 +72,14 @@ struct keeper_welcome {
 	int32_t pid;
 	uint32_t slots_used, slots_max;
 	uint32_t recovered, lost; /* of a predecessor that died: taken up, and could not be */
-	/* behind: the build's version string */
+				  /* behind: the build's version string */
 };
 
 struct keeper_create {
 	struct keeper_header h;
 	uint64_t log_max_size;
 	uint32_t log_max_files;
-	uint32_t log_policy;	/* enum davit_log_policy */
+	uint32_t log_policy; /* enum davit_log_policy */
 	uint64_t log_rate;
 	/* behind: label, log directory of the instance, cgroup directories (each
 	 * absolute, one per hierarchy, v2 first, ended by an empty string) */
@@ -94,19 +94,19 @@ struct keeper_rlimit {
 struct keeper_spawn {
 	struct keeper_header h;
 	uint32_t argc, envc;
-	uint32_t uid, gid;	/* meaningful with set_user */
+	uint32_t uid, gid; /* meaningful with set_user */
 	uint32_t set_user;
 	uint32_t n_groups;
 	uint32_t n_rlimits;
 	uint32_t umask;
-	uint32_t ready;		/* enum davit_ready_signal */
+	uint32_t ready; /* enum davit_ready_signal */
 	int32_t ready_fd;
 	uint32_t no_new_privileges;
-	uint32_t run;		/* run number, for the slot */
-	/* behind, 8-byte aligned: n_rlimits struct keeper_rlimit, n_groups uint32_t;
-	 * then strings: path of the program (already looked up), directory, argv,
-	 * env, and the pairs (cgroup file, value) to write at each start, ended by
-	 * an empty string */
+	uint32_t run; /* run number, for the slot */
+		      /* behind, 8-byte aligned: n_rlimits struct keeper_rlimit, n_groups uint32_t;
+		       * then strings: path of the program (already looked up), directory, argv,
+		       * env, and the pairs (cgroup file, value) to write at each start, ended by
+		       * an empty string */
 };
 
 struct keeper_exec {
@@ -119,7 +119,7 @@ struct keeper_exec {
 struct keeper_signal {
 	struct keeper_header h;
 	int32_t signo;
-	uint32_t scope; /* 0 main process, 1 its group, 2 every descendant */
+	uint32_t scope;	   /* 0 main process, 1 its group, 2 every descendant */
 	uint64_t exec_tag; /* not 0: the process that EXEC with this tag started, or its group */
 };
 
@@ -133,17 +133,17 @@ struct keeper_stop {
 enum keeper_slot_state { KEEPER_SLOT_FREE, KEEPER_SLOT_CREATED, KEEPER_SLOT_RUNNING, KEEPER_SLOT_ENDED };
 
 struct keeper_exit {
-	uint32_t kind;	 /* enum davit_exit_kind */
+	uint32_t kind; /* enum davit_exit_kind */
 	int32_t code;
 	int32_t signal;
 	uint32_t core_dumped;
-	int64_t time;	 /* unix ns */
+	int64_t time; /* unix ns */
 	char reason[96];
 };
 
 struct keeper_instance {
 	struct keeper_header h;
-	uint32_t state;	 /* enum keeper_slot_state */
+	uint32_t state; /* enum keeper_slot_state */
 	uint32_t run;
 	int32_t pid;
 	uint32_t ready;
@@ -154,7 +154,7 @@ struct keeper_instance {
 
 struct keeper_done {
 	struct keeper_header h;
-	int32_t result;	   /* 0 or DAVIT_E... */
+	int32_t result; /* 0 or DAVIT_E... */
 	int32_t sys_errno;
 	/* behind: message */
 };
@@ -163,7 +163,7 @@ struct keeper_spawned {
 	struct keeper_header h;
 	int32_t pid;
 	uint32_t run;
-	int64_t started;   /* unix ns */
+	int64_t started;      /* unix ns */
 	uint64_t start_ticks; /* field 22 of /proc/PID/stat */
 };
 

@@ -65,8 +65,7 @@ static void keeper_program(char *path, size_t size)
 
 static int copy_program(struct client *c)
 {
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct davit_error err;
 	int fd, r;
 
@@ -335,8 +334,7 @@ int client_done(struct client *c, uint64_t tag, int ms)
 int client_create(struct client *c, const char *id, const struct log_options *o)
 {
 	static const struct log_options plain = {.max_size = 1 << 20, .max_files = 3};
-	DAVIT_AUTO_BUF
-	body = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
 	struct keeper_create m = {0};
 
 	o = o ? o : &plain;
@@ -399,8 +397,7 @@ int client_spawn(struct client *c, const char *id, uint32_t run, const char *con
 		 const struct spawn_options *o)
 {
 	static const struct spawn_options plain = {0};
-	DAVIT_AUTO_BUF
-	body = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
 	struct keeper_spawn m = {.run = run};
 
 	add_command(&body, &m, argv, o ? o : &plain);
@@ -420,8 +417,7 @@ int client_shell(struct client *c, const char *id, const char *script)
 int client_exec(struct client *c, const char *id, const char *const *argv, const int fds[3], bool tty,
 		uint64_t *ret_tag)
 {
-	DAVIT_AUTO_BUF
-	body = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
 	struct keeper_exec m = {.tty = tty};
 
 	add_command(&body, &m.spawn, argv, &(struct spawn_options){0});

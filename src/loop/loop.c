@@ -3,6 +3,7 @@
  * Timers (a binary heap) and deferred calls (a queue), the same for the real
  * and the virtual loop. uv.c and virtual.c give time and wake-ups.
  */
+#include "base/units.h"
 #include "loop/loop_impl.h"
 
 #include <stdlib.h>
@@ -160,8 +161,11 @@ void davit_deferred_cancel(struct davit_deferred *d)
 
 /* --- dispatch --- */
 
-/* At most this many calls in a row before descriptors get their turn. */
+/* At most this many calls, and this much time, before descriptors get their turn:
+ * the keeper can work on the first of a thousand starts while the others are still
+ * being prepared. Virtual time stands still meanwhile. */
 enum { BURST = 4096 };
+#define SLICE (2 * DAVIT_NSEC_PER_MSEC)
 
 bool davit_loop_dispatch(struct davit_loop *loop)
 {
@@ -179,6 +183,8 @@ bool davit_loop_dispatch(struct davit_loop *loop)
 		any = true;
 	}
 	for (int n = 0; n < BURST && loop->deferred.next != &loop->deferred; n++) {
+		if (davit_loop_now(loop) - now > SLICE)
+			break;
 		struct davit_deferred *d = loop->deferred.next;
 		davit_deferred_cancel(d);
 		d->run(d);

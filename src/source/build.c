@@ -176,8 +176,7 @@ static int run_step(struct build *b, const struct davit_cell_step *s, struct dav
 /* What the result depends on: another one is another build. */
 static int make_key(struct build *b)
 {
-	DAVIT_AUTO_BUF
-	versions = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF versions = DAVIT_BUF_INIT;
 	int r = 0;
 
 	davit_buf_adds(&versions, "");

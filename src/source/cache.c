@@ -160,8 +160,7 @@ int davit_cache_commit(const struct davit_cache *c, const char *key, const struc
  * hash. */
 static char *file_name(const char *s)
 {
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	char hash[DAVIT_HASH_MAX];
 
 	for (const char *p = s; *p; p++) {
@@ -183,8 +182,7 @@ int davit_cache_refer(const struct davit_cache *c, const char *ns, const char *n
 {
 	DAVIT_AUTO_FREE char *n = file_name(ns), *m = file_name(name), *v = file_name(version);
 	DAVIT_AUTO_FREE char *dir = NULL, *path = NULL, *text = NULL;
-	DAVIT_AUTO_BUF
-	old = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF old = DAVIT_BUF_INIT;
 	const char *before = "";
 	int r;
 

@@ -370,8 +370,7 @@ static int hash(struct davit_cell *c, const struct davit_buf *text, struct davit
 
 int davit_cell_read(const char *file, struct davit_cell **ret, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	struct davit_error local;
 	struct reader r = {.err = err ? err : &local};
 	struct davit_cell *c;

@@ -125,8 +125,7 @@ void davit_cells_fini(struct davit_cells *cells)
 static int by_type(const struct davit_cells *cells, const char *type, const struct davit_cell **ret,
 		   struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	names = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF names = DAVIT_BUF_INIT;
 	DAVIT_AUTO_FREE const char **words = calloc(cells->n + 1, sizeof *words);
 	const char *near;
 
@@ -166,8 +165,7 @@ static int match(const struct davit_cell *c, const struct davit_vars *vars, cons
 
 static int none(const struct davit_cells *cells, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 
 	for (size_t i = 0; i < cells->n; i++)
 		if (cells->v[i]->detect)

@@ -143,8 +143,7 @@ static bool refers(const char *dir, const char *id, int depth)
 
 	while (d && !found && (e = readdir(d))) {
 		DAVIT_AUTO_FREE char *path = NULL;
-		DAVIT_AUTO_BUF
-		text = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 		if (e->d_name[0] == '.')
 			continue;
 		path = davit_path_join(dir, e->d_name);
@@ -206,8 +205,7 @@ static void remove_tree(struct collection *k, const char *dir, const char *name)
 static bool is_result_of(struct collection *k, const char *id)
 {
 	DAVIT_AUTO_FREE char *path = davit_cache_path(k->cache, "work", id, "/key"), *json = NULL;
-	DAVIT_AUTO_BUF
-	key = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF key = DAVIT_BUF_INIT;
 	bool same = false;
 	json_t *o;
 

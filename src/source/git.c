@@ -154,8 +154,7 @@ static int fetch(struct fetch *f, struct davit_error *err)
 /* The commit that was fetched; after fetching everything, the one asked for. */
 static int find_commit(struct fetch *f, char **ret, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	DAVIT_AUTO_FREE char *name = NULL;
 	int status, r;
 
@@ -253,8 +252,7 @@ int davit_git_askpass(const char *prompt, const char *file, FILE *out, struct da
 	const char *from = strchr(prompt, '\''), *to = from ? strchr(from + 1, '\'') : NULL;
 	DAVIT_AUTO_FREE char *asked = to ? strndup(from + 1, (size_t)(to - from) - 1) : NULL;
 	bool password = !strncmp(prompt, "Password ", 9);
-	DAVIT_AUTO_BUF
-	text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	char *scheme, *user, *host, *save = NULL;
 	int r;
 

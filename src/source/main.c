@@ -129,8 +129,7 @@ static int write_result(const char *path, json_t *result, struct davit_error *er
 /* Never fails to say what went wrong: in the log when not in the file. */
 static void report(const char *path, const struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&b);
 	struct davit_error why;
 
@@ -148,8 +147,7 @@ static void report(const char *path, const struct davit_error *err)
 
 static int run(const char *request, const char *result)
 {
-	DAVIT_AUTO_BUF
-	in = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF in = DAVIT_BUF_INIT;
 	json_t *o = NULL, *out = NULL;
 	struct davit_error err;
 	json_error_t je;

@@ -26,8 +26,7 @@ static bool is_named(const char *path, const char *name)
  * service. More than one and none of that name is left to the user. */
 static int pick(struct build *b, char *const *found, const char *pattern)
 {
-	DAVIT_AUTO_BUF
-	names = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF names = DAVIT_BUF_INIT;
 	const char *chosen = found[1] ? NULL : found[0];
 
 	for (char *const *p = found; *p && !chosen; p++)

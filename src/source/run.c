@@ -75,8 +75,7 @@ static void kill_children(void)
 
 	snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
 	for (;;) {
-		DAVIT_AUTO_BUF
-		text = DAVIT_BUF_INIT;
+		DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 		char *save = NULL;
 
 		if (davit_read_file(path, 1 << 20, &text, NULL) == 0 && text.len)

@@ -155,8 +155,7 @@ static void answer(struct davit_http_request *r, int status, const char *text)
 
 static void send_whole(struct davit_http_request *r, int fd, const char *type)
 {
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	ssize_t n = 0;
 
 	do {

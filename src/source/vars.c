@@ -81,8 +81,7 @@ static void expand(struct davit_buf *b, const struct davit_vars *vars, const cha
 
 char *davit_vars_expand(const struct davit_vars *vars, const char *text)
 {
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 
 	expand(&b, vars, text, davit_buf_adds);
 	return davit_buf_take(&b);
@@ -193,8 +192,7 @@ int davit_pattern_find(const struct davit_vars *vars, const char *pattern, char 
 		       struct davit_error *err)
 {
 	DAVIT_AUTO_STRV found = NULL;
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	enum kind kind = split_kind(&pattern);
 	glob_t g = {0};
 	int r;

@@ -13,15 +13,12 @@ setup() {
   PATH=$BUILD:$PATH
 }
 
-# Processes that have this test's directory in their environment or arguments.
+# Processes that have this test's directory in their arguments. (A zombie has none.)
 ours() {
   local p
-  for p in /proc/[0-9]*; do
-    [ "${p#/proc/}" != $$ ] && [ "${p#/proc/}" != "$BASHPID" ] || continue
-    # A zombie has neither; what has ended is not ours any more.
-    if tr '\0' '\n' 2>/dev/null <"$p/cmdline" | grep -q "^$DAVIT_HOME/"; then
-      echo "${p#/proc/} $(tr '\0' ' ' <"$p/cmdline")"
-    fi
+  for p in $(grep -lz -- "^$DAVIT_HOME/" /proc/[0-9]*/cmdline); do
+    p=${p#/proc/}
+    echo "${p%/cmdline} $(tr '\0' ' ' <"/proc/$p")"
   done 2>/dev/null
 }
 

@@ -13,8 +13,8 @@
 
 struct davit_sim_options {
 	uint64_t seed;
-	size_t steps;	/* commands and faults in the run; 0: as the seed says */
-	bool verbose;	/* the trace goes to standard error while it happens */
+	size_t steps; /* commands and faults in the run; 0: as the seed says */
+	bool verbose; /* the trace goes to standard error while it happens */
 };
 
 /* What a run consisted of: for a reader to see that it did something. */

@@ -46,12 +46,12 @@ struct sim_instance {
 /* What the user knows of a service. */
 struct sim_service {
 	char name[8];
-	char *json;	  /* the spec that the last command led to; NULL: none */
-	char *maybe;	  /* with `unsure`: what a command of unknown outcome leads to */
+	char *json;  /* the spec that the last command led to; NULL: none */
+	char *maybe; /* with `unsure`: what a command of unknown outcome leads to */
 	bool unsure;
-	bool busy;	  /* a command is under way */
-	bool plain;	  /* its script ends by itself only and has no failing operations */
-	unsigned epoch;	  /* fresh starts that the user asked for */
+	bool busy;	/* a command is under way */
+	bool plain;	/* its script ends by itself only and has no failing operations */
+	unsigned epoch; /* fresh starts that the user asked for */
 };
 
 struct sim {

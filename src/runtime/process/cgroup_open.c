@@ -161,8 +161,7 @@ static int open_v1(struct cgroups *cg, const struct cgroup_self *self, const cha
 static int remember(const char *run_dir, struct cgroup_self *self, char **top)
 {
 	DAVIT_AUTO_FREE char *path = davit_path_join(run_dir, "cgroups");
-	DAVIT_AUTO_BUF
-	text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	char *save = NULL;
 
 	if (!path)
@@ -243,10 +242,8 @@ static int open_parents(struct cgroups *cg, const char *run_dir, struct cgroup_s
 
 int cgroups_open(struct cgroups *cg, const char *run_dir, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF
-	group = DAVIT_BUF_INIT;
-	DAVIT_AUTO_BUF
-	mounts = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF group = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF mounts = DAVIT_BUF_INIT;
 	struct cgroup_self self = {0};
 	int r;
 

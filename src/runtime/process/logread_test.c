@@ -63,8 +63,7 @@ static void put(struct fixture *f, const char *data, size_t n)
 
 static void record(struct fixture *f, const char *stream, char tag, const char *text)
 {
-	DAVIT_AUTO_BUF
-	b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	char when[DAVIT_TIME_MAX];
 
 	davit_buf_addf(&b, "%s %s %c %s\n", davit_time_format(f->now, when), stream, tag, text);
@@ -278,8 +277,7 @@ static void following_loses_and_doubles_nothing_across_rotation(void **state)
 	struct fixture *f = *state;
 	struct davit_log_query q = {.tail = 1, .follow = true};
 	struct got *g = got_new();
-	DAVIT_AUTO_BUF
-	want = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF want = DAVIT_BUF_INIT;
 	struct logread lr;
 	uint64_t segments[64];
 	size_t n = 0;
