@@ -230,7 +230,7 @@ def test_leaked_groups(home):
               "setsid sleep 1005 & (setsid sh -c 'sleep 1006 & exec sleep 1007' &) ; ")
     opts = ("-e", mark, "--stop-grace", "300ms")
     for way in ("stop", "kill", "restart", "update", "end", "murder"):
-        tail = "sleep 0.5; exit 0" if way == "end" else "wait; sleep 1000"
+        tail = "sleep 2; exit 0" if way == "end" else "wait; sleep 1000"
         home.sh("leak", script + tail, *opts, *(("--restart", "never") if way in ("end", "murder") else ()),
                 "--detach")
         before = wait_until(lambda: (lambda g: len(g) >= 7 and g)(group_of(home, mark)), 10, "its descendants")

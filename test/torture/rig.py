@@ -342,6 +342,8 @@ def main(names, home=Home):
     if sys.argv[1:]:
         tests = [f for f in tests if any(w in f.__name__ for w in sys.argv[1:])]
     failed = 0
+    # Told to end: what was started is ended all the same.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print("TAP version 13\n1..%d" % len(tests))
     log("seed %d (RIG_SEED repeats it)" % SEED)
     for k, fn in enumerate(tests):
