@@ -39,8 +39,14 @@ class Running:
     def __enter__(self):
         known = set(pids())
         self.t0 = boottime()
-        self.s.start()
-        self.services = wait_for_commands(self.argv, self.n, known)
+        try:
+            self.s.start()
+            self.services = wait_for_commands(self.argv, self.n, known)
+        except BaseException:
+            if self.s.begun():
+                self.s.stop()
+            self.s.clean()
+            raise
         return self
 
     def __exit__(self, *_):

@@ -43,6 +43,7 @@ def end_all(pids):
 
 class Subject:
     name = ""
+    needs = None  # a program of the peer's package
     most = 1 << 30  # services that it is asked for
 
     def __init__(self):
@@ -58,6 +59,10 @@ class Subject:
 
     def path(self, *parts):
         return os.path.join(self.dir, *parts)
+
+    def begun(self):
+        """Is there something to stop?"""
+        return self.child is not None
 
     def stop(self):
         self.child.terminate()
@@ -132,6 +137,9 @@ class Davit(Subject):
             p.wait(30)
         raise Failed(f"{len(seen)} of {n} starts recorded")
 
+    def begun(self):
+        return os.path.exists(self.path("home"))
+
     def daemon(self):
         return json.loads(self.davit("daemon", "status", "-o", "json"))["pid"]
 
@@ -154,6 +162,7 @@ class Davit(Subject):
 
 class Supervisord(Subject):
     name = "supervisord"
+    needs = "supervisord"
 
     def prepare(self, n, argv):
         with open(self.path("conf"), "w") as f:
@@ -195,6 +204,7 @@ class Scanned(Subject):
 
 class Runit(Scanned):
     name = "runit"
+    needs = "runsvdir"
 
     def start(self):
         self.spawn(["/usr/bin/runsvdir", self.path("scan")])
@@ -202,6 +212,7 @@ class Runit(Scanned):
 
 class S6(Scanned):
     name = "s6"
+    needs = "s6-svscan"
 
     def start(self):
         self.spawn([shutil.which("s6-svscan"), "-c", "4096", self.path("scan")])
@@ -209,6 +220,7 @@ class S6(Scanned):
 
 class Pm2(Subject):
     name = "pm2"
+    needs = "npm"
     most = 100
     prefix = None
 
@@ -234,6 +246,9 @@ class Pm2(Subject):
 
     def start(self):
         self.pm2("start", self.path("all.config.json"))
+
+    def begun(self):
+        return os.path.exists(self.path("home", "pm2.pid"))
 
     def managers(self):
         return [int(read(self.path("home", "pm2.pid")))]
