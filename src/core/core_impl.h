@@ -18,8 +18,8 @@
 #ifndef DAVIT_CORE_IMPL_H
 #define DAVIT_CORE_IMPL_H
 
-#include "base/region.h"
 #include "base/map.h"
+#include "base/region.h"
 #include "core/core.h"
 #include "core/journal.h"
 
@@ -62,9 +62,9 @@ struct built {
 	char **env; /* the cell's, "NAME=value" */
 	char *directory;
 	char *cell;
-	char *content;	/* what it was made from, a hash */
-	char *port_env; /* the variable that carries the port, or NULL */
-	char *reference; /* file that keeps it in the cache for this service, or NULL */
+	char *content;	      /* what it was made from, a hash */
+	char *port_env;	      /* the variable that carries the port, or NULL */
+	char *reference;      /* file that keeps it in the cache for this service, or NULL */
 	uint64_t source_hash; /* of the spec's fields that the build depends on, and the nonce */
 };
 
@@ -84,42 +84,42 @@ struct instance {
 	struct davit_instance *inst; /* the driver's, allocated while there is a workload */
 	struct davit_workload workload;
 	uint64_t generation;
-	struct davit_node node;	 /* leaf below the service; unused for a build */
+	struct davit_node node; /* leaf below the service; unused for a build */
 	enum davit_state state;
 	enum goal goal;
-	struct instance_op *op;	 /* under way, or NULL */
+	struct instance_op *op; /* under way, or NULL */
 	uint32_t run;
-	uint32_t run_base;	 /* runs of objects before the present one, which counts from 1 */
-	uint32_t exit_run;	 /* run whose end was recorded last */
+	uint32_t run_base; /* runs of objects before the present one, which counts from 1 */
+	uint32_t exit_run; /* run whose end was recorded last */
 	pid_t pid;
-	int64_t started;	 /* unix ns */
-	int64_t start_asked;	 /* unix ns before the driver was told; 0: adopted */
+	int64_t started;     /* unix ns */
+	int64_t start_asked; /* unix ns before the driver was told; 0: adopted */
 	struct davit_exit exit;
 	struct davit_error *error; /* last failure of an operation, or NULL */
-	char *status_text;	 /* STATUS= of sd_notify, or NULL */
+	char *status_text;	   /* STATUS= of sd_notify, or NULL */
 	struct ready_probe *probe; /* waiting for a port or a log line */
 	struct ready_timeout *ready_timer;
-	struct davit_exit *early_exit; /* of a run whose start has not completed yet */
-	struct davit_timer again; /* an operation that failed is tried again */
-	struct davit_list attached; /* open log readers and commands (facets.c) */
-	struct davit_list held;	 /* in core->held while it waits for something, or in core->dead */
-	struct davit_list leaving; /* in service->leaving or core->orphans once it is to be gone */
-	char *orphan_of;	 /* key of its service, which was deleted while we were away */
-	char *held_for;		 /* what it waits for, in words */
+	struct davit_exit *early_exit;	/* of a run whose start has not completed yet */
+	struct davit_timer again;	/* an operation that failed is tried again */
+	struct davit_list attached;	/* open log readers and commands (facets.c) */
+	struct davit_list held;		/* in core->held while it waits for something, or in core->dead */
+	struct davit_list leaving;	/* in service->leaving or core->orphans once it is to be gone */
+	char *orphan_of;		/* key of its service, which was deleted while we were away */
+	char *held_for;			/* what it waits for, in words */
 	struct davit_journal_wait wait; /* for the record of its end */
 	enum davit_cause pending_cause; /* what to tell the engine when that is durable */
-	bool leaf;		 /* node is in the tree */
+	bool leaf;			/* node is in the tree */
 	bool is_build;
-	bool adopting;		 /* being taken over from a runtime: ports are given */
-	bool replacement;	 /* started by an update, not ready yet */
+	bool adopting;	  /* being taken over from a runtime: ports are given */
+	bool replacement; /* started by an update, not ready yet */
 	bool ready;
-	bool stopping_told;	 /* the engine waits for our `ended` */
-	bool reporting;		 /* pending_cause is to be told when recorded and swept */
-	bool start_failed;	 /* the last thing that happened: it could not be started */
-	bool prevent;		 /* an exit after which it is never restarted */
-	bool told_failed;	 /* the event of its failure was written */
-	bool swept;		 /* what the last run left behind was stopped */
-	bool killed_for;	 /* pending_cause is why we are stopping it ourselves */
+	bool stopping_told; /* the engine waits for our `ended` */
+	bool reporting;	    /* pending_cause is to be told when recorded and swept */
+	bool start_failed;  /* the last thing that happened: it could not be started */
+	bool prevent;	    /* an exit after which it is never restarted */
+	bool told_failed;   /* the event of its failure was written */
+	bool swept;	    /* what the last run left behind was stopped */
+	bool killed_for;    /* pending_cause is why we are stopping it ourselves */
 };
 
 /* One position among the instances of a service. */
@@ -144,15 +144,15 @@ struct davit_service {
 	struct davit_list leaving; /* instances on their way out */
 	struct built *built;
 	enum build_phase build_phase;
-	uint64_t failed_source;	  /* the source hash whose build failed */
-	struct instance *build;	  /* running or last build */
-	char *error;		  /* of the build or of an update, or NULL */
+	uint64_t failed_source;	    /* the source hash whose build failed */
+	struct instance *build;	    /* running or last build */
+	char *error;		    /* of the build or of an update, or NULL */
 	uint64_t failed_generation; /* an update to this one failed: not tried again by itself */
 	struct davit_list dirty;
 	struct davit_list notify;
-	size_t alive;		  /* instances allocated, builds included */
+	size_t alive; /* instances allocated, builds included */
 	bool deleting;
-	bool was_stopped;	  /* the spec's `stopped` that was acted on last */
+	bool was_stopped; /* the spec's `stopped` that was acted on last */
 };
 
 struct davit_core {
@@ -180,8 +180,8 @@ struct davit_core {
 	struct davit_op *start_op;
 	struct davit_op *stop_all_op;
 	struct davit_timer stop_limit; /* of its wait for a store that does not answer */
-	uint32_t n_untold; /* makes keys of untold/ unique */
-	struct davit_list dead;	      /* instances that are gone, to be freed by `bury` */
+	uint32_t n_untold;	       /* makes keys of untold/ unique */
+	struct davit_list dead;	       /* instances that are gone, to be freed by `bury` */
 	struct davit_deferred bury;
 	struct davit_list orphans;    /* instances of no service, on their way out */
 	struct davit_list commands;   /* with the store (command.c) */
@@ -194,7 +194,7 @@ struct davit_core {
 /* --- core.c --- */
 void core_service_dirty(struct davit_service *s);
 void core_service_changed(struct davit_service *s); /* tell listeners */
-void core_release_held(struct davit_core *c);	     /* look at held instances again */
+void core_release_held(struct davit_core *c);	    /* look at held instances again */
 void core_check_started(struct davit_core *c);
 void core_check_stopped(struct davit_core *c);
 void core_service_gone(struct davit_service *s);
@@ -228,7 +228,8 @@ bool service_blocked(struct davit_service *s, char **ret_why);
 struct davit_service *service_resolve(struct davit_core *c, const char *ref, const char *ns);
 
 /* --- instance.c --- */
-struct instance *instance_new(struct davit_service *s, uint32_t index, bool is_build, struct davit_error *err);
+struct instance *instance_new(struct davit_service *s, uint32_t index, bool is_build,
+			      struct davit_error *err);
 struct instance *instance_adopt(struct davit_core *c, struct core_runtime *r, struct davit_service *s,
 				uint32_t index, bool is_build, uint64_t generation, const char *id,
 				struct davit_error *err);

@@ -103,10 +103,10 @@ struct keeper_spawn {
 	int32_t ready_fd;
 	uint32_t no_new_privileges;
 	uint32_t run; /* run number, for the slot */
-	/* behind, 8-byte aligned: n_rlimits struct keeper_rlimit, n_groups uint32_t;
-	 * then strings: path of the program (already looked up), directory, argv,
-	 * env, and the pairs (cgroup file, value) to write at each start, ended by
-	 * an empty string */
+		      /* behind, 8-byte aligned: n_rlimits struct keeper_rlimit, n_groups uint32_t;
+		       * then strings: path of the program (already looked up), directory, argv,
+		       * env, and the pairs (cgroup file, value) to write at each start, ended by
+		       * an empty string */
 };
 
 struct keeper_exec {
