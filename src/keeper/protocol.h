@@ -72,7 +72,8 @@ struct keeper_welcome {
 	int32_t pid;
 	uint32_t slots_used, slots_max;
 	uint32_t recovered, lost; /* of a predecessor that died: taken up, and could not be */
-				  /* behind: the build's version string */
+
+	/* behind: the build's version string */
 };
 
 struct keeper_create {
@@ -81,6 +82,7 @@ struct keeper_create {
 	uint32_t log_max_files;
 	uint32_t log_policy; /* enum davit_log_policy */
 	uint64_t log_rate;
+
 	/* behind: label, log directory of the instance, cgroup directories (each
 	 * absolute, one per hierarchy, v2 first, ended by an empty string) */
 };
@@ -103,10 +105,11 @@ struct keeper_spawn {
 	int32_t ready_fd;
 	uint32_t no_new_privileges;
 	uint32_t run; /* run number, for the slot */
-		      /* behind, 8-byte aligned: n_rlimits struct keeper_rlimit, n_groups uint32_t;
-		       * then strings: path of the program (already looked up), directory, argv,
-		       * env, and the pairs (cgroup file, value) to write at each start, ended by
-		       * an empty string */
+
+	/* behind, 8-byte aligned: n_rlimits struct keeper_rlimit, n_groups uint32_t;
+	 * then strings: path of the program (already looked up), directory, argv,
+	 * env, and the pairs (cgroup file, value) to write at each start, ended by
+	 * an empty string */
 };
 
 struct keeper_exec {
@@ -149,6 +152,7 @@ struct keeper_instance {
 	uint32_t ready;
 	int64_t started; /* unix ns */
 	struct keeper_exit exit;
+
 	/* behind: label, status text */
 };
 
@@ -156,6 +160,7 @@ struct keeper_done {
 	struct keeper_header h;
 	int32_t result; /* 0 or DAVIT_E... */
 	int32_t sys_errno;
+
 	/* behind: message */
 };
 
@@ -177,6 +182,7 @@ struct keeper_exited {
 struct keeper_event_text {
 	struct keeper_header h;
 	uint32_t run;
+
 	/* STATUS: behind, the text */
 };
 
