@@ -18,6 +18,7 @@ enum { PENDING_MAX = 50000 };
  * of a burst: each transaction costs an fdatasync, and a burst of starts makes a few
  * events in each iteration. */
 #define PACE (10 * DAVIT_NSEC_PER_MSEC)
+#define PACE_OF_WAITERS (5 * DAVIT_NSEC_PER_MSEC)
 #define PACE_OF_BURST (50 * DAVIT_NSEC_PER_MSEC)
 enum { BURST = 8 }; /* changes in a transaction */
 
@@ -168,17 +169,17 @@ static void on_pace(struct davit_timer *t)
 	send(DAVIT_CONTAINER_OF(t, struct davit_journal, pace));
 }
 
-/* True when it is too early for a transaction that nobody waits for; the timer
- * comes back to it. */
+/* True when it is too early for the next transaction; the timer comes back to it.
+ * The first after a pause goes at once: a single end is decided on without delay,
+ * and a storm of them shares its commits. */
 static bool too_early(struct davit_journal *j)
 {
-	int64_t left = j->sent + (j->burst ? PACE_OF_BURST : PACE) - davit_loop_now(j->loop);
+	int64_t pace = !davit_list_empty(&j->filling.waits) ? PACE_OF_WAITERS
+		       : j->burst			    ? PACE_OF_BURST
+							    : PACE;
+	int64_t left = j->sent + pace - davit_loop_now(j->loop);
 
-	if (!j->sent || left <= 0 || !davit_list_empty(&j->filling.waits))
-		return false;
-	if (davit_timer_active(&j->pace))
-		return true;
-	return davit_timer_start(&j->pace, left) == 0;
+	return j->sent && left > 0 && davit_timer_start(&j->pace, left) == 0;
 }
 
 /* Puts what could not be written back in front of what came later. */
