@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/journal.h"
 
-#include "base/region.h"
 #include "base/buf.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "base/region.h"
 #include "base/units.h"
 
 #include <inttypes.h>
@@ -24,13 +24,13 @@ enum { BURST = 8 }; /* changes in a transaction */
 struct entry {
 	const char *key;
 	const char *value; /* NULL: delete */
-	uint64_t event; /* its id, or 0 */
+	uint64_t event;	   /* its id, or 0 */
 };
 
 struct batch {
 	struct entry *v;
 	size_t n, cap;
-	struct davit_map by_key; /* key -> index + 1 */
+	struct davit_map by_key;  /* key -> index + 1 */
 	struct davit_region text; /* keys and values, also those that were replaced */
 	struct davit_list waits;
 };

@@ -2,8 +2,8 @@
  *
  * Write-behind of what the core observes: instance records and events. Changes
  * of one iteration of the loop become one transaction; while one is under way
- * the next collects, and for 10 to 50 ms after it unless somebody waits. A store that fails is asked again with a growing delay; what
- * waits is bounded, and what had to be dropped is counted in an event.
+ * the next collects, and for 10 to 50 ms after it unless somebody waits. A store that fails is asked again
+ * with a growing delay; what waits is bounded, and what had to be dropped is counted in an event.
  */
 #ifndef DAVIT_CORE_JOURNAL_H
 #define DAVIT_CORE_JOURNAL_H
