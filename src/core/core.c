@@ -279,6 +279,9 @@ void core_check_started(struct davit_core *c)
 		if (r->phase == RUNTIME_OPENING || r->phase == RUNTIME_ADOPTING)
 			return;
 	c->start_op = NULL;
+	/* One event for all of them: history is not to be pushed out by restarts. */
+	if (c->adopted)
+		core_event(c, "adopted", NULL, NULL, "%zu running instances", c->adopted);
 	/* From here on what is missing is started and what is too much is stopped. */
 	while (davit_map_next(&c->services, &pos, NULL, &s))
 		core_service_dirty(s);

@@ -187,6 +187,7 @@ struct davit_core {
 	struct davit_list commands;   /* with the store (command.c) */
 	struct davit_list gone_waits; /* for services to be gone (command.c) */
 	int64_t started;
+	size_t adopted; /* running instances taken over since the start */
 	bool stopping_all;
 	bool freeing;
 };

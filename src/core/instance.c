@@ -148,6 +148,7 @@ static void removed(struct instance *i, int result, const struct davit_error *er
 
 	if (result < 0) {
 		instance_set_error(i, err);
+		i->swept = false; /* it may run, against what we were told: stopped again first */
 		davit_log(DAVIT_LOG_ERROR, "cannot remove %s: %s", i->workload.id, err->message);
 		davit_timer_start(&i->again, DAVIT_NSEC_PER_SEC);
 		return;

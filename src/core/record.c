@@ -204,8 +204,7 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		i->ready = now->ready || i->service->spec->ready == DAVIT_READY_TYPE_STARTED ||
 			   number(rec, "readyRun") == i->run;
 		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
-		core_event(i->core, "adopted", i->service, i, "running as pid %d since run %u", (int)now->pid,
-			   i->run);
+		i->core->adopted++;
 		if (!i->ready)
 			ready_begin(i);
 		break;

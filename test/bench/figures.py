@@ -138,7 +138,8 @@ def cpu_of_exits(running, own, count):
 
 
 def exits(o, _):
-    n, count = most_services(o.idle), 500
+    n = most_services(o.idle)
+    count = min(500, n // 2 // (max(o.rounds, 3) + 1))
     bare, keeper, daemon = [], [], []
     argv = [os.path.join(peers.BUILD, "bench-clock")]
     with Running(peers.Davit, n, argv, restart="never") as d, Running(peers.Bare, n // 2, argv + ["/dev/null"]) as b:

@@ -372,6 +372,9 @@ static void cancel(struct davit_op *op, int why)
 		keeper_client_send(&pi->keeper->client, &p->packet, NULL, 0, NULL, NULL);
 		return;
 	}
+	/* What the keeper has been told it does: the answer is success, and soon. */
+	if (pi->action == PROCESS_START && pi->request && why == DAVIT_ECANCELED)
+		return;
 	davit_error_set(&err, why, "process",
 			why == DAVIT_ETIMEDOUT ? "the keeper did not answer in time" : "cancelled");
 	if (pi->action != PROCESS_CREATE) {
