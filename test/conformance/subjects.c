@@ -113,21 +113,32 @@ static bool fake_words(enum behaviour what, int n, char ***argv)
 	}
 }
 
-/* --- exec, with the example in Python --- */
+/* --- exec, with the examples in Python --- */
 
-static const struct davit_runtime_driver *get_pyproc(struct davit_loop *on, const char **why_not)
+static const struct davit_runtime_driver *get_program(const char *path, const char **why_not)
 {
 	const struct davit_runtime_driver *driver;
 	static struct davit_error err;
 
-	if (davit_exec_driver_new(CONFORMANCE_PYPROC, &driver, &err) == 0)
+	if (davit_exec_driver_new(path, &driver, &err) == 0)
 		return driver;
 	*why_not = err.message;
 	return NULL;
 }
 
+static const struct davit_runtime_driver *get_pyproc(struct davit_loop *on, const char **why_not)
+{
+	return get_program(CONFORMANCE_EXAMPLES "/davit-runtime-pyproc", why_not);
+}
+
+static const struct davit_runtime_driver *get_python(struct davit_loop *on, const char **why_not)
+{
+	return get_program(CONFORMANCE_EXAMPLES "/davit-runtime-python", why_not);
+}
+
 static const struct subject fake = {"fake", false, get_fake, put_fake, fake_words};
 static const struct subject pyproc = {"pyproc", true, get_pyproc, davit_exec_driver_free, guest_words};
+static const struct subject python = {"python", true, get_python, davit_exec_driver_free, guest_words};
 
 static const struct davit_runtime_driver *get_process(struct davit_loop *on, const char **why_not)
 {
@@ -141,8 +152,5 @@ static void put_process(const struct davit_runtime_driver *driver)
 static const struct subject process = {"process", true, get_process, put_process, guest_words};
 
 const struct subject *const subjects[] = {
-	&fake,
-	&pyproc,
-	&process,
-	NULL,
+	&fake, &pyproc, &python, &process, NULL,
 };
