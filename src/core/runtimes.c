@@ -258,7 +258,8 @@ static void take_over(struct instance *i, const struct davit_inspection *now)
 
 static void adopt_build(struct davit_service *s, struct instance *i, const struct davit_inspection *now)
 {
-	if (s->build || i->generation != build_source_hash(s)) {
+	/* One that was never started is made anew: its command is not known any more. */
+	if (s->build || i->generation != build_source_hash(s) || now->state == DAVIT_STATE_CREATED) {
 		instance_set_goal(i, GOAL_GONE);
 		return;
 	}

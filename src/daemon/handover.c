@@ -50,14 +50,27 @@ static int refuse(struct davit_daemon *d, struct davit_error *err)
 			       d->paths.state, pid[0] ? " (pid " : "", pid, pid[0] ? ")" : "");
 }
 
+/* The daemon that wrote its pid into the lock is a process (not a dead one that
+ * nobody has waited for). */
+static bool holder_lives(const struct davit_daemon *d)
+{
+	char text[16] = "", path[32], target[8];
+	int pid;
+
+	if (pread(d->lock_fd, text, sizeof text - 1, 0) <= 0 || sscanf(text, "%d", &pid) != 1)
+		return false;
+	snprintf(path, sizeof path, "/proc/%d/exe", pid);
+	return readlink(path, target, sizeof target) > 0;
+}
+
 static int take_lock(struct davit_daemon *d, struct davit_error *err)
 {
 	for (int waited = 0; flock(d->lock_fd, LOCK_EX | LOCK_NB) < 0; waited += STEP_MS) {
 		DAVIT_AUTO_CLOSE int fd = -1;
 		if (errno != EWOULDBLOCK)
 			return davit_error_errno(err, errno, "lock", "cannot lock %s", d->paths.state);
-		if (waited >= PATIENCE_MS ||
-		    (waited >= LEFTOVER_MS && davit_unix_connect(d->paths.socket, &fd, NULL) == 0))
+		if (waited >= PATIENCE_MS || ((waited >= LEFTOVER_MS || holder_lives(d)) &&
+					      davit_unix_connect(d->paths.socket, &fd, NULL) == 0))
 			return refuse(d, err);
 		nanosleep(&(struct timespec){.tv_nsec = STEP_MS * 1000000L}, NULL);
 	}

@@ -7,6 +7,7 @@ of standard input, then "= STATUS", and all that is written to standard error. H
 stands for the test's directory. After all of them nothing has changed.
 """
 import os
+import time
 import shlex
 import sys
 
@@ -42,6 +43,7 @@ def prepare(home):
         f.write("GOOD=1\nno assignment\n")
     with open(home.work + "/bad.yaml", "w") as f:
         f.write("name: web\ninstances: many\n")
+    time.sleep(0.3)  # events of what was made are told within 50 ms
 
 
 def state(home):
