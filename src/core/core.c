@@ -367,6 +367,7 @@ void davit_core_free(struct davit_core *c)
 	registry_free_all(c);
 	davit_journal_free(c->journal);
 	davit_map_fini(&c->services);
+	davit_map_fini(&c->names);
 	davit_map_fini(&c->supervisors);
 	davit_map_fini(&c->namespaces);
 	davit_map_fini(&c->instances);

@@ -129,9 +129,17 @@ struct slot {
 	bool leaving;	       /* one that was here is not gone yet (as of this reconciling) */
 };
 
+/* The versions of one name, so that naming a service needs no search. */
+struct service_name {
+	char *key; /* NS/NAME */
+	struct davit_list services;
+};
+
 struct davit_service {
 	struct davit_core *core;
-	char *key; /* NS/NAME/VERSION */
+	struct service_name *group;
+	struct davit_list same_name; /* in group->services */
+	char *key;		     /* NS/NAME/VERSION */
 	struct davit_spec *spec;
 	int64_t revision;
 	int64_t created, updated; /* unix ns */
@@ -161,6 +169,7 @@ struct davit_core {
 	struct davit_store *store;
 	struct davit_list runtimes;
 	struct davit_map services;    /* key -> service */
+	struct davit_map names;	      /* NS/NAME -> service_name */
 	struct davit_map supervisors; /* key -> supervisor */
 	struct davit_map namespaces;  /* key -> namespace_record */
 	struct davit_map instances;   /* id -> instance */
@@ -212,6 +221,8 @@ void registry_put(struct davit_core *c, const struct davit_kv *kv);
 char *registry_record(const struct davit_spec *spec, int64_t created, int64_t updated, int64_t nonce);
 struct davit_service *registry_service(struct davit_core *c, const char *ns, const char *name,
 				       const char *version);
+/* All versions of a name, or NULL. */
+struct service_name *registry_name(struct davit_core *c, const char *ns, const char *name);
 struct davit_node *registry_parent_node(struct davit_core *c, const struct davit_spec *spec);
 void registry_service_free(struct davit_service *s);
 void registry_free_all(struct davit_core *c);

@@ -63,8 +63,8 @@ struct davit_service *service_resolve(struct davit_core *c, const char *ref, con
 {
 	DAVIT_AUTO_FREE char *copy = strdup(ref);
 	char *name = copy, *slash, *colon;
-	size_t pos = 0;
-	void *v;
+	struct service_name *versions;
+	struct davit_service *s;
 
 	if (!copy)
 		return NULL;
@@ -79,15 +79,9 @@ struct davit_service *service_resolve(struct davit_core *c, const char *ref, con
 		*colon = '\0';
 		return registry_service(c, ns, name, colon + 1);
 	}
-	v = registry_service(c, ns, name, "latest");
-	if (v)
-		return v;
-	while (davit_map_next(&c->services, &pos, NULL, &v)) {
-		struct davit_service *s = v;
-		if (!strcmp(s->spec->namespace_, ns) && !strcmp(s->spec->name, name))
-			return s;
-	}
-	return NULL;
+	s = registry_service(c, ns, name, "latest");
+	versions = s ? NULL : registry_name(c, ns, name);
+	return versions ? DAVIT_LIST_FIRST(&versions->services, struct davit_service, same_name) : s;
 }
 
 bool service_blocked(struct davit_service *s, char **ret_why)

@@ -174,6 +174,49 @@ struct davit_service *registry_service(struct davit_core *c, const char *ns, con
 	return davit_map_get(&c->services, key);
 }
 
+struct service_name *registry_name(struct davit_core *c, const char *ns, const char *name)
+{
+	DAVIT_AUTO_FREE char *key = NULL;
+
+	return asprintf(&key, "%s/%s", ns, name) < 0 ? NULL : davit_map_get(&c->names, key);
+}
+
+/* 0 or DAVIT_ENOMEM. */
+static int join_name(struct davit_service *s)
+{
+	struct davit_core *c = s->core;
+	struct service_name *n = registry_name(c, s->spec->namespace_, s->spec->name);
+
+	if (!n) {
+		n = calloc(1, sizeof *n);
+		if (!n || asprintf(&n->key, "%s/%s", s->spec->namespace_, s->spec->name) < 0) {
+			free(n);
+			return DAVIT_ENOMEM;
+		}
+		davit_list_init(&n->services);
+		if (davit_map_put(&c->names, n->key, n) < 0) {
+			free(n->key);
+			free(n);
+			return DAVIT_ENOMEM;
+		}
+	}
+	s->group = n;
+	davit_list_add_tail(&n->services, &s->same_name);
+	return 0;
+}
+
+static void leave_name(struct davit_service *s)
+{
+	struct service_name *n = s->group;
+
+	davit_list_remove(&s->same_name);
+	if (!n || !davit_list_empty(&n->services))
+		return;
+	davit_map_remove(&s->core->names, n->key);
+	free(n->key);
+	free(n);
+}
+
 static struct davit_service *service_new(struct davit_core *c, const char *key, struct davit_spec *spec)
 {
 	struct davit_service *s = calloc(1, sizeof *s);
@@ -184,6 +227,7 @@ static struct davit_service *service_new(struct davit_core *c, const char *key, 
 	s->core = c;
 	s->key = strdup(key);
 	s->spec = spec;
+	davit_list_init(&s->same_name);
 	davit_list_init(&s->dirty);
 	davit_list_init(&s->notify);
 	davit_list_init(&s->leaving);
@@ -193,7 +237,9 @@ static struct davit_service *service_new(struct davit_core *c, const char *key, 
 		free(s);
 		return NULL;
 	}
-	if (davit_supervise_add_inner(&s->node, registry_parent_node(c, spec), s->key, &rule, s) < 0) {
+	if (join_name(s) < 0 ||
+	    davit_supervise_add_inner(&s->node, registry_parent_node(c, spec), s->key, &rule, s) < 0) {
+		leave_name(s);
 		davit_map_remove(&c->services, s->key);
 		free(s->key);
 		free(s);
@@ -208,6 +254,7 @@ void registry_service_free(struct davit_service *s)
 
 	if (!c->freeing)
 		davit_supervise_remove(&s->node);
+	leave_name(s);
 	davit_map_remove(&c->services, s->key);
 	davit_list_remove(&s->dirty);
 	davit_list_remove(&s->notify);

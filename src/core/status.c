@@ -32,27 +32,42 @@ static bool matches(const struct davit_selector *sel, const struct davit_spec *s
 	       (!sel->version || !sel->version[0] || !strcmp(sel->version, spec->version));
 }
 
+/* Those that may match, in no order: all of them, or, where one namespace and a
+ * name are given, the versions of that name. A heap array, or NULL. */
+static struct davit_service **candidates(struct davit_core *c, const struct davit_selector *sel,
+					 size_t *ret_n)
+{
+	const char *ns = sel->namespace_ && sel->namespace_[0] ? sel->namespace_ : "default";
+	bool named = sel->name && sel->name[0] && strcmp(ns, "*") != 0;
+	struct service_name *name = named ? registry_name(c, ns, sel->name) : NULL;
+	size_t n = 0, pos = 0, max = named ? 0 : c->services.len;
+	struct davit_service **v, *s;
+	void *any;
+
+	if (name)
+		DAVIT_LIST_FOREACH (s, &name->services, same_name)
+			max++;
+	v = malloc((max + 1) * sizeof *v);
+	if (v && name) {
+		DAVIT_LIST_FOREACH (s, &name->services, same_name)
+			v[n++] = s;
+	}
+	while (v && !named && davit_map_next(&c->services, &pos, NULL, &any))
+		v[n++] = any;
+	*ret_n = n;
+	return v;
+}
+
 size_t davit_core_services(struct davit_core *c, const struct davit_selector *sel,
 			   bool (*fn)(void *user, struct davit_service *s), void *user)
 {
 	DAVIT_AUTO_FREE struct davit_service **v = NULL;
-	size_t n = 0, pos = 0, called = 0;
-	void *s;
+	size_t all, n = 0, called = 0;
 
-	/* One that is named whole needs no search. */
-	if (sel->name && sel->name[0] && sel->version && sel->version[0] &&
-	    !(sel->namespace_ && !strcmp(sel->namespace_, "*"))) {
-		struct davit_service *one = registry_service(
-			c, sel->namespace_ && sel->namespace_[0] ? sel->namespace_ : "default", sel->name,
-			sel->version);
-		if (one)
-			fn(user, one);
-		return one != NULL;
-	}
-	v = malloc((c->services.len + 1) * sizeof *v);
-	while (v && davit_map_next(&c->services, &pos, NULL, &s))
-		if (matches(sel, ((struct davit_service *)s)->spec))
-			v[n++] = s;
+	v = candidates(c, sel, &all);
+	for (size_t k = 0; v && k < all; k++)
+		if (matches(sel, v[k]->spec))
+			v[n++] = v[k];
 	if (n)
 		qsort(v, n, sizeof *v, by_key);
 	for (size_t k = 0; k < n; k++) {
