@@ -79,9 +79,9 @@ void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, int64_t gra
 		finish(k, s); /* it never ran */
 		return;
 	}
-	/* The usual end of a run that left nothing behind. */
+	/* The usual end of a run that left nothing behind. No sweep: it looks at every
+	 * child, and the one that is due anyway reaps an orphan that ended before. */
 	if (s->state != KEEPER_SLOT_RUNNING && keeper_has_cgroup(k, s) && !keeper_tree_signal(k, s, 0)) {
-		keeper_reap_pending(k);
 		finish(k, s);
 		return;
 	}
