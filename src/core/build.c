@@ -149,6 +149,9 @@ static char *work_path(const struct instance *i, const char *what)
 {
 	char *path;
 
+	if (!i->core->config.paths)
+		return NULL;
+
 	return asprintf(&path, "%s/build-%s.%s", i->core->config.paths->cache, i->workload.id, what) < 0
 		       ? NULL
 		       : path;
@@ -321,11 +324,12 @@ void build_begin(struct davit_service *s)
 	instance_set_goal(i, GOAL_RUN);
 }
 
+/* The result stays where it is as long as the instance does: a daemon that dies
+ * before the record of the build is durable reads it again. */
 void build_ended(struct instance *i)
 {
 	struct davit_service *s = i->service;
 	DAVIT_AUTO_FREE char *result = work_path(i, "result");
-	DAVIT_AUTO_FREE char *request = work_path(i, "request");
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct davit_error err;
 	struct built *built;
@@ -361,6 +365,13 @@ void build_ended(struct instance *i)
 		core_service_changed(s);
 	}
 	json_decref(o);
+}
+
+void build_discard(struct instance *i)
+{
+	DAVIT_AUTO_FREE char *result = work_path(i, "result");
+	DAVIT_AUTO_FREE char *request = work_path(i, "request");
+
 	if (result)
 		unlink(result);
 	if (request)

@@ -299,6 +299,8 @@ bool build_needed(const struct davit_service *s);
 uint64_t build_source_hash(const struct davit_service *s);
 void build_begin(struct davit_service *s);
 void build_ended(struct instance *i);
+/* The build's instance is gone: so are its request and result. */
+void build_discard(struct instance *i);
 void build_free(struct built *b);
 /* The service is forgotten: its build need not be kept any more. */
 void build_forget(struct davit_service *s);

@@ -209,6 +209,8 @@ void instance_bury(struct instance *i)
 	struct davit_service *s = i->service;
 
 	instance_forget_record(i);
+	if (i->is_build)
+		build_discard(i);
 	if (s)
 		service_instance_gone(s, i);
 	else if (i->orphan_of && (s = davit_map_get(&c->services, i->orphan_of)))
