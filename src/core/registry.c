@@ -156,8 +156,12 @@ static void settle_all(struct davit_core *c)
 /* The store lists by name; the tree goes by age. */
 static void order_by_age(struct davit_core *c)
 {
-	DAVIT_AUTO_FREE struct davit_service **all = services_by_age(c);
+	DAVIT_AUTO_FREE struct davit_service **all = NULL;
 
+	/* At the root, which is one-for-one, the order means nothing. */
+	if (!c->supervisors.len)
+		return;
+	all = services_by_age(c);
 	for (size_t k = 0; all && k < c->services.len; k++)
 		davit_supervise_move(&all[k]->node, all[k]->node.parent);
 }
