@@ -90,13 +90,18 @@ static int check_user(const char *user, struct davit_error *err)
 	return 0;
 }
 
+int process_check_command(const struct davit_workload *w, struct davit_error *err)
+{
+	if (!w->argv || !w->argv[0])
+		return davit_error_set(err, DAVIT_EINVAL, "command", "there is no command to run");
+	return 0;
+}
+
 int process_check(struct process_runtime *p, const struct davit_workload *w, struct davit_error *err)
 {
 	int r = 0;
 
 	(void)p;
-	if (!w->argv || !w->argv[0])
-		return davit_error_set(err, DAVIT_EINVAL, "command", "there is no command to run");
 	if (w->image)
 		return davit_error_set(err, DAVIT_ENOTSUP, "image",
 				       "runtime process does not support images: %s", no_image);

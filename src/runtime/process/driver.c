@@ -138,6 +138,16 @@ static void process_adopt(struct davit_runtime *rt, struct davit_op *op)
 	process_keepers_adopt(p);
 }
 
+static void check(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op)
+{
+	struct davit_error err;
+
+	if (process_check(process_runtime_of(rt), w, &err) < 0)
+		davit_op_fail_error(op, &err);
+	else
+		davit_op_complete(op, 0);
+}
+
 static int ports_resolve(struct davit_runtime *rt, struct davit_port *ports, size_t n,
 			 struct davit_error *err)
 {
@@ -157,6 +167,7 @@ const struct davit_runtime_driver davit_process_driver = {
 	.close = process_close,
 	.capabilities = process_capabilities,
 	.adopt = process_adopt,
+	.check = check,
 	.create = process_create,
 	.start = process_start,
 	.stop = process_stop,

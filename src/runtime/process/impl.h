@@ -148,6 +148,8 @@ void process_signal(struct davit_instance *inst, int signo, struct davit_op *op)
 
 /* --- check.c: what this runtime can do --- */
 void process_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret);
+/* What only a workload that is complete has: a command. */
+int process_check_command(const struct davit_workload *w, struct davit_error *err);
 /* Refuses a workload that this machine or this runtime cannot carry. */
 int process_check(struct process_runtime *p, const struct davit_workload *w, struct davit_error *err);
 

@@ -433,7 +433,8 @@ void process_create(struct davit_instance *inst, struct davit_op *op)
 			      inst->workload->id);
 		return;
 	}
-	if (process_check(p, inst->workload, &err) < 0 || make_groups(p, inst->workload, &err) < 0) {
+	if (process_check_command(inst->workload, &err) < 0 || process_check(p, inst->workload, &err) < 0 ||
+	    make_groups(p, inst->workload, &err) < 0) {
 		davit_op_fail_error(op, &err);
 		return;
 	}
