@@ -224,7 +224,11 @@ static int send_events(struct keeper *k, struct keeper_slot *s)
 	static const uint32_t order[] = {KEEPER_TELL_READY, KEEPER_TELL_STATUS, KEEPER_TELL_EXITED,
 					 KEEPER_TELL_STOPPED};
 	struct keeper_exited exited = {
-		.h = header(KEEPER_EXITED, sizeof exited, 0, s->id), .run = s->run, .exit = exit_of(&s->end)};
+		.h = header(KEEPER_EXITED, sizeof exited, 0, s->id),
+		.run = s->run,
+		.alone = (s->flags & KEEPER_ALONE) != 0,
+		.exit = exit_of(&s->end),
+	};
 	struct keeper_event_text text = {.h = header(KEEPER_READY, sizeof text, 0, s->id), .run = s->run};
 	char buf[sizeof text + KEEPER_STATUS_MAX + sizeof exited];
 

@@ -46,6 +46,7 @@ enum {
 	KEEPER_LOG_KNOWN = 1 << 10, /* log_offset and log_segment were read from the directory */
 	KEEPER_CGROUP2 = 1 << 11,   /* the first cgroup is of the v2 hierarchy */
 	KEEPER_EXTRA = 1 << 12,	    /* the strings are in the slot's page of the second part */
+	KEEPER_ALONE = 1 << 13,	    /* the run ended, and nothing was left of it */
 };
 #define KEEPER_TELL (KEEPER_TELL_EXITED | KEEPER_TELL_READY | KEEPER_TELL_STATUS | KEEPER_TELL_STOPPED)
 
@@ -179,7 +180,7 @@ struct keeper {
 	/* what is due when, monotonic ns; 0: not */
 	int64_t sweep_due, stop_due, retry_due, marker_due, alone_due;
 	int64_t linger;		    /* how long the keeper stays with neither a slot nor a daemon, ns */
-	int64_t swept;		    /* when orphans were last looked for */
+	int64_t swept, sweep_cost;  /* when orphans were last looked for, and how long it took */
 	int64_t scanned, scan_cost; /* when /proc was last walked, and how long it took */
 
 	int conn;
@@ -415,6 +416,8 @@ bool keeper_is_member(struct keeper *k, const struct keeper_slot *s, pid_t pid);
 /* One turn: what is in the pipe, at most KEEPER_CHUNK bytes, goes to the log.
  * True when there may be more to read now. */
 bool keeper_log_pump(struct keeper *k, struct keeper_slot *s, enum keeper_stream stream);
+/* What epoll says of a stream's pipe: a turn, or its end. */
+void keeper_log_ready(struct keeper *k, struct keeper_slot *s, enum keeper_stream stream, uint32_t events);
 /* What is in both pipes now; ends lines that are not complete. */
 void keeper_log_drain(struct keeper *k, struct keeper_slot *s);
 /* Closes the pipes; what could not be written is counted as dropped. */

@@ -66,6 +66,7 @@ void process_ended(struct process_instance *pi, uint32_t run, const struct keepe
 	pi->run = pi->told = run;
 	pi->exit = *exit;
 	pi->state = DAVIT_STATE_STOPPED;
+	pi->alone = false;
 	pi->pid = 0;
 	pi->ready = false;
 	process_tell(pi, PROCESS_NEWS_EXIT);
@@ -91,6 +92,7 @@ void process_instance_event(struct process_runtime *p, const struct keeper_heade
 		const struct keeper_exited *e = (const void *)h;
 
 		process_ended(pi, e->run, &e->exit);
+		pi->alone = e->alone && pi->run == e->run;
 	} else if (h->size >= sizeof(struct keeper_event_text)) {
 		const struct keeper_event_text *e = (const void *)h;
 
@@ -479,7 +481,8 @@ void process_stop(struct davit_instance *inst, const struct davit_stop *how, str
 {
 	struct process_instance *pi = process_instance_of(inst);
 
-	if (!pi->inst) {
+	/* Nothing runs, or the keeper said that nothing was left of the last run. */
+	if (!pi->inst || (pi->state == DAVIT_STATE_STOPPED && pi->alone)) {
 		davit_op_complete(op, 0);
 		return;
 	}
