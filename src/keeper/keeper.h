@@ -30,6 +30,8 @@
 #define KEEPER_BASES 24 /* common beginnings of directories; codes stay below ' ' */
 #define KEEPER_BASE_MAX 512
 #define KEEPER_STATUS_MAX 128
+#define KEEPER_REPLY_MAX 2048	/* of one answer */
+#define KEEPER_REPLIES_MAX 16384 /* of those of one turn */
 
 enum keeper_stream { KEEPER_OUT, KEEPER_ERR };
 
@@ -189,8 +191,8 @@ struct keeper {
 	uint32_t list_next;   /* the slot that LIST tells next, or KEEPER_NONE */
 	uint64_t list_tag;
 	bool tell_execs;
-	size_t reply_len; /* an answer that could not be sent yet */
-	char reply[2048];
+	size_t reply_len; /* answers that were not sent yet, one behind the other */
+	char reply[KEEPER_REPLIES_MAX];
 
 	struct keeper_log_file logs[KEEPER_LOG_FILES];
 	uint64_t log_clock;
@@ -305,7 +307,9 @@ void keeper_conn_flush(struct keeper *k);
 /* Marks an event of the slot; sent now or as soon as the socket takes it. */
 void keeper_tell(struct keeper *k, struct keeper_slot *s, uint32_t flag);
 void keeper_tell_exec(struct keeper *k);
-/* The one answer of the request under way. */
+/* Sends the answers of the requests so far; false when some still wait. */
+bool keeper_send_replies(struct keeper *k);
+/* The one answer of the request under way; sent at the end of the turn. */
 void keeper_answer(struct keeper *k, struct keeper_header *h, size_t size, const char *text);
 /* KEEPER_DONE with err's message; code 0 is success. */
 void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int code,
