@@ -117,8 +117,8 @@ static int64_t number(const struct davit_tree *t, const char *key)
 	return e && e->kind == DAVIT_TREE_SCALAR && !e->quoted ? strtoll(e->text, NULL, 10) : 0;
 }
 
-static int read_record(struct davit_arena *arena, const char *text, size_t len,
-		       struct davit_spec_record *ret, struct davit_error *err)
+static int read_record(struct davit_arena *arena, const char *text, size_t len, struct davit_spec_record *ret,
+		       struct davit_error *err)
 {
 	struct davit_tree_source source;
 	const struct davit_tree *spec;

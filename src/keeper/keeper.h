@@ -30,7 +30,7 @@
 #define KEEPER_BASES 24 /* common beginnings of directories; codes stay below ' ' */
 #define KEEPER_BASE_MAX 512
 #define KEEPER_STATUS_MAX 128
-#define KEEPER_REPLY_MAX 2048	/* of one answer */
+#define KEEPER_REPLY_MAX 2048	 /* of one answer */
 #define KEEPER_REPLIES_MAX 16384 /* of those of one turn */
 
 enum keeper_stream { KEEPER_OUT, KEEPER_ERR };
