@@ -21,7 +21,9 @@ NEEDS = {"docker": ["dockerd", "containerd", "containerd-shim-runc-v2", "runc", 
          "crun": ["crun"], "runc": ["runc"]}
 
 # The service has no systemd, so cgroups are its own; a limit above the hard one of this machine would
-# be refused, so there are limits that every machine has.
+# be refused, so there are limits that every machine has. static_dir must stay where the graph root puts it: the
+# cleanup that conmon starts is told of the graph root alone, finds no container elsewhere, and every wait for an
+# exit then lasts 20 s.
 CONTAINERS_CONF = """[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 log_driver = "k8s-file"
@@ -33,8 +35,6 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 runtime = "{runtime}"
 tmp_dir = "{dir}/podman/tmp"
-static_dir = "{dir}/podman/static"
-volume_path = "{dir}/podman/volumes"
 helper_binaries_dir = ["/usr/lib/podman", "/usr/libexec/podman", "/usr/local/libexec/podman", "/usr/bin"]
 """
 STORAGE_CONF = """[storage]
@@ -107,9 +107,11 @@ class Engine:
         for stale in (self.socket, self.pidfile, self.pidfile + "d"):
             if os.path.exists(stale):
                 os.unlink(stale)
+        env = {**os.environ, **spec["env"]}
+        env.pop("CONTAINER_HOST", None)  # with it podman is a client of a service, and cannot be one
         with open(self.log, "ab") as log:
             p = subprocess.Popen(spec["argv"], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                 start_new_session=True, env={**os.environ, **spec["env"]})
+                                 start_new_session=True, env=env)
         with open(self.pidfile, "w") as f:
             f.write(str(p.pid))
 
@@ -174,7 +176,7 @@ def podman_environment(directory):
 
 def podman(directory):
     engine = Engine(directory, "podman")
-    for word in ("networks", "tmp", "static", "volumes", "root", "run"):
+    for word in ("networks", "tmp", "root", "run"):
         os.makedirs(os.path.join(directory, "podman", word))
     env = podman_environment(directory)
     runtime = "crun" if shutil.which("crun") else "runc"
