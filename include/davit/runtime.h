@@ -39,7 +39,7 @@
 extern "C" {
 #endif
 
-#define DAVIT_RUNTIME_ABI 1
+#define DAVIT_RUNTIME_ABI 2
 #define DAVIT_ID_MAX 17 /* an instance's id: 16 hexadecimal digits and a NUL */
 
 /* ---------------------------------------------------------------- capabilities
@@ -50,6 +50,8 @@ extern "C" {
 	X(LOGS, "logs", "output is kept and can be read and followed")                                       \
 	X(EXEC, "exec", "a further command can be run inside a running instance")                            \
 	X(TERMINAL, "terminal", "a command can have a terminal")                                             \
+	X(TERMINAL_KEPT, "kept-terminal",                                                                    \
+	  "a terminal goes on while nobody is attached, and survives davitd")                                \
 	X(STATS, "stats", "use of CPU, memory and processes is measured")                                    \
 	X(SIGNAL, "signal", "any signal can be sent")                                                        \
 	X(TREE_STOP, "tree-stop", "stopping leaves no descendant, daemons included")                         \
@@ -64,8 +66,18 @@ extern "C" {
 	X(NOTIFY, "notify", "readiness by sd_notify (NOTIFY_SOCKET)")                                        \
 	X(READY_FD, "ready-fd", "readiness by a newline on a descriptor")                                    \
 	X(PORTS, "ports", "host ports are checked, chosen and mapped")                                       \
+	X(PORT_MAPPING, "port-mapping", "the port inside may differ from the host's")                        \
 	X(VOLUMES, "volumes", "host directories can be mounted")                                             \
+	X(NAMED_VOLUMES, "named-volumes", "volumes by name, made on first use")                              \
+	X(TMPFS, "tmpfs", "file systems in memory can be mounted")                                           \
+	X(NETWORKS, "networks", "the network can be chosen: bridge, host, none, one by name")                \
+	X(DNS, "dns", "name servers can be chosen")                                                          \
+	X(READ_ONLY_ROOT, "read-only-root", "the root file system can be read-only")                         \
+	X(LINUX_CAPABILITIES, "linux-capabilities", "capabilities can be added and dropped")                 \
 	X(IMAGES, "images", "the workload may come from an image")                                           \
+	X(IMAGE_BUILD, "image-build", "an image is built where a source has a Dockerfile")                   \
+	X(COPY, "copy", "files can be copied in and out")                                                    \
+	X(PAUSE, "pause", "an instance can be frozen and thawed")                                            \
 	X(SECRETS, "secrets", "secrets arrive as files in a private directory")                              \
 	X(SERVICE_ACCOUNT, "service-account", "the platform's own identity can be chosen")
 
@@ -102,9 +114,17 @@ struct davit_port {
 	bool udp;
 };
 
+enum davit_mount_type {
+	DAVIT_MOUNT_BIND,   /* source is an absolute host path */
+	DAVIT_MOUNT_VOLUME, /* source is the name of a volume, made on first use (DAVIT_CAP_NAMED_VOLUMES) */
+	DAVIT_MOUNT_TMPFS,  /* source is NULL; size limits it (DAVIT_CAP_TMPFS) */
+};
+
 struct davit_mount {
-	char *source; /* absolute host path */
-	char *target; /* absolute path inside; on a runtime without a root of its own, equal to source */
+	enum davit_mount_type type;
+	char *source;
+	char *target;  /* absolute path inside; on a runtime without a root of its own, equal to source */
+	uint64_t size; /* of a tmpfs, bytes; 0: the platform's default */
 	bool read_only;
 };
 
@@ -145,11 +165,14 @@ struct davit_workload {
 	 * 512 bytes. */
 	char *label;
 
-	char **argv;	       /* argv[0] is looked up in the env's PATH unless it has a slash */
-	char **env;	       /* the whole environment, "NAME=value" */
-	char *directory;       /* or NULL: "/" */
-	char *user;	       /* "name", "uid", "name:group"; or NULL: the daemon's own */
+	/* argv[0] is looked up in the env's PATH unless it has a slash. With an image
+	 * it replaces the image's command, and is empty ({NULL}) to keep that. */
+	char **argv;
+	char **env;	       /* the whole environment, "NAME=value"; with an image, added to the image's */
+	char *directory;       /* or NULL: "/", or the image's */
+	char *user;	       /* "name", "uid", "name:group"; or NULL: the daemon's own, or the image's */
 	char *image;	       /* or NULL */
+	char **entrypoint;     /* replaces the image's entrypoint; NULL: the image's own */
 	char *service_account; /* or NULL */
 
 	int64_t cpu_millicores; /* 0: no limit, also below */
@@ -163,6 +186,12 @@ struct davit_workload {
 	struct davit_mount *mounts;
 	size_t n_mounts;
 	char *secrets_directory; /* private directory with one file a secret, or NULL */
+
+	char *network;	 /* "bridge", "host", "none" or the name of one; NULL: the runtime's default */
+	char **dns;	 /* addresses of name servers, or NULL */
+	char **cap_add;	 /* "CAP_NET_ADMIN", ..., "ALL"; or NULL */
+	char **cap_drop; /* dropped before cap_add is added; or NULL */
+	bool read_only_root;
 
 	struct davit_log_config log;
 	enum davit_ready_signal ready;
@@ -216,6 +245,9 @@ struct davit_inspection {
 	int64_t started;	/* unix ns of the last start, or 0 */
 	struct davit_exit exit; /* of run `run`, when state is stopped */
 	char status[128];	/* STATUS= of sd_notify; may be empty */
+	bool paused;		/* frozen by the pause facet */
+	/* Where this host reaches the ports of the instance that are not mapped; "": 127.0.0.1. */
+	char address[46];
 };
 
 /* One surviving instance, told by the driver during adopt. */
@@ -354,6 +386,73 @@ struct davit_exec_facet {
 	void (*close)(struct davit_exec *x);
 };
 
+/* --- terminals ---
+ * A command on a terminal of its own, inside a running instance, that goes on
+ * while nobody is attached and outlives davitd. What it printed last is kept
+ * (the scroll-back, DAVIT_SCROLLBACK bytes at least) and comes first to whoever
+ * attaches. Several may be attached at once: all see the same, all may type. One
+ * that does not read in time is skipped forward, the others and the command do not
+ * wait for it; the only one that is attached makes the command wait instead. */
+#define DAVIT_SCROLLBACK (256 * 1024)
+
+struct davit_terminal {
+	struct davit_instance *instance;
+	char id[DAVIT_ID_MAX]; /* 16 hexadecimal digits: chosen by the core for `open`, named to `attach` */
+	char *const *argv;     /* this and the next four: for `open`; borrowed until it completes */
+	char *const *env;      /* added to the instance's environment; or NULL. TERM is among them */
+	const char *directory; /* or NULL: the instance's */
+	const char *user;      /* or NULL: the instance's */
+	uint16_t rows, columns;
+	void *owner;
+	/* Output; return false to pause until `resume`. */
+	bool (*output)(struct davit_terminal *t, const void *data, size_t n);
+	/* Input that `write` did not take can be given now. */
+	void (*drained)(struct davit_terminal *t);
+	/* The command ended: after the last output, exactly once. */
+	void (*ended)(struct davit_terminal *t, const struct davit_exit *exit);
+	/* Or the way to it broke; attach again. Nothing comes after. */
+	void (*lost)(struct davit_terminal *t, const struct davit_error *why);
+};
+
+struct davit_terminal_info {
+	char id[DAVIT_ID_MAX];
+	char instance[DAVIT_ID_MAX];
+	char command[128]; /* its first words, for people */
+	int64_t started;   /* unix ns */
+	pid_t pid;	   /* on this host, or 0 */
+	uint16_t rows, columns;
+	uint32_t attached;	/* how many clients */
+	struct davit_exit exit; /* kind is DAVIT_EXIT_NONE while it runs */
+};
+
+struct davit_terminal_facet {
+	size_t terminal_size; /* bytes of driver state behind struct davit_terminal */
+	/* Starts the command and attaches to it. Completes when it runs (DAVIT_EEXEC
+	 * when it could not be executed). */
+	void (*open)(struct davit_terminal *t, struct davit_op *op);
+	/* Attaches to one that is there, with rows and columns as its new size unless
+	 * they are 0. One that has ended gives its scroll-back, `ended`, and is
+	 * forgotten. DAVIT_ENOENT. */
+	void (*attach)(struct davit_terminal *t, struct davit_op *op);
+	/* Tells `each` for every terminal of the runtime (inst NULL) or of the
+	 * instance, then completes. */
+	void (*list)(struct davit_runtime *rt, struct davit_instance *inst,
+		     void (*each)(void *user, const struct davit_terminal_info *info), void *user,
+		     struct davit_op *op);
+	/* Input; returns how much was taken (then `drained` follows if that was not
+	 * all), or a code. */
+	ssize_t (*write)(struct davit_terminal *t, const void *data, size_t n);
+	void (*resume)(struct davit_terminal *t);
+	void (*resize)(struct davit_terminal *t, uint16_t rows, uint16_t columns);
+	/* To the foreground group of the terminal. */
+	int (*signal)(struct davit_terminal *t, int signo, struct davit_error *err);
+	/* Lets go; the command goes on. No callback after. */
+	void (*detach)(struct davit_terminal *t);
+	/* Ends the command of a terminal (SIGHUP, then SIGKILL) and forgets it.
+	 * Success when there is none. */
+	void (*close)(struct davit_runtime *rt, const char *id, struct davit_op *op);
+};
+
 /* --- stats --- */
 struct davit_stats {
 	uint64_t cpu_ns;       /* used since the start of the run */
@@ -361,7 +460,8 @@ struct davit_stats {
 	uint64_t memory_peak;  /* 0: not known */
 	uint64_t memory_limit; /* 0: none */
 	uint32_t processes;
-	uint64_t read_bytes, write_bytes; /* block I/O; 0 where not known */
+	uint64_t read_bytes, write_bytes;   /* block I/O; 0 where not known */
+	uint64_t receive_bytes, send_bytes; /* network; 0 where not known or shared with the host */
 };
 
 struct davit_stats_facet {
@@ -380,6 +480,81 @@ struct davit_ports_facet {
 	/* Before create: replaces host port 0 by a free one and refuses a taken one
 	 * with DAVIT_EINUSE "port N is already in use". Does not block. */
 	int (*resolve)(struct davit_runtime *rt, struct davit_port *ports, size_t n, struct davit_error *err);
+};
+
+/* --- pause --- */
+struct davit_pause_facet {
+	/* Freezes every process of it; success when it is frozen. DAVIT_ESTATE when it
+	 * does not run. A stop thaws it first. */
+	void (*pause)(struct davit_instance *inst, struct davit_op *op);
+	void (*unpause)(struct davit_instance *inst, struct davit_op *op);
+};
+
+/* --- copying in and out ---
+ * A tar stream (POSIX ustar or pax) over a descriptor: a file, pipe or socket,
+ * in non-blocking mode unless a file. It is taken over by the driver, in any
+ * case, and closed before the completion. Works on an instance that is created,
+ * started or stopped. */
+struct davit_copy_facet {
+	/* Unpacks what comes from fd beneath the directory `path` inside, which is
+	 * there. Entries cannot lead out of it. */
+	void (*put)(struct davit_instance *inst, const char *path, int fd, struct davit_op *op);
+	/* Writes `path` (a file, or a directory with what is below it) to fd; the
+	 * entries' names begin with its last component. DAVIT_ENOENT. */
+	void (*get)(struct davit_instance *inst, const char *path, int fd, struct davit_op *op);
+};
+
+/* --- images --- */
+struct davit_image_info {
+	const char *id;		       /* "sha256:..." */
+	const char *const *references; /* "localhost/bb:1", ..., NULL-terminated; may be empty */
+	uint64_t size;		       /* bytes */
+	int64_t created;	       /* unix ns; 0: not known */
+	bool in_use;		       /* by an instance of ours, as far as is known */
+};
+
+/* Lines for a person about what an operation is doing; may be NULL. */
+typedef void davit_progress_fn(void *user, const char *text);
+
+struct davit_images_facet {
+	/* Tells `each` for every image; its strings are borrowed during the call. */
+	void (*list)(struct davit_runtime *rt, void (*each)(void *user, const struct davit_image_info *info),
+		     void *user, struct davit_op *op);
+	/* From a registry. DAVIT_ENOENT, DAVIT_EUNAVAIL with the registry's words. */
+	void (*pull)(struct davit_runtime *rt, const char *reference, davit_progress_fn *progress, void *user,
+		     struct davit_op *op);
+	/* An archive (docker-archive; OCI where the runtime can) from a descriptor,
+	 * as copy->put takes it. `progress` gets "loaded REFERENCE" for each. Nothing
+	 * is left behind by one that fails. */
+	void (*load)(struct davit_runtime *rt, int fd, davit_progress_fn *progress, void *user,
+		     struct davit_op *op);
+	/* A root file system as tar, which becomes an image of that reference. */
+	void (*import)(struct davit_runtime *rt, const char *reference, int fd, struct davit_op *op);
+	/* DAVIT_ENOENT "image 'X' not found locally"; DAVIT_EINUSE when an instance
+	 * needs it and force is not given. */
+	void (*remove)(struct davit_runtime *rt, const char *reference, bool force, struct davit_op *op);
+	/* Builds a context (tar, from a descriptor) with its `dockerfile` (path inside;
+	 * NULL: "Dockerfile") to an image of that reference. DAVIT_ENOTSUP where
+	 * DAVIT_CAP_IMAGE_BUILD is not. The build's output goes to `progress`. */
+	void (*build)(struct davit_runtime *rt, const char *reference, int fd, const char *dockerfile,
+		      davit_progress_fn *progress, void *user, struct davit_op *op);
+};
+
+/* --- volumes and networks, by name: [A-Za-z0-9][A-Za-z0-9_.-]{0,62} --- */
+struct davit_object_info {
+	const char *name;
+	const char *detail; /* a volume's directory, a network's subnet; may be "" */
+	int64_t created;    /* unix ns; 0: not known */
+	bool ours;	    /* made by davit */
+};
+
+struct davit_objects_facet {
+	void (*list)(struct davit_runtime *rt, void (*each)(void *user, const struct davit_object_info *info),
+		     void *user, struct davit_op *op);
+	/* Success when it is there already. DAVIT_EEXIST when somebody else made it. */
+	void (*create)(struct davit_runtime *rt, const char *name, struct davit_op *op);
+	/* Only what davit made: DAVIT_EPERM for others, DAVIT_ENOENT, DAVIT_EINUSE. */
+	void (*remove)(struct davit_runtime *rt, const char *name, struct davit_op *op);
 };
 
 /* ------------------------------------------------------------- the driver's table */
@@ -405,6 +580,12 @@ struct davit_runtime_driver {
 	 * once, after open and before any other operation. */
 	void (*adopt)(struct davit_runtime *rt, struct davit_op *op);
 
+	/* Whether this workload could be created here and now: the user is known, the
+	 * image is there ("image 'X' not found locally"), each mount can be made. What
+	 * the capabilities can tell has been checked. Changes nothing. The workload is
+	 * borrowed until the completion; its id, label and what a build gives (argv
+	 * may be empty) are not final, its ports not resolved. Create checks again. */
+	void (*check)(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op);
 	/* Makes the object, not running. Success for one that is there and was never
 	 * started, DAVIT_ESTATE for one that was (state.h). On failure nothing is
 	 * left behind. */
@@ -430,6 +611,12 @@ struct davit_runtime_driver {
 	const struct davit_stats_facet *stats;
 	const struct davit_signal_facet *signal;
 	const struct davit_ports_facet *ports;
+	const struct davit_terminal_facet *terminal;
+	const struct davit_pause_facet *pause;
+	const struct davit_copy_facet *copy;
+	const struct davit_images_facet *images;
+	const struct davit_objects_facet *volumes;
+	const struct davit_objects_facet *networks;
 };
 
 /* Checks a table: abi, name, every mandatory slot, every facet whole. 0, or

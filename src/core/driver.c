@@ -59,9 +59,9 @@ struct slot {
 static const struct slot mandatory[] = {
 	SLOT(davit_runtime_driver, "", open),	      SLOT(davit_runtime_driver, "", close),
 	SLOT(davit_runtime_driver, "", capabilities), SLOT(davit_runtime_driver, "", adopt),
-	SLOT(davit_runtime_driver, "", create),	      SLOT(davit_runtime_driver, "", start),
-	SLOT(davit_runtime_driver, "", stop),	      SLOT(davit_runtime_driver, "", remove),
-	SLOT(davit_runtime_driver, "", inspect),
+	SLOT(davit_runtime_driver, "", check),	      SLOT(davit_runtime_driver, "", create),
+	SLOT(davit_runtime_driver, "", start),	      SLOT(davit_runtime_driver, "", stop),
+	SLOT(davit_runtime_driver, "", remove),	      SLOT(davit_runtime_driver, "", inspect),
 };
 static const struct slot logs_slots[] = {
 	SLOT(davit_logs_facet, "logs.", open),
@@ -78,17 +78,49 @@ static const struct slot exec_slots[] = {
 static const struct slot stats_slots[] = {SLOT(davit_stats_facet, "stats.", read)};
 static const struct slot signal_slots[] = {SLOT(davit_signal_facet, "signal.", send)};
 static const struct slot ports_slots[] = {SLOT(davit_ports_facet, "ports.", resolve)};
+static const struct slot terminal_slots[] = {
+	SLOT(davit_terminal_facet, "terminal.", open),	 SLOT(davit_terminal_facet, "terminal.", attach),
+	SLOT(davit_terminal_facet, "terminal.", list),	 SLOT(davit_terminal_facet, "terminal.", write),
+	SLOT(davit_terminal_facet, "terminal.", resume), SLOT(davit_terminal_facet, "terminal.", resize),
+	SLOT(davit_terminal_facet, "terminal.", signal), SLOT(davit_terminal_facet, "terminal.", detach),
+	SLOT(davit_terminal_facet, "terminal.", close),
+};
+static const struct slot pause_slots[] = {
+	SLOT(davit_pause_facet, "pause.", pause),
+	SLOT(davit_pause_facet, "pause.", unpause),
+};
+static const struct slot copy_slots[] = {
+	SLOT(davit_copy_facet, "copy.", put),
+	SLOT(davit_copy_facet, "copy.", get),
+};
+static const struct slot images_slots[] = {
+	SLOT(davit_images_facet, "images.", list),   SLOT(davit_images_facet, "images.", pull),
+	SLOT(davit_images_facet, "images.", load),   SLOT(davit_images_facet, "images.", import),
+	SLOT(davit_images_facet, "images.", remove), SLOT(davit_images_facet, "images.", build),
+};
+#define OBJECTS_SLOTS(prefix)                                                                                \
+	{                                                                                                    \
+		SLOT(davit_objects_facet, prefix, list), SLOT(davit_objects_facet, prefix, create),          \
+			SLOT(davit_objects_facet, prefix, remove),                                           \
+	}
+static const struct slot volumes_slots[] = OBJECTS_SLOTS("volumes.");
+static const struct slot networks_slots[] = OBJECTS_SLOTS("networks.");
 
 /* A slot added to a table and not to the lists above does not compile. */
 #define COVERS(list, type, others)                                                                           \
 	_Static_assert(DAVIT_ARRAY_SIZE(list) * sizeof(void *) + (others) == sizeof(struct type),            \
 		       #type " and its list of slots differ")
-COVERS(mandatory, davit_runtime_driver, offsetof(struct davit_runtime_driver, open) + 5 * sizeof(void *));
+COVERS(mandatory, davit_runtime_driver, offsetof(struct davit_runtime_driver, open) + 11 * sizeof(void *));
 COVERS(logs_slots, davit_logs_facet, sizeof(size_t));
 COVERS(exec_slots, davit_exec_facet, sizeof(size_t));
 COVERS(stats_slots, davit_stats_facet, 0);
 COVERS(signal_slots, davit_signal_facet, 0);
 COVERS(ports_slots, davit_ports_facet, 0);
+COVERS(terminal_slots, davit_terminal_facet, sizeof(size_t));
+COVERS(pause_slots, davit_pause_facet, 0);
+COVERS(copy_slots, davit_copy_facet, 0);
+COVERS(images_slots, davit_images_facet, 0);
+COVERS(volumes_slots, davit_objects_facet, 0);
 
 static int check_slots(const char *driver, const void *table, const struct slot *slots, size_t n,
 		       struct davit_error *err)
@@ -156,6 +188,12 @@ int davit_runtime_driver_validate(const struct davit_runtime_driver *d, struct d
 		{d->stats, stats_slots, DAVIT_ARRAY_SIZE(stats_slots)},
 		{d->signal, signal_slots, DAVIT_ARRAY_SIZE(signal_slots)},
 		{d->ports, ports_slots, DAVIT_ARRAY_SIZE(ports_slots)},
+		{d->terminal, terminal_slots, DAVIT_ARRAY_SIZE(terminal_slots)},
+		{d->pause, pause_slots, DAVIT_ARRAY_SIZE(pause_slots)},
+		{d->copy, copy_slots, DAVIT_ARRAY_SIZE(copy_slots)},
+		{d->images, images_slots, DAVIT_ARRAY_SIZE(images_slots)},
+		{d->volumes, volumes_slots, DAVIT_ARRAY_SIZE(volumes_slots)},
+		{d->networks, networks_slots, DAVIT_ARRAY_SIZE(networks_slots)},
 	};
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(tables); i++) {
 		r = check_slots(d->name, tables[i].table, tables[i].slots, tables[i].n, err);
@@ -171,6 +209,7 @@ int davit_runtime_driver_validate(const struct davit_runtime_driver *d, struct d
 		{"instance_size", d->instance_size},
 		{"logs.reader_size", d->logs ? d->logs->reader_size : 0},
 		{"exec.exec_size", d->exec ? d->exec->exec_size : 0},
+		{"terminal.terminal_size", d->terminal ? d->terminal->terminal_size : 0},
 	};
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(sizes); i++) {
 		r = check_size(d->name, sizes[i].name, sizes[i].size, err);

@@ -67,6 +67,66 @@ static int resolve(struct davit_runtime *rt, struct davit_port *ports, size_t n,
 	return 0;
 }
 
+static void check(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op)
+{
+}
+static void terminal_op(struct davit_terminal *t, struct davit_op *op)
+{
+}
+static void terminal_list(struct davit_runtime *rt, struct davit_instance *inst,
+			  void (*each)(void *user, const struct davit_terminal_info *info), void *user,
+			  struct davit_op *op)
+{
+}
+static ssize_t terminal_write(struct davit_terminal *t, const void *data, size_t n)
+{
+	return 0;
+}
+static void terminal_only(struct davit_terminal *t)
+{
+}
+static void terminal_resize(struct davit_terminal *t, uint16_t rows, uint16_t columns)
+{
+}
+static int terminal_signal(struct davit_terminal *t, int signo, struct davit_error *err)
+{
+	return 0;
+}
+static void by_name(struct davit_runtime *rt, const char *name, struct davit_op *op)
+{
+}
+static void copy(struct davit_instance *inst, const char *path, int fd, struct davit_op *op)
+{
+}
+static void images_list(struct davit_runtime *rt,
+			void (*each)(void *user, const struct davit_image_info *info), void *user,
+			struct davit_op *op)
+{
+}
+static void images_pull(struct davit_runtime *rt, const char *reference, davit_progress_fn *progress,
+			void *user, struct davit_op *op)
+{
+}
+static void images_load(struct davit_runtime *rt, int fd, davit_progress_fn *progress, void *user,
+			struct davit_op *op)
+{
+}
+static void images_import(struct davit_runtime *rt, const char *reference, int fd, struct davit_op *op)
+{
+}
+static void images_remove(struct davit_runtime *rt, const char *reference, bool force, struct davit_op *op)
+{
+}
+static void images_build(struct davit_runtime *rt, const char *reference, int fd, const char *dockerfile,
+			 davit_progress_fn *progress, void *user, struct davit_op *op)
+{
+}
+static void objects_list(struct davit_runtime *rt,
+			 void (*each)(void *user, const struct davit_object_info *info), void *user,
+			 struct davit_op *op)
+{
+}
+
 /* A whole table of which a test may break any part. */
 struct tables {
 	struct davit_logs_facet logs;
@@ -74,6 +134,11 @@ struct tables {
 	struct davit_stats_facet stats;
 	struct davit_signal_facet signal;
 	struct davit_ports_facet ports;
+	struct davit_terminal_facet terminal;
+	struct davit_pause_facet pause;
+	struct davit_copy_facet copy;
+	struct davit_images_facet images;
+	struct davit_objects_facet volumes, networks;
 	struct davit_runtime_driver driver;
 };
 
@@ -86,6 +151,13 @@ static void fill(struct tables *t)
 		.stats = {stats_read},
 		.signal = {signal_send},
 		.ports = {resolve},
+		.terminal = {8, terminal_op, terminal_op, terminal_list, terminal_write, terminal_only,
+			     terminal_resize, terminal_signal, terminal_only, by_name},
+		.pause = {inst_op, inst_op},
+		.copy = {copy, copy},
+		.images = {images_list, images_pull, images_load, images_import, images_remove, images_build},
+		.volumes = {objects_list, by_name, by_name},
+		.networks = {objects_list, by_name, by_name},
 		.driver = {.abi = DAVIT_RUNTIME_ABI,
 			   .name = "whole",
 			   .summary = "a table with everything",
@@ -95,6 +167,7 @@ static void fill(struct tables *t)
 			   .close = rt_only,
 			   .capabilities = caps,
 			   .adopt = rt_op,
+			   .check = check,
 			   .create = inst_op,
 			   .start = inst_op,
 			   .stop = stop,
@@ -104,7 +177,13 @@ static void fill(struct tables *t)
 			   .exec = &t->exec,
 			   .stats = &t->stats,
 			   .signal = &t->signal,
-			   .ports = &t->ports},
+			   .ports = &t->ports,
+			   .terminal = &t->terminal,
+			   .pause = &t->pause,
+			   .copy = &t->copy,
+			   .images = &t->images,
+			   .volumes = &t->volumes,
+			   .networks = &t->networks},
 	};
 }
 
@@ -128,6 +207,12 @@ static void a_table_without_facets_is_accepted(void **state)
 	t.driver.stats = NULL;
 	t.driver.signal = NULL;
 	t.driver.ports = NULL;
+	t.driver.terminal = NULL;
+	t.driver.pause = NULL;
+	t.driver.copy = NULL;
+	t.driver.images = NULL;
+	t.driver.volumes = NULL;
+	t.driver.networks = NULL;
 	assert_int_equal(davit_runtime_driver_validate(&t.driver, &err), 0);
 }
 
@@ -149,6 +234,7 @@ static void each_empty_slot_is_refused_by_its_name(void **state)
 		AT("start", driver.start),
 		AT("stop", driver.stop),
 		AT("remove", driver.remove),
+		AT("check", driver.check),
 		AT("inspect", driver.inspect),
 		AT("logs.open", logs.open),
 		AT("logs.resume", logs.resume),
@@ -164,6 +250,31 @@ static void each_empty_slot_is_refused_by_its_name(void **state)
 		AT("stats.read", stats.read),
 		AT("signal.send", signal.send),
 		AT("ports.resolve", ports.resolve),
+		AT("terminal.open", terminal.open),
+		AT("terminal.attach", terminal.attach),
+		AT("terminal.list", terminal.list),
+		AT("terminal.write", terminal.write),
+		AT("terminal.resume", terminal.resume),
+		AT("terminal.resize", terminal.resize),
+		AT("terminal.signal", terminal.signal),
+		AT("terminal.detach", terminal.detach),
+		AT("terminal.close", terminal.close),
+		AT("pause.pause", pause.pause),
+		AT("pause.unpause", pause.unpause),
+		AT("copy.put", copy.put),
+		AT("copy.get", copy.get),
+		AT("images.list", images.list),
+		AT("images.pull", images.pull),
+		AT("images.load", images.load),
+		AT("images.import", images.import),
+		AT("images.remove", images.remove),
+		AT("images.build", images.build),
+		AT("volumes.list", volumes.list),
+		AT("volumes.create", volumes.create),
+		AT("volumes.remove", volumes.remove),
+		AT("networks.list", networks.list),
+		AT("networks.create", networks.create),
+		AT("networks.remove", networks.remove),
 	};
 	struct davit_error err;
 	struct tables t;
@@ -228,6 +339,7 @@ static void absurd_sizes_are_refused_by_their_name(void **state)
 	BREAK(driver.instance_size, "instance_size");
 	BREAK(logs.reader_size, "logs.reader_size");
 	BREAK(exec.exec_size, "exec.exec_size");
+	BREAK(terminal.terminal_size, "terminal.terminal_size");
 }
 
 static void every_capability_and_exit_has_its_own_name(void **state)

@@ -6,7 +6,7 @@
  */
 #include "base/file.h"
 #include "base/util.h"
-#include "runtime/process/logread.h"
+#include "local/logread.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

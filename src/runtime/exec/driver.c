@@ -245,6 +245,12 @@ static int created(struct request *q, const json_t *result, struct davit_error *
 	return 0;
 }
 
+/* What the program refuses, it refuses at create. */
+static void exec_check(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op)
+{
+	davit_op_complete(op, 0);
+}
+
 static void exec_create(struct davit_instance *inst, struct davit_op *op)
 {
 	DAVIT_AUTO_BUF buf = DAVIT_BUF_INIT;
@@ -367,6 +373,7 @@ static const struct davit_runtime_driver table = {
 	.close = exec_close,
 	.capabilities = exec_capabilities,
 	.adopt = exec_adopt,
+	.check = exec_check,
 	.create = exec_create,
 	.start = exec_start,
 	.stop = exec_stop,

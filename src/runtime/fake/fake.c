@@ -381,6 +381,15 @@ static void fake_remove(struct davit_instance *inst, struct davit_op *op)
 	begin(o, FAKE_REMOVE, op);
 }
 
+/* A fake can carry anything. */
+static void fake_check(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op)
+{
+	if (fake_world(rt)->reachable)
+		davit_op_complete(op, 0);
+	else
+		davit_op_fail(op, DAVIT_EUNAVAIL, "fake", "the fake platform does not answer");
+}
+
 static void fake_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
 {
 	const struct fake_object *o = fake_object(inst);
@@ -468,6 +477,7 @@ const struct davit_runtime_driver davit_fake_driver = {
 	.close = fake_close,
 	.capabilities = fake_capabilities,
 	.adopt = fake_adopt,
+	.check = fake_check,
 	.create = fake_create,
 	.start = fake_start,
 	.stop = fake_stop,

@@ -27,7 +27,7 @@ void process_capabilities(struct davit_runtime *rt, struct davit_capabilities *r
 		[CGROUP_CPU] = DAVIT_CAP_CPU_LIMIT,
 		[CGROUP_PIDS] = DAVIT_CAP_PIDS_LIMIT,
 	};
-	const struct cgroups *cg = &process_runtime_of(rt)->cgroups;
+	const struct cgroups *cg = &local_runtime_of(rt)->cgroups;
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(always); i++)
 		ret->why_not[always[i]][0] = '\0';
@@ -90,12 +90,13 @@ static int check_user(const char *user, struct davit_error *err)
 	return 0;
 }
 
-int process_check(struct process_runtime *p, const struct davit_workload *w, struct davit_error *err)
+int process_check(struct local_runtime *p, const struct davit_workload *w, bool complete,
+		  struct davit_error *err)
 {
 	int r = 0;
 
 	(void)p;
-	if (!w->argv || !w->argv[0])
+	if (complete && (!w->argv || !w->argv[0]))
 		return davit_error_set(err, DAVIT_EINVAL, "command", "there is no command to run");
 	if (w->image)
 		return davit_error_set(err, DAVIT_ENOTSUP, "image",

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Building requests for the keeper. All are built in one buffer of the runtime's:
- * a start costs one packet and no allocation of its own.
+ * What the keeper executes for a start and for a further command.
  */
 #include "runtime/process/impl.h"
 #include "runtime/process/lookup.h"
@@ -12,63 +11,14 @@
 #include <stdio.h>
 #include <string.h>
 
-/* protocol.h names no defaults: they are the driver contract's. */
-#define LOG_SIZE_DEFAULT (UINT64_C(10) << 20)
-#define LOG_FILES_DEFAULT 3
-
 static void add_string(struct davit_buf *b, const char *s)
 {
 	davit_buf_add(b, s, strlen(s) + 1);
 }
 
-void *process_packet(struct process_runtime *p, enum keeper_type type, size_t size, const char *id)
-{
-	struct davit_buf *b = &p->packet;
-	struct keeper_header *h;
-
-	davit_buf_reset(b);
-	if (davit_buf_reserve(b, size) < 0)
-		return NULL;
-	memset(b->data, 0, size + 1);
-	b->len = size;
-	h = (void *)b->data;
-	h->type = type;
-	h->size = (uint32_t)size;
-	snprintf(h->id, sizeof h->id, "%s", id);
-	return h;
-}
-
-char *process_log_dir(struct davit_runtime *rt, const char *id)
-{
-	return davit_path_join(rt->log_dir, id);
-}
-
 static int out_of_memory(struct davit_error *err)
 {
 	return davit_error_set(err, DAVIT_ENOMEM, "process", "out of memory");
-}
-
-int process_build_create(struct process_instance *pi, struct davit_error *err)
-{
-	struct process_runtime *p = process_runtime_of(pi->inst->runtime);
-	const struct davit_workload *w = pi->inst->workload;
-	DAVIT_AUTO_FREE char *log = process_log_dir(pi->inst->runtime, pi->id);
-	char dirs[CGROUP_DIRS_MAX][CGROUP_PATH_MAX];
-	size_t n = cgroups_dirs(&p->cgroups, w, dirs);
-	struct keeper_create *c = process_packet(p, KEEPER_CREATE, sizeof *c, pi->id);
-
-	if (!c || !log)
-		return out_of_memory(err);
-	c->log_max_size = w->log.max_size ? w->log.max_size : LOG_SIZE_DEFAULT;
-	c->log_max_files = w->log.max_files ? w->log.max_files : LOG_FILES_DEFAULT;
-	c->log_policy = w->log.policy;
-	c->log_rate = w->log.rate;
-	add_string(&p->packet, w->label ? w->label : "");
-	add_string(&p->packet, log);
-	for (size_t i = 0; i < n; i++)
-		add_string(&p->packet, dirs[i]);
-	add_string(&p->packet, "");
-	return p->packet.oom ? out_of_memory(err) : 0;
 }
 
 static int fill_user(struct davit_buf *b, size_t at, const char *user, struct process_user *u,
@@ -93,10 +43,10 @@ static int fill_user(struct davit_buf *b, size_t at, const char *user, struct pr
 
 /* What SPAWN and EXEC have in common: the struct is at `at`, the rest goes
  * to the end. */
-static int fill_command(struct process_instance *pi, size_t at, char *const *argv, char *const *env,
+static int fill_command(struct local_instance *pi, size_t at, char *const *argv, char *const *env,
 			const char *directory, const char *user, struct davit_error *err)
 {
-	struct davit_buf *b = &process_runtime_of(pi->inst->runtime)->packet;
+	struct davit_buf *b = &local_runtime_of(pi->inst->runtime)->packet;
 	const struct davit_workload *w = pi->inst->workload;
 	struct keeper_spawn *s = (void *)(b->data + at);
 	DAVIT_AUTO_FREE char *path = NULL;
@@ -136,11 +86,11 @@ static int fill_command(struct process_instance *pi, size_t at, char *const *arg
 
 _Static_assert(sizeof(gid_t) == sizeof(uint32_t), "groups are copied as they are");
 
-int process_build_spawn(struct process_instance *pi, uint32_t run, struct davit_error *err)
+int process_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error *err)
 {
-	struct process_runtime *p = process_runtime_of(pi->inst->runtime);
+	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
 	const struct davit_workload *w = pi->inst->workload;
-	struct keeper_spawn *s = process_packet(p, KEEPER_SPAWN, sizeof *s, pi->id);
+	struct keeper_spawn *s = local_packet(p, KEEPER_SPAWN, sizeof *s, pi->id);
 
 	if (!s)
 		return out_of_memory(err);
@@ -150,11 +100,11 @@ int process_build_spawn(struct process_instance *pi, uint32_t run, struct davit_
 	return fill_command(pi, 0, w->argv, w->env, w->directory, w->user, err);
 }
 
-int process_build_exec(struct process_instance *pi, const struct davit_exec *x, struct davit_error *err)
+int process_build_exec(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err)
 {
-	struct process_runtime *p = process_runtime_of(pi->inst->runtime);
+	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
 	const struct davit_workload *w = pi->inst->workload;
-	struct keeper_exec *e = process_packet(p, KEEPER_EXEC, sizeof *e, pi->id);
+	struct keeper_exec *e = local_packet(p, KEEPER_EXEC, sizeof *e, pi->id);
 	DAVIT_AUTO_STRV env = NULL;
 	int r = davit_strv_dup(w->env, &env);
 

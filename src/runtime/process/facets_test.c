@@ -66,7 +66,7 @@ static void the_cpu_limit_is_written_and_holds(void **state)
 {
 	struct world *w = *state;
 	struct guest *g = world_guest(w, "while :; do :; done");
-	const struct cgroups *cg = &process_runtime_of(w->rt)->cgroups;
+	const struct cgroups *cg = &local_runtime_of(w->rt)->cgroups;
 	char dir[CGROUP_PATH_MAX];
 	struct davit_stats st;
 
@@ -87,7 +87,7 @@ static void the_cpu_limit_is_written_and_holds(void **state)
 static void groups_go_with_their_instance(void **state)
 {
 	struct world *w = *state;
-	struct process_runtime *p = process_runtime_of(w->rt);
+	struct local_runtime *p = local_runtime_of(w->rt);
 	struct guest *g = world_guest(w, "sleep 60 & sleep 60");
 	char dirs[CGROUP_DIRS_MAX][CGROUP_PATH_MAX];
 	struct stat st;
@@ -113,11 +113,11 @@ static void groups_that_a_dead_instance_left_are_removed_at_open(void **state)
 	char dir[CGROUP_PATH_MAX];
 	struct stat st;
 
-	if (!process_runtime_of(w->rt)->cgroups.track) {
-		print_message("skipped: %s\n", process_runtime_of(w->rt)->cgroups.why_no_track);
+	if (!local_runtime_of(w->rt)->cgroups.track) {
+		print_message("skipped: %s\n", local_runtime_of(w->rt)->cgroups.why_no_track);
 		skip();
 	}
-	snprintf(dir, sizeof dir, "%s/00000000deadbeef", process_runtime_of(w->rt)->cgroups.track);
+	snprintf(dir, sizeof dir, "%s/00000000deadbeef", local_runtime_of(w->rt)->cgroups.track);
 	assert_int_equal(mkdir(dir, 0755), 0);
 	world_close(w);
 	world_open(w);
@@ -127,7 +127,7 @@ static void groups_that_a_dead_instance_left_are_removed_at_open(void **state)
 static void parents_of_groups_that_went_are_made_again(void **state)
 {
 	struct world *w = *state;
-	struct process_runtime *p = process_runtime_of(w->rt);
+	struct local_runtime *p = local_runtime_of(w->rt);
 	struct guest *g = world_guest(w, "exec sleep 60");
 
 	if (!p->cgroups.track) {
@@ -500,9 +500,9 @@ static void free_ports_are_chosen_and_not_given_twice(void **state)
 	g->w.ports = p;
 	g->w.n_ports = 1;
 	assert_int_equal(guest_create(g), 0);
-	assert_int_equal(process_runtime_of(w->rt)->ports.claimed[0][p[0].host], 1);
+	assert_int_equal(local_runtime_of(w->rt)->ports.claimed[0][p[0].host], 1);
 	assert_int_equal(guest_remove(g), 0);
-	assert_int_equal(process_runtime_of(w->rt)->ports.claimed[0][p[0].host], 0);
+	assert_int_equal(local_runtime_of(w->rt)->ports.claimed[0][p[0].host], 0);
 	one.container = 8099;
 	one.host = 8098;
 	assert_int_equal(driver->ports->resolve(w->rt, &one, 1, &err), DAVIT_ENOTSUP);

@@ -231,7 +231,7 @@ static void a_killed_keeper_is_replaced_and_what_it_missed_is_told(void **state)
 	kill(guest_inspect(dies).pid, SIGKILL);
 	WAIT_FOR(w, 5000, w->regained == 1);
 	assert_int_equal(w->lost, 1);
-	w->keeper = process_runtime_of(w->rt)->keepers[0]->client.pid;
+	w->keeper = local_runtime_of(w->rt)->keepers[0]->client.pid;
 	assert_int_not_equal(w->keeper, old);
 	assert_int_equal(guest_inspect(g).pid, pid);
 	assert_true(alive(pid));
@@ -254,11 +254,11 @@ static void operations_wait_for_a_keeper_that_comes_back(void **state)
 	/* Sent into the void, or not sent at all: done when the keeper is back. */
 	assert_int_equal(guest_stop(g, 1000), 0);
 	assert_int_equal(g->exits, 1);
-	w->keeper = process_runtime_of(w->rt)->keepers[0]->client.pid;
+	w->keeper = local_runtime_of(w->rt)->keepers[0]->client.pid;
 	kill(w->keeper, SIGKILL);
 	assert_int_equal(guest_create(more), 0);
 	assert_int_equal(guest_start(more), 0);
-	w->keeper = process_runtime_of(w->rt)->keepers[0]->client.pid;
+	w->keeper = local_runtime_of(w->rt)->keepers[0]->client.pid;
 	assert_true(alive(guest_inspect(more).pid));
 	assert_int_equal(guest_inspect(more).run, 1);
 }
@@ -276,11 +276,11 @@ static void an_instance_whose_slot_is_lost_vanishes_and_leaves_nothing(void **st
 	assert_int_equal(unlink(path), 0);
 	kill(w->keeper, SIGKILL);
 	WAIT_FOR(w, 5000, g->vanished == 1);
-	w->keeper = process_runtime_of(w->rt)->keepers[0]->client.pid;
+	w->keeper = local_runtime_of(w->rt)->keepers[0]->client.pid;
 	assert_int_equal(g->exits, 0);
 	assert_int_equal(guest_inspect(g).state, DAVIT_STATE_DESTROYED);
 	assert_int_equal(guest_start(g), DAVIT_ESTATE);
-	if (process_runtime_of(w->rt)->cgroups.track)
+	if (local_runtime_of(w->rt)->cgroups.track)
 		WAIT_FOR(w, 5000, !alive(pid));
 	else
 		kill(pid, SIGKILL);
@@ -290,7 +290,7 @@ static void an_instance_whose_slot_is_lost_vanishes_and_leaves_nothing(void **st
 static void a_full_keeper_is_joined_by_another(void **state)
 {
 	struct world *w = *state;
-	struct process_runtime *p = process_runtime_of(w->rt);
+	struct local_runtime *p = local_runtime_of(w->rt);
 	struct guest *a = world_guest(w, "exec sleep 60"), *b = world_guest(w, "exec sleep 61");
 	pid_t second;
 
@@ -303,7 +303,7 @@ static void a_full_keeper_is_joined_by_another(void **state)
 	world_close(w);
 	/* Both are taken up again. */
 	world_open(w);
-	p = process_runtime_of(w->rt);
+	p = local_runtime_of(w->rt);
 	assert_int_equal(p->n_keepers, 2);
 	assert_int_equal(a->found.state, DAVIT_STATE_STARTED);
 	assert_int_equal(b->found.state, DAVIT_STATE_STARTED);
@@ -312,7 +312,7 @@ static void a_full_keeper_is_joined_by_another(void **state)
 	world_close(w);
 	WAIT_FOR(w, 5000, !alive(second));
 	world_open(w);
-	assert_int_equal(process_runtime_of(w->rt)->n_keepers, 1);
+	assert_int_equal(local_runtime_of(w->rt)->n_keepers, 1);
 }
 
 static void a_large_environment_reaches_the_workload(void **state)
@@ -398,7 +398,7 @@ static void a_foreign_process_in_a_forged_record_is_never_signalled(void **state
 {
 	struct world *w = *state;
 	struct guest *g = world_guest(w, "exec sleep 60");
-	struct process_instance *pi;
+	struct local_instance *pi;
 	pid_t foreign = fork();
 
 	if (!foreign) {
@@ -406,7 +406,7 @@ static void a_foreign_process_in_a_forged_record_is_never_signalled(void **state
 		_exit(0);
 	}
 	guest_run(g);
-	pi = process_instance_of(g->inst);
+	pi = local_instance_of(g->inst);
 	pid_t pid = pi->pid;
 	pi->pid = foreign; /* a driver that is mistaken about the pid */
 	assert_int_equal(guest_signal(g, SIGKILL), 0);

@@ -175,7 +175,7 @@ void world_open(struct world *w)
 	davit_process_driver.adopt(w->rt, &wait.op);
 	if (wait_end(&wait) < 0)
 		fail_msg("adopt: %s", last_error.message);
-	w->keeper = process_runtime_of(w->rt)->keepers[0]->client.pid;
+	w->keeper = local_runtime_of(w->rt)->keepers[0]->client.pid;
 }
 
 void world_close(struct world *w)
@@ -212,7 +212,7 @@ int world_setup(void **state)
 int world_teardown(void **state)
 {
 	struct world *w = *state;
-	struct process_runtime *p = process_runtime_of(w->rt);
+	struct local_runtime *p = local_runtime_of(w->rt);
 
 	for (size_t i = 0; i < w->n_guests; i++) {
 		struct guest *g = &w->guests[i];

@@ -8,7 +8,7 @@
 
 #include "base/buf.h"
 #include "davit/runtime.h"
-#include "runtime/process/impl.h"
+#include "local/local.h"
 #include "runtime/process/process.h"
 
 #include <setjmp.h>

@@ -2,7 +2,7 @@
  *
  * The parent groups of a runtime: where they can be, and making them.
  */
-#include "runtime/process/cgroup.h"
+#include "local/cgroup.h"
 
 #include "base/file.h"
 

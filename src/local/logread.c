@@ -2,7 +2,7 @@
  *
  * Reading forward: from records to lines.
  */
-#include "runtime/process/logread.h"
+#include "local/logread.h"
 
 #include "base/units.h"
 #include "base/util.h"

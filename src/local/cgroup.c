@@ -2,7 +2,7 @@
  *
  * Making, limiting and removing the groups of instances.
  */
-#include "runtime/process/cgroup.h"
+#include "local/cgroup.h"
 
 #include "base/file.h"
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "runtime/process/poll.h"
+#include "local/poll.h"
 
 #include "base/util.h"
 
 #include <uv.h>
 
-struct process_poll {
+struct local_poll {
 	uv_poll_t uv;
 	void (*fn)(void *user, int events);
 	void *user;
@@ -14,7 +14,7 @@ struct process_poll {
 
 static void on_event(uv_poll_t *uv, int status, int events)
 {
-	struct process_poll *p = uv->data;
+	struct local_poll *p = uv->data;
 	int got = 0;
 
 	if (events & (UV_READABLE | UV_DISCONNECT))
@@ -30,10 +30,10 @@ static void on_closed(uv_handle_t *h)
 	free(h->data);
 }
 
-int process_poll_open(struct davit_loop *loop, int fd, int events, void (*fn)(void *user, int events),
-		      void *user, struct process_poll **ret, struct davit_error *err)
+int local_poll_open(struct davit_loop *loop, int fd, int events, void (*fn)(void *user, int events),
+		    void *user, struct local_poll **ret, struct davit_error *err)
 {
-	struct process_poll *p = calloc(1, sizeof *p);
+	struct local_poll *p = calloc(1, sizeof *p);
 	int e;
 
 	if (!p)
@@ -46,12 +46,12 @@ int process_poll_open(struct davit_loop *loop, int fd, int events, void (*fn)(vo
 	p->uv.data = p;
 	p->fn = fn;
 	p->user = user;
-	process_poll_set(p, events);
+	local_poll_set(p, events);
 	*ret = p;
 	return 0;
 }
 
-void process_poll_set(struct process_poll *p, int events)
+void local_poll_set(struct local_poll *p, int events)
 {
 	int uv =
 		(events & PROCESS_READABLE ? UV_READABLE : 0) | (events & PROCESS_WRITABLE ? UV_WRITABLE : 0);
@@ -65,7 +65,7 @@ void process_poll_set(struct process_poll *p, int events)
 		uv_poll_stop(&p->uv);
 }
 
-void process_poll_close(struct process_poll *p)
+void local_poll_close(struct local_poll *p)
 {
 	if (p)
 		uv_close((uv_handle_t *)&p->uv, on_closed);

@@ -4,14 +4,14 @@
  * sends requests and hands back their answers, and begins anew when the keeper
  * dies. Knows packets and tags, nothing of instances.
  */
-#ifndef DAVIT_PROCESS_KEEPER_CLIENT_H
-#define DAVIT_PROCESS_KEEPER_CLIENT_H
+#ifndef DAVIT_LOCAL_KEEPER_CLIENT_H
+#define DAVIT_LOCAL_KEEPER_CLIENT_H
 
 #include "base/buf.h"
 #include "base/list.h"
 #include "davit/loop.h"
 #include "keeper/protocol.h"
-#include "runtime/process/poll.h"
+#include "local/poll.h"
 
 struct keeper_client;
 
@@ -64,7 +64,7 @@ struct keeper_client {
 	const struct keeper_place *place;
 	int fd, launch_fd;
 	pid_t child; /* the launcher, until it is reaped */
-	struct process_poll *poll, *launch_poll;
+	struct local_poll *poll, *launch_poll;
 	struct davit_buf complaint;	 /* what the launcher wrote to its standard error */
 	struct davit_timer timer;	 /* next attempt, or the deadline of this one */
 	struct davit_deferred breakdown; /* a send that failed is told later */

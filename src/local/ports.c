@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "runtime/process/ports.h"
+#include "local/ports.h"
 
 #include "base/units.h"
 
@@ -19,14 +19,14 @@
 #define CHOICE_COUNT 12000
 #define CHOICE_TRIES 2000
 
-void process_ports_fini(struct process_ports *p)
+void local_ports_fini(struct local_ports *p)
 {
 	free(p->claimed[0]);
 	free(p->claimed[1]);
-	*p = (struct process_ports){0};
+	*p = (struct local_ports){0};
 }
 
-void process_ports_claim(struct process_ports *p, const struct davit_port *ports, size_t n)
+void local_ports_claim(struct local_ports *p, const struct davit_port *ports, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		uint8_t **v = &p->claimed[ports[i].udp];
@@ -39,7 +39,7 @@ void process_ports_claim(struct process_ports *p, const struct davit_port *ports
 	}
 }
 
-void process_ports_release(struct process_ports *p, const struct davit_port *ports, size_t n)
+void local_ports_release(struct local_ports *p, const struct davit_port *ports, size_t n)
 {
 	for (size_t i = 0; i < n; i++) {
 		uint8_t *v = p->claimed[ports[i].udp];
@@ -49,7 +49,7 @@ void process_ports_release(struct process_ports *p, const struct davit_port *por
 	}
 }
 
-static bool taken(const struct process_ports *p, int64_t now, uint16_t port, bool udp)
+static bool taken(const struct local_ports *p, int64_t now, uint16_t port, bool udp)
 {
 	if (p->claimed[udp] && p->claimed[udp][port])
 		return true;
@@ -149,7 +149,7 @@ static bool has_socket(const char *pid, const char *want)
 	return found;
 }
 
-bool process_ports_owner(uint16_t port, bool udp, char *buf, size_t size)
+bool local_ports_owner(uint16_t port, bool udp, char *buf, size_t size)
 {
 	unsigned long inode = inode_in(udp ? "/proc/net/udp" : "/proc/net/tcp", port, udp);
 	char want[64], path[64], comm[64] = "";
@@ -185,7 +185,7 @@ static int refuse(const struct davit_port *p, int e, struct davit_error *err)
 
 	switch (e) {
 	case EADDRINUSE:
-		if (process_ports_owner(p->host, p->udp, who, sizeof who))
+		if (local_ports_owner(p->host, p->udp, who, sizeof who))
 			return davit_error_set(err, DAVIT_EINUSE, "ports", "port %u is already in use by %s",
 					       p->host, who);
 		return davit_error_set(err, DAVIT_EINUSE, "ports", "port %u is already in use", p->host);
@@ -201,7 +201,7 @@ static int refuse(const struct davit_port *p, int e, struct davit_error *err)
 
 /* ------------------------------------------------------------------------ choosing */
 
-static int choose(struct process_ports *p, struct davit_loop *loop, struct davit_port *port, int *ret_fd,
+static int choose(struct local_ports *p, struct davit_loop *loop, struct davit_port *port, int *ret_fd,
 		  struct davit_error *err)
 {
 	int64_t now = davit_loop_now(loop);
@@ -228,7 +228,7 @@ static int choose(struct process_ports *p, struct davit_loop *loop, struct davit
 	return davit_error_set(err, DAVIT_EINUSE, "ports", "no free port was found");
 }
 
-static int resolve_one(struct process_ports *p, struct davit_loop *loop, struct davit_port *port, int *ret_fd,
+static int resolve_one(struct local_ports *p, struct davit_loop *loop, struct davit_port *port, int *ret_fd,
 		       struct davit_error *err)
 {
 	int e;
@@ -246,8 +246,8 @@ static int resolve_one(struct process_ports *p, struct davit_loop *loop, struct 
 	return e ? refuse(port, e, err) : 0;
 }
 
-int process_ports_resolve(struct process_ports *p, struct davit_loop *loop, struct davit_port *ports,
-			  size_t n, struct davit_error *err)
+int local_ports_resolve(struct local_ports *p, struct davit_loop *loop, struct davit_port *ports, size_t n,
+			struct davit_error *err)
 {
 	struct davit_port *v = n ? calloc(n, sizeof *v) : NULL;
 	int *fds = n ? calloc(n, sizeof *fds) : NULL;

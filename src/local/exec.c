@@ -3,7 +3,7 @@
  * The exec facet: a further command beside an instance, with pipes or a
  * terminal. The keeper starts it and tells its end; its streams are ours.
  */
-#include "runtime/process/impl.h"
+#include "local/local.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,8 +19,8 @@
 /* Apart from the core's object: that may be freed in any callback, by close. */
 struct exec {
 	struct davit_exec *x; /* NULL once closed */
-	struct process_runtime *runtime;
-	struct process_keeper *keeper;
+	struct local_runtime *runtime;
+	struct local_keeper *keeper;
 	struct keeper_request q;
 	struct davit_list list;
 	struct davit_op *op; /* until it runs */
@@ -28,7 +28,7 @@ struct exec {
 	bool tty, running, ended, paused, reading;
 	int in;	    /* what we write to; the terminal's master too, -1 when closed */
 	int out[2]; /* what we read from; -1 when at its end */
-	struct process_poll *poll[2];
+	struct local_poll *poll[2];
 	struct davit_exit exit;
 	struct davit_deferred finish; /* the last output and `exited`, outside of the client's callback */
 };
@@ -40,7 +40,7 @@ static struct exec **slot_of(struct davit_exec *x)
 
 static void close_output(struct exec *e, int i)
 {
-	process_poll_close(DAVIT_TAKE(e->poll[i]));
+	local_poll_close(DAVIT_TAKE(e->poll[i]));
 	if (e->out[i] >= 0 && e->out[i] != e->in)
 		close(e->out[i]);
 	e->out[i] = -1;
@@ -97,7 +97,7 @@ static void watch_outputs(struct exec *e)
 {
 	for (int i = 0; i < 2; i++)
 		if (e->poll[i])
-			process_poll_set(e->poll[i], e->paused ? 0 : PROCESS_READABLE);
+			local_poll_set(e->poll[i], e->paused ? 0 : PROCESS_READABLE);
 }
 
 static void on_output(struct exec *e, int i)
@@ -161,9 +161,8 @@ static void on_spawned(struct exec *e)
 	struct davit_error err = {0};
 
 	for (int i = 0; i < 2; i++)
-		if (e->out[i] >= 0 &&
-		    process_poll_open(e->runtime->rt->loop, e->out[i], PROCESS_READABLE,
-				      i ? on_stderr : on_stdout, e, &e->poll[i], &err) < 0) {
+		if (e->out[i] >= 0 && local_poll_open(e->runtime->rt->loop, e->out[i], PROCESS_READABLE,
+						      i ? on_stderr : on_stdout, e, &e->poll[i], &err) < 0) {
 			close_output(e, i); /* the command goes on, unheard; it cannot be undone */
 		}
 	e->running = true;
@@ -181,7 +180,7 @@ static void on_answer(struct keeper_request *q, const struct keeper_header *h, c
 		return;
 	}
 	if (h && h->type == KEEPER_EXEC_EXITED && h->size >= sizeof(struct keeper_exited)) {
-		process_exit_of(&((const struct keeper_exited *)(const void *)h)->exit, &exit);
+		local_exit_of(&((const struct keeper_exited *)(const void *)h)->exit, &exit);
 	} else if (h && h->type == KEEPER_DONE && h->size >= sizeof(struct keeper_done)) {
 		const struct keeper_done *d = (const void *)h;
 
@@ -207,7 +206,8 @@ static void on_cancel(struct davit_op *op, int why)
 {
 	struct davit_error err = {0};
 
-	davit_error_set(&err, why, "process", "the keeper did not answer in time");
+	davit_error_set(&err, why, ((struct exec *)op->performer)->runtime->rt->name,
+			"the keeper did not answer in time");
 	fail_start(op->performer, &err);
 }
 
@@ -255,13 +255,13 @@ static int open_pipes(struct exec *e, int theirs[3], struct davit_error *err)
 	return 0;
 }
 
-static int send_start(struct exec *e, struct process_instance *pi, struct davit_error *err)
+static int send_start(struct exec *e, struct local_instance *pi, struct davit_error *err)
 {
 	int theirs[3] = {-1, -1, -1};
 	int r = e->tty ? open_terminal(e, theirs, err) : open_pipes(e, theirs, err);
 
 	if (!r)
-		r = process_build_exec(pi, e->x, err);
+		r = e->runtime->ops->build_exec(pi, e->x, err);
 	if (!r)
 		return keeper_client_send(&e->keeper->client, &e->runtime->packet, theirs, 3, &e->q, err);
 	for (int i = 0; i < 3; i++)
@@ -272,21 +272,21 @@ static int send_start(struct exec *e, struct process_instance *pi, struct davit_
 
 static void exec_start(struct davit_exec *x, struct davit_op *op)
 {
-	struct process_instance *pi = process_instance_of(x->instance);
+	struct local_instance *pi = local_instance_of(x->instance);
 	struct davit_error err = {0};
 	struct exec *e;
 
 	if (!pi->inst || pi->state != DAVIT_STATE_STARTED) {
-		davit_op_fail(op, DAVIT_ESTATE, "process", "the instance does not run");
+		davit_op_fail(op, DAVIT_ESTATE, x->instance->runtime->name, "the instance does not run");
 		return;
 	}
 	e = calloc(1, sizeof *e);
 	if (!e) {
-		davit_op_fail(op, DAVIT_ENOMEM, "process", "out of memory");
+		davit_op_fail(op, DAVIT_ENOMEM, x->instance->runtime->name, "out of memory");
 		return;
 	}
 	e->x = x;
-	e->runtime = process_runtime_of(x->instance->runtime);
+	e->runtime = local_runtime_of(x->instance->runtime);
 	e->keeper = pi->keeper;
 	e->q = (struct keeper_request){.answer = on_answer, .lasting = true};
 	e->op = op;
@@ -382,7 +382,7 @@ static void exec_resize(struct davit_exec *x, uint16_t rows, uint16_t columns)
 
 static int send_signal(struct exec *e, int signo, uint32_t scope, struct davit_error *err)
 {
-	struct keeper_signal *m = process_packet(e->runtime, KEEPER_SIGNAL, sizeof *m, e->id);
+	struct keeper_signal *m = local_packet(e->runtime, KEEPER_SIGNAL, sizeof *m, e->id);
 
 	if (!m)
 		return davit_error_set(err, DAVIT_ENOMEM, "exec", "out of memory");
@@ -412,18 +412,19 @@ static void exec_close_slot(struct davit_exec *x)
 	exec_close(e);
 }
 
-void process_execs_close_all(struct process_runtime *p)
+void local_execs_close_all(struct local_runtime *p)
 {
 	struct exec *e, *tmp;
 
 	DAVIT_LIST_FOREACH_SAFE (e, tmp, &p->execs, list) {
 		if (e->op)
-			davit_op_fail(DAVIT_TAKE(e->op), DAVIT_ECLOSED, "process", "the runtime was closed");
+			davit_op_fail(DAVIT_TAKE(e->op), DAVIT_ECLOSED, p->rt->name,
+				      "the runtime was closed");
 		exec_close(e);
 	}
 }
 
-const struct davit_exec_facet process_exec = {
+const struct davit_exec_facet local_exec = {
 	.exec_size = sizeof(struct exec *),
 	.start = exec_start,
 	.write = exec_write,

@@ -3,7 +3,7 @@
  * What a keeper lists: instances that outlived the daemon, and after a
  * connection was lost the present state of those that the driver knows.
  */
-#include "runtime/process/impl.h"
+#include "local/local.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -31,7 +31,7 @@ static const char *status_of(const struct keeper_instance *m)
 	return nul && nul + 1 < end ? nul + 1 : "";
 }
 
-static void take_over(struct process_instance *pi, const struct keeper_instance *s)
+static void take_over(struct local_instance *pi, const struct keeper_instance *s)
 {
 	pi->state = (uint8_t)state_of(s);
 	pi->run = s->run;
@@ -39,25 +39,25 @@ static void take_over(struct process_instance *pi, const struct keeper_instance 
 	pi->started = s->started;
 	pi->ready = s->ready;
 	pi->exit = s->exit;
-	process_set_status(pi, status_of(s));
+	local_set_status(pi, status_of(s));
 }
 
-static void adopt(struct process_keeper *k, const struct keeper_instance *s)
+static void adopt(struct local_keeper *k, const struct keeper_instance *s)
 {
-	struct process_runtime *p = k->runtime;
+	struct local_runtime *p = k->runtime;
 	struct davit_found found = {
 		.label = (const char *)s + s->h.size,
 		.now = {.state = state_of(s), .run = s->run, .ready = s->ready, .started = s->started},
 	};
 	struct davit_instance *inst;
-	struct process_instance *pi;
+	struct local_instance *pi;
 	char *id;
 
 	snprintf(found.id, sizeof found.id, "%s", s->h.id);
 	if (found.now.state == DAVIT_STATE_STARTED)
 		found.now.pid = s->pid;
 	if (found.now.state == DAVIT_STATE_STOPPED)
-		process_exit_of(&s->exit, &found.now.exit);
+		local_exit_of(&s->exit, &found.now.exit);
 	snprintf(found.now.status, sizeof found.now.status, "%s", status_of(s));
 	inst = p->rt->events->found(p->rt, &found);
 	if (!inst) {
@@ -66,8 +66,8 @@ static void adopt(struct process_keeper *k, const struct keeper_instance *s)
 			free(id);
 		return;
 	}
-	pi = process_instance_of(inst);
-	if (process_instance_attach(pi, inst, s->h.id, k) < 0)
+	pi = local_instance_of(inst);
+	if (local_instance_attach(pi, inst, s->h.id, k) < 0)
 		return;
 	take_over(pi, s);
 	pi->round = k->round;
@@ -76,9 +76,9 @@ static void adopt(struct process_keeper *k, const struct keeper_instance *s)
 	pi->told = pi->state == DAVIT_STATE_STARTED ? pi->run - 1 : pi->run;
 }
 
-void process_instance_listed(struct process_keeper *k, const struct keeper_instance *s)
+void local_instance_listed(struct local_keeper *k, const struct keeper_instance *s)
 {
-	struct process_instance *pi = davit_map_get(&k->runtime->instances, s->h.id);
+	struct local_instance *pi = davit_map_get(&k->runtime->instances, s->h.id);
 	bool was_ready;
 
 	if (s->state == KEEPER_SLOT_FREE)
@@ -92,27 +92,27 @@ void process_instance_listed(struct process_keeper *k, const struct keeper_insta
 	pi->round = k->round;
 	take_over(pi, s);
 	if (pi->state == DAVIT_STATE_STOPPED)
-		process_ended(pi, s->run, &s->exit);
+		local_ended(pi, s->run, &s->exit);
 	else if (pi->ready && !was_ready)
-		process_tell(pi, PROCESS_NEWS_READY);
+		local_tell(pi, LOCAL_NEWS_READY);
 }
 
-void process_instance_missing(struct process_instance *pi)
+void local_instance_missing(struct local_instance *pi)
 {
 	pi->state = DAVIT_STATE_DESTROYED;
 	pi->pid = 0;
-	if (pi->action == PROCESS_REMOVE)
+	if (pi->action == LOCAL_REMOVE)
 		return;
 	pi->told = pi->run;
 	pi->waiting = 0;
 	/* Nobody reads its output or will see its end: it is not left running beside
 	 * what the core starts in its place. */
-	cgroups_kill(&process_runtime_of(pi->inst->runtime)->cgroups, pi->id);
-	process_tell(pi, PROCESS_NEWS_GONE);
-	if (pi->op && pi->action == PROCESS_START) {
+	cgroups_kill(&local_runtime_of(pi->inst->runtime)->cgroups, pi->id);
+	local_tell(pi, LOCAL_NEWS_GONE);
+	if (pi->op && pi->action == LOCAL_START) {
 		struct davit_error err = {0};
 
-		davit_error_set(&err, DAVIT_ENOENT, "process", "the instance is gone");
-		process_complete(pi, &err);
+		davit_error_set(&err, DAVIT_ENOENT, pi->inst->runtime->name, "the instance is gone");
+		local_complete(pi, &err);
 	}
 }

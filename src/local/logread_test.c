@@ -2,7 +2,7 @@
  *
  * The reader against fixtures, and against a plain model of what it should deliver.
  */
-#include "runtime/process/logread.h"
+#include "local/logread.h"
 
 #include "base/file.h"
 #include "base/units.h"

@@ -11,8 +11,8 @@
  * that the other stream has left too far behind, end at places that depend on the
  * records only.
  */
-#ifndef DAVIT_PROCESS_LOGREAD_H
-#define DAVIT_PROCESS_LOGREAD_H
+#ifndef DAVIT_LOCAL_LOGREAD_H
+#define DAVIT_LOCAL_LOGREAD_H
 
 #include "base/buf.h"
 #include "davit/runtime.h"

@@ -3,7 +3,7 @@
  * Which control group hierarchies there are, and where in them we are: from the
  * texts of /proc/self/cgroup and /proc/self/mountinfo.
  */
-#include "runtime/process/cgroup.h"
+#include "local/cgroup.h"
 
 #include <stdio.h>
 #include <string.h>

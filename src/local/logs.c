@@ -2,8 +2,8 @@
  *
  * The logs facet: a reader of the keeper's files on the loop.
  */
-#include "runtime/process/impl.h"
-#include "runtime/process/logread.h"
+#include "local/local.h"
+#include "local/logread.h"
 
 #include "base/file.h"
 
@@ -140,10 +140,10 @@ static int logs_open(struct davit_log_reader *r, struct davit_error *err)
 	s->reader = r;
 	s->lr.fd = -1;
 	davit_list_init(&s->list);
-	davit_list_add_tail(&process_runtime_of(rt)->log_streams, &s->list);
+	davit_list_add_tail(&local_runtime_of(rt)->log_streams, &s->list);
 	davit_timer_init(&s->timer, rt->loop, on_timer);
 	*slot_of(r) = s;
-	s->dir = process_log_dir(rt, r->instance->workload->id);
+	s->dir = local_log_dir(rt, r->instance->workload->id);
 	if (!s->dir)
 		code = davit_error_set(err, DAVIT_ENOMEM, "logs", "out of memory");
 	if (!code)
@@ -181,12 +181,12 @@ static void logs_discard(struct davit_runtime *rt, const char *id)
 	/* It becomes a path that is removed: nothing but an id will do. */
 	if (strlen(id) != DAVIT_ID_MAX - 1 || strspn(id, "0123456789abcdef") != DAVIT_ID_MAX - 1)
 		return;
-	dir = process_log_dir(rt, id);
+	dir = local_log_dir(rt, id);
 	if (dir)
 		davit_remove_tree(dir, NULL);
 }
 
-void process_logs_close_all(struct process_runtime *p)
+void local_logs_close_all(struct local_runtime *p)
 {
 	struct log_stream *s, *tmp;
 
@@ -194,7 +194,7 @@ void process_logs_close_all(struct process_runtime *p)
 		stream_close(s);
 }
 
-const struct davit_logs_facet process_logs = {
+const struct davit_logs_facet local_logs = {
 	.reader_size = sizeof(struct log_stream *),
 	.open = logs_open,
 	.resume = logs_resume,

@@ -3,7 +3,7 @@
  * The keepers of one runtime: each holds a bounded number of instances, so there
  * may be several; all that left a socket or slots in the run directory are taken up.
  */
-#include "runtime/process/impl.h"
+#include "local/local.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,7 +13,7 @@
 #define KEEPERS_MAX 256
 #define OPEN_ATTEMPTS 5 /* within about 0.3 s */
 
-static bool all_up(const struct process_runtime *p)
+static bool all_up(const struct local_runtime *p)
 {
 	for (size_t i = 0; i < p->n_keepers; i++)
 		if (p->keepers[i]->client.phase != KEEPER_CLIENT_UP)
@@ -21,7 +21,7 @@ static bool all_up(const struct process_runtime *p)
 	return true;
 }
 
-static bool all_listed(const struct process_runtime *p)
+static bool all_listed(const struct local_runtime *p)
 {
 	for (size_t i = 0; i < p->n_keepers; i++)
 		if (!p->keepers[i]->listed)
@@ -30,29 +30,29 @@ static bool all_listed(const struct process_runtime *p)
 }
 
 /* What LIST did not name is gone; what waited for the keeper is sent now. */
-static void settle(struct process_keeper *k)
+static void settle(struct local_keeper *k)
 {
-	struct process_runtime *p = k->runtime;
+	struct local_runtime *p = k->runtime;
 	size_t pos = 0;
 	void *value;
 
 	while (davit_map_next(&p->instances, &pos, NULL, &value)) {
-		struct process_instance *pi = value;
+		struct local_instance *pi = value;
 
 		if (pi->keeper != k)
 			continue;
 		if (pi->round != k->round && pi->state != DAVIT_STATE_DESTROYED)
-			process_instance_missing(pi);
+			local_instance_missing(pi);
 		if (pi->op && !pi->request)
-			process_instance_issue(pi);
+			local_instance_issue(pi);
 	}
 }
 
-static void on_all_listed(struct process_runtime *p)
+static void on_all_listed(struct local_runtime *p)
 {
 	if (!p->adopted) {
 		p->adopted = true;
-		process_sweep_leftovers(p);
+		local_sweep_leftovers(p);
 	}
 	if (p->adopt_op)
 		davit_op_complete(DAVIT_TAKE(p->adopt_op), 0);
@@ -64,14 +64,14 @@ static void on_all_listed(struct process_runtime *p)
 
 static void on_list(struct keeper_request *q, const struct keeper_header *h, const struct davit_error *why)
 {
-	struct process_keeper *k = DAVIT_CONTAINER_OF(q, struct process_keeper, list);
+	struct local_keeper *k = DAVIT_CONTAINER_OF(q, struct local_keeper, list);
 
 	(void)why; /* the client connects anew, and LIST is sent again */
 	if (!h)
 		return;
 	if (h->type == KEEPER_INSTANCE) {
 		if (h->size >= sizeof(struct keeper_instance))
-			process_instance_listed(k, (const void *)h);
+			local_instance_listed(k, (const void *)h);
 		return;
 	}
 	k->listed = true;
@@ -80,13 +80,13 @@ static void on_list(struct keeper_request *q, const struct keeper_header *h, con
 		on_all_listed(k->runtime);
 }
 
-static void list(struct process_keeper *k)
+static void list(struct local_keeper *k)
 {
-	struct process_runtime *p = k->runtime;
+	struct local_runtime *p = k->runtime;
 
 	k->round++;
 	k->list.answer = on_list;
-	if (!process_packet(p, KEEPER_LIST, sizeof(struct keeper_header), ""))
+	if (!local_packet(p, KEEPER_LIST, sizeof(struct keeper_header), ""))
 		p->packet.oom = true;
 	/* Out of memory for a header: the next connection tries again. */
 	keeper_client_send(&k->client, &p->packet, NULL, 0, &k->list, NULL);
@@ -94,8 +94,8 @@ static void list(struct process_keeper *k)
 
 static void on_up(struct keeper_client *c, const struct keeper_welcome *w)
 {
-	struct process_keeper *k = c->user;
-	struct process_runtime *p = k->runtime;
+	struct local_keeper *k = c->user;
+	struct local_runtime *p = k->runtime;
 
 	(void)w;
 	if (p->open_op) {
@@ -109,8 +109,8 @@ static void on_up(struct keeper_client *c, const struct keeper_welcome *w)
 
 static void on_down(struct keeper_client *c, const struct davit_error *why)
 {
-	struct process_keeper *k = c->user;
-	struct process_runtime *p = k->runtime;
+	struct local_keeper *k = c->user;
+	struct local_runtime *p = k->runtime;
 
 	k->listed = false;
 	if (p->open_op) {
@@ -128,20 +128,20 @@ static void on_down(struct keeper_client *c, const struct davit_error *why)
 
 static void on_event(struct keeper_client *c, const struct keeper_header *h)
 {
-	struct process_keeper *k = c->user;
+	struct local_keeper *k = c->user;
 
-	process_instance_event(k->runtime, h);
+	local_instance_event(k->runtime, h);
 }
 
 static const struct keeper_callbacks callbacks = {.up = on_up, .down = on_down, .event = on_event};
 
-static struct process_keeper *add(struct process_runtime *p)
+static struct local_keeper *add(struct local_runtime *p)
 {
-	struct process_keeper **v, *k;
+	struct local_keeper **v, *k;
 
 	if (p->n_keepers >= KEEPERS_MAX)
 		return NULL;
-	v = reallocarray(p->keepers, p->n_keepers + 1, sizeof(struct process_keeper *));
+	v = reallocarray(p->keepers, p->n_keepers + 1, sizeof(struct local_keeper *));
 	if (!v)
 		return NULL;
 	p->keepers = v;
@@ -175,7 +175,7 @@ static unsigned count_traces(const char *run_dir)
 	return n;
 }
 
-int process_keepers_open(struct process_runtime *p, struct davit_error *err)
+int local_keepers_open(struct local_runtime *p, struct davit_error *err)
 {
 	unsigned n = count_traces(p->place.run_dir);
 
@@ -187,15 +187,15 @@ int process_keepers_open(struct process_runtime *p, struct davit_error *err)
 
 /* A keeper that keeps nothing need not outlive us; one that does refuses. One
  * that cannot be asked now ends by itself when it finds nobody comes. */
-static void dismiss(struct process_keeper *k)
+static void dismiss(struct local_keeper *k)
 {
 	if (k->client.phase != KEEPER_CLIENT_UP)
 		return;
-	process_packet(k->runtime, KEEPER_QUIT, sizeof(struct keeper_header), "");
+	local_packet(k->runtime, KEEPER_QUIT, sizeof(struct keeper_header), "");
 	keeper_client_send(&k->client, &k->runtime->packet, NULL, 0, NULL, NULL);
 }
 
-void process_keepers_close(struct process_runtime *p)
+void local_keepers_close(struct local_runtime *p)
 {
 	for (size_t i = 0; i < p->n_keepers; i++) {
 		dismiss(p->keepers[i]);
@@ -207,7 +207,7 @@ void process_keepers_close(struct process_runtime *p)
 	p->n_keepers = 0;
 }
 
-struct process_keeper *process_keepers_choose(struct process_runtime *p)
+struct local_keeper *local_keepers_choose(struct local_runtime *p)
 {
 	for (size_t i = 0; i < p->n_keepers; i++) {
 		struct keeper_client *c = &p->keepers[i]->client;
@@ -220,7 +220,7 @@ struct process_keeper *process_keepers_choose(struct process_runtime *p)
 	return add(p);
 }
 
-void process_keepers_adopt(struct process_runtime *p)
+void local_keepers_adopt(struct local_runtime *p)
 {
 	for (size_t i = 0; i < p->n_keepers; i++)
 		if (p->keepers[i]->client.phase == KEEPER_CLIENT_UP)

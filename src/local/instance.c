@@ -4,15 +4,15 @@
  *
  * An operation outlives the keeper that it was sent to: `op` stays, `request`
  * goes, and after the keeper is back and has listed what it holds,
- * process_instance_issue looks at the state and sends what is still to be done.
+ * local_instance_issue looks at the state and sends what is still to be done.
  */
-#include "runtime/process/impl.h"
+#include "local/local.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
-void process_exit_of(const struct keeper_exit *from, struct davit_exit *to)
+void local_exit_of(const struct keeper_exit *from, struct davit_exit *to)
 {
 	*to = (struct davit_exit){
 		.kind = (enum davit_exit_kind)from->kind,
@@ -28,7 +28,7 @@ void process_exit_of(const struct keeper_exit *from, struct davit_exit *to)
 
 static void on_news(struct davit_deferred *d)
 {
-	struct process_instance *pi = DAVIT_CONTAINER_OF(d, struct process_instance, news);
+	struct local_instance *pi = DAVIT_CONTAINER_OF(d, struct local_instance, news);
 	const struct davit_runtime_events *events = pi->inst->runtime->events;
 	struct davit_instance *inst = pi->inst;
 	unsigned news = pi->waiting;
@@ -37,29 +37,29 @@ static void on_news(struct davit_deferred *d)
 
 	pi->waiting = 0;
 	/* What may lead to the end of the instance comes last, and alone after it. */
-	process_exit_of(&pi->exit, &exit);
-	if (news & PROCESS_NEWS_READY)
+	local_exit_of(&pi->exit, &exit);
+	if (news & LOCAL_NEWS_READY)
 		events->ready(inst);
-	if (news & PROCESS_NEWS_STATUS)
+	if (news & LOCAL_NEWS_STATUS)
 		events->status(inst, pi->status ? pi->status : "");
-	if (news & PROCESS_NEWS_GONE)
+	if (news & LOCAL_NEWS_GONE)
 		events->vanished(inst, "the keeper that came back knows nothing of it");
-	else if (news & PROCESS_NEWS_EXIT)
+	else if (news & LOCAL_NEWS_EXIT)
 		events->exited(inst, run, &exit);
 }
 
-void process_tell(struct process_instance *pi, unsigned news)
+void local_tell(struct local_instance *pi, unsigned news)
 {
 	pi->waiting |= (uint8_t)news;
 	davit_defer(&pi->news);
 }
 
-void process_ended(struct process_instance *pi, uint32_t run, const struct keeper_exit *exit)
+void local_ended(struct local_instance *pi, uint32_t run, const struct keeper_exit *exit)
 {
 	if (run <= pi->told)
 		return;
 	/* Two ends in one callback: the first is told before it is overwritten. */
-	if (pi->waiting & PROCESS_NEWS_EXIT) {
+	if (pi->waiting & LOCAL_NEWS_EXIT) {
 		davit_deferred_cancel(&pi->news);
 		on_news(&pi->news);
 	}
@@ -69,10 +69,10 @@ void process_ended(struct process_instance *pi, uint32_t run, const struct keepe
 	pi->alone = false;
 	pi->pid = 0;
 	pi->ready = false;
-	process_tell(pi, PROCESS_NEWS_EXIT);
+	local_tell(pi, LOCAL_NEWS_EXIT);
 }
 
-void process_set_status(struct process_instance *pi, const char *text)
+void local_set_status(struct local_instance *pi, const char *text)
 {
 	char *copy = *text ? strdup(text) : NULL;
 
@@ -82,16 +82,16 @@ void process_set_status(struct process_instance *pi, const char *text)
 	pi->status = copy;
 }
 
-void process_instance_event(struct process_runtime *p, const struct keeper_header *h)
+void local_instance_event(struct local_runtime *p, const struct keeper_header *h)
 {
-	struct process_instance *pi = davit_map_get(&p->instances, h->id);
+	struct local_instance *pi = davit_map_get(&p->instances, h->id);
 
 	if (!pi)
 		return;
 	if (h->type == KEEPER_EXITED && h->size >= sizeof(struct keeper_exited)) {
 		const struct keeper_exited *e = (const void *)h;
 
-		process_ended(pi, e->run, &e->exit);
+		local_ended(pi, e->run, &e->exit);
 		pi->alone = e->alone && pi->run == e->run;
 	} else if (h->size >= sizeof(struct keeper_event_text)) {
 		const struct keeper_event_text *e = (const void *)h;
@@ -100,22 +100,22 @@ void process_instance_event(struct process_runtime *p, const struct keeper_heade
 			return;
 		if (h->type == KEEPER_READY && !pi->ready) {
 			pi->ready = true;
-			process_tell(pi, PROCESS_NEWS_READY);
+			local_tell(pi, LOCAL_NEWS_READY);
 		} else if (h->type == KEEPER_STATUS) {
-			process_set_status(pi, (const char *)h + h->size);
-			process_tell(pi, PROCESS_NEWS_STATUS);
+			local_set_status(pi, (const char *)h + h->size);
+			local_tell(pi, LOCAL_NEWS_STATUS);
 		}
 	}
 }
 
 /* ------------------------------------------------------------ attach and detach */
 
-int process_instance_attach(struct process_instance *pi, struct davit_instance *inst, const char *id,
-			    struct process_keeper *k)
+int local_instance_attach(struct local_instance *pi, struct davit_instance *inst, const char *id,
+			  struct local_keeper *k)
 {
-	struct process_runtime *p = process_runtime_of(inst->runtime);
+	struct local_runtime *p = local_runtime_of(inst->runtime);
 
-	*pi = (struct process_instance){.inst = inst, .keeper = k};
+	*pi = (struct local_instance){.inst = inst, .keeper = k};
 	snprintf(pi->id, sizeof pi->id, "%s", id);
 	davit_list_init(&pi->requests);
 	davit_deferred_init(&pi->news, inst->runtime->loop, on_news);
@@ -124,13 +124,13 @@ int process_instance_attach(struct process_instance *pi, struct davit_instance *
 		return DAVIT_ENOMEM;
 	}
 	if (inst->workload)
-		process_ports_claim(&p->ports, inst->workload->ports, inst->workload->n_ports);
+		local_ports_claim(&p->ports, inst->workload->ports, inst->workload->n_ports);
 	return 0;
 }
 
-static void drop_requests(struct process_instance *pi)
+static void drop_requests(struct local_instance *pi)
 {
-	struct process_request *q, *tmp;
+	struct local_request *q, *tmp;
 
 	DAVIT_LIST_FOREACH_SAFE (q, tmp, &pi->requests, list) {
 		davit_list_remove(&q->list);
@@ -140,29 +140,30 @@ static void drop_requests(struct process_instance *pi)
 	pi->request = NULL;
 }
 
-void process_instance_detach(struct process_instance *pi)
+void local_instance_detach(struct local_instance *pi)
 {
-	struct process_runtime *p = process_runtime_of(pi->inst->runtime);
+	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
 
 	drop_requests(pi);
 	davit_deferred_cancel(&pi->news);
 	free(DAVIT_TAKE(pi->status));
 	davit_map_remove(&p->instances, pi->id);
 	if (pi->inst->workload)
-		process_ports_release(&p->ports, pi->inst->workload->ports, pi->inst->workload->n_ports);
+		local_ports_release(&p->ports, pi->inst->workload->ports, pi->inst->workload->n_ports);
 	if (pi->op)
-		davit_op_fail(DAVIT_TAKE(pi->op), DAVIT_ECLOSED, "process", "the runtime was closed");
+		davit_op_fail(DAVIT_TAKE(pi->op), DAVIT_ECLOSED, pi->inst->runtime->name,
+			      "the runtime was closed");
 	pi->inst = NULL;
 	pi->state = DAVIT_STATE_DESTROYED;
 }
 
 /* -------------------------------------------------------------------- operations */
 
-void process_complete(struct process_instance *pi, const struct davit_error *err)
+void local_complete(struct local_instance *pi, const struct davit_error *err)
 {
 	struct davit_op *op = DAVIT_TAKE(pi->op);
 
-	pi->action = PROCESS_NOTHING;
+	pi->action = LOCAL_NOTHING;
 	pi->request = NULL;
 	if (!op)
 		return;
@@ -173,34 +174,34 @@ void process_complete(struct process_instance *pi, const struct davit_error *err
 }
 
 /* The object is gone, or never came to be. */
-static void finish_gone(struct process_instance *pi, const struct davit_error *err)
+static void finish_gone(struct local_instance *pi, const struct davit_error *err)
 {
-	struct process_runtime *p = process_runtime_of(pi->inst->runtime);
+	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
 	struct davit_op *op = DAVIT_TAKE(pi->op);
 
-	process_sweep_add(p, pi->id);
+	local_sweep_add(p, pi->id);
 	if (pi->keeper->client.slots_used)
 		pi->keeper->client.slots_used--;
-	process_instance_detach(pi);
+	local_instance_detach(pi);
 	if (op && err && err->code)
 		davit_op_fail_error(op, err);
 	else if (op)
 		davit_op_complete(op, 0);
 }
 
-static void on_done(struct process_instance *pi, enum process_action action, const struct davit_error *err)
+static void on_done(struct local_instance *pi, enum local_action action, const struct davit_error *err)
 {
 	bool ok = !err->code;
 
 	switch (action) {
-	case PROCESS_CREATE:
+	case LOCAL_CREATE:
 		if (!ok) {
 			finish_gone(pi, err);
 			return;
 		}
 		pi->state = DAVIT_STATE_CREATED;
 		break;
-	case PROCESS_REMOVE:
+	case LOCAL_REMOVE:
 		if (ok || err->code == DAVIT_ENOENT) {
 			finish_gone(pi, NULL);
 			return;
@@ -209,10 +210,10 @@ static void on_done(struct process_instance *pi, enum process_action action, con
 	default:
 		break;
 	}
-	process_complete(pi, err);
+	local_complete(pi, err);
 }
 
-static void on_spawned(struct process_instance *pi, const struct keeper_spawned *s)
+static void on_spawned(struct local_instance *pi, const struct keeper_spawned *s)
 {
 	if (s->run < pi->run || s->run <= pi->told)
 		return;
@@ -223,7 +224,7 @@ static void on_spawned(struct process_instance *pi, const struct keeper_spawned 
 	pi->state = DAVIT_STATE_STARTED;
 }
 
-void process_error_of(const struct keeper_header *h, struct davit_error *err)
+void local_error_of(const struct keeper_header *h, struct davit_error *err)
 {
 	const struct keeper_done *d = (const void *)h;
 
@@ -242,9 +243,9 @@ void process_error_of(const struct keeper_header *h, struct davit_error *err)
 
 static void on_answer(struct keeper_request *kq, const struct keeper_header *h, const struct davit_error *why)
 {
-	struct process_request *q = DAVIT_CONTAINER_OF(kq, struct process_request, q);
-	struct process_instance *pi = q->pi;
-	enum process_action action = q->action;
+	struct local_request *q = DAVIT_CONTAINER_OF(kq, struct local_request, q);
+	struct local_instance *pi = q->pi;
+	enum local_action action = q->action;
 	bool current = pi->request == q;
 	struct davit_error err;
 
@@ -255,7 +256,7 @@ static void on_answer(struct keeper_request *kq, const struct keeper_header *h, 
 		pi->request = NULL;
 	if (!h)
 		return; /* op, if it is still there, is issued again */
-	process_error_of(h, &err);
+	local_error_of(h, &err);
 	if (!err.code && h->type == KEEPER_SPAWNED)
 		on_spawned(pi, (const void *)h);
 	if (current)
@@ -263,10 +264,10 @@ static void on_answer(struct keeper_request *kq, const struct keeper_header *h, 
 }
 
 /* Sends p->packet for the operation under way. */
-static void send_request(struct process_instance *pi, enum process_action action)
+static void send_request(struct local_instance *pi, enum local_action action)
 {
-	struct process_runtime *p = process_runtime_of(pi->inst->runtime);
-	struct process_request *q = calloc(1, sizeof *q);
+	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
+	struct local_request *q = calloc(1, sizeof *q);
 	struct davit_error err = {0};
 
 	if (!q) {
@@ -289,37 +290,37 @@ static void send_request(struct process_instance *pi, enum process_action action
 	}
 }
 
-static void issue_create(struct process_instance *pi)
+static void issue_create(struct local_instance *pi)
 {
 	struct davit_error err = {0};
 
 	if (pi->state != DAVIT_STATE_DESTROYED)
-		process_complete(pi, NULL);
-	else if (process_build_create(pi, &err) < 0)
-		on_done(pi, PROCESS_CREATE, &err);
+		local_complete(pi, NULL);
+	else if (local_build_create(pi, &err) < 0)
+		on_done(pi, LOCAL_CREATE, &err);
 	else
-		send_request(pi, PROCESS_CREATE);
+		send_request(pi, LOCAL_CREATE);
 }
 
-static void issue_start(struct process_instance *pi)
+static void issue_start(struct local_instance *pi)
 {
 	struct davit_error err = {0};
 
 	if (pi->run >= pi->target) {
-		process_complete(pi, NULL); /* the answer was lost, the run was not */
+		local_complete(pi, NULL); /* the answer was lost, the run was not */
 		return;
 	}
-	if (process_build_spawn(pi, pi->target, &err) < 0) {
-		process_complete(pi, &err);
+	if (local_runtime_of(pi->inst->runtime)->ops->build_spawn(pi, pi->target, &err) < 0) {
+		local_complete(pi, &err);
 		return;
 	}
-	send_request(pi, PROCESS_START);
+	send_request(pi, LOCAL_START);
 }
 
-static bool build_stop(struct process_instance *pi, int signo, int64_t grace)
+static bool build_stop(struct local_instance *pi, int signo, int64_t grace)
 {
 	struct keeper_stop *s =
-		process_packet(process_runtime_of(pi->inst->runtime), KEEPER_STOP, sizeof *s, pi->id);
+		local_packet(local_runtime_of(pi->inst->runtime), KEEPER_STOP, sizeof *s, pi->id);
 
 	if (s) {
 		s->signo = signo;
@@ -328,33 +329,33 @@ static bool build_stop(struct process_instance *pi, int signo, int64_t grace)
 	return s != NULL;
 }
 
-void process_instance_issue(struct process_instance *pi)
+void local_instance_issue(struct local_instance *pi)
 {
 	if (pi->keeper->client.phase != KEEPER_CLIENT_UP || !pi->keeper->listed)
 		return;
 	switch (pi->action) {
-	case PROCESS_CREATE:
+	case LOCAL_CREATE:
 		issue_create(pi);
 		break;
-	case PROCESS_START:
+	case LOCAL_START:
 		issue_start(pi);
 		break;
-	case PROCESS_STOP:
+	case LOCAL_STOP:
 		if (pi->state == DAVIT_STATE_DESTROYED || pi->state == DAVIT_STATE_CREATED)
-			process_complete(pi, NULL);
+			local_complete(pi, NULL);
 		else {
 			/* An allocation that failed shows in the packet. */
 			build_stop(pi, pi->how.signal, pi->how.grace_ns);
-			send_request(pi, PROCESS_STOP);
+			send_request(pi, LOCAL_STOP);
 		}
 		break;
-	case PROCESS_REMOVE:
+	case LOCAL_REMOVE:
 		if (pi->state == DAVIT_STATE_DESTROYED)
 			finish_gone(pi, NULL);
 		else {
-			process_packet(process_runtime_of(pi->inst->runtime), KEEPER_REMOVE,
-				       sizeof(struct keeper_header), pi->id);
-			send_request(pi, PROCESS_REMOVE);
+			local_packet(local_runtime_of(pi->inst->runtime), KEEPER_REMOVE,
+				     sizeof(struct keeper_header), pi->id);
+			send_request(pi, LOCAL_REMOVE);
 		}
 		break;
 	default:
@@ -364,45 +365,45 @@ void process_instance_issue(struct process_instance *pi)
 
 static void cancel(struct davit_op *op, int why)
 {
-	struct process_instance *pi = op->performer;
-	struct process_runtime *p = process_runtime_of(pi->inst->runtime);
+	struct local_instance *pi = op->performer;
+	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
 	struct davit_error err = {0};
 
-	if (pi->action == PROCESS_STOP && pi->request) {
+	if (pi->action == LOCAL_STOP && pi->request) {
 		/* Faster is what was asked for: the first STOP's end is near then. */
 		build_stop(pi, SIGKILL, 0);
 		keeper_client_send(&pi->keeper->client, &p->packet, NULL, 0, NULL, NULL);
 		return;
 	}
 	/* What the keeper has been told it does: the answer is success, and soon. */
-	if (pi->action == PROCESS_START && pi->request && why == DAVIT_ECANCELED)
+	if (pi->action == LOCAL_START && pi->request && why == DAVIT_ECANCELED)
 		return;
-	davit_error_set(&err, why, "process",
+	davit_error_set(&err, why, pi->inst->runtime->name,
 			why == DAVIT_ETIMEDOUT ? "the keeper did not answer in time" : "cancelled");
-	if (pi->action != PROCESS_CREATE) {
-		process_complete(pi, &err);
+	if (pi->action != LOCAL_CREATE) {
+		local_complete(pi, &err);
 		return;
 	}
 	if (pi->request) {
-		process_packet(p, KEEPER_REMOVE, sizeof(struct keeper_header), pi->id);
+		local_packet(p, KEEPER_REMOVE, sizeof(struct keeper_header), pi->id);
 		keeper_client_send(&pi->keeper->client, &p->packet, NULL, 0, NULL, NULL);
 	}
 	finish_gone(pi, &err);
 }
 
-static void begin(struct process_instance *pi, enum process_action action, struct davit_op *op)
+static void begin(struct local_instance *pi, enum local_action action, struct davit_op *op)
 {
 	pi->op = op;
 	pi->action = (uint8_t)action;
 	pi->request = NULL;
 	op->performer = pi;
 	davit_op_on_cancel(op, cancel);
-	process_instance_issue(pi);
+	local_instance_issue(pi);
 }
 
 /* The parents may have gone since open: a daemon before us on the same directory
  * removes those that are empty when it ends. They are made again then. */
-static int make_groups(struct process_runtime *p, const struct davit_workload *w, struct davit_error *err)
+static int make_groups(struct local_runtime *p, const struct davit_workload *w, struct davit_error *err)
 {
 	int r = cgroups_make(&p->cgroups, w, err);
 
@@ -413,57 +414,60 @@ static int make_groups(struct process_runtime *p, const struct davit_workload *w
 	return r < 0 ? r : cgroups_make(&p->cgroups, w, err);
 }
 
-void process_create(struct davit_instance *inst, struct davit_op *op)
+void local_create(struct davit_instance *inst, struct davit_op *op)
 {
-	struct process_runtime *p = process_runtime_of(inst->runtime);
-	struct process_instance *pi = process_instance_of(inst);
+	struct local_runtime *p = local_runtime_of(inst->runtime);
+	struct local_instance *pi = local_instance_of(inst);
 	struct davit_error err = {0};
-	struct process_keeper *k;
+	struct local_keeper *k;
 
 	if (pi->inst && pi->state == DAVIT_STATE_CREATED) {
 		davit_op_complete(op, 0); /* it is there already */
 		return;
 	}
 	if (pi->inst && pi->state != DAVIT_STATE_DESTROYED) {
-		davit_op_fail(op, DAVIT_ESTATE, "process", "the instance was created and run already");
+		davit_op_fail(op, DAVIT_ESTATE, inst->runtime->name,
+			      "the instance was created and run already");
 		return;
 	}
 	if (pi->inst)
-		process_instance_detach(pi); /* it vanished, and is made anew */
+		local_instance_detach(pi); /* it vanished, and is made anew */
 	if (davit_map_get(&p->instances, inst->workload->id)) {
-		davit_op_fail(op, DAVIT_EEXIST, "process", "an instance with the id %s is there already",
-			      inst->workload->id);
+		davit_op_fail(op, DAVIT_EEXIST, inst->runtime->name,
+			      "an instance with the id %s is there already", inst->workload->id);
 		return;
 	}
-	if (process_check(p, inst->workload, &err) < 0 || make_groups(p, inst->workload, &err) < 0) {
+	if (p->ops->check(p, inst->workload, true, &err) < 0 || make_groups(p, inst->workload, &err) < 0) {
 		davit_op_fail_error(op, &err);
 		return;
 	}
-	k = process_keepers_choose(p);
-	if (!k || process_instance_attach(pi, inst, inst->workload->id, k) < 0) {
+	k = local_keepers_choose(p);
+	if (!k || local_instance_attach(pi, inst, inst->workload->id, k) < 0) {
 		cgroups_remove(&p->cgroups, inst->workload->id);
-		davit_op_fail(op, DAVIT_ENOMEM, "process", "no place for one more instance");
+		davit_op_fail(op, DAVIT_ENOMEM, inst->runtime->name, "no place for one more instance");
 		return;
 	}
 	k->client.slots_used++;
-	begin(pi, PROCESS_CREATE, op);
+	begin(pi, LOCAL_CREATE, op);
 }
 
-static bool refuse_absent(struct process_instance *pi, struct davit_op *op)
+static bool refuse_absent(struct davit_instance *inst, struct davit_op *op)
 {
+	const struct local_instance *pi = local_instance_of(inst);
+
 	if (pi->inst && pi->state != DAVIT_STATE_DESTROYED)
 		return false;
-	davit_op_fail(op, DAVIT_ESTATE, "process",
+	davit_op_fail(op, DAVIT_ESTATE, inst->runtime->name,
 		      "the instance is not there: it was not created, or is gone");
 	return true;
 }
 
-void process_start(struct davit_instance *inst, struct davit_op *op)
+void local_start(struct davit_instance *inst, struct davit_op *op)
 {
-	struct process_instance *pi = process_instance_of(inst);
+	struct local_instance *pi = local_instance_of(inst);
 	uint64_t used = 0;
 
-	if (refuse_absent(pi, op))
+	if (refuse_absent(inst, op))
 		return;
 	if (pi->state == DAVIT_STATE_STARTED) {
 		davit_op_complete(op, 0); /* nothing changes */
@@ -471,15 +475,15 @@ void process_start(struct davit_instance *inst, struct davit_op *op)
 	}
 	/* What earlier runs used of the CPU is the group's still. The first run needs
 	 * no look at a file. */
-	pi->cpu_known = !pi->run || process_group_cpu(pi, &used);
+	pi->cpu_known = !pi->run || local_group_cpu(pi, &used);
 	pi->cpu_base = used;
 	pi->target = pi->run + 1;
-	begin(pi, PROCESS_START, op);
+	begin(pi, LOCAL_START, op);
 }
 
-void process_stop(struct davit_instance *inst, const struct davit_stop *how, struct davit_op *op)
+void local_stop(struct davit_instance *inst, const struct davit_stop *how, struct davit_op *op)
 {
-	struct process_instance *pi = process_instance_of(inst);
+	struct local_instance *pi = local_instance_of(inst);
 
 	/* Nothing runs, or the keeper said that nothing was left of the last run. */
 	if (!pi->inst || (pi->state == DAVIT_STATE_STOPPED && pi->alone)) {
@@ -487,32 +491,33 @@ void process_stop(struct davit_instance *inst, const struct davit_stop *how, str
 		return;
 	}
 	pi->how = *how;
-	begin(pi, PROCESS_STOP, op);
+	begin(pi, LOCAL_STOP, op);
 }
 
-void process_remove(struct davit_instance *inst, struct davit_op *op)
+void local_remove(struct davit_instance *inst, struct davit_op *op)
 {
-	struct process_instance *pi = process_instance_of(inst);
+	struct local_instance *pi = local_instance_of(inst);
 
 	if (!pi->inst) {
 		davit_op_complete(op, 0);
 		return;
 	}
 	if (pi->state == DAVIT_STATE_STARTED) {
-		davit_op_fail(op, DAVIT_ESTATE, "process", "the instance runs: stop it first");
+		davit_op_fail(op, DAVIT_ESTATE, inst->runtime->name, "the instance runs: stop it first");
 		return;
 	}
-	begin(pi, PROCESS_REMOVE, op);
+	begin(pi, LOCAL_REMOVE, op);
 }
 
 /* The keeper is the only one that changes an instance, and tells each change as it
  * happens: what the driver holds is the truth as long as the keeper is there. */
-void process_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
+void local_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
 {
-	struct process_instance *pi = process_instance_of(inst);
+	struct local_instance *pi = local_instance_of(inst);
 
 	if (pi->inst && (pi->keeper->client.phase != KEEPER_CLIENT_UP || !pi->keeper->listed)) {
-		davit_op_fail(op, DAVIT_EUNAVAIL, "process", "the keeper of local processes does not answer");
+		davit_op_fail(op, DAVIT_EUNAVAIL, inst->runtime->name,
+			      "the keeper of local processes does not answer");
 		return;
 	}
 	*ret = (struct davit_inspection){.state = DAVIT_STATE_DESTROYED};
@@ -528,7 +533,7 @@ void process_inspect(struct davit_instance *inst, struct davit_inspection *ret, 
 		.started = pi->started,
 	};
 	if (ret->state == DAVIT_STATE_STOPPED)
-		process_exit_of(&pi->exit, &ret->exit);
+		local_exit_of(&pi->exit, &ret->exit);
 	snprintf(ret->status, sizeof ret->status, "%s", pi->status ? pi->status : "");
 	davit_op_complete(op, 0);
 }

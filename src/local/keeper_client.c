@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "runtime/process/keeper_client.h"
+#include "local/keeper_client.h"
 
 #include "base/units.h"
 #include "davit/runtime.h"
@@ -99,8 +99,8 @@ static void disconnect(struct keeper_client *k)
 {
 	struct packet *p, *tmp;
 
-	process_poll_close(DAVIT_TAKE(k->poll));
-	process_poll_close(DAVIT_TAKE(k->launch_poll));
+	local_poll_close(DAVIT_TAKE(k->poll));
+	local_poll_close(DAVIT_TAKE(k->launch_poll));
 	if (k->fd >= 0)
 		close(DAVIT_TAKE_FD(k->fd));
 	if (k->launch_fd >= 0)
@@ -193,7 +193,7 @@ static void flush(struct keeper_client *k)
 		close_fds(p->fds, p->n_fds);
 		free(p);
 	}
-	process_poll_set(k->poll, PROCESS_READABLE);
+	local_poll_set(k->poll, PROCESS_READABLE);
 }
 
 static int enqueue(struct keeper_client *k, const void *data, size_t len, const int *fds, size_t n_fds)
@@ -209,7 +209,7 @@ static int enqueue(struct keeper_client *k, const void *data, size_t len, const 
 	memcpy(p->data, data, len);
 	davit_list_init(&p->list);
 	davit_list_add_tail(&k->queue, &p->list);
-	process_poll_set(k->poll, PROCESS_READABLE | PROCESS_WRITABLE);
+	local_poll_set(k->poll, PROCESS_READABLE | PROCESS_WRITABLE);
 	return 0;
 }
 
@@ -379,7 +379,7 @@ static int greet(struct keeper_client *k)
 		.h = {.type = KEEPER_HELLO, .size = sizeof hello, .total = sizeof hello, .tag = 0},
 		.version = KEEPER_PROTOCOL_VERSION,
 	};
-	int r = process_poll_open(k->place->loop, k->fd, PROCESS_READABLE, on_socket, k, &k->poll, &k->why);
+	int r = local_poll_open(k->place->loop, k->fd, PROCESS_READABLE, on_socket, k, &k->poll, &k->why);
 
 	if (r < 0)
 		return r;
@@ -433,7 +433,7 @@ static void on_launched(void *user, int events)
 			davit_buf_add(&k->complaint, text, (size_t)n);
 		return;
 	}
-	process_poll_close(DAVIT_TAKE(k->launch_poll));
+	local_poll_close(DAVIT_TAKE(k->launch_poll));
 	close(DAVIT_TAKE_FD(k->launch_fd));
 	/* It has closed its last descriptor, so that this does not wait. */
 	DAVIT_EINTR(waitpid(k->child, &status, 0));
@@ -463,8 +463,8 @@ static void attempt(struct keeper_client *k)
 		davit_buf_reset(&k->complaint);
 		r = keeper_launch(k->place, k->index, &k->child, &k->launch_fd, &k->why);
 		if (!r)
-			r = process_poll_open(k->place->loop, k->launch_fd, PROCESS_READABLE, on_launched, k,
-					      &k->launch_poll, &k->why);
+			r = local_poll_open(k->place->loop, k->launch_fd, PROCESS_READABLE, on_launched, k,
+					    &k->launch_poll, &k->why);
 		if (!r) {
 			k->phase = KEEPER_CLIENT_LAUNCHING;
 			davit_timer_start(&k->timer, ATTEMPT_MAX);

@@ -3,7 +3,7 @@
  * Directories of groups that are to go: a group whose last process has ended
  * can be busy for a moment still, so that removing is tried again.
  */
-#include "runtime/process/impl.h"
+#include "local/local.h"
 
 #include "base/units.h"
 
@@ -16,8 +16,8 @@
 
 static void on_timer(struct davit_timer *t)
 {
-	struct process_sweep *s = DAVIT_CONTAINER_OF(t, struct process_sweep, timer);
-	struct process_runtime *p = DAVIT_CONTAINER_OF(s, struct process_runtime, sweep);
+	struct local_sweep *s = DAVIT_CONTAINER_OF(t, struct local_sweep, timer);
+	struct local_runtime *p = DAVIT_CONTAINER_OF(s, struct local_runtime, sweep);
 	size_t kept = 0;
 
 	for (size_t i = 0; i < s->n; i++)
@@ -29,12 +29,12 @@ static void on_timer(struct davit_timer *t)
 		davit_timer_start(&s->timer, s->pause);
 }
 
-void process_sweep_init(struct process_runtime *p)
+void local_sweep_init(struct local_runtime *p)
 {
 	davit_timer_init(&p->sweep.timer, p->rt->loop, on_timer);
 }
 
-void process_sweep_fini(struct process_runtime *p)
+void local_sweep_fini(struct local_runtime *p)
 {
 	davit_timer_stop(&p->sweep.timer);
 	free(p->sweep.ids);
@@ -42,9 +42,9 @@ void process_sweep_fini(struct process_runtime *p)
 	p->sweep.n = p->sweep.cap = 0;
 }
 
-void process_sweep_add(struct process_runtime *p, const char *id)
+void local_sweep_add(struct local_runtime *p, const char *id)
 {
-	struct process_sweep *s = &p->sweep;
+	struct local_sweep *s = &p->sweep;
 
 	if (cgroups_remove(&p->cgroups, id))
 		return;
@@ -65,15 +65,15 @@ void process_sweep_add(struct process_runtime *p, const char *id)
 
 static void on_group(void *user, const char *id)
 {
-	struct process_runtime *p = user;
+	struct local_runtime *p = user;
 
 	if (davit_map_get(&p->instances, id) || davit_map_get(&p->strangers, id))
 		return;
 	cgroups_kill(&p->cgroups, id);
-	process_sweep_add(p, id);
+	local_sweep_add(p, id);
 }
 
-void process_sweep_leftovers(struct process_runtime *p)
+void local_sweep_leftovers(struct local_runtime *p)
 {
 	cgroups_each(&p->cgroups, on_group, p);
 }

@@ -3,7 +3,7 @@
  * Where to begin: backward from the end for a tail, and from the place found so
  * for lines that began before it and end after it.
  */
-#include "runtime/process/logread.h"
+#include "local/logread.h"
 
 #include "base/util.h"
 

@@ -3,7 +3,7 @@
  * What an instance uses: from its groups where they count, else the sum over
  * its processes.
  */
-#include "runtime/process/impl.h"
+#include "local/local.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -109,9 +109,9 @@ static void add_tree(struct sum *s, pid_t pid, int depth)
 		closedir(tasks);
 }
 
-bool process_group_cpu(struct process_instance *pi, uint64_t *ret_ns)
+bool local_group_cpu(struct local_instance *pi, uint64_t *ret_ns)
 {
-	const struct cgroups *cg = &process_runtime_of(pi->inst->runtime)->cgroups;
+	const struct cgroups *cg = &local_runtime_of(pi->inst->runtime)->cgroups;
 	char dirs[CGROUP_DIRS_MAX][CGROUP_PATH_MAX];
 	int64_t usec;
 
@@ -152,8 +152,8 @@ static void memory_of_group(const struct cgroups *cg, const struct davit_workloa
 
 static void stats_read(struct davit_instance *inst, struct davit_stats *ret, struct davit_op *op)
 {
-	struct process_instance *pi = process_instance_of(inst);
-	const struct cgroups *cg = &process_runtime_of(inst->runtime)->cgroups;
+	struct local_instance *pi = local_instance_of(inst);
+	const struct cgroups *cg = &local_runtime_of(inst->runtime)->cgroups;
 	char dirs[CGROUP_DIRS_MAX][CGROUP_PATH_MAX];
 	struct davit_stats st = {0};
 	struct sum s = {0};
@@ -168,7 +168,7 @@ static void stats_read(struct davit_instance *inst, struct davit_stats *ret, str
 	if (!s.processes)
 		add_tree(&s, pi->pid, 0);
 	st.cpu_ns = s.ticks * (UINT64_C(1000000000) / (uint64_t)sysconf(_SC_CLK_TCK));
-	if (pi->cpu_known && process_group_cpu(pi, &used))
+	if (pi->cpu_known && local_group_cpu(pi, &used))
 		st.cpu_ns = used - pi->cpu_base;
 	st.memory = s.rss_pages * (uint64_t)sysconf(_SC_PAGESIZE);
 	/* Peaks of several processes were not at the same time: their sum says nothing. */
@@ -181,4 +181,4 @@ static void stats_read(struct davit_instance *inst, struct davit_stats *ret, str
 	davit_op_complete(op, 0);
 }
 
-const struct davit_stats_facet process_stats = {.read = stats_read};
+const struct davit_stats_facet local_stats = {.read = stats_read};

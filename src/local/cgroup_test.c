@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "runtime/process/cgroup.h"
+#include "local/cgroup.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -2,8 +2,8 @@
  *
  * Host ports: whether they are free, who holds them, and choosing one.
  */
-#ifndef DAVIT_PROCESS_PORTS_H
-#define DAVIT_PROCESS_PORTS_H
+#ifndef DAVIT_LOCAL_PORTS_H
+#define DAVIT_LOCAL_PORTS_H
 
 #include "base/util.h"
 #include "davit/runtime.h"
@@ -12,7 +12,7 @@
 
 /* Ports that were chosen: kept while an instance has them, and for a while
  * before, from the choice until the instance is created. */
-struct process_ports {
+struct local_ports {
 	uint8_t *claimed[2]; /* by tcp, udp: uses of each port, or NULL while there is none */
 	struct {
 		uint16_t port;
@@ -22,14 +22,14 @@ struct process_ports {
 	size_t next;
 };
 
-void process_ports_fini(struct process_ports *p);
+void local_ports_fini(struct local_ports *p);
 /* An instance with these ports exists (or no longer). */
-void process_ports_claim(struct process_ports *p, const struct davit_port *ports, size_t n);
-void process_ports_release(struct process_ports *p, const struct davit_port *ports, size_t n);
+void local_ports_claim(struct local_ports *p, const struct davit_port *ports, size_t n);
+void local_ports_release(struct local_ports *p, const struct davit_port *ports, size_t n);
 /* See struct davit_ports_facet. */
-int process_ports_resolve(struct process_ports *p, struct davit_loop *loop, struct davit_port *ports,
-			  size_t n, struct davit_error *err);
+int local_ports_resolve(struct local_ports *p, struct davit_loop *loop, struct davit_port *ports, size_t n,
+			struct davit_error *err);
 /* Names who has the port: "nginx (pid 12)". False when it cannot be known. */
-bool process_ports_owner(uint16_t port, bool udp, char *buf, size_t size);
+bool local_ports_owner(uint16_t port, bool udp, char *buf, size_t size);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "runtime/process/keeper_client.h"
+#include "local/keeper_client.h"
 
 #include "base/util.h"
 

@@ -14,8 +14,8 @@
  * TOP is the highest group above ours that we may write to; OWN is the daemon's
  * own group, so that limits set around the daemon go on to hold.
  */
-#ifndef DAVIT_PROCESS_CGROUP_H
-#define DAVIT_PROCESS_CGROUP_H
+#ifndef DAVIT_LOCAL_CGROUP_H
+#define DAVIT_LOCAL_CGROUP_H
 
 #include "base/util.h"
 #include "davit/runtime.h"

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What runtimes on this host share: instances whose processes the keeper holds.
+ * A driver embeds struct local_runtime and struct local_instance at the start of
+ * its own state, gives a struct local_ops, and puts the functions of here into its
+ * table as they are, or behind its own.
+ */
+#ifndef DAVIT_LOCAL_LOCAL_H
+#define DAVIT_LOCAL_LOCAL_H
+
+#include "base/list.h"
+#include "base/map.h"
+#include "davit/runtime.h"
+#include "local/cgroup.h"
+#include "local/keeper_client.h"
+#include "local/ports.h"
+
+struct local_keeper;
+struct local_runtime;
+struct local_instance;
+
+/* What differs from driver to driver. */
+struct local_ops {
+	/* Refuses a workload that this machine or this runtime cannot carry. complete:
+	 * it is about to be created; otherwise what a build gives may be missing. */
+	int (*check)(struct local_runtime *p, const struct davit_workload *w, bool complete,
+		     struct davit_error *err);
+	/* Builds SPAWN for that run, and EXEC, in p->packet. */
+	int (*build_spawn)(struct local_instance *pi, uint32_t run, struct davit_error *err);
+	int (*build_exec)(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err);
+};
+
+struct local_sweep {
+	struct davit_timer timer;
+	char (*ids)[DAVIT_ID_MAX];
+	size_t n, cap;
+	int64_t pause;
+	unsigned tries;
+};
+
+/* Behind struct davit_runtime. */
+struct local_runtime {
+	struct davit_runtime *rt;
+	const struct local_ops *ops;
+	struct keeper_place place;
+	char *program;
+	struct cgroups cgroups;
+	struct davit_map instances;    /* id -> struct local_instance */
+	struct local_keeper **keepers; /* by index */
+	size_t n_keepers;
+	struct davit_op *open_op, *adopt_op;
+	struct davit_deferred open_failed; /* takes everything down, outside of the client's callback */
+	struct davit_error open_error;
+	bool adopted;		    /* what the keepers held has been told */
+	bool lost;		    /* events->lost was told, regained not yet */
+	struct davit_map strangers; /* ids in slots that the core does not know; owned strings */
+	struct davit_buf packet;    /* where requests are built */
+	struct local_sweep sweep;   /* groups that were busy when they were to be removed */
+	struct local_ports ports;
+	struct davit_list log_streams, execs; /* open ones: they end with the runtime */
+};
+
+/* One keeper and what the driver knows of it. */
+struct local_keeper {
+	struct keeper_client client;
+	struct local_runtime *runtime;
+	struct keeper_request list; /* LIST */
+	bool listed;		    /* since the connection began */
+	unsigned failures;	    /* attempts that failed while opening */
+	uint32_t round;		    /* of LIST; an instance with another one was not named */
+};
+
+enum local_action { LOCAL_NOTHING, LOCAL_CREATE, LOCAL_START, LOCAL_STOP, LOCAL_REMOVE };
+
+/* Events that wait for the end of the callback in which they became known, so
+ * that the core sees the completion of a start before the exit of what started. */
+enum { LOCAL_NEWS_READY = 1, LOCAL_NEWS_STATUS = 2, LOCAL_NEWS_EXIT = 4, LOCAL_NEWS_GONE = 8 };
+
+/* Behind struct davit_instance. */
+struct local_instance {
+	struct davit_instance *inst;
+	struct local_keeper *keeper;   /* that holds its slot, or shall */
+	struct davit_op *op;	       /* the operation under way, or NULL */
+	struct local_request *request; /* sent for op; NULL: to be sent when the keeper is up */
+	struct davit_list requests;    /* all that were sent and not answered */
+	struct davit_stop how;	       /* of a stop under way */
+	struct davit_deferred news;
+	char *status;	   /* STATUS= of sd_notify, or NULL */
+	int64_t started;   /* unix ns */
+	uint64_t cpu_base; /* ns that the group had used before this run */
+	uint32_t run;	   /* the last one that was started */
+	uint32_t told;	   /* the last one whose end was told */
+	uint32_t target;   /* of a start under way */
+	uint32_t round;
+	pid_t pid;
+	uint8_t state;	 /* enum davit_state */
+	uint8_t action;	 /* enum local_action, of op */
+	uint8_t waiting; /* PROCESS_NEWS_... */
+	bool ready;
+	bool alone;	/* when run `run` ended, nothing was left of it */
+	bool cpu_known; /* cpu_base is right for this run */
+	char id[DAVIT_ID_MAX];
+	struct keeper_exit exit; /* of run `run`, when state is stopped */
+};
+
+/* A request about one instance. */
+struct local_request {
+	struct keeper_request q;
+	struct local_instance *pi;
+	struct davit_list list; /* in pi->requests */
+	enum local_action action;
+	uint32_t run;
+};
+
+static inline struct local_runtime *local_runtime_of(struct davit_runtime *rt)
+{
+	return davit_runtime_state(rt);
+}
+static inline struct local_instance *local_instance_of(struct davit_instance *inst)
+{
+	return davit_instance_state(inst);
+}
+
+/* --- runtime.c: slots of the driver's table; ops is borrowed for ever --- */
+void local_open(struct davit_runtime *rt, const struct local_ops *ops, struct davit_op *op);
+void local_close(struct davit_runtime *rt);
+void local_adopt(struct davit_runtime *rt, struct davit_op *op);
+
+/* --- keepers.c: the set of keepers --- */
+/* Connects to the keepers whose sockets or slots are in the run directory, and
+ * to number 0 in any case. */
+int local_keepers_open(struct local_runtime *p, struct davit_error *err);
+void local_keepers_close(struct local_runtime *p);
+/* The keeper for one more instance; a further one is started when the others
+ * are full. NULL when out of memory. */
+struct local_keeper *local_keepers_choose(struct local_runtime *p);
+/* Asks each keeper what it holds; local_instance_listed is told. */
+void local_keepers_adopt(struct local_runtime *p);
+
+/* --- instance.c: one instance and its operations --- */
+/* Ties the driver's state to an instance and enters it under its id. */
+int local_instance_attach(struct local_instance *pi, struct davit_instance *inst, const char *id,
+			  struct local_keeper *k);
+/* The reverse; open operations are completed with DAVIT_ECLOSED. */
+void local_instance_detach(struct local_instance *pi);
+/* Sends what op needs, or completes it when nothing is needed. */
+void local_instance_issue(struct local_instance *pi);
+/* A slot as LIST tells it: an adopted one, or the present state of a known one. */
+void local_instance_listed(struct local_keeper *k, const struct keeper_instance *slot);
+/* The keeper came back and did not name this instance. */
+void local_instance_missing(struct local_instance *pi);
+/* Puts events (PROCESS_NEWS_...) on their way to the core. */
+void local_tell(struct local_instance *pi, unsigned news);
+/* A run is over: noted and told, once for each run. */
+void local_ended(struct local_instance *pi, uint32_t run, const struct keeper_exit *exit);
+void local_set_status(struct local_instance *pi, const char *text);
+/* Ends the operation under way, if there is one; err may be NULL or without a code. */
+void local_complete(struct local_instance *pi, const struct davit_error *err);
+/* What a DONE says: *err without a code is success. */
+void local_error_of(const struct keeper_header *h, struct davit_error *err);
+/* EXITED, READY and STATUS. */
+void local_instance_event(struct local_runtime *p, const struct keeper_header *h);
+void local_exit_of(const struct keeper_exit *from, struct davit_exit *to);
+
+void local_create(struct davit_instance *inst, struct davit_op *op);
+void local_start(struct davit_instance *inst, struct davit_op *op);
+void local_stop(struct davit_instance *inst, const struct davit_stop *how, struct davit_op *op);
+void local_remove(struct davit_instance *inst, struct davit_op *op);
+void local_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op);
+void local_signal(struct davit_instance *inst, int signo, struct davit_op *op);
+
+/* --- command.c: building requests --- */
+/* Begins a message in p->packet: zeroed, of that size, for the id. Returns it, or NULL
+ * when out of memory. It moves when more is appended. */
+void *local_packet(struct local_runtime *p, enum keeper_type type, size_t size, const char *id);
+int local_build_create(struct local_instance *pi, struct davit_error *err);
+/* The directory of an instance's log: a heap string. */
+char *local_log_dir(struct davit_runtime *rt, const char *id);
+
+/* --- sweep.c: groups of dead instances --- */
+void local_sweep_init(struct local_runtime *p);
+void local_sweep_fini(struct local_runtime *p);
+/* Removes the groups of an id now, or as soon as they are empty. */
+void local_sweep_add(struct local_runtime *p, const char *id);
+/* Removes the groups of ids that no keeper holds, and kills what is in them. */
+void local_sweep_leftovers(struct local_runtime *p);
+
+/* --- stats.c --- */
+/* What the instance's group has used of the CPU, in ns. False when it has none. */
+bool local_group_cpu(struct local_instance *pi, uint64_t *ret_ns);
+
+/* --- the facets --- */
+extern const struct davit_logs_facet local_logs;
+extern const struct davit_exec_facet local_exec;
+extern const struct davit_stats_facet local_stats;
+/* Ends what is open, without a callback. */
+void local_logs_close_all(struct local_runtime *p);
+void local_execs_close_all(struct local_runtime *p);
+
+#endif
