@@ -3,7 +3,8 @@
  * How things ended. Main processes by their pidfd; processes that lost their
  * parent and came to us (we are a subreaper) by a sweep.
  */
-#include "keeper/keeper.h"
+#include "keeper/launch.h"
+#include "keeper/terminal.h"
 
 #include "base/units.h"
 
@@ -124,7 +125,8 @@ void keeper_reap_finish(struct keeper *k, struct keeper_slot *s)
 	/* The usual end. Told with it, it saves the daemon a STOP. */
 	if (keeper_has_cgroup(k, s) && !keeper_tree_signal(k, s, 0))
 		s->flags |= KEEPER_ALONE;
-	keeper_tell(k, s, KEEPER_TELL_EXITED);
+	if (!(s->flags & KEEPER_LAUNCHING))
+		keeper_tell(k, s, KEEPER_TELL_EXITED);
 	keeper_stop_poke(k, s);
 }
 
@@ -135,6 +137,10 @@ void keeper_reap(struct keeper *k, struct keeper_slot *s)
 	if (s->state != KEEPER_SLOT_RUNNING || s->fd_pid < 0 ||
 	    !look(&e, s->flags & KEEPER_CHILD, s->pid, s->start_ticks, s->fd_pid))
 		return;
+	if (s->flags & KEEPER_LAUNCHING) {
+		keeper_launch_ended(k, s, &e);
+		return;
+	}
 	if (e.kind == DAVIT_EXIT_SIGNAL && e.signal == SIGKILL && keeper_oom_kills(k, s) > s->oom_kills) {
 		e.kind = DAVIT_EXIT_OOM;
 		e.why = KEEPER_WHY_MEMORY;
@@ -173,6 +179,20 @@ void keeper_reap_signal(struct keeper *k)
 	keeper_due(&k->sweep_due, k->swept + SWEEP_PAUSE_NS + 100 * k->sweep_cost);
 }
 
+bool keeper_reap_child(struct keeper_end *e, int pidfd)
+{
+	siginfo_t si = {0};
+
+	if (DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED | WNOHANG)) < 0)
+		*e = (struct keeper_end){.kind = DAVIT_EXIT_UNKNOWN, .why = KEEPER_WHY_FOREIGN};
+	else if (!si.si_pid)
+		return false;
+	else
+		from_siginfo(e, &si);
+	e->time = keeper_realtime();
+	return true;
+}
+
 static struct keeper_exec_slot *exec_of_pid(struct keeper *k, pid_t pid)
 {
 	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
@@ -194,6 +214,10 @@ void keeper_reap_sweep(struct keeper *k)
 {
 	int64_t began = keeper_monotonic();
 
+	if (keeper_set_next(&k->launching, 0) != KEEPER_NONE) {
+		keeper_launch_sweep(k);
+		return;
+	}
 	for (;;) {
 		struct keeper_exec_slot *x;
 		struct keeper_slot *s;
@@ -207,6 +231,8 @@ void keeper_reap_sweep(struct keeper *k)
 			keeper_reap(k, s);
 		else if (x)
 			keeper_reap_exec(k, x);
+		else if (keeper_term_reap_pid(k, si.si_pid))
+			continue;
 		waitid(P_PID, (id_t)si.si_pid, &si, WEXITED | WNOHANG);
 	}
 	k->swept = keeper_monotonic();
