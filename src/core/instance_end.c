@@ -173,6 +173,9 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 		cause = DAVIT_CAUSE_STOPPED;
 	else if (i->killed_for)
 		cause = i->pending_cause;
+	/* Ended by us: that is what people want to know of it. */
+	if (i->killed_for && i->error && !i->exit.reason[0])
+		snprintf(i->exit.reason, sizeof i->exit.reason, "%.150s", i->error->message);
 	i->killed_for = false;
 	i->pending_cause = cause;
 	i->prevent = prevent;
