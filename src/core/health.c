@@ -4,7 +4,8 @@
  *
  * Until a check has passed once in a run it is tried in growing pauses, up to
  * fastInterval, and it has startPeriod and retries times interval for that. From then
- * on it is tried each interval, and `retries` failures in a row make it fail.
+ * on it is tried each interval. Never do less than `retries` failures in a row make it
+ * fail.
  */
 #include "core/health.h"
 
@@ -177,7 +178,7 @@ void health_tried(struct check *c, enum health_result result, const char *why)
 		free(c->why);
 		c->why = strdup(why);
 		c->failures++;
-		c->failing |= c->passed ? c->failures >= s->retries : davit_loop_now(i->core->loop) >= limit;
+		c->failing |= c->failures >= s->retries && (c->passed || davit_loop_now(i->core->loop) >= limit);
 	}
 	tell_state(h, c);
 	if (c->failing && s->role != DAVIT_HEALTH_READINESS) {

@@ -91,6 +91,13 @@ void sim_check_health(struct sim *s, const struct instance *i)
 	const struct davit_health_check *spec;
 	const struct check *c;
 
+	if (i->killed_for && i->pending_cause == DAVIT_CAUSE_HEALTH && o && o->seen_deaths == s->deaths &&
+	    i->generation == i->service->generation && i->service->spec->n_health == 1) {
+		spec = &i->service->spec->health[0];
+		if (spec->type != DAVIT_HEALTH_COMMAND && o->live && o->streak < (uint64_t)spec->retries)
+			sim_fail(s, "%s is ended for its health after %u failures of %" PRId64,
+				 i->workload.id, o->streak, spec->retries);
+	}
 	/* What was answered in this very moment the core has not heard yet. */
 	if (!i->health || !o || o->seen_deaths != s->deaths || o->answered == davit_loop_now(s->loop))
 		return;
