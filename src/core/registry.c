@@ -270,8 +270,11 @@ static void put_service(struct davit_core *c, const char *key, const struct davi
 			return;
 		}
 	} else {
-		davit_spec_free(s->spec);
+		struct davit_spec *was = s->spec;
 		s->spec = rec.spec;
+		if (!health_same(was, s->spec))
+			health_changed(s, davit_spec_hash(was) == davit_spec_hash(s->spec));
+		davit_spec_free(was);
 		settle_node(&s->node, registry_parent_node(c, s->spec));
 		s->deleting = false;
 	}
@@ -397,6 +400,7 @@ static const char *after(const char *key, const char *prefix)
 
 void registry_put(struct davit_core *c, const struct davit_kv *kv)
 {
+	c->changes++;
 	const char *key;
 
 	if ((key = after(kv->key, "services/"))) {
