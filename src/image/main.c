@@ -26,6 +26,7 @@ struct options {
 
 struct command {
 	const char *name, *arguments;
+	const char *options; /* letters of those that it has, beside --store */
 	int min, max;
 	int (*run)(struct davit_image_store *s, const struct options *o, struct davit_error *err);
 	const char *help;
@@ -308,19 +309,19 @@ static int run_holds(struct davit_image_store *s, const struct options *o, struc
 }
 
 static const struct command commands[] = {
-	{"load", "FILE|DIR|-", 1, 1, run_load, "store the images of an archive or a layout"},
-	{"import", "TAR|DIR|-", 1, 1, run_import, "make an image of a root file system"},
-	{"pull", "REFERENCE", 1, 1, run_pull, "fetch an image with skopeo"},
-	{"list", "", 0, 0, run_list, "show what is stored"},
-	{"inspect", "REFERENCE", 1, 1, run_inspect, "show an image's configuration, as JSON"},
-	{"tag", "REFERENCE NEW", 2, 2, run_tag, "give an image a further name"},
-	{"remove", "REFERENCE", 1, 1, run_remove, "remove a name, and what nothing needs any more"},
-	{"gc", "", 0, 0, run_gc, "remove what nothing needs"},
-	{"save", "REFERENCE FILE|-", 2, 2, run_save, "write an archive that other engines load"},
-	{"flatten", "REFERENCE DIR", 2, 2, run_flatten, "copy an image's root tree to a new directory"},
-	{"hold", "ID REFERENCE", 2, 2, run_hold, "keep an image for a container"},
-	{"release", "ID", 1, 1, run_release, "end a hold"},
-	{"holds", "", 0, 0, run_holds, "show the holds"},
+	{"load", "FILE|DIR|-", "roSmnR", 1, 1, run_load, "store the images of an archive or a layout"},
+	{"import", "TAR|DIR|-", "romnReEcdu", 1, 1, run_import, "make an image of a root file system"},
+	{"pull", "REFERENCE", "rSomnR", 1, 1, run_pull, "fetch an image with skopeo"},
+	{"list", "", "o", 0, 0, run_list, "show what is stored"},
+	{"inspect", "REFERENCE", "o", 1, 1, run_inspect, "show an image's configuration, as JSON"},
+	{"tag", "REFERENCE NEW", "o", 2, 2, run_tag, "give an image a further name"},
+	{"remove", "REFERENCE", "of", 1, 1, run_remove, "remove a name, and what nothing needs any more"},
+	{"gc", "", "o", 0, 0, run_gc, "remove what nothing needs"},
+	{"save", "REFERENCE FILE|-", "oF", 2, 2, run_save, "write an archive that other engines load"},
+	{"flatten", "REFERENCE DIR", "o", 2, 2, run_flatten, "copy an image's root tree to a new directory"},
+	{"hold", "ID REFERENCE", "o", 2, 2, run_hold, "keep an image for a container"},
+	{"release", "ID", "o", 1, 1, run_release, "end a hold"},
+	{"holds", "", "o", 0, 0, run_holds, "show the holds"},
 };
 
 static const struct option long_options[] = {
@@ -391,6 +392,20 @@ static int choose(const char *name, const char *value, const char *first, const 
 		       ? 0
 		       : davit_error_set(err, DAVIT_EINVAL, name, "%s must be %s%s%s, not '%.100s'", name,
 					 first, second ? " or " : "", second ? second : "", value);
+}
+
+/* Options may stand before the command, which is known only after all of them. */
+static int check_options(const struct command *c, const char *given, struct davit_error *err)
+{
+	for (; *given; given++) {
+		const struct option *o = long_options;
+		if (strchr(c->options, *given))
+			continue;
+		while (o->val != *given)
+			o++;
+		return davit_error_set(err, DAVIT_EINVAL, o->name, "--%s is not for %s", o->name, c->name);
+	}
+	return 0;
 }
 
 static int set_option(int c, struct options *o, struct davit_error *err)
@@ -490,6 +505,7 @@ int main(int argc, char **argv)
 {
 	struct options o = {.limits = DAVIT_IMAGE_LIMITS_DEFAULT};
 	struct davit_error err = {0};
+	char given[DAVIT_ARRAY_SIZE(long_options)] = "";
 	const struct command *c;
 	int opt, r = 0;
 
@@ -498,6 +514,8 @@ int main(int argc, char **argv)
 			usage(opt == 'h' ? stdout : stderr);
 			return opt == 'h' ? 0 : 2;
 		}
+		if (opt != 's' && !strchr(given, opt))
+			given[strlen(given)] = (char)opt;
 		r = set_option(opt, &o, &err);
 	}
 	c = optind < argc ? find_command(argv[optind++]) : NULL;
@@ -507,6 +525,8 @@ int main(int argc, char **argv)
 		usage(stderr);
 		return 2;
 	}
+	if (r == 0)
+		r = check_options(c, given, &err);
 	if (r == 0)
 		r = run(c, &o, &err);
 	if (r == 0 && fflush(stdout) != 0)

@@ -47,27 +47,20 @@ static int real_depth(int root, int fd)
 	return depth;
 }
 
-/* An existing directory. -1 with errno. */
-static int open_existing(int root, const char *path)
+/* An existing directory. -1 with errno. *linked is set where a link was followed. */
+static int open_existing(int root, const char *path, bool *linked)
 {
 	int fd = open_beneath(root, path, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS);
 
 	if (fd >= 0 || errno != ELOOP)
 		return fd;
-	fd = open_beneath(root, path, RESOLVE_IN_ROOT);
-	if (fd < 0)
-		return -1;
-	if ((unsigned)real_depth(root, fd) >= IMAGE_DEPTH_MAX) {
-		close(fd);
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	return fd;
+	*linked = true;
+	return open_beneath(root, path, RESOLVE_IN_ROOT);
 }
 
-static int open_or_make(int root, char *path, bool make)
+static int open_or_make(int root, char *path, bool make, bool *linked)
 {
-	int fd = open_existing(root, path), parent;
+	int fd = open_existing(root, path, linked), parent;
 	char *slash;
 
 	if (fd >= 0 || errno != ENOENT || !make || !*path)
@@ -75,7 +68,7 @@ static int open_or_make(int root, char *path, bool make)
 	slash = strrchr(path, '/');
 	if (slash) {
 		*slash = '\0';
-		parent = open_or_make(root, path, true);
+		parent = open_or_make(root, path, true, linked);
 		*slash = '/';
 	} else {
 		parent = fcntl(root, F_DUPFD_CLOEXEC, 0);
@@ -89,12 +82,6 @@ static int open_or_make(int root, char *path, bool make)
 		errno = ENOENT; /* a link that leads to nothing */
 	close(parent);
 	return fd;
-}
-
-void image_place_fini(struct image_place *p)
-{
-	davit_closep(&p->parent);
-	p->parent = -1;
 }
 
 static const char *reason(int error)
@@ -116,11 +103,18 @@ static const char *reason(int error)
 	}
 }
 
+void image_place_fini(struct image_place *p)
+{
+	davit_closep(&p->parent);
+	p->parent = -1;
+}
+
 int image_place_parent(struct image_place *p, const char *path, bool make, const char **ret_name,
 		       const char **ret_why)
 {
 	const char *slash = strrchr(path, '/');
 	size_t n = slash ? (size_t)(slash - path) : 0;
+	bool linked = false;
 
 	*ret_name = slash ? slash + 1 : path;
 	if (p->parent >= 0 && strlen(p->parent_path) == n && !memcmp(p->parent_path, path, n))
@@ -128,7 +122,12 @@ int image_place_parent(struct image_place *p, const char *path, bool make, const
 	image_place_fini(p);
 	memcpy(p->parent_path, path, n); /* the caller has checked the length */
 	p->parent_path[n] = '\0';
-	p->parent = open_or_make(p->root, p->parent_path, make);
+	p->parent = open_or_make(p->root, p->parent_path, make, &linked);
+	/* Names alone say how deep it is, unless there are links. */
+	if (p->parent >= 0 && linked && (unsigned)real_depth(p->root, p->parent) >= IMAGE_DEPTH_MAX) {
+		image_place_fini(p);
+		errno = ENAMETOOLONG;
+	}
 	if (p->parent < 0)
 		*ret_why = reason(errno);
 	return p->parent;

@@ -62,12 +62,23 @@ static void read_end(int fd, char *out, size_t size)
 	out[n] = '\0';
 }
 
-/* The last line, which is skopeo's reason. */
-static const char *last_line(const char *text)
+/* Of its last line, ... msg="REASON", the reason. Changes the text. */
+static const char *reason_of(char *text)
 {
-	const char *nl = strrchr(text, '\n');
+	char *line = strrchr(text, '\n'), *msg, *to;
 
-	return nl ? nl + 1 : text;
+	line = line ? line + 1 : text;
+	msg = strstr(line, "msg=\"");
+	if (!msg)
+		return *line ? line : "skopeo was killed";
+	to = msg += strlen("msg=\"");
+	for (const char *from = msg; *from && *from != '"'; from++) {
+		if (*from == '\\' && from[1])
+			from++;
+		*to++ = *from;
+	}
+	*to = '\0';
+	return msg;
 }
 
 static int run_skopeo(struct image_job *j, char *const *argv, struct davit_error *err)
@@ -94,7 +105,7 @@ static int run_skopeo(struct image_job *j, char *const *argv, struct davit_error
 		return davit_error_set(err, DAVIT_ENOTSUP, NULL, "pulling needs skopeo: not installed");
 	if (status)
 		return davit_error_set(err, DAVIT_EUNAVAIL, NULL, "cannot pull '%.128s': %.256s", argv[4],
-				       *text ? last_line(text) : "skopeo was killed");
+				       reason_of(text));
 	return 0;
 }
 
