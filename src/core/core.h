@@ -113,11 +113,8 @@ struct davit_instance *davit_core_instance(struct davit_core *c, struct davit_se
 
 /* The stable status object: {namespace, name, version, runtime, source, status,
  * error, restarts, created, updated, instances: [{id, index, state, pid, ready,
-<<<<<<< HEAD
- * started, restarts, paused (only when it is), exit: {code, signal, reason}}], build, metadata, address,
-=======
- * started, restarts, health, exit: {code, signal, reason}}], build, metadata, address,
->>>>>>> main
+ * started, restarts, health, paused (only when it is), exit: {code, signal, reason}}], build, metadata,
+ * address,
  * revision}. */
 void davit_service_write(const struct davit_service *s, struct davit_json *j);
 /* [namespace, name, version, runtime, source, status, build, updated, metadata]. */

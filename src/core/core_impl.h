@@ -115,13 +115,9 @@ struct instance {
 	bool is_build;
 	bool adopting;	  /* being taken over from a runtime: ports are given */
 	bool replacement; /* started by an update, not ready yet */
-<<<<<<< HEAD
-	bool ready;
-	bool paused;
-=======
 	bool ready;	  /* said, and by its health checks */
 	bool ready_said;  /* by what ready.type names */
->>>>>>> main
+	bool paused;
 	bool stopping_told; /* the engine waits for our `ended` */
 	bool reporting;	    /* pending_cause is to be told when recorded and swept */
 	bool start_failed;  /* the last thing that happened: it could not be started */

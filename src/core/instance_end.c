@@ -64,11 +64,7 @@ void instance_on_started(struct instance *i)
 	i->state = DAVIT_STATE_STARTED;
 	i->run++;
 	i->started = davit_loop_wall(i->core->loop);
-<<<<<<< HEAD
-	i->ready = i->swept = i->start_failed = i->prevent = i->paused = false;
-=======
-	i->ready = i->ready_said = i->swept = i->start_failed = i->prevent = false;
->>>>>>> main
+	i->ready = i->ready_said = i->swept = i->start_failed = i->prevent = i->paused = false;
 	instance_set_error(i, NULL);
 	if (recorded)
 		instance_write_record(i);
@@ -163,11 +159,7 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 	health_end(i);
 	i->exit_run = i->run = run;
 	i->exit = *exit;
-<<<<<<< HEAD
-	i->ready = i->paused = false;
-=======
-	i->ready = i->ready_said = false;
->>>>>>> main
+	i->ready = i->ready_said = i->paused = false;
 	i->pid = 0;
 	cause = instance_cause(i, exit, &prevent);
 	i->state =

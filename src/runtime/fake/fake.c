@@ -385,16 +385,6 @@ static void fake_remove(struct davit_instance *inst, struct davit_op *op)
 /* A fake can carry anything, but only images that it has. */
 static void fake_check(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op)
 {
-<<<<<<< HEAD
-	struct davit_error err;
-
-	if (!fake_world(rt)->reachable)
-		davit_op_fail(op, DAVIT_EUNAVAIL, "fake", "the fake platform does not answer");
-	else if (!fake_has_image(fake_world(rt), w->image, &err))
-		davit_op_fail_error(op, &err);
-	else
-		davit_op_complete(op, 0);
-=======
 	struct fake_script script;
 	struct davit_error err;
 
@@ -406,10 +396,11 @@ static void fake_check(struct davit_runtime *rt, const struct davit_workload *w,
 		davit_op_fail_error(op, &err);
 	else if (script.refused)
 		davit_op_fail(op, DAVIT_EINVAL, "command", "the fake platform refuses it, as told");
+	else if (!fake_has_image(fake_world(rt), w->image, &err))
+		davit_op_fail_error(op, &err);
 	else
 		davit_op_complete(op, 0);
 	fake_script_fini(&script);
->>>>>>> main
 }
 
 static void fake_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
