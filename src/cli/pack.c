@@ -289,8 +289,7 @@ static int unpack(davit_archive_read_fn *read, void *user, const char *where, co
 {
 	/* Paths stay relative, so that libarchive can guard them. */
 	const int flags = ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_SECURE_NODOTDOT |
-			  ARCHIVE_EXTRACT_SECURE_SYMLINKS | ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS |
-			  ARCHIVE_EXTRACT_UNLINK;
+			  ARCHIVE_EXTRACT_SECURE_SYMLINKS | ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS;
 	struct source s = {.read = read, .user = user, .err = err};
 	struct archive *from, *to = NULL;
 	struct archive_entry *e;
