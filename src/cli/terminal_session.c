@@ -110,9 +110,15 @@ static void watch_screen(struct session *s, const char *data, size_t n)
 
 static int show(struct session *s, const char *data, size_t n, struct davit_error *err)
 {
+	size_t skip = n > TAIL_MAX ? n - TAIL_MAX : 0;
 	size_t from = s->tail.len > 8 ? s->tail.len - 8 : 0;
 
-	davit_buf_add(&s->tail, data, n);
+	if (skip) {
+		watch_screen(s, data, n);
+		davit_buf_reset(&s->tail);
+		from = 0;
+	}
+	davit_buf_add(&s->tail, data + skip, n - skip);
 	if (s->tail.oom)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	watch_screen(s, s->tail.data + from, s->tail.len - from);
