@@ -93,6 +93,12 @@ void local_instance_event(struct local_runtime *p, const struct keeper_header *h
 
 		local_ended(pi, e->run, &e->exit);
 		pi->alone = e->alone && pi->run == e->run;
+	} else if (h->type == KEEPER_SPAWNED && h->size >= sizeof(struct keeper_spawned)) {
+		/* A launch that a daemon before us began: its workload has taken over. */
+		const struct keeper_spawned *s = (const void *)h;
+
+		if (s->run == pi->run && pi->state == DAVIT_STATE_STARTED)
+			pi->pid = s->pid;
 	} else if (h->size >= sizeof(struct keeper_event_text)) {
 		const struct keeper_event_text *e = (const void *)h;
 
