@@ -124,8 +124,8 @@ static int on_image(void *user, const struct davit_image *i)
 		return 0;
 	}
 	if (i->created)
-		davit_time_format(i->created / DAVIT_NSEC_PER_SEC * DAVIT_NSEC_PER_SEC, created);
-	printf("%-40s  %.19s  %10s  %6zu  %.20s\n", i->reference, i->digest, davit_size_format(i->size, size),
+		strcpy(davit_time_format(i->created, created) + strlen("2026-01-02T03:04:05"), "Z");
+	printf("%-40s  %.19s  %10s  %6zu  %s\n", i->reference, i->digest, davit_size_format(i->size, size),
 	       i->n_layers, created);
 	return 0;
 }

@@ -14,8 +14,6 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#define RATIO_FROM (UINT64_C(64) << 20)
-
 /* The name comes from the archive: what is not printable is shown as '?'. */
 int image_unpack_refuse(struct image_unpacking *u, const char *why)
 {
@@ -122,8 +120,7 @@ static int check_content(struct image_unpacking *u, size_t n)
 	if (b->written > b->room)
 		return davit_error_set(u->err, DAVIT_ENOSPC, NULL, "%s: no space is left for '%.120s'",
 				       u->l->what, u->path);
-	if (b->limits.ratio && u->written > RATIO_FROM &&
-	    u->written / b->limits.ratio > image_stream_packed(u->in))
+	if (!image_budget_allows(b, u->written, image_stream_packed(u->in)))
 		return image_unpack_refuse(
 			u, "makes the layer unpack to more times its size than allowed (--max-ratio)");
 	return 0;
