@@ -18,6 +18,33 @@
 struct davit_core;
 struct davit_secrets;
 
+/* ------------------------------------------------------------------- probes
+ * How health checks look at an instance from outside. The daemon does it over the
+ * network and the file system (src/daemon/probes.c), the simulator pretends to. */
+
+/* Everything is valid until the operation completes. */
+struct davit_probe {
+	const char *id;	     /* of the instance */
+	const char *address; /* tcp, http: IPv4 or IPv6 */
+	uint16_t port;
+	const char *path; /* http */
+	const char *host; /* http: the Host header; NULL: address and port */
+	const char *file; /* file: on this host */
+	int ret_status;	  /* http */
+	char ret_text[128]; /* http: how the body begins, on one line; "" when it has none */
+};
+
+/* Each completes op with success or fails it with the reason, in words that can stand
+ * behind "failed: ". The deadline is the op's, and set; a cancel is obeyed at once. */
+struct davit_core_probes {
+	/* A connection is accepted. */
+	void (*tcp)(void *user, struct davit_probe *p, struct davit_op *op);
+	/* GET is answered, with whatever status: ret_status and ret_text are filled. */
+	void (*http)(void *user, struct davit_probe *p, struct davit_op *op);
+	/* The file is there. */
+	void (*file)(void *user, struct davit_probe *p, struct davit_op *op);
+};
+
 struct davit_core_config {
 	struct davit_loop *loop;	 /* borrowed */
 	struct davit_store *store;	 /* borrowed, open */
@@ -28,6 +55,8 @@ struct davit_core_config {
 	const char *default_profile;	 /* DAVIT_RUNTIME_PROFILE or NULL */
 	struct davit_start_budget budget;
 	size_t max_events; /* kept in the store; 0: 10,000 */
+	const struct davit_core_probes *probes; /* borrowed; NULL: specs with such checks are refused */
+	void *probes_user;
 };
 
 int davit_core_new(const struct davit_core_config *config, struct davit_core **ret, struct davit_error *err);
@@ -84,7 +113,7 @@ struct davit_instance *davit_core_instance(struct davit_core *c, struct davit_se
 
 /* The stable status object: {namespace, name, version, runtime, source, status,
  * error, restarts, created, updated, instances: [{id, index, state, pid, ready,
- * started, restarts, exit: {code, signal, reason}}], build, metadata, address,
+ * started, restarts, health, exit: {code, signal, reason}}], build, metadata, address,
  * revision}. */
 void davit_service_write(const struct davit_service *s, struct davit_json *j);
 /* [namespace, name, version, runtime, source, status, build, updated, metadata]. */

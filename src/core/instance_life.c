@@ -117,6 +117,7 @@ void instance_free(struct instance *i)
 	davit_list_remove(&i->held);
 	davit_list_remove(&i->leaving);
 	ready_end(i);
+	health_end(i);
 	facets_detach(i);
 	if (i->leaf && !c->freeing)
 		davit_supervise_remove(&i->node);
@@ -129,6 +130,7 @@ void instance_free(struct instance *i)
 	free(i->error);
 	free(i->status_text);
 	free(i->held_for);
+	free(i->address);
 	free(i->orphan_of);
 	free(i);
 }

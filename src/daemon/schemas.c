@@ -45,7 +45,7 @@ static const struct {
 			 "signal", NULLABLE_INT) "," P("reason", NULLABLE) "}}"},
 	{"Instance",
 	 OBJECT(P("id", STRING) "," P("service", STRING) "," P("index", INT) "," P("state", STRING) "," P(
-		 "pid", NULLABLE_INT) "," P("ready", BOOL) "," P("started",
+		 "pid", NULLABLE_INT) "," P("ready", BOOL) "," P("health", NULLABLE) "," P("started",
 								 TIME) "," P("restarts",
 									     INT) "," P("exit",
 											REF("Exit")))},

@@ -97,6 +97,7 @@ struct local_instance {
 	uint8_t action;	 /* enum local_action, of op */
 	uint8_t waiting; /* PROCESS_NEWS_... */
 	bool ready;
+	bool alone;	/* when run `run` ended, nothing was left of it */
 	bool cpu_known; /* cpu_base is right for this run */
 	char id[DAVIT_ID_MAX];
 	struct keeper_exit exit; /* of run `run`, when state is stopped */

@@ -384,10 +384,20 @@ static void fake_remove(struct davit_instance *inst, struct davit_op *op)
 /* A fake can carry anything. */
 static void fake_check(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op)
 {
-	if (fake_world(rt)->reachable)
-		davit_op_complete(op, 0);
-	else
+	struct fake_script script;
+	struct davit_error err;
+
+	if (!fake_world(rt)->reachable) {
 		davit_op_fail(op, DAVIT_EUNAVAIL, "fake", "the fake platform does not answer");
+		return;
+	}
+	if (fake_script_parse(&script, w, &err) < 0)
+		davit_op_fail_error(op, &err);
+	else if (script.refused)
+		davit_op_fail(op, DAVIT_EINVAL, "command", "the fake platform refuses it, as told");
+	else
+		davit_op_complete(op, 0);
+	fake_script_fini(&script);
 }
 
 static void fake_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)

@@ -38,6 +38,7 @@ struct fake_script {
 	int64_t delay[FAKE_OPERATIONS];
 	int64_t failures[FAKE_OPERATIONS]; /* how many are still to come; INT64_MAX: all */
 	int64_t exec_failures;
+	bool refused; /* by check */
 	bool ends;
 	int64_t end_after;
 	struct davit_exit end;
