@@ -396,6 +396,8 @@ static void fake_check(struct davit_runtime *rt, const struct davit_workload *w,
 		davit_op_fail_error(op, &err);
 	else if (script.refused)
 		davit_op_fail(op, DAVIT_EINVAL, "command", "the fake platform refuses it, as told");
+	else if (!fake_has_image(fake_world(rt), w->image, &err))
+		davit_op_fail_error(op, &err);
 	else
 		davit_op_complete(op, 0);
 	fake_script_fini(&script);
