@@ -27,10 +27,10 @@ struct davit_probe {
 	const char *id;	     /* of the instance */
 	const char *address; /* tcp, http: IPv4 or IPv6 */
 	uint16_t port;
-	const char *path; /* http */
-	const char *host; /* http: the Host header; NULL: address and port */
-	const char *file; /* file: on this host */
-	int ret_status;	  /* http */
+	const char *path;   /* http */
+	const char *host;   /* http: the Host header; NULL: address and port */
+	const char *file;   /* file: on this host */
+	int ret_status;	    /* http */
 	char ret_text[128]; /* http: how the body begins, on one line; "" when it has none */
 };
 
@@ -54,7 +54,7 @@ struct davit_core_config {
 	const char *default_source;	 /* DAVIT_RUNTIME_SOURCE or NULL */
 	const char *default_profile;	 /* DAVIT_RUNTIME_PROFILE or NULL */
 	struct davit_start_budget budget;
-	size_t max_events; /* kept in the store; 0: 10,000 */
+	size_t max_events;			/* kept in the store; 0: 10,000 */
 	const struct davit_core_probes *probes; /* borrowed; NULL: specs with such checks are refused */
 	void *probes_user;
 };
@@ -114,8 +114,7 @@ struct davit_instance *davit_core_instance(struct davit_core *c, struct davit_se
 /* The stable status object: {namespace, name, version, runtime, source, status,
  * error, restarts, created, updated, instances: [{id, index, state, pid, ready,
  * started, restarts, health, paused (only when it is), exit: {code, signal, reason}}], build, metadata,
- * address,
- * revision}. */
+ * address, revision}. */
 void davit_service_write(const struct davit_service *s, struct davit_json *j);
 /* [namespace, name, version, runtime, source, status, build, updated, metadata]. */
 void davit_service_write_row(const struct davit_service *s, struct davit_json *j);
@@ -212,7 +211,8 @@ struct davit_terminal *davit_core_terminal_new(struct davit_core *c, struct davi
 void davit_core_terminal_free(struct davit_terminal *t);
 /* Tells `each` for every terminal of every runtime that answers. */
 int davit_core_terminals(struct davit_core *c,
-			 void (*each)(void *user, const char *runtime, const struct davit_terminal_info *info),
+			 void (*each)(void *user, const char *runtime,
+				      const struct davit_terminal_info *info),
 			 void *user, struct davit_op *op, struct davit_error *err);
 int davit_core_terminal_close(struct davit_core *c, const char *runtime, const char *id, struct davit_op *op,
 			      struct davit_error *err);
@@ -262,9 +262,11 @@ int davit_core_objects(struct davit_core *c, enum davit_objects kind, const char
 		       struct davit_op *op, struct davit_error *err);
 /* DAVIT_EINVAL for a name that is none. */
 int davit_core_object_create(struct davit_core *c, enum davit_objects kind, const char *runtime,
-			     const char *name, const char *cause, struct davit_op *op, struct davit_error *err);
+			     const char *name, const char *cause, struct davit_op *op,
+			     struct davit_error *err);
 int davit_core_object_remove(struct davit_core *c, enum davit_objects kind, const char *runtime,
-			     const char *name, const char *cause, struct davit_op *op, struct davit_error *err);
+			     const char *name, const char *cause, struct davit_op *op,
+			     struct davit_error *err);
 /* The log of the service's last build: its instance, or NULL. */
 struct davit_instance *davit_service_build(struct davit_service *s);
 

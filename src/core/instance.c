@@ -112,8 +112,8 @@ static void inspected(struct instance *i, int result, const struct davit_inspect
 	if (result == 0 && now->state == DAVIT_STATE_STARTED && i->state == DAVIT_STATE_STARTED &&
 	    i->run_base + now->run == i->run) {
 		i->pid = now->pid;
-		i->paused = now->paused;
 		instance_set_address(i, now->address);
+		i->paused = now->paused;
 		if (now->started)
 			i->started = now->started;
 		if (i->service)

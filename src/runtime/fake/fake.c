@@ -392,7 +392,7 @@ static void fake_check(struct davit_runtime *rt, const struct davit_workload *w,
 		davit_op_fail(op, DAVIT_EUNAVAIL, "fake", "the fake platform does not answer");
 		return;
 	}
-	if (fake_script_parse(&script, w, &err) < 0)
+	if (fake_script_parse(&script, w, &err) < 0 || !fake_has_image(fake_world(rt), w->image, &err))
 		davit_op_fail_error(op, &err);
 	else if (script.refused)
 		davit_op_fail(op, DAVIT_EINVAL, "command", "the fake platform refuses it, as told");
