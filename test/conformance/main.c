@@ -10,7 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 
-static const struct test *const groups[] = {lifecycle_tests, adopt_tests, log_tests, facet_tests,
+static const struct test *const groups[] = {lifecycle_tests, adopt_tests, log_tests, facet_tests, terminal_tests,
 					    model_tests};
 
 struct options {

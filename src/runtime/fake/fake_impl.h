@@ -95,6 +95,7 @@ struct fake_writer { /* one `log` of a script at work */
 	struct fake_object *object;
 	const struct fake_log_plan *plan;
 	int64_t left;
+	int64_t rest; /* of the timer, while frozen; -1: it was not active */
 	struct davit_timer timer;
 };
 
@@ -123,6 +124,8 @@ struct fake_object {
 	/* What is still to be told to a user. */
 	bool untold_exit, untold_ready, untold_status;
 	bool lying;
+	bool paused;
+	int64_t rest[4]; /* of end, vanish, ready_timer, status_timer, while frozen */
 
 	bool ignores_stop; /* of this run */
 	int64_t lies;
@@ -149,7 +152,7 @@ struct davit_fake_world {
 	struct davit_map objects; /* by id */
 	struct davit_list list;
 	struct davit_map logs; /* by id */
-	struct davit_list execs;
+	struct davit_list execs, terminals;
 	uint32_t pids;
 	uint16_t next_port;
 	uint64_t taken[65536 / 64];
@@ -194,6 +197,9 @@ int fake_object_stop(struct fake_object *o, const struct davit_stop *how);
 /* Calls the user's callback for one thing that it was not told, at most; true
  * when there was one. The object must not be touched after. */
 bool fake_object_tell(struct fake_object *o);
+/* What comes by itself waits until it is thawed. 0 or DAVIT_ENOMEM. */
+void fake_object_freeze(struct fake_object *o);
+int fake_object_thaw(struct fake_object *o);
 void fake_object_inspect(const struct fake_object *o, struct davit_inspection *ret);
 struct davit_exit fake_exit_signal(int signo, const char *reason);
 
@@ -219,6 +225,16 @@ extern const struct davit_exec_facet fake_exec;
 extern const struct davit_stats_facet fake_stats;
 extern const struct davit_signal_facet fake_signal;
 extern const struct davit_ports_facet fake_ports;
+extern const struct davit_pause_facet fake_pause;
+
+/* terminal.c */
+extern const struct davit_terminal_facet fake_terminal;
+/* Those of an object end with its run. */
+void fake_terminals_end(struct davit_fake_world *w, const struct fake_object *o);
+/* Forgets those of an instance that is gone; id NULL: all. */
+void fake_terminals_forget(struct davit_fake_world *w, const char *id);
+/* The runtime closes: nobody is attached any more, without a call. */
+void fake_terminals_detach(struct davit_fake_world *w);
 /* Ends the commands inside an object (NULL: all, without a call). */
 void fake_exec_end(struct davit_fake_world *w, struct fake_object *o);
 

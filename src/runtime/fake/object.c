@@ -32,6 +32,52 @@ static void stop_timers(struct fake_object *o)
 		davit_timer_stop(&o->writers[i].timer);
 }
 
+/* --- frozen: what would come by itself waits --- */
+
+static void suspend(struct davit_timer *t, int64_t *rest)
+{
+	int64_t left = t->due - davit_loop_now(t->loop);
+
+	*rest = davit_timer_active(t) ? (left > 0 ? left : 0) : -1;
+	davit_timer_stop(t);
+}
+
+static int resume(struct davit_timer *t, int64_t rest)
+{
+	/* One that was started meanwhile, by a signal, is the later word. */
+	return rest >= 0 && !davit_timer_active(t) ? davit_timer_start(t, rest) : 0;
+}
+
+void fake_object_freeze(struct fake_object *o)
+{
+	if (o->paused)
+		return;
+	o->paused = true;
+	suspend(&o->end, &o->rest[0]);
+	suspend(&o->vanish, &o->rest[1]);
+	suspend(&o->ready_timer, &o->rest[2]);
+	suspend(&o->status_timer, &o->rest[3]);
+	for (size_t i = 0; i < o->script.n_logs; i++)
+		suspend(&o->writers[i].timer, &o->writers[i].rest);
+}
+
+int fake_object_thaw(struct fake_object *o)
+{
+	struct davit_timer *const timers[] = {&o->end, &o->vanish, &o->ready_timer, &o->status_timer};
+	int r = 0;
+
+	if (!o->paused)
+		return 0;
+	o->paused = false;
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(timers); i++)
+		if (resume(timers[i], o->rest[i]) < 0)
+			r = DAVIT_ENOMEM;
+	for (size_t i = 0; i < o->script.n_logs; i++)
+		if (resume(&o->writers[i].timer, o->writers[i].rest) < 0)
+			r = DAVIT_ENOMEM;
+	return r;
+}
+
 static void ended(struct fake_object *o, const struct davit_exit *exit)
 {
 	struct davit_fake_world *w = o->world;
@@ -39,12 +85,14 @@ static void ended(struct fake_object *o, const struct davit_exit *exit)
 	if (o->state != DAVIT_STATE_STARTED || o->untold_exit)
 		fake_world_broken(w, o->id, "run %u ended twice", o->run);
 	stop_timers(o);
+	o->paused = false;
 	o->state = DAVIT_STATE_STOPPED;
 	o->exit = *exit;
 	o->exit.time = davit_loop_wall(w->loop);
 	o->untold_exit = true;
 	fake_world_event(w, DAVIT_FAKE_EXITED, o);
 	fake_exec_end(w, o);
+	fake_terminals_end(w, o);
 	/* One that is being stopped has no time to lie. */
 	o->lying = o->lies && !o->stopping && davit_timer_start(&o->lie, o->lies) == 0;
 	fake_object_tell(o);
@@ -86,7 +134,9 @@ int fake_object_stop(struct fake_object *o, const struct davit_stop *how)
 	int r;
 
 	o->stopping = true;
-	r = davit_timer_start(&o->grace, how->grace_ns);
+	r = fake_object_thaw(o);
+	if (r == 0)
+		r = davit_timer_start(&o->grace, how->grace_ns);
 	if (r == 0 && !o->ignores_stop && how->grace_ns > 0)
 		r = fake_object_end(o, o->script.delay[FAKE_STOP], &by_signal);
 	return r;
@@ -169,6 +219,7 @@ void fake_object_inspect(const struct fake_object *o, struct davit_inspection *r
 		.pid = running ? o->pid : 0,
 		.ready = o->ready,
 		.started = o->started_wall,
+		.paused = o->paused,
 	};
 	if (!running && o->state == DAVIT_STATE_STOPPED)
 		ret->exit = o->exit;
@@ -365,6 +416,8 @@ int fake_object_new(struct davit_fake_world *w, struct davit_instance *inst,
 
 void fake_object_free(struct fake_object *o)
 {
+	fake_terminals_end(o->world, o);
+	fake_terminals_forget(o->world, o->id);
 	stop_timers(o);
 	davit_timer_stop(&o->tell);
 	davit_timer_stop(&o->step);

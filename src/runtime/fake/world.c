@@ -40,6 +40,7 @@ int davit_fake_world_new(struct davit_loop *loop, struct davit_fake_world **ret,
 	w->next_port = FAKE_PORT_FIRST;
 	davit_list_init(&w->list);
 	davit_list_init(&w->execs);
+	davit_list_init(&w->terminals);
 	*ret = w;
 	return 0;
 }
@@ -56,6 +57,7 @@ void davit_fake_world_free(struct davit_fake_world *w)
 		fake_world_broken(w, "", "the world is freed while a runtime has it open");
 	DAVIT_LIST_FOREACH_SAFE (o, tmp, &w->list, list)
 		fake_object_free(o);
+	fake_terminals_forget(w, NULL);
 	while (davit_map_next(&w->logs, &pos, NULL, &log))
 		fake_log_free(log);
 	davit_map_fini(&w->objects);
