@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The smaller facets of the fake runtime: stats, signals, ports, pausing.
+ * The smaller facets of the fake runtime: stats, signals, ports.
  */
 #include "runtime/fake/fake_impl.h"
 
@@ -110,29 +110,3 @@ static int ports_resolve(struct davit_runtime *rt, struct davit_port *ports, siz
 }
 
 const struct davit_ports_facet fake_ports = {.resolve = ports_resolve};
-
-/* --- pausing --- */
-
-static void pause_(struct davit_instance *inst, struct davit_op *op)
-{
-	struct fake_object *o = fake_object(inst);
-
-	if (!o || o->state != DAVIT_STATE_STARTED) {
-		davit_op_fail(op, DAVIT_ESTATE, "pause", "it does not run");
-		return;
-	}
-	fake_object_freeze(o);
-	davit_op_complete(op, 0);
-}
-
-static void unpause(struct davit_instance *inst, struct davit_op *op)
-{
-	struct fake_object *o = fake_object(inst);
-
-	if (!o || o->state != DAVIT_STATE_STARTED)
-		davit_op_fail(op, DAVIT_ESTATE, "pause", "it does not run");
-	else
-		davit_op_complete(op, fake_object_thaw(o));
-}
-
-const struct davit_pause_facet fake_pause = {.pause = pause_, .unpause = unpause};

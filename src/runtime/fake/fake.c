@@ -55,13 +55,9 @@ static void fake_open(struct davit_runtime *rt, struct davit_op *op)
 static void fake_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 {
 	static const enum davit_capability absent[] = {
-		DAVIT_CAP_NAMED_VOLUMES, DAVIT_CAP_TMPFS,	   DAVIT_CAP_NETWORKS,
-		DAVIT_CAP_DNS,		 DAVIT_CAP_READ_ONLY_ROOT, DAVIT_CAP_LINUX_CAPABILITIES,
-		DAVIT_CAP_IMAGE_BUILD,	 DAVIT_CAP_COPY,	   DAVIT_CAP_USER,
-		DAVIT_CAP_DIRECTORY,	 DAVIT_CAP_RLIMITS,	   DAVIT_CAP_VOLUMES,
-		DAVIT_CAP_IMAGES,	 DAVIT_CAP_SECRETS,	   DAVIT_CAP_SERVICE_ACCOUNT,
-		DAVIT_CAP_CPU_LIMIT,	 DAVIT_CAP_PIDS_LIMIT,	   DAVIT_CAP_DISK_LIMIT,
-		DAVIT_CAP_MEMORY_LIMIT,
+		   DAVIT_CAP_USER,	    DAVIT_CAP_DIRECTORY,       DAVIT_CAP_RLIMITS,
+		DAVIT_CAP_VOLUMES,    DAVIT_CAP_SECRETS,    DAVIT_CAP_SERVICE_ACCOUNT, DAVIT_CAP_CPU_LIMIT,
+		DAVIT_CAP_PIDS_LIMIT, DAVIT_CAP_DISK_LIMIT, DAVIT_CAP_MEMORY_LIMIT,
 	};
 
 	memset(ret, 0, sizeof *ret);
@@ -337,7 +333,8 @@ static void fake_create(struct davit_instance *inst, struct davit_op *op)
 				      inst->workload->ports[i].host);
 			return;
 		}
-	if (fake_object_new(w, inst, on_step, &o, &err) < 0) {
+	if (!fake_has_image(w, inst->workload->image, &err) ||
+	    fake_object_new(w, inst, on_step, &o, &err) < 0) {
 		davit_op_fail_error(op, &err);
 		return;
 	}
@@ -387,13 +384,23 @@ static void fake_remove(struct davit_instance *inst, struct davit_op *op)
 	begin(o, FAKE_REMOVE, op);
 }
 
-/* A fake can carry anything. */
+/* A fake can carry anything, but only images that it has. */
 static void fake_check(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op)
 {
-	if (fake_world(rt)->reachable)
-		davit_op_complete(op, 0);
-	else
+	struct fake_script script;
+	struct davit_error err;
+
+	if (!fake_world(rt)->reachable) {
 		davit_op_fail(op, DAVIT_EUNAVAIL, "fake", "the fake platform does not answer");
+		return;
+	}
+	if (fake_script_parse(&script, w, &err) < 0 || !fake_has_image(fake_world(rt), w->image, &err))
+		davit_op_fail_error(op, &err);
+	else if (script.refused)
+		davit_op_fail(op, DAVIT_EINVAL, "command", "the fake platform refuses it, as told");
+	else
+		davit_op_complete(op, 0);
+	fake_script_fini(&script);
 }
 
 static void fake_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
@@ -459,6 +466,7 @@ static void fake_close(struct davit_runtime *rt)
 	}
 	fake_exec_end(w, NULL);
 	fake_terminals_detach(w);
+	fake_streams_end(w);
 	while (davit_map_next(&w->logs, &pos, NULL, &log))
 		fake_log_detach(log);
 	DAVIT_LIST_FOREACH_SAFE (o, tmp, &w->list, list) {
@@ -497,4 +505,8 @@ const struct davit_runtime_driver davit_fake_driver = {
 	.ports = &fake_ports,
 	.terminal = &fake_terminal,
 	.pause = &fake_pause,
+	.copy = &fake_copy,
+	.images = &fake_images,
+	.volumes = &fake_volumes,
+	.networks = &fake_networks,
 };

@@ -32,52 +32,6 @@ static void stop_timers(struct fake_object *o)
 		davit_timer_stop(&o->writers[i].timer);
 }
 
-/* --- frozen: what would come by itself waits --- */
-
-static void suspend(struct davit_timer *t, int64_t *rest)
-{
-	int64_t left = t->due - davit_loop_now(t->loop);
-
-	*rest = davit_timer_active(t) ? (left > 0 ? left : 0) : -1;
-	davit_timer_stop(t);
-}
-
-static int resume(struct davit_timer *t, int64_t rest)
-{
-	/* One that was started meanwhile, by a signal, is the later word. */
-	return rest >= 0 && !davit_timer_active(t) ? davit_timer_start(t, rest) : 0;
-}
-
-void fake_object_freeze(struct fake_object *o)
-{
-	if (o->paused)
-		return;
-	o->paused = true;
-	suspend(&o->end, &o->rest[0]);
-	suspend(&o->vanish, &o->rest[1]);
-	suspend(&o->ready_timer, &o->rest[2]);
-	suspend(&o->status_timer, &o->rest[3]);
-	for (size_t i = 0; i < o->script.n_logs; i++)
-		suspend(&o->writers[i].timer, &o->writers[i].rest);
-}
-
-int fake_object_thaw(struct fake_object *o)
-{
-	struct davit_timer *const timers[] = {&o->end, &o->vanish, &o->ready_timer, &o->status_timer};
-	int r = 0;
-
-	if (!o->paused)
-		return 0;
-	o->paused = false;
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(timers); i++)
-		if (resume(timers[i], o->rest[i]) < 0)
-			r = DAVIT_ENOMEM;
-	for (size_t i = 0; i < o->script.n_logs; i++)
-		if (resume(&o->writers[i].timer, o->writers[i].rest) < 0)
-			r = DAVIT_ENOMEM;
-	return r;
-}
-
 static void ended(struct fake_object *o, const struct davit_exit *exit)
 {
 	struct davit_fake_world *w = o->world;
@@ -134,9 +88,8 @@ int fake_object_stop(struct fake_object *o, const struct davit_stop *how)
 	int r;
 
 	o->stopping = true;
-	r = fake_object_thaw(o);
-	if (r == 0)
-		r = davit_timer_start(&o->grace, how->grace_ns);
+	fake_object_thaw(o);
+	r = davit_timer_start(&o->grace, how->grace_ns);
 	if (r == 0 && !o->ignores_stop && how->grace_ns > 0)
 		r = fake_object_end(o, o->script.delay[FAKE_STOP], &by_signal);
 	return r;
@@ -218,8 +171,8 @@ void fake_object_inspect(const struct fake_object *o, struct davit_inspection *r
 		.run = o->run,
 		.pid = running ? o->pid : 0,
 		.ready = o->ready,
-		.started = o->started_wall,
 		.paused = o->paused,
+		.started = o->started_wall,
 	};
 	if (!running && o->state == DAVIT_STATE_STOPPED)
 		ret->exit = o->exit;
@@ -353,6 +306,8 @@ static int copy_workload(struct fake_object *o, const struct davit_workload *wl)
 	o->label = strdup(wl->label ? wl->label : "");
 	if (!o->label || davit_strv_dup(wl->argv, &o->argv) < 0 || davit_strv_dup(wl->env, &o->env) < 0)
 		return DAVIT_ENOMEM;
+	if (wl->image && !(o->image = strdup(wl->image)))
+		return DAVIT_ENOMEM;
 	if (wl->n_ports) {
 		o->ports = calloc(wl->n_ports, sizeof *o->ports);
 		if (!o->ports)
@@ -391,6 +346,7 @@ int fake_object_new(struct davit_fake_world *w, struct davit_instance *inst,
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	o->world = w;
 	davit_list_init(&o->list);
+	davit_list_init(&o->files);
 	init_timers(o, w->loop, step);
 	r = fake_script_parse(&o->script, wl, err);
 	if (r < 0) {
@@ -427,7 +383,9 @@ void fake_object_free(struct fake_object *o)
 	}
 	if (o->inst)
 		((struct fake_instance *)davit_instance_state(o->inst))->object = NULL;
+	fake_files_free(o);
 	fake_script_fini(&o->script);
+	free(o->image);
 	davit_strv_free(o->argv);
 	davit_strv_free(o->env);
 	free(o->writers);
