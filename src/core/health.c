@@ -79,7 +79,13 @@ static void schedule(struct check *c)
 
 static void on_timer(struct davit_timer *t)
 {
-	health_try(DAVIT_CONTAINER_OF(t, struct check, timer));
+	struct check *c = DAVIT_CONTAINER_OF(t, struct check, timer);
+
+	/* What is frozen cannot answer, and is not sick. */
+	if (c->health->i->paused)
+		schedule_after(c, check_spec(c)->interval);
+	else
+		health_try(c);
 }
 
 /* What a daemon found running is looked at within an interval, not all at once. */

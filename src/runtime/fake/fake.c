@@ -55,9 +55,9 @@ static void fake_open(struct davit_runtime *rt, struct davit_op *op)
 static void fake_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 {
 	static const enum davit_capability absent[] = {
-		   DAVIT_CAP_USER,	    DAVIT_CAP_DIRECTORY,       DAVIT_CAP_RLIMITS,
-		DAVIT_CAP_VOLUMES,    DAVIT_CAP_SECRETS,    DAVIT_CAP_SERVICE_ACCOUNT, DAVIT_CAP_CPU_LIMIT,
-		DAVIT_CAP_PIDS_LIMIT, DAVIT_CAP_DISK_LIMIT, DAVIT_CAP_MEMORY_LIMIT,
+		DAVIT_CAP_USER,	      DAVIT_CAP_DIRECTORY,	 DAVIT_CAP_RLIMITS,   DAVIT_CAP_VOLUMES,
+		DAVIT_CAP_SECRETS,    DAVIT_CAP_SERVICE_ACCOUNT, DAVIT_CAP_CPU_LIMIT, DAVIT_CAP_PIDS_LIMIT,
+		DAVIT_CAP_DISK_LIMIT, DAVIT_CAP_MEMORY_LIMIT,
 	};
 
 	memset(ret, 0, sizeof *ret);
