@@ -94,6 +94,7 @@ struct instance {
 	pid_t pid;
 	int64_t started;     /* unix ns */
 	int64_t start_asked; /* unix ns before the driver was told; 0: adopted */
+	int64_t ended;	     /* unix ns: the last run, or the last attempt to start one */
 	struct davit_exit exit;
 	struct davit_error *error; /* last failure of an operation, or NULL */
 	char *status_text;	   /* STATUS= of sd_notify, or NULL */
@@ -119,6 +120,7 @@ struct instance {
 	bool stopping_told; /* the engine waits for our `ended` */
 	bool reporting;	    /* pending_cause is to be told when recorded and swept */
 	bool start_failed;  /* the last thing that happened: it could not be started */
+	bool late;	    /* its end was decided on by no earlier daemon */
 	bool prevent;	    /* an exit after which it is never restarted */
 	bool told_failed;   /* the event of its failure was written */
 	bool swept;	    /* what the last run left behind was stopped */

@@ -56,6 +56,46 @@ static void the_retry_counter_survives_restarts_of_the_daemon(void **state)
 	assert_string_equal(rig_status(r, "web"), "error");
 }
 
+static void the_backoff_goes_on_over_restarts_of_the_daemon(void **state)
+{
+	struct rig *r = *state;
+
+	rig_apply(r, "name: web\ncommand: [fake, run, 10ms, exit, '3']\n"
+		     "restart: {backoff: {initial: 60s, max: 60s, jitter: 0}}\n");
+	rig_run(r, SEC);
+	for (int n = 0; n < 5; n++) {
+		rig_down(r);
+		rig_run(r, 5 * SEC);
+		rig_up(r);
+		rig_run(r, 5 * SEC);
+	}
+	assert_int_equal(r->starts, 1);
+	rig_run(r, 10 * SEC);
+	assert_int_equal(r->starts, 2);
+	/* One that is over while the daemon is away is not waited for again. */
+	rig_run(r, SEC);
+	rig_down(r);
+	rig_run(r, 100 * SEC);
+	rig_up(r);
+	rig_run(r, SEC);
+	assert_int_equal(r->starts, 3);
+}
+
+static void the_backoff_of_a_failed_start_goes_on_too(void **state)
+{
+	struct rig *r = *state;
+
+	rig_apply(r, "name: web\ncommand: [fake, fail-start, '1']\n"
+		     "restart: {backoff: {initial: 60s, max: 60s, jitter: 0}}\n");
+	rig_run(r, 40 * SEC);
+	rig_down(r);
+	rig_up(r);
+	rig_run(r, 15 * SEC);
+	assert_int_equal(r->starts, 0);
+	rig_run(r, 10 * SEC);
+	assert_int_equal(r->starts, 1);
+}
+
 static void a_clean_exit_is_stopped_and_not_restarted(void **state)
 {
 	struct rig *r = *state;
@@ -223,6 +263,8 @@ int main(void)
 		T(a_service_runs_and_is_gone_when_killed),
 		T(retries_n_means_exactly_n_restarts_and_then_error),
 		T(the_retry_counter_survives_restarts_of_the_daemon),
+		T(the_backoff_goes_on_over_restarts_of_the_daemon),
+		T(the_backoff_of_a_failed_start_goes_on_too),
 		T(a_clean_exit_is_stopped_and_not_restarted),
 		T(a_daemon_that_comes_back_adopts_what_runs),
 		T(an_exit_while_the_daemon_was_away_is_noticed),

@@ -457,6 +457,15 @@ void davit_supervise_ended_final(struct davit_node *leaf, enum davit_cause cause
 	ended(leaf, cause, true);
 }
 
+void davit_supervise_ended_ago(struct davit_node *leaf, enum davit_cause cause, bool final, int64_t ago)
+{
+	struct davit_supervise *s = leaf->sup;
+
+	s->ago = ago > 0 ? ago : 0;
+	ended(leaf, cause, final);
+	s->ago = 0;
+}
+
 static void found(struct davit_node *leaf, enum davit_node_state s)
 {
 	node_unplan(leaf);
