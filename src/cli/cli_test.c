@@ -211,13 +211,16 @@ static void options_become_keys_of_the_spec(void **state)
 		{{"run", "x", "--image", "i", "-p", "8080:80", "-v", "/tmp:/data:ro"},
 		 "{\"image\":\"i\",\"name\":\"x\",\"ports\":[\"8080:80\"],"
 		 "\"volumes\":[{\"readOnly\":true,\"source\":\"/tmp\",\"target\":\"/data\"}]}"},
-		{{"run", "x", "--image", "i", "-p", "8080:80,9090:9090/udp", "-v", "data:/d", "--tmpfs", "/t:64Mi"},
+		{{"run", "x", "--image", "i", "-p", "8080:80,9090:9090/udp", "-v", "data:/d", "--tmpfs",
+		  "/t:64Mi"},
 		 "{\"image\":\"i\",\"name\":\"x\",\"ports\":[\"8080:80\",\"9090:9090/udp\"],\"volumes\":[{"
-		 "\"readOnly\":false,\"source\":\"data\",\"target\":\"/d\",\"type\":\"volume\"},{\"size\":\"64Mi\","
+		 "\"readOnly\":false,\"source\":\"data\",\"target\":\"/"
+		 "d\",\"type\":\"volume\"},{\"size\":\"64Mi\","
 		 "\"target\":\"/t\",\"type\":\"tmpfs\"}]}"},
-		{{"run", "x", "--image", "i", "--network", "none", "--read-only", "--cap-drop", "ALL", "--cap-add",
-		  "net_admin"},
-		 "{\"capabilities\":{\"add\":[\"net_admin\"],\"drop\":[\"ALL\"]},\"image\":\"i\",\"name\":\"x\","
+		{{"run", "x", "--image", "i", "--network", "none", "--read-only", "--cap-drop", "ALL",
+		  "--cap-add", "net_admin"},
+		 "{\"capabilities\":{\"add\":[\"net_admin\"],\"drop\":[\"ALL\"]},\"image\":\"i\",\"name\":"
+		 "\"x\","
 		 "\"network\":\"none\",\"readOnlyRootFilesystem\":true}"},
 		{{"run", "x", "--image", "i", "--health-http", "8080/up", "--health-cmd", "a 'b c'",
 		  "--health-retries", "2"},

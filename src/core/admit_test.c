@@ -75,7 +75,8 @@ static void begin(struct rig *r, struct begun *b, const char *yaml)
 	b->result = 1;
 	davit_op_init(&b->op, r->loop, rig_op_done, &b->result);
 	davit_op_begin(&b->op, 0);
-	assert_int_equal(davit_core_apply(r->core, specs, n, DAVIT_APPLY_EITHER, false, "test", &b->op, &err), 0);
+	assert_int_equal(davit_core_apply(r->core, specs, n, DAVIT_APPLY_EITHER, false, "test", &b->op, &err),
+			 0);
 	davit_spec_free_all(specs, n);
 	rig_run(r, SEC);
 }
@@ -112,7 +113,8 @@ static void several_are_recorded_together_or_not_at_all(void **state)
 	struct rig *r = *state;
 	struct davit_error err = {0};
 
-	assert_int_equal(rig_apply_error(r, "name: a\ncommand: [fake]\n---\nname: b\ncommand: [fake, refuse]\n",
+	assert_int_equal(rig_apply_error(r,
+					 "name: a\ncommand: [fake]\n---\nname: b\ncommand: [fake, refuse]\n",
 					 DAVIT_APPLY_EITHER, &err),
 			 DAVIT_EINVAL);
 	assert_string_equal(err.message, "service 'b': the fake platform refuses it, as told");
@@ -282,7 +284,8 @@ static void what_the_spec_asks_for_is_in_the_workload(void **state)
 	struct davit_workload w;
 
 	workload(*state,
-		 "name: a\nimage: x\nentrypoint: [/e, -v]\nargs: [y]\nnetwork: none\nreadOnlyRootFilesystem: true\n"
+		 "name: a\nimage: x\nentrypoint: [/e, -v]\nargs: [y]\nnetwork: none\nreadOnlyRootFilesystem: "
+		 "true\n"
 		 "capabilities: {add: kill, drop: ALL}\n"
 		 "volumes: [data:/d, {type: tmpfs, target: /t, size: 1Mi}]\n",
 		 &w);

@@ -27,10 +27,10 @@ struct davit_probe {
 	const char *id;	     /* of the instance */
 	const char *address; /* tcp, http: IPv4 or IPv6 */
 	uint16_t port;
-	const char *path; /* http */
-	const char *host; /* http: the Host header; NULL: address and port */
-	const char *file; /* file: on this host */
-	int ret_status;	  /* http */
+	const char *path;   /* http */
+	const char *host;   /* http: the Host header; NULL: address and port */
+	const char *file;   /* file: on this host */
+	int ret_status;	    /* http */
 	char ret_text[128]; /* http: how the body begins, on one line; "" when it has none */
 };
 
@@ -54,7 +54,7 @@ struct davit_core_config {
 	const char *default_source;	 /* DAVIT_RUNTIME_SOURCE or NULL */
 	const char *default_profile;	 /* DAVIT_RUNTIME_PROFILE or NULL */
 	struct davit_start_budget budget;
-	size_t max_events; /* kept in the store; 0: 10,000 */
+	size_t max_events;			/* kept in the store; 0: 10,000 */
 	const struct davit_core_probes *probes; /* borrowed; NULL: specs with such checks are refused */
 	void *probes_user;
 };

@@ -113,10 +113,10 @@ struct instance {
 	enum davit_cause pending_cause; /* what to tell the engine when that is durable */
 	bool leaf;			/* node is in the tree */
 	bool is_build;
-	bool adopting;	  /* being taken over from a runtime: ports are given */
-	bool replacement; /* started by an update, not ready yet */
-	bool ready;	  /* said, and by its health checks */
-	bool ready_said;  /* by what ready.type names */
+	bool adopting;	    /* being taken over from a runtime: ports are given */
+	bool replacement;   /* started by an update, not ready yet */
+	bool ready;	    /* said, and by its health checks */
+	bool ready_said;    /* by what ready.type names */
 	bool stopping_told; /* the engine waits for our `ended` */
 	bool reporting;	    /* pending_cause is to be told when recorded and swept */
 	bool start_failed;  /* the last thing that happened: it could not be started */

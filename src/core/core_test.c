@@ -31,8 +31,9 @@ static void retries_n_means_exactly_n_restarts_and_then_error(void **state)
 {
 	struct rig *r = *state;
 
-	rig_apply(r, "name: web\ncommand: [fake, run, 10ms, exit, '3']\nrestart: {policy: on-failure, retries: "
-		 "3}\n");
+	rig_apply(r,
+		  "name: web\ncommand: [fake, run, 10ms, exit, '3']\nrestart: {policy: on-failure, retries: "
+		  "3}\n");
 	rig_run(r, 600 * SEC);
 	assert_int_equal(r->starts, 4);
 	assert_string_equal(rig_status(r, "web"), "error");
@@ -44,8 +45,10 @@ static void the_retry_counter_survives_restarts_of_the_daemon(void **state)
 {
 	struct rig *r = *state;
 
-	rig_apply(r, "name: web\ncommand: [fake, run, 10ms, exit, '3']\n"
-		 "restart: {policy: on-failure, retries: 5, backoff: {initial: 10s, max: 10s, jitter: 0}}\n");
+	rig_apply(
+		r,
+		"name: web\ncommand: [fake, run, 10ms, exit, '3']\n"
+		"restart: {policy: on-failure, retries: 5, backoff: {initial: 10s, max: 10s, jitter: 0}}\n");
 	for (int n = 0; n < 30; n++) {
 		rig_run(r, 7 * SEC);
 		rig_down(r);
@@ -202,9 +205,9 @@ static void the_tree_keeps_the_order_of_creation_across_restarts(void **state)
 	const char *last = NULL;
 
 	rig_apply(r, "name: zeta\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
-		 "name: alpha\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
-		 "name: mid\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
-		 "kind: Supervisor\nname: app\nstrategy: rest-for-one\n");
+		     "name: alpha\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
+		     "name: mid\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
+		     "kind: Supervisor\nname: app\nstrategy: rest-for-one\n");
 	rig_down(r);
 	rig_up(r);
 	davit_core_write_tree(r->core, &j);
@@ -230,7 +233,7 @@ static void dependencies_order_the_start_and_cycles_are_refused(void **state)
 	rig_run(r, 5 * SEC);
 	assert_string_equal(rig_status(r, "web"), "running");
 	assert_int_equal(rig_apply_error(r, "name: db\ncommand: [fake, run, 1d]\ndependsOn: [web]\n",
-				     DAVIT_APPLY_UPDATE, &err),
+					 DAVIT_APPLY_UPDATE, &err),
 			 DAVIT_EINVAL);
 	assert_string_equal(err.message, "dependency cycle: db -> web -> db");
 }

@@ -178,7 +178,8 @@ void health_tried(struct check *c, enum health_result result, const char *why)
 		free(c->why);
 		c->why = strdup(why);
 		c->failures++;
-		c->failing |= c->failures >= s->retries && (c->passed || davit_loop_now(i->core->loop) >= limit);
+		c->failing |=
+			c->failures >= s->retries && (c->passed || davit_loop_now(i->core->loop) >= limit);
 	}
 	tell_state(h, c);
 	if (c->failing && s->role != DAVIT_HEALTH_READINESS) {

@@ -132,8 +132,10 @@ static void a_failing_check_restarts_the_instance_and_why_says_so(void **state)
 	assert_string_equal(health(r), "\"healthy\"");
 	rig_run(r, 10 * SEC);
 	assert_int_equal(r->exits, 1);
-	assert_int_equal(rig_events(r, "unhealthy: check 'http' failed 3 times in a row: HTTP status 500: no database"),
-			 2);
+	assert_int_equal(
+		rig_events(r,
+			   "unhealthy: check 'http' failed 3 times in a row: HTTP status 500: no database"),
+		2);
 	davit_service_write_why(rig_service(r, "web"), &j);
 	assert_non_null(strstr(davit_buf_str(&b), "cause unhealthy"));
 	assert_non_null(strstr(davit_buf_str(&b), "check 'http' failed 3 times in a row"));
@@ -268,7 +270,8 @@ static void other_checks_wait_for_the_startup(void **state)
 	struct rig *r = *state;
 
 	world.mood = REFUSED;
-	rig_apply(r, RUNS "health: [{role: startup, port: 81, retries: 4, path: /s}, {path: /l, port: 80, interval: 1s}]\n");
+	rig_apply(r, RUNS "health: [{role: startup, port: 81, retries: 4, path: /s}, {path: /l, port: 80, "
+			  "interval: 1s}]\n");
 	rig_run(r, 30 * SEC);
 	assert_string_equal(world.path, "/s");
 	assert_string_equal(rig_status(r, "web"), "starting");
@@ -287,7 +290,8 @@ static void an_update_takes_over_when_the_checks_of_the_new_one_pass(void **stat
 	rig_apply(r, RUNS "health: {type: tcp, port: 80, role: readiness}\nready: {timeout: 5s}\n");
 	rig_run(r, 2 * SEC);
 	world.mood = REFUSED;
-	rig_apply(r, RUNS "env: {A: 1}\nhealth: {type: tcp, port: 80, role: readiness}\nready: {timeout: 5s}\n");
+	rig_apply(r,
+		  RUNS "env: {A: 1}\nhealth: {type: tcp, port: 80, role: readiness}\nready: {timeout: 5s}\n");
 	rig_run(r, 10 * SEC);
 	assert_int_equal(rig_events(r, "update-failed"), 1);
 	assert_int_equal(davit_fake_world_running(r->world), 1);
@@ -299,7 +303,8 @@ static void a_command_is_run_inside_and_its_output_told(void **state)
 {
 	struct rig *r = *state;
 
-	rig_apply(r, RUNS "health: {type: command, command: [say, 3], interval: 1s, retries: 2}\nrestart: never\n");
+	rig_apply(r, RUNS
+		  "health: {type: command, command: [say, 3], interval: 1s, retries: 2}\nrestart: never\n");
 	rig_run(r, 5 * SEC);
 	assert_int_equal(r->exits, 1);
 	assert_int_equal(rig_events(r, "check 'command' did not pass within 2s: exit code 3: out err"), 2);
@@ -309,8 +314,9 @@ static void a_command_that_hangs_is_ended(void **state)
 {
 	struct rig *r = *state;
 
-	rig_apply(r, RUNS "health: {type: command, command: [sleep, 1h], interval: 1s, timeout: 1s, retries: 1}\n"
-			  "restart: never\n");
+	rig_apply(r, RUNS
+		  "health: {type: command, command: [sleep, 1h], interval: 1s, timeout: 1s, retries: 1}\n"
+		  "restart: never\n");
 	rig_run(r, 10 * SEC);
 	assert_int_equal(r->exits, 1);
 	assert_int_equal(rig_events(r, "no end within 1s"), 2);
@@ -320,7 +326,8 @@ static void a_command_that_is_not_there_is_a_failure(void **state)
 {
 	struct rig *r = *state;
 
-	rig_apply(r, RUNS "health: {type: command, command: [nowhere], interval: 1s, retries: 1}\nrestart: never\n");
+	rig_apply(r, RUNS
+		  "health: {type: command, command: [nowhere], interval: 1s, retries: 1}\nrestart: never\n");
 	rig_run(r, 10 * SEC);
 	assert_int_equal(r->exits, 1);
 	assert_int_equal(rig_events(r, "no such program"), 2);
@@ -417,7 +424,8 @@ static void a_daemon_without_probes_refuses_what_needs_them(void **state)
 	r->probes = NULL;
 	rig_down(r);
 	rig_up(r);
-	assert_int_equal(rig_apply_error(r, RUNS "health: tcp:80\n", DAVIT_APPLY_EITHER, &err), DAVIT_ENOTSUP);
+	assert_int_equal(rig_apply_error(r, RUNS "health: tcp:80\n", DAVIT_APPLY_EITHER, &err),
+			 DAVIT_ENOTSUP);
 	assert_string_equal(err.where, "health");
 }
 

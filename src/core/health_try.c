@@ -101,8 +101,8 @@ static bool find_port(struct health_try *t, const struct instance *i, int64_t wa
 		const struct davit_port *p = &w->ports[k];
 		uint16_t inside = p->container ? p->container : p->host;
 		const char *bind = !p->bind[0] || !strcmp(p->bind, "0.0.0.0") ? "127.0.0.1"
-				   : !strcmp(p->bind, "::")			? "::1"
-										: p->bind;
+				   : !strcmp(p->bind, "::")		      ? "::1"
+									      : p->bind;
 		if (p->udp || !p->host || (wanted && wanted != inside))
 			continue;
 		snprintf(t->address, sizeof t->address, "%s", bind);

@@ -187,8 +187,7 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 	if (cause != DAVIT_CAUSE_STOPPED) {
 		struct davit_error err;
 		davit_error_set(&err, DAVIT_EIO, NULL, "%s", text);
-		if (cause != DAVIT_CAUSE_CLEAN && cause != DAVIT_CAUSE_TIMEOUT &&
-		    cause != DAVIT_CAUSE_HEALTH)
+		if (cause != DAVIT_CAUSE_CLEAN && cause != DAVIT_CAUSE_TIMEOUT && cause != DAVIT_CAUSE_HEALTH)
 			instance_set_error(i, &err);
 		i->reporting = true;
 	}

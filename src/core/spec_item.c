@@ -281,7 +281,8 @@ static const struct davit_spec_row volume_rows[] = {
 	{ROW(davit_volume, "readOnly", BOOL, read_only), .doc = "It cannot be written to."},
 	{ROW(davit_volume, "type", ENUM, type), .values = "bind|volume|tmpfs", .deflt = "bind",
 	 .doc = "A path of the host, a volume that is made on first use, or a file system in memory."},
-	{ROW(davit_volume, "size", SIZE, size), .doc = "Of a tmpfs: its limit; the platform's when not given."},
+	{ROW(davit_volume, "size", SIZE, size),
+	 .doc = "Of a tmpfs: its limit; the platform's when not given."},
 };
 
 /* SOURCE:TARGET[:ro|:rw], or one path that is both. A source without a slash is the
@@ -321,13 +322,16 @@ const struct davit_spec_item davit_spec_item_volume = {
 static const struct davit_spec_row health_rows[] = {
 	{ROW(davit_health_check, "type", ENUM, type), .values = "http|tcp|command|file", .deflt = "http",
 	 .doc = "What is tried."},
-	{ROW(davit_health_check, "role", ENUM, role), .values = "liveness|readiness|startup", .deflt = "liveness",
-	 .doc = "What follows: failing is a failure of the instance, it is not ready, or the other checks wait "
+	{ROW(davit_health_check, "role", ENUM, role), .values = "liveness|readiness|startup",
+	 .deflt = "liveness",
+	 .doc = "What follows: failing is a failure of the instance, it is not ready, or the other checks "
+		"wait "
 		"until this one has passed."},
 	{ROW(davit_health_check, "name", STRING, name), .doc = "A name for people; the type when not given."},
 	{ROW(davit_health_check, "command", STRINGS, command),
 	 .doc = "Of type command: what is run inside; exit status 0 is well."},
-	{ROW(davit_health_check, "path", STRING, path), .doc = "Of type http: what is asked for; `/` when not given."},
+	{ROW(davit_health_check, "path", STRING, path),
+	 .doc = "Of type http: what is asked for; `/` when not given."},
 	{ROW(davit_health_check, "file", STRING, file),
 	 .doc = "Of type file: absolute path of what must be there."},
 	{ROW(davit_health_check, "host", STRING, host),
@@ -344,8 +348,8 @@ static const struct davit_spec_row health_rows[] = {
 	 .doc = "So many failures in a row, and the check fails."},
 	{ROW(davit_health_check, "startPeriod", DURATION, start_period), .max = DAY, .deflt = "0s",
 	 .doc = "Time after the start in which failures mean nothing, until it has passed once."},
-	{ROW(davit_health_check, "fastInterval", DURATION, fast_interval), .min = MSEC, .max = DAY, .deflt = "1s",
-	 .doc = "Time between two tries until it has passed once; at most `interval`."},
+	{ROW(davit_health_check, "fastInterval", DURATION, fast_interval), .min = MSEC, .max = DAY,
+	 .deflt = "1s", .doc = "Time between two tries until it has passed once; at most `interval`."},
 };
 
 /* TYPE, or TYPE:WHAT: "http:8080/healthz", "http:/healthz", "tcp:5432", "file:/run/up". */

@@ -188,7 +188,8 @@ static int read_item_map(struct reader *r, const struct davit_spec_item *item, c
 		pop(r, before);
 	}
 	/* The first key is what an item is about. */
-	if (!item->any_first && item->rows[0].type == DAVIT_TYPE_STRING && !*(char **)davit_spec_at(&item->rows[0], at))
+	if (!item->any_first && item->rows[0].type == DAVIT_TYPE_STRING &&
+	    !*(char **)davit_spec_at(&item->rows[0], at))
 		return FAIL(r, t, "the key '%s' is missing", item->rows[0].path);
 	return 0;
 }

@@ -31,15 +31,15 @@ enum davit_spec_type {
 struct davit_spec_row {
 	const char *path; /* from the root, "restart.backoff.max"; of an item: the key */
 	enum davit_spec_type type;
-	const char *member;		    /* of the struct */
-	uint16_t offset, size;		    /* of the member */
-	uint16_t offset_n;		    /* ITEMS */
-	uint8_t kinds;			    /* bit set of 1 << enum davit_kind */
-	bool replaces;			    /* a change replaces instances: part of davit_spec_hash */
-	bool is_short;			    /* a bare value for the group means this row */
-	bool empty;			    /* STRING: the empty string is a value */
-	const char *values;		    /* ENUM: "a|b|c" in the order of the enum */
-	int64_t min, max;		    /* INT, DURATION, NUMBER (whole); ITEMS: most, 0 for any */
+	const char *member;    /* of the struct */
+	uint16_t offset, size; /* of the member */
+	uint16_t offset_n;     /* ITEMS */
+	uint8_t kinds;	       /* bit set of 1 << enum davit_kind */
+	bool replaces;	       /* a change replaces instances: part of davit_spec_hash */
+	bool is_short;	       /* a bare value for the group means this row */
+	bool empty;	       /* STRING: the empty string is a value */
+	const char *values;    /* ENUM: "a|b|c" in the order of the enum */
+	int64_t min, max;      /* INT, DURATION, NUMBER (whole); ITEMS: most, 0 for any */
 	/* STRINGS: checks one and replaces it by the form that is stored, in the arena or
 	 * static; the message of a refusal is without a path. */
 	int (*each)(struct davit_arena *a, const char *text, const char **ret, struct davit_error *err);

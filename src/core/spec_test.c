@@ -342,13 +342,15 @@ static void short_forms_mean_what_the_long_ones_do(void **state)
 		{"volumes: [/a:/b:ro, /c]",
 		 "\"volumes\":[{\"source\":\"/a\",\"target\":\"/b\",\"readOnly\":true},"
 		 "{\"source\":\"/c\",\"target\":\"/c\"}]"},
-		{"volumes: data:/b", "\"volumes\":[{\"source\":\"data\",\"target\":\"/b\",\"type\":\"volume\"}]"},
+		{"volumes: data:/b",
+		 "\"volumes\":[{\"source\":\"data\",\"target\":\"/b\",\"type\":\"volume\"}]"},
 		{"capabilities: {add: [net_admin, CAP_KILL], drop: all}",
 		 "\"capabilities\":{\"add\":[\"CAP_NET_ADMIN\",\"CAP_KILL\"],\"drop\":[\"ALL\"]}"},
 		{"dns: ::1", "\"dns\":[\"::1\"]"},
 		{"health: http:8080/up", "\"health\":[{\"type\":\"http\",\"port\":8080,\"path\":\"/up\"}]"},
 		{"health: [tcp:1, 'file:/a', 'http:/']",
-		 "\"health\":[{\"type\":\"tcp\",\"port\":1},{\"type\":\"file\",\"file\":\"/a\"},{\"path\":\"/\"}]"},
+		 "\"health\":[{\"type\":\"tcp\",\"port\":1},{\"type\":\"file\",\"file\":\"/a\"},{\"path\":\"/"
+		 "\"}]"},
 		{"health: {type: command, command: [a, b]}",
 		 "\"health\":[{\"type\":\"command\",\"command\":[\"a\",\"b\"]}]"},
 		{"dependsOn: db", "\"dependsOn\":[{\"service\":\"db\",\"condition\":\"ready\"}]"},
@@ -619,8 +621,8 @@ static uint64_t hash_of(const char *text)
 
 static void the_hash_follows_what_instances_depend_on(void **state)
 {
-	static const char *const others[] = {"kind",	   "namespace",	 "name",    "version",
-					     "metadata",   "instances",	 "stopped", "dependsOn",
+	static const char *const others[] = {"kind",	   "namespace",	  "name",    "version",
+					     "metadata",   "instances",	  "stopped", "dependsOn",
 					     "supervisor", "significant", "health"};
 	static const char *const groups[] = {"restart.", "stop.", "update."};
 

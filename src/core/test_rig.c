@@ -195,7 +195,6 @@ int rig_kill(struct rig *r, const char *name)
 	return code < 0 ? code : rig_wait(r, &op, &result);
 }
 
-
 struct count {
 	const char *text;
 	size_t n;

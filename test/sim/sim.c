@@ -156,8 +156,11 @@ static void on_started(struct davit_op *op, int result)
 
 void sim_core_up(struct sim *s)
 {
-	struct davit_core_config config = {.loop = s->loop, .store = s->store, .default_runtime = "fake",
-					   .probes = &sim_probes, .probes_user = s};
+	struct davit_core_config config = {.loop = s->loop,
+					   .store = s->store,
+					   .default_runtime = "fake",
+					   .probes = &sim_probes,
+					   .probes_user = s};
 	struct davit_error err;
 
 	if (s->mix.budget)
