@@ -11,6 +11,7 @@
  *   services/NS/NAME/VERSION    {"spec": {}, "created": ns, "updated": ns, "nonce": n}
  *   supervisors/NS/NAME         a spec
  *   namespaces/NAME             a spec
+ *   supervision/NS/NAME         that a supervisor has failed or completed (supervision.c)
  *   built/NS/NAME/VERSION       what the last good build gave (build.c)
  *   state/ID                   what a runtime does not keep of an instance (journal.c)
  *   events/ID                   events, ID in 16 hexadecimal digits
@@ -48,6 +49,10 @@ struct supervisor {
 	struct davit_spec *spec;
 	int64_t revision;
 	struct davit_node node;
+	/* What is stored of its end (supervision.c). */
+	bool stored, stored_failed;
+	enum davit_cause stored_cause;
+	const char *stored_rule; /* static */
 };
 
 struct namespace_record {
@@ -285,6 +290,14 @@ json_t *instance_read_record(const struct instance *i); /* new reference or NULL
 void record_sweep(struct core_runtime *r);
 enum davit_cause instance_cause(const struct instance *i, const struct davit_exit *exit, bool *ret_prevent);
 extern const struct davit_supervise_ops core_supervise_ops;
+
+/* --- supervision.c: what a supervisor came to, over the daemon's death --- */
+/* It changed: notes its end, or that there is none any more. */
+void supervision_note(struct supervisor *p);
+void supervision_forget(struct davit_core *c, const char *key);
+/* Reads what is stored; when the instances are taken over, puts it back. */
+int supervision_load(struct davit_core *c, struct davit_error *err);
+void supervision_restore(struct davit_core *c);
 
 /* --- workload.c --- */
 /* Fills the workload from spec, build and profile, resolves ports, attaches. */

@@ -99,6 +99,34 @@ static void the_backoff_of_a_failed_start_goes_on_too(void **state)
 	assert_int_equal(r->starts, 1);
 }
 
+static void a_failed_supervisor_stays_failed_over_restarts_of_the_daemon(void **state)
+{
+	struct rig *r = *state;
+	size_t starts;
+
+	rig_apply(r,
+		  "kind: Supervisor\nname: v\nstrategy: one-for-all\nintensity: {restarts: 2, period: 1h}\n");
+	rig_apply(r, "name: good\nsupervisor: v\ncommand: [fake, run, 30d]\n");
+	rig_apply(r, "name: bad\nsupervisor: v\ncommand: [fake, run, 1s, exit, '1']\n");
+	rig_run(r, 100 * SEC);
+	assert_int_equal(davit_fake_world_running(r->world), 0);
+	starts = r->starts;
+	for (int n = 0; n < 3; n++) {
+		rig_down(r);
+		rig_up(r);
+		rig_run(r, 100 * SEC);
+	}
+	assert_int_equal(r->starts, starts);
+	/* The user's start is a new beginning, for the next daemon as well. */
+	assert_int_equal(rig_control(r, "good", DAVIT_SERVICE_START), 0);
+	rig_run(r, SEC);
+	assert_string_equal(rig_status(r, "good"), "running");
+	rig_down(r);
+	rig_up(r);
+	rig_run(r, SEC);
+	assert_string_equal(rig_status(r, "good"), "running");
+}
+
 static void a_clean_exit_is_stopped_and_not_restarted(void **state)
 {
 	struct rig *r = *state;
@@ -268,6 +296,7 @@ int main(void)
 		T(the_retry_counter_survives_restarts_of_the_daemon),
 		T(the_backoff_goes_on_over_restarts_of_the_daemon),
 		T(the_backoff_of_a_failed_start_goes_on_too),
+		T(a_failed_supervisor_stays_failed_over_restarts_of_the_daemon),
 		T(a_clean_exit_is_stopped_and_not_restarted),
 		T(a_daemon_that_comes_back_adopts_what_runs),
 		T(an_exit_while_the_daemon_was_away_is_noticed),

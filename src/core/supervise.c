@@ -535,6 +535,18 @@ void davit_supervise_restore(struct davit_node *leaf, enum davit_node_state stat
 	}
 }
 
+void davit_supervise_restore_inner(struct davit_node *n, bool failed, const char *rule,
+				   enum davit_cause cause)
+{
+	for (struct davit_node *c = n; c; c = node_next(c, n))
+		if (c->leaf && c->state == DAVIT_NODE_IDLE)
+			c->wanted = true;
+	n->failed = failed;
+	node_set_why(n, rule, cause, NULL);
+	job_begin(n, failed ? JOB_FAIL : JOB_DONE, 0);
+	job_advance(n);
+}
+
 void davit_supervise_hold(struct davit_node *leaf)
 {
 	if (leaf->state == DAVIT_NODE_STOPPING)

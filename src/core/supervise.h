@@ -269,6 +269,12 @@ void davit_supervise_adopted(struct davit_node *leaf, int64_t restarts);
 void davit_supervise_restore(struct davit_node *leaf, enum davit_node_state state, int64_t restarts,
 			     int64_t total_restarts, int64_t attempt);
 
+/* Puts back that an inner node has failed, or completed, by that rule: what is beneath
+ * it is wanted and down until the user's next start, or is stopped. What follows for
+ * its parent follows again. For a tree whose leaves were put back before. */
+void davit_supervise_restore_inner(struct davit_node *n, bool failed, const char *rule,
+				   enum davit_cause cause);
+
 /* A start that asked for dependencies and must wait: gives its slot and its token
  * of the start budget back; davit_supervise_retry asks again, at the end of the
  * queue. */
