@@ -71,7 +71,7 @@ void sim_fail(struct sim *s, const char *fmt, ...)
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "\nagain: davit-simulate --seed %" PRIu64 "\n", s->options.seed);
+	fprintf(stderr, "\nagain: davit simulate --seed %" PRIu64 "\n", s->options.seed);
 }
 
 static void on_abort(int signo)
