@@ -11,7 +11,6 @@
 #include <string.h>
 
 static const struct davit_option simulate_options[] = {
-	{"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"},
 	{"seed", 0, "N", DAVIT_OPTION_INT, .max = INT64_MAX, .doc = "Run this seed alone"},
 	{"seeds", 0, "FROM-TO", DAVIT_OPTION_STRING, .doc = "Run these seeds (default 1-1000)"},
 	{"steps", 0, "N", DAVIT_OPTION_INT, .min = 1, .max = 1000000,
@@ -55,7 +54,7 @@ static int run(struct davit_cli *cli, struct davit_error *err)
 	return davit_error_errno(err, errno, NULL, "cannot execute %s", program);
 }
 
-static const struct davit_option *const options[] = {simulate_options, NULL};
+static const struct davit_option *const options[] = {simulate_options, davit_options_common, NULL};
 
 static const char *const examples[] = {
 	"davit simulate --seeds 1-10000",

@@ -5,7 +5,7 @@
  * ours, one of another daemon and one found at start take the same path.
  */
 #include "core/core_impl.h"
-#include "core/spec_tree.h"
+#include "core/spec_record.h"
 
 #include "base/log.h"
 

@@ -16,9 +16,9 @@
 #define MSEC DAVIT_NSEC_PER_MSEC
 #define DAY (86400 * DAVIT_NSEC_PER_SEC)
 
-static char *copy(struct davit_arena *a, const char *s, size_t n)
+static char *copy(struct davit_region *a, const char *s, size_t n)
 {
-	char *p = davit_arena_alloc(a, n + 1);
+	char *p = davit_region_take(a, n + 1);
 
 	if (p) {
 		memcpy(p, s, n);
@@ -49,7 +49,7 @@ static int pair_from_pair(const char *name, const char *text, void *item, struct
 	return 0;
 }
 
-static int pair_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int pair_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	const char *eq = strchr(text, '=');
 	char *name;
@@ -136,7 +136,7 @@ static int limit_from_pair(const char *name, const char *text, void *item, struc
 	return 0;
 }
 
-static int limit_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int limit_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	struct davit_pair p;
 	int r = pair_from_text(a, text, &p, err);
@@ -184,7 +184,7 @@ static const struct davit_spec_row dependency_rows[] = {
 	 .deflt = "ready", .doc = "How far it must be."},
 };
 
-static int dependency_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int dependency_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	(void)a;
 	return davit_spec_read_scalar(&dependency_rows[0], text, item, err);
@@ -230,7 +230,7 @@ static int last_port(const char *text, const char **end)
 }
 
 /* [[BIND:]HOST:]CONTAINER[/tcp|/udp] or PORT; BIND with ':' inside in []. */
-static int port_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int port_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	const char *slash = strchr(text, '/'), *end = slash ? slash : text + strlen(text);
 	struct davit_port *p = item;
@@ -287,7 +287,7 @@ static const struct davit_spec_row volume_rows[] = {
 
 /* SOURCE:TARGET[:ro|:rw], or one path that is both. A source without a slash is the
  * name of a volume. */
-static int volume_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int volume_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	const char *colon = strchr(text, ':'), *target = colon ? colon + 1 : text;
 	const char *mode = strchr(target, ':');
@@ -353,7 +353,7 @@ static const struct davit_spec_row health_rows[] = {
 };
 
 /* TYPE, or TYPE:WHAT: "http:8080/healthz", "http:/healthz", "tcp:5432", "file:/run/up". */
-static int health_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int health_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	const char *colon = strchr(text, ':'), *what = colon ? colon + 1 : "";
 	size_t kind = colon ? (size_t)(colon - text) : strlen(text), digits = strspn(what, "0123456789");
@@ -398,7 +398,7 @@ static const struct davit_spec_row secret_rows[] = {
 	 .doc = "Variable that holds it; when not given it is the file $CREDENTIALS_DIRECTORY/NAME."},
 };
 
-static int secret_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int secret_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	(void)a;
 	return davit_spec_read_scalar(&secret_rows[0], text, item, err);

@@ -770,18 +770,18 @@ static void what_is_json_is_for_jansson_to_say(void **state)
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(texts); i++) {
 		json_t *j = json_loads(texts[i], JSON_REJECT_DUPLICATES, NULL);
 		struct davit_tree_source source;
-		struct davit_arena arena = {0};
+		struct davit_region region = {0};
 		struct davit_error err;
 		struct davit_tree *t;
 		int r = davit_tree_open(&source, texts[i], strlen(texts[i]), &err);
 
 		assert_int_equal(r, 0);
-		while ((r = davit_tree_next(&source, &arena, &t, &err)) > 0)
+		while ((r = davit_tree_next(&source, &region, &t, &err)) > 0)
 			;
 		if ((r == 0) != (j != NULL))
 			fail_msg("%s: %s", texts[i], r ? err.message : "taken");
 		davit_tree_close(&source);
-		davit_arena_fini(&arena);
+		davit_region_fini(&region);
 		json_decref(j);
 	}
 }
