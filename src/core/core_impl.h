@@ -353,6 +353,8 @@ void health_changed(struct davit_service *s, bool stays);
 bool build_needed(const struct davit_service *s);
 uint64_t build_source_hash(const struct davit_service *s);
 void build_begin(struct davit_service *s);
+/* A program is its own build: false when the source is none. */
+bool build_use_program(struct davit_service *s);
 void build_ended(struct instance *i);
 /* The build's instance is gone: so are its request and result. */
 void build_discard(struct instance *i);

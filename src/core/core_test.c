@@ -127,6 +127,18 @@ static void a_failed_supervisor_stays_failed_over_restarts_of_the_daemon(void **
 	assert_string_equal(rig_status(r, "good"), "running");
 }
 
+static void a_program_keeps_its_address_over_restarts_of_the_daemon(void **state)
+{
+	struct rig *r = *state;
+
+	rig_apply(r, "name: web\nsource: /proc/self/exe\nports: [8080]\n");
+	rig_run(r, SEC);
+	rig_down(r);
+	rig_up(r);
+	assert_string_equal(rig_field(r, "web", "addresses"), "[\"127.0.0.1:8080\"");
+	assert_int_equal(r->starts, 1);
+}
+
 static void a_clean_exit_is_stopped_and_not_restarted(void **state)
 {
 	struct rig *r = *state;
@@ -297,6 +309,7 @@ int main(void)
 		T(the_backoff_goes_on_over_restarts_of_the_daemon),
 		T(the_backoff_of_a_failed_start_goes_on_too),
 		T(a_failed_supervisor_stays_failed_over_restarts_of_the_daemon),
+		T(a_program_keeps_its_address_over_restarts_of_the_daemon),
 		T(a_clean_exit_is_stopped_and_not_restarted),
 		T(a_daemon_that_comes_back_adopts_what_runs),
 		T(an_exit_while_the_daemon_was_away_is_noticed),

@@ -210,7 +210,9 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		i->ready_said = now->ready || i->service->spec->ready == DAVIT_READY_TYPE_STARTED ||
 				number(rec, "readyRun") == i->run;
 		health_restore(i, rec);
-		i->ready = i->ready_said && health_is_ready(i);
+		i->ready = i->ready_said &&
+			   (i->health ? health_is_ready(i)
+				      : !health_awaited(i) || number(rec, "readyRun") == i->run);
 		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
 		i->core->adopted++;
 		if (!i->ready)
