@@ -24,6 +24,19 @@ void local_exit_of(const struct keeper_exit *from, struct davit_exit *to)
 	snprintf(to->reason, sizeof to->reason, "%.*s", (int)sizeof from->reason, from->reason);
 }
 
+void local_exit_explained(struct local_runtime *p, const char *id, const struct keeper_exit *from,
+			  struct davit_exit *to)
+{
+	local_exit_of(from, to);
+	if (p->ops->explain && to->kind != DAVIT_EXIT_NONE)
+		p->ops->explain(p, id, to);
+}
+
+bool local_knows(const struct local_runtime *p, const char *id)
+{
+	return davit_map_get(&p->instances, id) || davit_map_get(&p->strangers, id);
+}
+
 /* ------------------------------------------------------------------------ news */
 
 static void on_news(struct davit_deferred *d)
@@ -37,11 +50,13 @@ static void on_news(struct davit_deferred *d)
 
 	pi->waiting = 0;
 	/* What may lead to the end of the instance comes last, and alone after it. */
-	local_exit_of(&pi->exit, &exit);
+	local_exit_explained(local_runtime_of(inst->runtime), pi->id, &pi->exit, &exit);
 	if (news & LOCAL_NEWS_READY)
 		events->ready(inst);
 	if (news & LOCAL_NEWS_STATUS)
 		events->status(inst, pi->status ? pi->status : "");
+	if (news & LOCAL_NEWS_EXIT && local_runtime_of(inst->runtime)->ops->settled)
+		local_runtime_of(inst->runtime)->ops->settled(pi);
 	if (news & LOCAL_NEWS_GONE)
 		events->vanished(inst, "the keeper that came back knows nothing of it");
 	else if (news & LOCAL_NEWS_EXIT)
@@ -142,6 +157,8 @@ void local_instance_detach(struct local_instance *pi)
 {
 	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
 
+	if (p->ops->detach)
+		p->ops->detach(pi);
 	drop_requests(pi);
 	davit_deferred_cancel(&pi->news);
 	free(DAVIT_TAKE(pi->status));
@@ -181,6 +198,12 @@ static void finish_gone(struct local_instance *pi, const struct davit_error *err
 	if (pi->keeper->client.slots_used)
 		pi->keeper->client.slots_used--;
 	local_instance_detach(pi);
+	if (p->ops->cleanup) {
+		if (op)
+			davit_op_on_cancel(op, NULL);
+		p->ops->cleanup(p, pi->id, op, err);
+		return;
+	}
 	if (op && err && err->code)
 		davit_op_fail_error(op, err);
 	else if (op)
@@ -204,6 +227,10 @@ static void on_done(struct local_instance *pi, enum local_action action, const s
 			finish_gone(pi, NULL);
 			return;
 		}
+		break;
+	case LOCAL_START:
+		if (!ok && local_runtime_of(pi->inst->runtime)->ops->settled)
+			local_runtime_of(pi->inst->runtime)->ops->settled(pi);
 		break;
 	default:
 		break;
@@ -292,6 +319,8 @@ static void issue_create(struct local_instance *pi)
 {
 	struct davit_error err = {0};
 
+	if (pi->preparing)
+		return; /* local_prepared comes back here */
 	if (pi->state != DAVIT_STATE_DESTROYED)
 		local_complete(pi, NULL);
 	else if (local_build_create(pi, &err) < 0)
@@ -376,6 +405,10 @@ static void cancel(struct davit_op *op, int why)
 	/* What the keeper has been told it does: the answer is success, and soon. */
 	if (pi->action == LOCAL_START && pi->request && why == DAVIT_ECANCELED)
 		return;
+	if (pi->preparing) {
+		pi->abandoned = why; /* what is under way is ended first, and then taken away */
+		return;
+	}
 	davit_error_set(&err, why, pi->inst->runtime->name,
 			why == DAVIT_ETIMEDOUT ? "the keeper did not answer in time" : "cancelled");
 	if (pi->action != LOCAL_CREATE) {
@@ -397,6 +430,23 @@ static void begin(struct local_instance *pi, enum local_action action, struct da
 	op->performer = pi;
 	davit_op_on_cancel(op, cancel);
 	local_instance_issue(pi);
+}
+
+void local_prepared(struct local_instance *pi, const struct davit_error *err)
+{
+	struct davit_error why = {0};
+
+	pi->preparing = false;
+	if (err && err->code)
+		why = *err;
+	else if (pi->abandoned)
+		davit_error_set(&why, pi->abandoned, pi->inst->runtime->name, "%s",
+				pi->abandoned == DAVIT_ETIMEDOUT ? "the instance was not made in time"
+								 : "cancelled");
+	if (why.code)
+		finish_gone(pi, &why);
+	else
+		local_instance_issue(pi);
 }
 
 /* The parents may have gone since open: a daemon before us on the same directory
@@ -446,7 +496,10 @@ void local_create(struct davit_instance *inst, struct davit_op *op)
 		return;
 	}
 	k->client.slots_used++;
+	pi->preparing = p->ops->prepare != NULL;
 	begin(pi, LOCAL_CREATE, op);
+	if (pi->preparing)
+		p->ops->prepare(pi);
 }
 
 static bool refuse_absent(struct davit_instance *inst, struct davit_op *op)
@@ -530,7 +583,7 @@ void local_inspect(struct davit_instance *inst, struct davit_inspection *ret, st
 		.started = pi->started,
 	};
 	if (ret->state == DAVIT_STATE_STOPPED)
-		local_exit_of(&pi->exit, &ret->exit);
+		local_exit_explained(local_runtime_of(inst->runtime), pi->id, &pi->exit, &ret->exit);
 	snprintf(ret->status, sizeof ret->status, "%s", pi->status ? pi->status : "");
 	davit_op_complete(op, 0);
 }

@@ -28,6 +28,25 @@ struct local_ops {
 	/* Builds SPAWN for that run, and EXEC, in p->packet. */
 	int (*build_spawn)(struct local_instance *pi, uint32_t run, struct davit_error *err);
 	int (*build_exec)(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err);
+
+	/* --- for runtimes whose instances are more than processes; NULL: nothing to do --- */
+	/* Makes what the instance stands on, before the keeper hears of it, and tells
+	 * local_prepared once, within the call or later. */
+	void (*prepare)(struct local_instance *pi);
+	/* Takes away what prepare made, whether whole or in part. There may be no instance
+	 * any more, only its id (borrowed during the call). Then ends op, unless it is
+	 * NULL, with err, or with success when err is NULL or has no code. */
+	void (*cleanup)(struct local_runtime *p, const char *id, struct davit_op *op,
+			const struct davit_error *err);
+	/* The instance does not run: a run has ended, a start has failed, or it was found so. */
+	void (*settled)(struct local_instance *pi);
+	/* The driver's part of the instance goes: nothing is told to it after. */
+	void (*detach)(struct local_instance *pi);
+	/* The instances that keepers hold are known: what belongs to no id of
+	 * local_knows is a leftover. */
+	void (*leftovers)(struct local_runtime *p);
+	/* Knows more of an end than the keeper: changes *exit. */
+	void (*explain)(struct local_runtime *p, const char *id, struct davit_exit *exit);
 };
 
 struct local_sweep {
@@ -98,6 +117,8 @@ struct local_instance {
 	uint8_t waiting; /* PROCESS_NEWS_... */
 	bool ready;
 	bool cpu_known; /* cpu_base is right for this run */
+	bool preparing; /* local_prepared has not been told */
+	int abandoned;	/* DAVIT_ECANCELED, ...: why the create that is being prepared is to fail */
 	char id[DAVIT_ID_MAX];
 	struct keeper_exit exit; /* of run `run`, when state is stopped */
 };
@@ -160,6 +181,13 @@ void local_error_of(const struct keeper_header *h, struct davit_error *err);
 /* EXITED, READY and STATUS. */
 void local_instance_event(struct local_runtime *p, const struct keeper_header *h);
 void local_exit_of(const struct keeper_exit *from, struct davit_exit *to);
+/* The same for a run of that instance, with what ops->explain knows. */
+void local_exit_explained(struct local_runtime *p, const char *id, const struct keeper_exit *from,
+			  struct davit_exit *to);
+/* What ops->prepare has begun is done; err is NULL or has no code for success. */
+void local_prepared(struct local_instance *pi, const struct davit_error *err);
+/* Whether an instance with that id is held by a keeper, known to the core or not. */
+bool local_knows(const struct local_runtime *p, const char *id);
 
 void local_create(struct davit_instance *inst, struct davit_op *op);
 void local_start(struct davit_instance *inst, struct davit_op *op);
