@@ -4,7 +4,7 @@
  * keeper never waits for it: an answer that does not fit stays in `reply` and no
  * request is read until it is gone; events stay as marks in their slots.
  */
-#include "keeper/keeper.h"
+#include "keeper/launch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -77,6 +77,7 @@ void keeper_conn_close(struct keeper *k)
 		keeper_slot(k, i)->flags &= ~(unsigned)KEEPER_TELL;
 		keeper_slot(k, i)->n_stop_tags = 0;
 	}
+	keeper_launch_forget(k);
 	memset(&k->tell, 0, sizeof k->tell);
 	k->tell_execs = false;
 	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
@@ -146,7 +147,7 @@ void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int co
 }
 
 /* As the protocol has it, with the reason in words. */
-static struct keeper_exit exit_of(const struct keeper_end *e)
+static struct keeper_exit exit_of(struct keeper *k, const struct keeper_end *e, const struct keeper_slot *s)
 {
 	static const char *const why[] = {
 		[KEEPER_WHY_NONE] = "",
@@ -164,6 +165,8 @@ static struct keeper_exit exit_of(const struct keeper_end *e)
 
 	if (e->why < DAVIT_ARRAY_SIZE(why))
 		snprintf(x.reason, sizeof x.reason, "%s", why[e->why]);
+	else if (e->why == KEEPER_WHY_LAUNCH)
+		snprintf(x.reason, sizeof x.reason, "%s", keeper_launch_message(k, s));
 	return x;
 }
 
@@ -177,7 +180,7 @@ static int send_instance(struct keeper *k, struct keeper_slot *s)
 		.pid = s->pid,
 		.ready = (s->flags & KEEPER_IS_READY) != 0,
 		.started = s->started,
-		.exit = exit_of(&s->end),
+		.exit = exit_of(k, &s->end, s),
 	};
 	/* Told with this: no event of its own any more. A stop's end is an answer. */
 	int r = send_packet(k, buf, compose(buf, sizeof buf, &m.h, keeper_label(k, s), keeper_status(k, s)));
@@ -217,14 +220,35 @@ static int send_stopped(struct keeper *k, struct keeper_slot *s)
 	return 1;
 }
 
-/* The events of one slot, in their order: ready and status before the exit,
+static int send_launched(struct keeper *k, struct keeper_slot *s)
+{
+	const struct keeper_launching *l = keeper_launching(k, s);
+	char buf[sizeof(struct keeper_spawned) + sizeof l->message];
+
+	if (l->result < 0) {
+		struct keeper_done d = {.h = header(KEEPER_DONE, sizeof d, l->tag, s->id),
+					.result = l->result};
+		return send_packet(k, buf, compose(buf, sizeof buf, &d.h, l->message, NULL));
+	}
+	struct keeper_spawned m = {
+		.h = header(KEEPER_SPAWNED, sizeof m, l->tag, s->id),
+		.pid = s->pid,
+		.run = s->run,
+		.started = s->started,
+		.start_ticks = s->start_ticks,
+	};
+	return send_packet(k, buf, compose(buf, sizeof buf, &m.h, NULL, NULL));
+}
+
+/* The events of one slot, in their order: the answer to its launch, ready and status before the exit,
  * and the exit before the end of a stop. */
 static int send_events(struct keeper *k, struct keeper_slot *s)
 {
-	static const uint32_t order[] = {KEEPER_TELL_READY, KEEPER_TELL_STATUS, KEEPER_TELL_EXITED,
-					 KEEPER_TELL_STOPPED};
-	struct keeper_exited exited = {
-		.h = header(KEEPER_EXITED, sizeof exited, 0, s->id), .run = s->run, .exit = exit_of(&s->end)};
+	static const uint32_t order[] = {KEEPER_TELL_LAUNCHED, KEEPER_TELL_READY, KEEPER_TELL_STATUS,
+					 KEEPER_TELL_EXITED, KEEPER_TELL_STOPPED};
+	struct keeper_exited exited = {.h = header(KEEPER_EXITED, sizeof exited, 0, s->id),
+				       .run = s->run,
+				       .exit = exit_of(k, &s->end, s)};
 	struct keeper_event_text text = {.h = header(KEEPER_READY, sizeof text, 0, s->id), .run = s->run};
 	char buf[sizeof text + KEEPER_STATUS_MAX + sizeof exited];
 
@@ -236,6 +260,8 @@ static int send_events(struct keeper *k, struct keeper_slot *s)
 			r = send_packet(k, buf, compose(buf, sizeof buf, &exited.h, NULL, NULL));
 		} else if (order[i] == KEEPER_TELL_STOPPED) {
 			r = send_stopped(k, s);
+		} else if (order[i] == KEEPER_TELL_LAUNCHED) {
+			r = send_launched(k, s);
 		} else {
 			bool ready = order[i] == KEEPER_TELL_READY;
 			text.h.type = ready ? KEEPER_READY : KEEPER_STATUS;
@@ -260,7 +286,7 @@ static int send_execs(struct keeper *k)
 			continue;
 		struct keeper_exited m = {
 			.h = header(KEEPER_EXEC_EXITED, sizeof m, x->tag, keeper_slot(k, x->slot)->id),
-			.exit = exit_of(&x->end),
+			.exit = exit_of(k, &x->end, NULL),
 		};
 		r = send_packet(k, buf, compose(buf, sizeof buf, &m.h, NULL, NULL));
 		if (r <= 0)

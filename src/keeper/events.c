@@ -2,7 +2,7 @@
  *
  * The loop: epoll, and a few things that are due at a time.
  */
-#include "keeper/keeper.h"
+#include "keeper/launch.h"
 
 #include "base/units.h"
 
@@ -143,13 +143,16 @@ static void run_due(struct keeper *k)
 		keeper_log_retry(k);
 	if (take_due(&k->marker_due, now))
 		keeper_log_markers(k);
+	if (take_due(&k->launch_due, now))
+		keeper_launch_tick(k);
 	if (take_due(&k->stop_due, now))
 		keeper_stop_tick(k);
 }
 
 static int timeout(const struct keeper *k)
 {
-	const int64_t dues[] = {k->sweep_due, k->retry_due, k->marker_due, k->stop_due, k->alone_due};
+	const int64_t dues[] = {k->sweep_due, k->retry_due, k->marker_due,
+				k->stop_due,  k->alone_due, k->launch_due};
 	int64_t next = 0, left;
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dues); i++)

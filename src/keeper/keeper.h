@@ -18,7 +18,8 @@
 #include <sys/un.h>
 
 #define KEEPER_MAGIC "DAVITKP"
-#define KEEPER_FILE_VERSION 2 /* of the slots file; another one is not read */
+#define KEEPER_FILE_VERSION 3 /* of the slots file */
+#define KEEPER_FILE_OLDEST 2  /* that is read: each version has added to the end of the one before */
 #define KEEPER_EXECS_MAX 256
 #define KEEPER_STOP_TAGS 4
 #define KEEPER_NONE UINT32_MAX
@@ -46,13 +47,23 @@ enum {
 	KEEPER_LOG_KNOWN = 1 << 10, /* log_offset and log_segment were read from the directory */
 	KEEPER_CGROUP2 = 1 << 11,   /* the first cgroup is of the v2 hierarchy */
 	KEEPER_EXTRA = 1 << 12,	    /* the strings are in the slot's page of the second part */
+	KEEPER_LAUNCHING = 1 << 13, /* the main process is a launcher: see launch.h */
+	KEEPER_TELL_LAUNCHED = 1 << 14,
 };
-#define KEEPER_TELL (KEEPER_TELL_EXITED | KEEPER_TELL_READY | KEEPER_TELL_STATUS | KEEPER_TELL_STOPPED)
+#define KEEPER_TELL                                                                                          \
+	(KEEPER_TELL_EXITED | KEEPER_TELL_READY | KEEPER_TELL_STATUS | KEEPER_TELL_STOPPED |                 \
+	 KEEPER_TELL_LAUNCHED)
 
 enum keeper_stop_phase { KEEPER_STOP_NONE, KEEPER_STOP_GRACE, KEEPER_STOP_KILL };
 
 /* How a process ended; why it is not known, as a number. */
-enum keeper_why { KEEPER_WHY_NONE, KEEPER_WHY_MEMORY, KEEPER_WHY_FOREIGN, KEEPER_WHY_DOWN };
+enum keeper_why {
+	KEEPER_WHY_NONE,
+	KEEPER_WHY_MEMORY,
+	KEEPER_WHY_FOREIGN,
+	KEEPER_WHY_DOWN,
+	KEEPER_WHY_LAUNCH, /* the words are in the slot's struct keeper_launching */
+};
 struct keeper_end {
 	uint8_t kind; /* enum davit_exit_kind */
 	uint8_t core_dumped;
@@ -111,6 +122,26 @@ struct keeper_slot {
 _Static_assert(sizeof(struct keeper_slot) == KEEPER_SLOT_SIZE, "the file's layout");
 #define KEEPER_EXTRA_SIZE 4096 /* a page: strings that do not fit in the slot */
 
+/* A launch of a slot: kept beside it, in the third part of the file. */
+struct keeper_launching {
+	uint32_t phase;	  /* enum keeper_launch_phase */
+	int32_t result;	  /* of one that failed */
+	uint64_t tag;	  /* of LAUNCH, 0 when nobody waits for the answer any more */
+	int64_t deadline; /* monotonic ns */
+	/* What the slot was before, and is again when the launch fails. */
+	uint32_t run, state;
+	int64_t started;
+	int32_t session;
+	uint32_t heard; /* bytes in `message`: the tail of standard error, while it runs */
+	uint64_t session_ticks;
+	struct keeper_end end;
+	char pid_file[KEEPER_PID_FILE_MAX];
+	char message[448];
+	char spare[120];
+};
+#define KEEPER_LAUNCHING_SIZE 1024
+_Static_assert(sizeof(struct keeper_launching) == KEEPER_LAUNCHING_SIZE, "the file's layout");
+
 /* A process started by EXEC. */
 struct keeper_exec_slot {
 	uint32_t used;
@@ -139,7 +170,8 @@ struct keeper_file {
 };
 #define KEEPER_SLOTS_AT ((sizeof(struct keeper_file) + 4095) & ~(size_t)4095)
 #define KEEPER_EXTRA_AT (KEEPER_SLOTS_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_SLOT_SIZE)
-#define KEEPER_FILE_SIZE (KEEPER_EXTRA_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_EXTRA_SIZE)
+#define KEEPER_LAUNCHES_AT (KEEPER_EXTRA_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_EXTRA_SIZE)
+#define KEEPER_FILE_SIZE (KEEPER_LAUNCHES_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_LAUNCHING_SIZE)
 
 struct keeper_set {
 	uint64_t word[KEEPER_SLOTS_MAX / 64];
@@ -173,11 +205,12 @@ struct keeper {
 	struct keeper_file *file;
 	char *slots; /* of KEEPER_SLOT_SIZE each */
 	char *extra; /* of KEEPER_EXTRA_SIZE each */
-	struct keeper_set used, tell, stopping, blocked, dropping;
+	struct keeper_launching *launches;
+	struct keeper_set used, tell, stopping, blocked, dropping, launching;
 	struct keeper_index by_id, by_pid;
 
 	/* what is due when, monotonic ns; 0: not */
-	int64_t sweep_due, stop_due, retry_due, marker_due, alone_due;
+	int64_t sweep_due, stop_due, retry_due, marker_due, alone_due, launch_due;
 	int64_t linger;		    /* how long the keeper stays with neither a slot nor a daemon, ns */
 	int64_t swept;		    /* when orphans were last looked for */
 	int64_t scanned, scan_cost; /* when /proc was last walked, and how long it took */
@@ -210,6 +243,15 @@ static inline struct keeper_slot *keeper_slot(const struct keeper *k, uint32_t i
 static inline uint32_t keeper_slot_number(const struct keeper *k, const struct keeper_slot *s)
 {
 	return (uint32_t)(((const char *)s - k->slots) / KEEPER_SLOT_SIZE);
+}
+
+/* The file as it is mapped, or memory of its size. */
+static inline void keeper_set_file(struct keeper *k, void *map)
+{
+	k->file = map;
+	k->slots = (char *)map + KEEPER_SLOTS_AT;
+	k->extra = (char *)map + KEEPER_EXTRA_AT;
+	k->launches = (void *)((char *)map + KEEPER_LAUNCHES_AT);
 }
 
 /* ------------------------------------------------------------------- sets */
@@ -434,11 +476,13 @@ void keeper_segment_close(struct keeper *k, const struct keeper_slot *s);
 /* The pidfd of the slot (or exec) says that the process ended. */
 void keeper_reap(struct keeper *k, struct keeper_slot *s);
 void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x);
-/* Ends the slot's run with s->end as it is. */
+/* Ends the slot's run with s->end as it is. Told unless it is a launch. */
 void keeper_reap_finish(struct keeper *k, struct keeper_slot *s);
 /* SIGCHLD: a sweep is due, now or a moment after the last one. */
 void keeper_reap_signal(struct keeper *k);
-/* Reaps every child that has ended. _pending: if one may have, since the last time. */
+/* Reaps every child that has ended; not while something is launched, whose main
+ * process must not be reaped before its pid file was read. _pending: if one may
+ * have, since the last time. */
 void keeper_reap_pending(struct keeper *k);
 void keeper_reap_sweep(struct keeper *k);
 /* The memory cgroup's count of kills, 0 when there is none. */

@@ -12,7 +12,7 @@
  * The pipe is the buffer when the disk is full, and the content stays with the
  * workload when the keeper dies.
  */
-#include "keeper/keeper.h"
+#include "keeper/launch.h"
 
 #include "base/units.h"
 
@@ -332,6 +332,8 @@ bool keeper_log_pump(struct keeper *k, struct keeper_slot *s, enum keeper_stream
 		have += (size_t)r;
 	}
 	done = write_stream(k, s, stream, k->chunk, have);
+	if (s->flags & KEEPER_LAUNCHING && stream == KEEPER_ERR)
+		keeper_launch_heard(k, s, k->chunk, done);
 	return done == have;
 }
 

@@ -6,7 +6,7 @@
  * the program that was called ends with status 0 once it is ready, or with 1
  * and a message. --fd N: a byte is written there and N closed when it is ready.
  *
- * davit-keeper --layout: writes the version of the slots file that it reads.
+ * davit-keeper --layout: writes the versions of the slots file that it reads.
  */
 #include "keeper/keeper.h"
 
@@ -278,7 +278,8 @@ int main(int argc, char **argv)
 	bool upgraded = argc == 5 && !strcmp(argv[3], "--upgraded");
 
 	if (argc == 2 && !strcmp(argv[1], "--layout")) {
-		dprintf(STDOUT_FILENO, "%d\n", KEEPER_FILE_VERSION);
+		for (int v = KEEPER_FILE_OLDEST; v <= KEEPER_FILE_VERSION; v++)
+			dprintf(STDOUT_FILENO, "%d%c", v, v < KEEPER_FILE_VERSION ? ' ' : '\n');
 		return 0;
 	}
 	if ((argc != 3 && argc != 5) || !number(argv[2], 9999, &index) || argv[1][0] != '/' ||

@@ -38,6 +38,7 @@ enum keeper_type {
 	KEEPER_REMOVE,	  /* frees a slot that does not run; answered by DONE */
 	KEEPER_QUIT,	  /* ends the keeper if no slot is taken, or with flag KILL kills all first */
 	KEEPER_UPGRADE,	  /* executes the keeper's program anew, in place */
+	KEEPER_LAUNCH,	  /* as SPAWN, by a program that starts the workload and ends */
 	/* keeper -> davitd */
 	KEEPER_WELCOME = 64,
 	KEEPER_INSTANCE, /* state of one slot: answer to LIST */
@@ -118,6 +119,26 @@ struct keeper_exec {
 	/* descriptors: standard input, output, error (or one pty thrice) */
 	uint32_t tty;
 };
+
+/* The program is not the workload but starts it, writes its pid to a file and ends
+ * (`crun run --detach --pid-file F ...`). When it has ended with 0 the process of
+ * the pid file, which has become a child of the keeper by then, is the main process
+ * of the run: SPAWNED is answered then, with its pid. When the launcher fails, or
+ * what it wrote makes no sense, everything of the slot is killed and DONE answered:
+ * DAVIT_EEXEC with the last lines of its standard error, or DAVIT_ECANCELED when a
+ * STOP came in between; the run does not count. The standard streams are the slot's
+ * log, for the launcher as for the workload that inherits them. */
+struct keeper_launch {
+	struct keeper_header h;
+	struct keeper_spawn spawn; /* as SPAWN; its strings follow in the same order */
+	uint32_t limit_ms;	   /* for the launcher; 0: KEEPER_LAUNCH_MS */
+	uint32_t pad;
+
+	/* behind the strings of SPAWN: path of the pid file, absolute, below
+	 * KEEPER_PID_FILE_MAX bytes. A file that is there before is removed. */
+};
+#define KEEPER_LAUNCH_MS 60000
+#define KEEPER_PID_FILE_MAX 384
 
 struct keeper_signal {
 	struct keeper_header h;

@@ -3,7 +3,7 @@
  * How things ended. Main processes by their pidfd; processes that lost their
  * parent and came to us (we are a subreaper) by a sweep.
  */
-#include "keeper/keeper.h"
+#include "keeper/launch.h"
 
 #include "base/units.h"
 
@@ -121,7 +121,8 @@ void keeper_reap_finish(struct keeper *k, struct keeper_slot *s)
 	keeper_notify_close(k, s);
 	keeper_slot_set_pid(k, s, 0);
 	keeper_segment_close(k, s);
-	keeper_tell(k, s, KEEPER_TELL_EXITED);
+	if (!(s->flags & KEEPER_LAUNCHING))
+		keeper_tell(k, s, KEEPER_TELL_EXITED);
 	keeper_stop_poke(k, s);
 }
 
@@ -132,6 +133,10 @@ void keeper_reap(struct keeper *k, struct keeper_slot *s)
 	if (s->state != KEEPER_SLOT_RUNNING || s->fd_pid < 0 ||
 	    !look(&e, s->flags & KEEPER_CHILD, s->pid, s->start_ticks, s->fd_pid))
 		return;
+	if (s->flags & KEEPER_LAUNCHING) {
+		keeper_launch_ended(k, s, &e);
+		return;
+	}
 	if (e.kind == DAVIT_EXIT_SIGNAL && e.signal == SIGKILL && keeper_oom_kills(k, s) > s->oom_kills) {
 		e.kind = DAVIT_EXIT_OOM;
 		e.why = KEEPER_WHY_MEMORY;
@@ -189,6 +194,10 @@ void keeper_reap_pending(struct keeper *k)
 
 void keeper_reap_sweep(struct keeper *k)
 {
+	if (keeper_set_next(&k->launching, 0) != KEEPER_NONE) {
+		keeper_launch_sweep(k);
+		return;
+	}
 	for (;;) {
 		struct keeper_exec_slot *x;
 		struct keeper_slot *s;

@@ -2,7 +2,7 @@
  *
  * What the daemon asks for: one function a request.
  */
-#include "keeper/keeper.h"
+#include "keeper/launch.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -138,6 +138,27 @@ static int spawn(struct keeper *k, struct request *q)
 	return 0;
 }
 
+static int launch(struct keeper *k, struct request *q)
+{
+	struct keeper_slot *s = q->slot;
+	struct keeper_command c;
+	struct keeper_launch m;
+	int r;
+
+	fixed(q, &m, sizeof m);
+	if (s->state == KEEPER_SLOT_RUNNING)
+		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s runs already", s->id);
+	if (s->stop_phase != KEEPER_STOP_NONE)
+		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s is being stopped", s->id);
+	r = keeper_command_read(k, &m.spawn, &q->body, &c, &q->err);
+	if (r < 0)
+		return r;
+	const char *pid_file = keeper_read_string(&q->body);
+	r = keeper_launch(k, s, &c, pid_file, m.limit_ms, q->h->tag, &q->err);
+	keeper_command_fini(&c);
+	return r;
+}
+
 static int exec(struct keeper *k, struct request *q)
 {
 	struct keeper_spawned answer = {.h = {.type = KEEPER_SPAWNED, .tag = q->h->tag}};
@@ -150,6 +171,8 @@ static int exec(struct keeper *k, struct request *q)
 	fixed(q, &m, sizeof m);
 	if (s->state != KEEPER_SLOT_RUNNING || s->stop_phase != KEEPER_STOP_NONE)
 		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s does not run", s->id);
+	if (s->flags & KEEPER_LAUNCHING)
+		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s is being launched", s->id);
 	if (q->n_fds < 3)
 		return davit_error_set(&q->err, DAVIT_EPROTO, NULL, "EXEC needs three descriptors, not %zu",
 				       q->n_fds);
@@ -197,6 +220,8 @@ static int do_signal(struct keeper *k, struct request *q)
 		return davit_error_set(&q->err, DAVIT_EINVAL, NULL, "%d is not a signal", m.signo);
 	if (m.exec_tag)
 		return signal_exec(k, q, &m);
+	if (s->flags & KEEPER_LAUNCHING)
+		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s is being launched", s->id);
 	if (s->state != KEEPER_SLOT_RUNNING)
 		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s does not run", s->id);
 	if (m.scope == 2)
@@ -281,6 +306,7 @@ static const struct {
 	[KEEPER_REMOVE] = {do_remove},
 	[KEEPER_QUIT] = {quit, .answers = true},
 	[KEEPER_UPGRADE] = {upgrade, .answers = true},
+	[KEEPER_LAUNCH] = {launch, .wants_slot = true, .answers = true},
 };
 
 void keeper_request(struct keeper *k, const struct keeper_header *h, int *fds, size_t n_fds)

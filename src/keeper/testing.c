@@ -378,7 +378,7 @@ static void add_command(struct davit_buf *b, struct keeper_spawn *m, const char 
 }
 
 /* SPAWNED or DONE, whichever comes. */
-static int spawned(struct client *c, uint64_t tag)
+int client_spawned(struct client *c, uint64_t tag)
 {
 	struct packet p;
 	int64_t end = now_ms() + 5000;
@@ -401,7 +401,22 @@ int client_spawn(struct client *c, const char *id, uint32_t run, const char *con
 	struct keeper_spawn m = {.run = run};
 
 	add_command(&body, &m, argv, o ? o : &plain);
-	return spawned(c, client_send(c, &m.h, KEEPER_SPAWN, id, sizeof m, body.data, body.len, NULL, 0));
+	return client_spawned(c,
+			      client_send(c, &m.h, KEEPER_SPAWN, id, sizeof m, body.data, body.len, NULL, 0));
+}
+
+uint64_t client_launch(struct client *c, const char *id, uint32_t run, const char *const *argv, int limit_ms)
+{
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	struct keeper_launch m = {.limit_ms = (uint32_t)limit_ms, .spawn.run = run};
+	char path[128], variable[160];
+
+	snprintf(path, sizeof path, "%s/%s.pid", c->dir, id);
+	snprintf(variable, sizeof variable, "PIDFILE=%s", path);
+	const char *const env[] = {"PATH=/usr/bin:/bin", variable, NULL};
+	add_command(&body, &m.spawn, argv, &(struct spawn_options){.env = env});
+	davit_buf_add(&body, path, strlen(path) + 1);
+	return client_send(c, &m.h, KEEPER_LAUNCH, id, sizeof m, body.data, body.len, NULL, 0);
 }
 
 int client_shell(struct client *c, const char *id, const char *script)
@@ -422,7 +437,7 @@ int client_exec(struct client *c, const char *id, const char *const *argv, const
 
 	add_command(&body, &m.spawn, argv, &(struct spawn_options){0});
 	*ret_tag = client_send(c, &m.h, KEEPER_EXEC, id, sizeof m, body.data, body.len, fds, 3);
-	return spawned(c, *ret_tag);
+	return client_spawned(c, *ret_tag);
 }
 
 int client_stop(struct client *c, const char *id, int signo, int grace_ms, int wait_ms)

@@ -100,6 +100,10 @@ int client_create(struct client *c, const char *id, const struct log_options *o)
 /* The pid, or the negative result. */
 int client_spawn(struct client *c, const char *id, uint32_t run, const char *const *argv,
 		 const struct spawn_options *o);
+/* LAUNCH of that program, which writes its pid to dir/ID.pid ($PIDFILE); not waited for. */
+uint64_t client_launch(struct client *c, const char *id, uint32_t run, const char *const *argv, int limit_ms);
+/* The pid of SPAWNED, or the result of DONE. */
+int client_spawned(struct client *c, uint64_t tag);
 /* Creates and runs `/bin/sh -c script`. */
 int client_shell(struct client *c, const char *id, const char *script);
 int client_exec(struct client *c, const char *id, const char *const *argv, const int fds[3], bool tty,
