@@ -231,7 +231,7 @@ static void give_up(struct keeper *k, struct keeper_slot *s)
 
 	if (find_named(k, s, &m, NULL) < 0 || take_named(k, s, &m, NULL) < 0)
 		keeper_reap_finish(k, s);
-	keeper_stop(k, s, SIGKILL, 0);
+	keeper_stop(k, s, SIGKILL, 0, 0);
 }
 
 void keeper_launch_ended(struct keeper *k, struct keeper_slot *s, const struct keeper_end *e)
@@ -314,7 +314,7 @@ void keeper_launch_tick(struct keeper *k)
 			continue;
 		}
 		failed(l, DAVIT_EEXEC, "the launcher did not end in time");
-		keeper_stop(k, s, SIGKILL, 0);
+		keeper_stop(k, s, SIGKILL, 0, 0);
 	}
 }
 
@@ -412,5 +412,5 @@ void keeper_launch_resume(struct keeper *k, struct keeper_slot *s)
 	if (s->state != KEEPER_SLOT_RUNNING && l->phase == KEEPER_LAUNCH_RUNS)
 		failed(l, DAVIT_EEXEC, "the keeper died while it was launched");
 	if (l->phase == KEEPER_LAUNCH_FAILS && s->stop_phase == KEEPER_STOP_NONE)
-		keeper_stop(k, s, SIGKILL, 0);
+		keeper_stop(k, s, SIGKILL, 0, 0);
 }

@@ -150,7 +150,7 @@ struct keeper_signal {
 struct keeper_stop {
 	struct keeper_header h;
 	int32_t signo;
-	uint32_t pad;
+	uint32_t scope; /* of signo: 0 all of it, 1 the main process, which passes it on */
 	int64_t grace_ns;
 };
 

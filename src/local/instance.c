@@ -351,6 +351,7 @@ static bool build_stop(struct local_instance *pi, int signo, int64_t grace)
 
 	if (s) {
 		s->signo = signo;
+		s->scope = local_runtime_of(pi->inst->runtime)->ops->main_passes_signals;
 		s->grace_ns = grace;
 	}
 	return s != NULL;

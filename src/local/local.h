@@ -30,6 +30,8 @@ struct local_ops {
 	int (*build_exec)(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err);
 
 	/* --- for runtimes whose instances are more than processes; NULL: nothing to do --- */
+	/* The main process passes the signal of a stop on: the others do not get it too. */
+	bool main_passes_signals;
 	/* Makes what the instance stands on, before the keeper hears of it, and tells
 	 * local_prepared once, within the call or later. */
 	void (*prepare)(struct local_instance *pi);
@@ -45,6 +47,9 @@ struct local_ops {
 	/* The instances that keepers hold are known: what belongs to no id of
 	 * local_knows is a leftover. */
 	void (*leftovers)(struct local_runtime *p);
+	/* Sends a signal to what build_exec's program runs, which build_exec has given
+	 * that number (local_runtime.command). False: it is to go to the program itself. */
+	bool (*signal_command)(struct local_runtime *p, const char *id, unsigned command, int signo);
 	/* Knows more of an end than the keeper: changes *exit. */
 	void (*explain)(struct local_runtime *p, const char *id, struct davit_exit *exit);
 };
@@ -74,6 +79,7 @@ struct local_runtime {
 	bool lost;		    /* events->lost was told, regained not yet */
 	struct davit_map strangers; /* ids in slots that the core does not know; owned strings */
 	struct davit_buf packet;    /* where requests are built */
+	unsigned command;	    /* of the EXEC in packet: see signal_command */
 	struct local_sweep sweep;   /* groups that were busy when they were to be removed */
 	struct local_ports ports;
 	struct davit_list log_streams, execs; /* open ones: they end with the runtime */

@@ -21,14 +21,13 @@
  * with the threads that work. */
 struct oci_place {
 	unsigned references; /* counted on the loop's thread */
-	char *bundles, *roots, *engine, *volumes, *images;
+	char *run_dir, *bundles, *roots, *engine, *volumes, *images;
 	char *init;    /* path of davit-init */
 	char *program; /* path of crun or runc */
-	char *cgroup;  /* cgroupsPath without the id, for a runtime that makes groups; or NULL */
+	char *cgroup;  /* cgroupsPath without "/ID", for a runtime that makes groups; or NULL */
 	uid_t uid;     /* ours; not 0: rootless */
 	gid_t gid;
 	bool is_crun;
-	bool cgroup_absolute;		/* cgroup + "/ID" is the whole path */
 	char why_no_overlay[112];	/* "" where overlayfs can be had */
 	uint64_t capabilities;		/* that we may give: our own bounding set */
 };
@@ -160,6 +159,25 @@ void oci_bundle_each(const struct oci_place *pl, void (*fn)(void *user, const ch
 /* --- spawn.c: what the keeper executes; struct local_ops --- */
 int oci_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error *err);
 int oci_build_exec(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err);
+
+/* --- command.c: further commands --- */
+/* What was put down for them when the bundle was made. */
+struct oci_command {
+	struct davit_buf text; /* everything lies in it */
+	const char *program;   /* argv[0] of the instance itself */
+	const char *directory;
+	struct oci_user user;
+	char **env; /* the instance's whole one; pointers into text, the vector is owned */
+};
+int oci_command_read(const struct oci_place *pl, const char *id, struct oci_command *ret,
+		     struct davit_error *err);
+void oci_command_fini(struct oci_command *c);
+/* Writes process.json for it. *ret_file and *ret_pid_file are owned heap strings. DAVIT_EEXEC
+ * when the program is not there. */
+int oci_command_write(struct local_instance *pi, const struct davit_exec *x, char **ret_file,
+		      char **ret_pid_file, struct davit_error *err);
+/* struct local_ops: */
+bool oci_command_signal(struct local_runtime *p, const char *id, unsigned command, int signo);
 
 /* --- exit.c --- */
 void oci_explain(struct local_runtime *p, const char *id, struct davit_exit *exit);

@@ -4,6 +4,7 @@
  */
 #include "runtime/oci/impl.h"
 
+#include <linux/capability.h>
 #include <string.h>
 
 /* By number: linux/capability.h. */
@@ -20,7 +21,6 @@ static const char *const names[] = {
 };
 
 #define BIT(n) (UINT64_C(1) << (n))
-enum { CAP_SYS_PTRACE_ = 19, CAP_SYS_ADMIN_ = 21, CAP_SYS_BOOT_ = 22, CAP_SYS_TIME_ = 25, CAP_SYSLOG_ = 34 };
 
 /* Docker's, without MKNOD: where the runtime keeps no device group, a device made
  * is a device had. */
@@ -83,22 +83,22 @@ static const struct {
 	uint64_t unless;
 	const char *const *calls;
 } denied[] = {
-	{BIT(CAP_SYS_ADMIN_),
+	{BIT(CAP_SYS_ADMIN),
 	 (const char *const[]){"mount", "umount", "umount2", "mount_setattr", "move_mount", "open_tree",
 			       "fsopen", "fsconfig", "fsmount", "fspick", "pivot_root", "setns", "unshare",
 			       "bpf", "perf_event_open", "quotactl", "quotactl_fd", "lookup_dcookie",
 			       "swapon", "swapoff", "fanotify_init", NULL}},
-	{BIT(CAP_SYS_BOOT_), (const char *const[]){"reboot", "kexec_load", "kexec_file_load", NULL}},
-	{BIT(CAP_SYS_TIME_), (const char *const[]){"settimeofday", "stime", "clock_settime", "clock_adjtime",
+	{BIT(CAP_SYS_BOOT), (const char *const[]){"reboot", "kexec_load", "kexec_file_load", NULL}},
+	{BIT(CAP_SYS_TIME), (const char *const[]){"settimeofday", "stime", "clock_settime", "clock_adjtime",
 						   "clock_settime64", "clock_adjtime64", NULL}},
-	{BIT(CAP_SYSLOG_), (const char *const[]){"syslog", NULL}},
-	{BIT(CAP_SYS_PTRACE_), (const char *const[]){"kcmp", "pidfd_getfd", NULL}},
-	{BIT(16) /* SYS_MODULE */,
+	{BIT(CAP_SYSLOG), (const char *const[]){"syslog", NULL}},
+	{BIT(CAP_SYS_PTRACE), (const char *const[]){"kcmp", "pidfd_getfd", NULL}},
+	{BIT(CAP_SYS_MODULE),
 	 (const char *const[]){"init_module", "finit_module", "delete_module", "create_module",
 			       "query_module", "get_kernel_syms", NULL}},
-	{BIT(17) /* SYS_RAWIO */, (const char *const[]){"ioperm", "iopl", NULL}},
-	{BIT(20) /* SYS_PACCT */, (const char *const[]){"acct", NULL}},
-	{BIT(2) /* DAC_READ_SEARCH */, (const char *const[]){"open_by_handle_at", "name_to_handle_at", NULL}},
+	{BIT(CAP_SYS_RAWIO), (const char *const[]){"ioperm", "iopl", NULL}},
+	{BIT(CAP_SYS_PACCT), (const char *const[]){"acct", NULL}},
+	{BIT(CAP_DAC_READ_SEARCH), (const char *const[]){"open_by_handle_at", "name_to_handle_at", NULL}},
 	/* Of these the kernel's keyrings know no namespaces, and the others are doors
 	 * that were forced more than once. */
 	{0, (const char *const[]){"add_key", "request_key", "keyctl", "userfaultfd", "io_uring_setup",
@@ -173,7 +173,7 @@ void oci_seccomp_write(struct davit_json *j, uint64_t set)
 		rule(j, denied[i].calls, "SCMP_ACT_ERRNO", 1);
 		davit_json_close(j);
 	}
-	if (!(set & BIT(CAP_SYS_ADMIN_)))
+	if (!(set & BIT(CAP_SYS_ADMIN)))
 		clone_rules(j);
 	davit_json_close_array(j);
 	davit_json_close(j);

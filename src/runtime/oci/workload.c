@@ -61,12 +61,10 @@ static struct davit_mount *mounts(struct copier *c, const struct davit_mount *v,
 	return to;
 }
 
-static struct davit_workload *copy(struct copier *c, const struct davit_workload *w)
+/* Fills *to, which is the copy itself, or scratch while only counting. */
+static void copy(struct copier *c, const struct davit_workload *w, struct davit_workload *to)
 {
-	struct davit_workload scratch, *to = take(c, w, sizeof *w);
-
-	if (!to)
-		to = &scratch;
+	*to = *w;
 	to->namespace_ = string(c, w->namespace_);
 	to->name = string(c, w->name);
 	to->version = string(c, w->version);
@@ -86,15 +84,20 @@ static struct davit_workload *copy(struct copier *c, const struct davit_workload
 	to->dns = vector(c, w->dns);
 	to->cap_add = vector(c, w->cap_add);
 	to->cap_drop = vector(c, w->cap_drop);
-	return to == &scratch ? NULL : to;
 }
 
 struct davit_workload *oci_workload_copy(const struct davit_workload *w)
 {
+	struct davit_workload scratch, *to;
 	struct copier c = {0};
 
-	copy(&c, w);
+	take(&c, w, sizeof *w);
+	copy(&c, w, &scratch);
 	c.at = malloc(c.size);
+	if (!c.at)
+		return NULL;
 	c.size = 0;
-	return c.at ? copy(&c, w) : NULL;
+	to = take(&c, w, sizeof *w);
+	copy(&c, w, to);
+	return to;
 }
