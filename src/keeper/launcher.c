@@ -196,6 +196,31 @@ static int take_named(struct keeper *k, struct keeper_slot *s, struct named *m, 
 	return 0;
 }
 
+/* A launcher may leave its work to a child that ends a moment after it (crun does): as
+ * long as that is the parent of what was named, it is the launcher. */
+static bool follow_child(struct keeper *k, struct keeper_slot *s)
+{
+	struct named m = {.pidfd = -1, .child = true};
+	struct keeper_stat st;
+	siginfo_t si;
+	pid_t pid;
+
+	if (read_pid(keeper_launching(k, s)->pid_file, &pid, NULL) < 0 || keeper_stat(pid, &st) != 0 ||
+	    st.ppid == getpid())
+		return false;
+	m.pid = st.ppid;
+	m.pidfd = (int)syscall(SYS_pidfd_open, m.pid, 0);
+	if (m.pidfd < 0)
+		return false;
+	if (waitid(P_PIDFD, (id_t)m.pidfd, &si, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	    keeper_stat(m.pid, &st) == 0 && st.start_ticks >= s->session_ticks) {
+		m.ticks = st.start_ticks;
+		return take_named(k, s, &m, NULL) == 0;
+	}
+	close(m.pidfd);
+	return false;
+}
+
 /* --------------------------------------------------------------------- its end */
 
 static void leave(struct keeper *k, struct keeper_slot *s)
@@ -249,6 +274,8 @@ void keeper_launch_ended(struct keeper *k, struct keeper_slot *s, const struct k
 		return;
 	}
 	DAVIT_FAULT("keeper.launch.ended");
+	if (e->kind == DAVIT_EXIT_CODE && e->code == 0 && follow_child(k, s))
+		return;
 	if (e->kind == DAVIT_EXIT_CODE && e->code == 0 && find_named(k, s, &m, &err) == 0 &&
 	    take_named(k, s, &m, &err) == 0) {
 		leave(k, s);

@@ -127,7 +127,8 @@ struct keeper_exec {
  * what it wrote makes no sense, everything of the slot is killed and DONE answered:
  * DAVIT_EEXEC with the last lines of its standard error, or DAVIT_ECANCELED when a
  * STOP came in between; the run does not count. The standard streams are the slot's
- * log, for the launcher as for the workload that inherits them. */
+ * log, for the launcher as for the workload that inherits them. NOTIFY_SOCKET is not
+ * added: whoever builds the request passes run_dir/notify/ID to the workload. */
 struct keeper_launch {
 	struct keeper_header h;
 	struct keeper_spawn spawn; /* as SPAWN; its strings follow in the same order */
