@@ -3,6 +3,7 @@
  * The loop: epoll, and a few things that are due at a time.
  */
 #include "keeper/launch.h"
+#include "keeper/terminal.h"
 
 #include "base/units.h"
 
@@ -47,6 +48,17 @@ int keeper_rewatch(struct keeper *k, int fd, enum keeper_source source, uint32_t
 	struct epoll_event e = {.events = events, .data.u64 = pack(source, 0, 0)};
 
 	return epoll_ctl(k->epoll, EPOLL_CTL_MOD, fd, &e);
+}
+
+void keeper_adjust(struct keeper *k, int fd, enum keeper_source source, uint32_t number, uint32_t generation,
+		   uint32_t *now, uint32_t want)
+{
+	struct epoll_event e = {.events = want, .data.u64 = pack(source, number, generation)};
+
+	if (*now == want || fd < 0)
+		return;
+	if (epoll_ctl(k->epoll, *now ? (want ? EPOLL_CTL_MOD : EPOLL_CTL_DEL) : EPOLL_CTL_ADD, fd, &e) == 0)
+		*now = want;
 }
 
 void keeper_close(int *fd)
@@ -108,6 +120,11 @@ static void dispatch(struct keeper *k, const struct epoll_event *e)
 		if ((x->generation & 0xffffff) == generation)
 			keeper_reap_exec(k, x);
 		break;
+	case KEEPER_ON_TERM:
+	case KEEPER_ON_TERM_PID:
+	case KEEPER_ON_CLIENT:
+		keeper_term_event(k, source, number, generation, e->events);
+		break;
 	default:
 		slot_event(k, source, number, generation);
 		break;
@@ -125,7 +142,7 @@ static bool take_due(int64_t *due, int64_t now)
 /* With nothing to keep and nobody who asks the keeper ends, after a while. */
 static void look_around(struct keeper *k)
 {
-	if (k->conn >= 0 || keeper_set_next(&k->used, 0) != KEEPER_NONE)
+	if (k->conn >= 0 || keeper_set_next(&k->used, 0) != KEEPER_NONE || keeper_terms_run(k))
 		k->alone_due = 0;
 	else
 		keeper_due(&k->alone_due, keeper_monotonic() + k->linger);
@@ -145,14 +162,16 @@ static void run_due(struct keeper *k)
 		keeper_log_markers(k);
 	if (take_due(&k->launch_due, now))
 		keeper_launch_tick(k);
+	if (take_due(&k->term_due, now))
+		keeper_terms_tick(k);
 	if (take_due(&k->stop_due, now))
 		keeper_stop_tick(k);
 }
 
 static int timeout(const struct keeper *k)
 {
-	const int64_t dues[] = {k->sweep_due, k->retry_due, k->marker_due,
-				k->stop_due,  k->alone_due, k->launch_due};
+	const int64_t dues[] = {k->sweep_due, k->retry_due,  k->marker_due, k->stop_due,
+				k->alone_due, k->launch_due, k->term_due};
 	int64_t next = 0, left;
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dues); i++)

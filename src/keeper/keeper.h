@@ -170,8 +170,47 @@ struct keeper_file {
 };
 #define KEEPER_SLOTS_AT ((sizeof(struct keeper_file) + 4095) & ~(size_t)4095)
 #define KEEPER_EXTRA_AT (KEEPER_SLOTS_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_SLOT_SIZE)
+/* A client of a terminal; free when fd is -1. */
+struct keeper_term_client {
+	int32_t fd;
+	uint32_t generation;
+	uint64_t at;	 /* of `written`: what it gets next */
+	int64_t stalled; /* monotonic ns since when it takes nothing, 0: it does */
+	uint32_t events; /* what epoll watches it for; 0: not at all */
+	uint32_t slow;	 /* nobody waits for it any more */
+};
+
+/* A terminal: see terminal.h. In the fourth part of the file; what it printed is in
+ * a memory file of its own, which an upgrade keeps and a crash loses. */
+struct keeper_term {
+	uint32_t used;
+	uint32_t generation;
+	char id[24], instance[24], command[128];
+	uint32_t slot; /* or KEEPER_NONE */
+	int32_t pid;   /* 0: ended */
+	uint64_t start_ticks;
+	int64_t started; /* unix ns */
+	int32_t fd_pid, fd_master, fd_ring;
+	uint16_t rows, columns;
+	uint32_t events;  /* what epoll watches the master for */
+	uint32_t blocked; /* the command does not take input now */
+	uint32_t hung_up; /* nobody has the other side open */
+	uint32_t told;	  /* its end */
+	uint32_t taken;	  /* by a client, to the end */
+	uint32_t n_closing;
+	uint64_t closing[4]; /* tags of TERMINAL_CLOSE */
+	int64_t kill_at;     /* monotonic ns; 0: not closing */
+	struct keeper_end end;
+	uint64_t written; /* bytes ever */
+	struct keeper_term_client clients[KEEPER_CLIENTS_MAX];
+	char spare[456];
+};
+#define KEEPER_TERM_SIZE 1024
+_Static_assert(sizeof(struct keeper_term) == KEEPER_TERM_SIZE, "the file's layout");
+
 #define KEEPER_LAUNCHES_AT (KEEPER_EXTRA_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_EXTRA_SIZE)
-#define KEEPER_FILE_SIZE (KEEPER_LAUNCHES_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_LAUNCHING_SIZE)
+#define KEEPER_TERMS_AT (KEEPER_LAUNCHES_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_LAUNCHING_SIZE)
+#define KEEPER_FILE_SIZE (KEEPER_TERMS_AT + (size_t)KEEPER_TERMINALS_MAX * KEEPER_TERM_SIZE)
 
 struct keeper_set {
 	uint64_t word[KEEPER_SLOTS_MAX / 64];
@@ -206,11 +245,14 @@ struct keeper {
 	char *slots; /* of KEEPER_SLOT_SIZE each */
 	char *extra; /* of KEEPER_EXTRA_SIZE each */
 	struct keeper_launching *launches;
+	struct keeper_term *terms;
+	char *rings[KEEPER_TERMINALS_MAX]; /* mapped twice, one behind the other */
+	uint32_t n_terms;		   /* used ones */
 	struct keeper_set used, tell, stopping, blocked, dropping, launching;
 	struct keeper_index by_id, by_pid;
 
 	/* what is due when, monotonic ns; 0: not */
-	int64_t sweep_due, stop_due, retry_due, marker_due, alone_due, launch_due;
+	int64_t sweep_due, stop_due, retry_due, marker_due, alone_due, launch_due, term_due;
 	int64_t linger;		    /* how long the keeper stays with neither a slot nor a daemon, ns */
 	int64_t swept;		    /* when orphans were last looked for */
 	int64_t scanned, scan_cost; /* when /proc was last walked, and how long it took */
@@ -220,8 +262,12 @@ struct keeper {
 	uint32_t conn_events; /* what epoll watches conn for */
 	uint32_t list_next;   /* the slot that LIST tells next, or KEEPER_NONE */
 	uint64_t list_tag;
-	bool tell_execs;
+	bool tell_execs, tell_terms;
+	uint32_t terms_next; /* as list_next, of TERMINALS */
+	uint64_t terms_tag;
+	char terms_of[24];
 	size_t reply_len; /* an answer that could not be sent yet */
+	int reply_fd;	  /* that goes with it, or -1; ours */
 	char reply[2048];
 
 	struct keeper_log_file logs[KEEPER_LOG_FILES];
@@ -252,6 +298,7 @@ static inline void keeper_set_file(struct keeper *k, void *map)
 	k->slots = (char *)map + KEEPER_SLOTS_AT;
 	k->extra = (char *)map + KEEPER_EXTRA_AT;
 	k->launches = (void *)((char *)map + KEEPER_LAUNCHES_AT);
+	k->terms = (void *)((char *)map + KEEPER_TERMS_AT);
 }
 
 /* ------------------------------------------------------------------- sets */
@@ -318,11 +365,17 @@ enum keeper_source {
 	KEEPER_ON_NOTIFY,
 	KEEPER_ON_CGROUP,
 	KEEPER_ON_EXEC,
+	KEEPER_ON_TERM,	    /* a terminal's master */
+	KEEPER_ON_TERM_PID, /* its command */
+	KEEPER_ON_CLIENT,   /* number: of the terminal, and << 16 of the client */
 };
 /* Watches fd; number and generation are those of the slot or exec slot. */
 int keeper_watch(struct keeper *k, int fd, enum keeper_source source, uint32_t number, uint32_t generation,
 		 uint32_t events);
 int keeper_rewatch(struct keeper *k, int fd, enum keeper_source source, uint32_t events);
+/* Changes what fd is watched for from *now to `want`; 0: not at all. */
+void keeper_adjust(struct keeper *k, int fd, enum keeper_source source, uint32_t number, uint32_t generation,
+		   uint32_t *now, uint32_t want);
 /* Closes *fd unless -1, which also ends the watch; sets it to -1. */
 void keeper_close(int *fd);
 /* Handles what is ready and due until k->quit. */
@@ -349,6 +402,8 @@ void keeper_tell_exec(struct keeper *k);
 /* The one answer of the request under way. */
 void keeper_answer(struct keeper *k, struct keeper_header *h, size_t size, const char *text);
 /* KEEPER_DONE with err's message; code 0 is success. */
+/* The descriptor goes with the answer, and is closed then. */
+void keeper_answer_fd(struct keeper *k, struct keeper_header *h, size_t size, int fd);
 void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int code,
 			const struct davit_error *err);
 
@@ -429,6 +484,12 @@ int keeper_child_start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd);
 int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err);
 /* Records that the process is the slot's run. */
 void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid_t pid, uint64_t ticks);
+/* A process beside a slot (NULL: alone), reaped by its owner. */
+int keeper_start_beside(struct keeper *k, const struct keeper_slot *s, struct keeper_command *c,
+			const int streams[3], bool tty, pid_t *ret_pid, int *ret_pidfd, uint64_t *ret_ticks,
+			struct davit_error *err);
+/* False when no descriptor above `fd` may be taken any more. */
+bool keeper_may_open(const struct keeper *k, int fd, struct davit_error *err);
 int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],
 		bool tty, uint64_t tag, struct keeper_exec_slot **ret, struct davit_error *err);
 
@@ -480,6 +541,8 @@ void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x);
 void keeper_reap_finish(struct keeper *k, struct keeper_slot *s);
 /* SIGCHLD: a sweep is due, now or a moment after the last one. */
 void keeper_reap_signal(struct keeper *k);
+/* How the child of the pidfd ended, and reaps it. False while it lives. */
+bool keeper_reap_child(struct keeper_end *e, int pidfd);
 /* Reaps every child that has ended; not while something is launched, whose main
  * process must not be reaped before its pid file was read. _pending: if one may
  * have, since the last time. */

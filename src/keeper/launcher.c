@@ -7,6 +7,7 @@
  * of a workload that was faster than its launcher is known.
  */
 #include "keeper/launch.h"
+#include "keeper/terminal.h"
 
 #include "base/units.h"
 
@@ -358,7 +359,7 @@ static bool known(struct keeper *k, pid_t pid)
 	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
 		if (k->file->execs[i].used && k->file->execs[i].pid == pid)
 			return true;
-	return keeper_slot_of_pid(k, pid) != NULL;
+	return keeper_slot_of_pid(k, pid) || keeper_term_of_pid(k, pid);
 }
 
 static void reap_if_older(struct keeper *k, pid_t pid, uint64_t oldest)

@@ -37,7 +37,9 @@ static struct keeper keeper = {
 	.fd_signal = -1,
 	.fd_scratch = {-1, -1},
 	.conn = -1,
+	.reply_fd = -1,
 	.list_next = KEEPER_NONE,
+	.terms_next = KEEPER_NONE,
 };
 
 static int usage(void)

@@ -24,6 +24,8 @@
 #define KEEPER_PROTOCOL_VERSION 1
 #define KEEPER_PACKET_MAX 65536
 #define KEEPER_SLOTS_MAX 4096 /* instances per keeper: three descriptors each */
+#define KEEPER_TERMINALS_MAX 256
+#define KEEPER_CLIENTS_MAX 8 /* attached to one terminal */
 #define KEEPER_LABEL_MAX 512
 
 enum keeper_type {
@@ -39,6 +41,12 @@ enum keeper_type {
 	KEEPER_QUIT,	  /* ends the keeper if no slot is taken, or with flag KILL kills all first */
 	KEEPER_UPGRADE,	  /* executes the keeper's program anew, in place */
 	KEEPER_LAUNCH,	  /* as SPAWN, by a program that starts the workload and ends */
+	KEEPER_TERMINAL,  /* a command on a terminal that the keeper holds; answered by ATTACHED */
+	KEEPER_ATTACH,	  /* one more client of a terminal; answered by ATTACHED */
+	KEEPER_RESIZE,
+	KEEPER_TERMINAL_SIGNAL, /* to the foreground group */
+	KEEPER_TERMINALS,	/* answered by one TERMINAL_INFO per terminal, then DONE */
+	KEEPER_TERMINAL_CLOSE,	/* hang-up, then kill; answered by DONE when it is gone */
 	/* keeper -> davitd */
 	KEEPER_WELCOME = 64,
 	KEEPER_INSTANCE, /* state of one slot: answer to LIST */
@@ -48,6 +56,9 @@ enum keeper_type {
 	KEEPER_READY,	 /* event: READY=1 or the descriptor's newline */
 	KEEPER_STATUS,	 /* event: STATUS= text behind */
 	KEEPER_EXEC_EXITED, /* event: a process of EXEC ended */
+	KEEPER_ATTACHED,    /* with a descriptor */
+	KEEPER_TERMINAL_INFO,
+	KEEPER_TERMINAL_EXITED, /* event: the command of a terminal ended, and its output is complete */
 };
 
 struct keeper_header {
@@ -131,9 +142,9 @@ struct keeper_exec {
  * added: whoever builds the request passes run_dir/notify/ID to the workload. */
 struct keeper_launch {
 	struct keeper_header h;
-	struct keeper_spawn spawn; /* as SPAWN; its strings follow in the same order */
-	uint32_t limit_ms;	   /* for the launcher; 0: KEEPER_LAUNCH_MS */
+	uint32_t limit_ms; /* for the launcher; 0: KEEPER_LAUNCH_MS */
 	uint32_t pad;
+	struct keeper_spawn spawn; /* as SPAWN; its strings follow in the same order */
 
 	/* behind the strings of SPAWN: path of the pid file, absolute, below
 	 * KEEPER_PID_FILE_MAX bytes. A file that is there before is removed. */
@@ -199,6 +210,47 @@ struct keeper_exited {
 	uint32_t run;
 	uint32_t pad;
 	struct keeper_exit exit;
+};
+
+/* Terminals. The header's id is the terminal's own, chosen by the daemon, in every
+ * message about one. The command goes on without clients; the last DAVIT_SCROLLBACK
+ * bytes of its output are kept. A terminal whose command has ended stays until one
+ * client has taken all of it and the daemon was told, or until TERMINAL_CLOSE; the
+ * oldest of more than a few go. */
+struct keeper_terminal {
+	struct keeper_header h;
+	char slot[24]; /* the instance beside which it runs and with which it ends; empty: none */
+	uint32_t rows, columns;
+	struct keeper_spawn spawn; /* as EXEC; its strings follow in the same order */
+
+	/* behind the strings of SPAWN: instance and command, for TERMINALS */
+};
+
+struct keeper_attach { /* and RESIZE */
+	struct keeper_header h;
+	uint32_t rows, columns; /* 0: as they are */
+};
+
+/* With a descriptor: a stream socket that carries bytes and nothing else. What was
+ * printed last comes first; what is written is typed. Its end of file comes when the
+ * command has ended and everything was sent. Closing it detaches. A client that does
+ * not read makes the command wait if it is the only one; among several it is passed
+ * over after a second, and gets only the end of what there is when it reads again. */
+struct keeper_attached {
+	struct keeper_header h;
+	int32_t pid;
+	uint32_t rows, columns;
+	uint32_t attached;	 /* with this one */
+	int64_t started;	 /* unix ns */
+	struct keeper_exit exit; /* kind is DAVIT_EXIT_NONE while it runs */
+
+	/* TERMINAL_INFO: behind, instance and command */
+};
+
+struct keeper_terminal_signal {
+	struct keeper_header h;
+	int32_t signo;
+	uint32_t pad;
 };
 
 struct keeper_event_text {

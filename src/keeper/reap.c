@@ -4,6 +4,7 @@
  * parent and came to us (we are a subreaper) by a sweep.
  */
 #include "keeper/launch.h"
+#include "keeper/terminal.h"
 
 #include "base/units.h"
 
@@ -175,6 +176,20 @@ void keeper_reap_signal(struct keeper *k)
 	keeper_due(&k->sweep_due, k->swept + SWEEP_PAUSE_NS);
 }
 
+bool keeper_reap_child(struct keeper_end *e, int pidfd)
+{
+	siginfo_t si = {0};
+
+	if (DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED | WNOHANG)) < 0)
+		*e = (struct keeper_end){.kind = DAVIT_EXIT_UNKNOWN, .why = KEEPER_WHY_FOREIGN};
+	else if (!si.si_pid)
+		return false;
+	else
+		from_siginfo(e, &si);
+	e->time = keeper_realtime();
+	return true;
+}
+
 static struct keeper_exec_slot *exec_of_pid(struct keeper *k, pid_t pid)
 {
 	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
@@ -211,6 +226,8 @@ void keeper_reap_sweep(struct keeper *k)
 			keeper_reap(k, s);
 		else if (x)
 			keeper_reap_exec(k, x);
+		else if (keeper_term_reap_pid(k, si.si_pid))
+			continue;
 		waitid(P_PID, (id_t)si.si_pid, &si, WEXITED | WNOHANG);
 	}
 	k->swept = keeper_monotonic();

@@ -4,6 +4,7 @@
  * upgrade with every descriptor still open.
  */
 #include "keeper/launch.h"
+#include "keeper/terminal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -169,6 +170,7 @@ void keeper_recover(struct keeper *k)
 	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
 		if (k->file->execs[i].used)
 			recover_exec(k, &k->file->execs[i]);
+	keeper_terms_recover(k);
 }
 
 /* ---------------------------------------------------------------- an upgrade */
@@ -195,6 +197,16 @@ static void keep_all(struct keeper *k, bool keep)
 	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
 		if (k->file->execs[i].used)
 			keep_on_exec(k->file->execs[i].fd_pid, keep);
+	for (size_t i = 0; i < KEEPER_TERMINALS_MAX; i++) {
+		const struct keeper_term *t = &k->terms[i];
+		if (!t->used)
+			continue;
+		keep_on_exec(t->fd_pid, keep);
+		keep_on_exec(t->fd_master, keep);
+		keep_on_exec(t->fd_ring, keep);
+		for (size_t j = 0; j < KEEPER_CLIENTS_MAX; j++)
+			keep_on_exec(t->clients[j].fd, keep);
+	}
 }
 
 enum { LAYOUT_MAX = 32 };
@@ -321,6 +333,7 @@ void keeper_upgraded(struct keeper *k)
 			k->tell_execs = true;
 	}
 	keep_all(k, false);
+	keeper_terms_upgraded(k);
 	if (k->conn >= 0) {
 		k->conn_events = EPOLLIN;
 		keeper_watch(k, k->conn, KEEPER_ON_CONN, (uint32_t)k->conn, 0, EPOLLIN);

@@ -168,9 +168,8 @@ void keeper_slot_release(struct keeper *k, struct keeper_slot *s)
 static bool usable(const struct keeper_file *f, const char *boot_id)
 {
 	return !memcmp(f->magic, KEEPER_MAGIC, sizeof f->magic) && f->version >= KEEPER_FILE_OLDEST &&
-	       f->version <= KEEPER_FILE_VERSION &&
-	       f->slot_size == KEEPER_SLOT_SIZE && !strcmp(f->boot_id, boot_id) &&
-	       f->high <= KEEPER_SLOTS_MAX;
+	       f->version <= KEEPER_FILE_VERSION && f->slot_size == KEEPER_SLOT_SIZE &&
+	       !strcmp(f->boot_id, boot_id) && f->high <= KEEPER_SLOTS_MAX;
 }
 
 int keeper_slots_open(struct keeper *k, struct davit_error *err)

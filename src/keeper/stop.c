@@ -5,6 +5,7 @@
  * gone and when the keeper was replaced.
  */
 #include "keeper/launch.h"
+#include "keeper/terminal.h"
 
 #include "base/units.h"
 
@@ -81,6 +82,7 @@ void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, uint32_t sc
 		keeper_launch_stop(k, s);
 		grace_ns = 0; /* there is no workload yet that could end in order */
 	}
+	keeper_terms_hang_up(k, s);
 	if (s->state != KEEPER_SLOT_RUNNING && !s->session) {
 		finish(k, s); /* it never ran */
 		return;

@@ -6,7 +6,7 @@
  * is the keeper (which inherits orphans), or its environment names the instance
  * and its parent is nobody's; or when its parent belongs to it.
  */
-#include "keeper/keeper.h"
+#include "keeper/terminal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -227,6 +227,15 @@ static void claim(struct keeper *k, size_t n, const struct keeper_set *which)
 		p = find_process(n, x->pid);
 		if (p && p->start_ticks == x->start_ticks)
 			p->owner = (uint16_t)(x->slot + 1);
+	}
+	for (size_t i = 0; i < KEEPER_TERMINALS_MAX && k->n_terms; i++) {
+		const struct keeper_term *t = &k->terms[i];
+		struct process *p;
+		if (!t->used || !t->pid || t->slot == KEEPER_NONE || !keeper_set_has(which, t->slot))
+			continue;
+		p = find_process(n, t->pid);
+		if (p && p->start_ticks == t->start_ticks)
+			p->owner = (uint16_t)(t->slot + 1);
 	}
 	for (size_t i = 0; i < n; i++) {
 		struct process *p = &processes[i];

@@ -8,9 +8,14 @@
  */
 #include "local/local.h"
 
+#include "base/units.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+
+#define COMING_PAUSE DAVIT_NSEC_PER_MSEC
+#define COMING_MAX DAVIT_NSEC_PER_SEC
 
 void local_exit_of(const struct keeper_exit *from, struct davit_exit *to)
 {
@@ -83,6 +88,11 @@ void local_ended(struct local_instance *pi, uint32_t run, const struct keeper_ex
 	pi->state = DAVIT_STATE_STOPPED;
 	pi->pid = 0;
 	pi->ready = false;
+	/* The end of a start comes before the end of what it started. */
+	if (davit_timer_active(&pi->coming)) {
+		davit_timer_stop(&pi->coming);
+		local_complete(pi, NULL);
+	}
 	local_tell(pi, LOCAL_NEWS_EXIT);
 }
 
@@ -106,6 +116,12 @@ void local_instance_event(struct local_runtime *p, const struct keeper_header *h
 		const struct keeper_exited *e = (const void *)h;
 
 		local_ended(pi, e->run, &e->exit);
+	} else if (h->type == KEEPER_SPAWNED && h->size >= sizeof(struct keeper_spawned)) {
+		/* A launch that a daemon before us began: its workload has taken over. */
+		const struct keeper_spawned *s = (const void *)h;
+
+		if (s->run == pi->run && pi->state == DAVIT_STATE_STARTED)
+			pi->pid = s->pid;
 	} else if (h->size >= sizeof(struct keeper_event_text)) {
 		const struct keeper_event_text *e = (const void *)h;
 
@@ -113,12 +129,34 @@ void local_instance_event(struct local_runtime *p, const struct keeper_header *h
 			return;
 		if (h->type == KEEPER_READY && !pi->ready) {
 			pi->ready = true;
+			pi->ready_run = e->run;
 			local_tell(pi, LOCAL_NEWS_READY);
 		} else if (h->type == KEEPER_STATUS) {
 			local_set_status(pi, (const char *)h + h->size);
 			local_tell(pi, LOCAL_NEWS_STATUS);
 		}
 	}
+}
+
+/* ----------------------------------------------------------- coming up */
+
+static bool has_come(struct local_instance *pi)
+{
+	const struct local_ops *ops = local_runtime_of(pi->inst->runtime)->ops;
+
+	return !ops->up || pi->state != DAVIT_STATE_STARTED ||
+	       davit_loop_now(pi->inst->runtime->loop) >= pi->coming_until || ops->up(pi);
+}
+
+static void on_coming(struct davit_timer *t)
+{
+	struct local_instance *pi = DAVIT_CONTAINER_OF(t, struct local_instance, coming);
+
+	if (pi->action != LOCAL_START)
+		return;
+	/* Without memory for a timer it is said a little too early. */
+	if (has_come(pi) || davit_timer_start(t, COMING_PAUSE) < 0)
+		local_complete(pi, NULL);
 }
 
 /* ------------------------------------------------------------ attach and detach */
@@ -132,6 +170,7 @@ int local_instance_attach(struct local_instance *pi, struct davit_instance *inst
 	snprintf(pi->id, sizeof pi->id, "%s", id);
 	davit_list_init(&pi->requests);
 	davit_deferred_init(&pi->news, inst->runtime->loop, on_news);
+	davit_timer_init(&pi->coming, inst->runtime->loop, on_coming);
 	if (davit_map_put(&p->instances, pi->id, pi) < 0) {
 		pi->inst = NULL;
 		return DAVIT_ENOMEM;
@@ -161,6 +200,7 @@ void local_instance_detach(struct local_instance *pi)
 		p->ops->detach(pi);
 	drop_requests(pi);
 	davit_deferred_cancel(&pi->news);
+	davit_timer_stop(&pi->coming);
 	free(DAVIT_TAKE(pi->status));
 	davit_map_remove(&p->instances, pi->id);
 	if (pi->inst->workload)
@@ -231,6 +271,9 @@ static void on_done(struct local_instance *pi, enum local_action action, const s
 	case LOCAL_START:
 		if (!ok && local_runtime_of(pi->inst->runtime)->ops->settled)
 			local_runtime_of(pi->inst->runtime)->ops->settled(pi);
+		pi->coming_until = davit_loop_now(pi->inst->runtime->loop) + COMING_MAX;
+		if (ok && !has_come(pi) && davit_timer_start(&pi->coming, COMING_PAUSE) == 0)
+			return;
 		break;
 	default:
 		break;
@@ -245,7 +288,8 @@ static void on_spawned(struct local_instance *pi, const struct keeper_spawned *s
 	pi->run = s->run;
 	pi->pid = s->pid;
 	pi->started = s->started;
-	pi->ready = false;
+	/* What is launched may be ready before its launcher has ended. */
+	pi->ready = pi->ready_run == s->run;
 	pi->state = DAVIT_STATE_STARTED;
 }
 

@@ -100,6 +100,7 @@ static void on_up(struct keeper_client *c, const struct keeper_welcome *w)
 	struct local_runtime *p = k->runtime;
 
 	(void)w;
+	local_terminals_up(&p->terminals, c);
 	if (p->open_op) {
 		if (all_up(p))
 			davit_op_complete(DAVIT_TAKE(p->open_op), 0);
@@ -115,6 +116,7 @@ static void on_down(struct keeper_client *c, const struct davit_error *why)
 	struct local_runtime *p = k->runtime;
 
 	k->listed = false;
+	local_terminals_down(&p->terminals, c, why);
 	if (p->open_op) {
 		/* One that was on its way out is met once; the next attempt starts another. */
 		p->open_error = *why;
@@ -132,7 +134,10 @@ static void on_event(struct keeper_client *c, const struct keeper_header *h)
 {
 	struct local_keeper *k = c->user;
 
-	local_instance_event(k->runtime, h);
+	if (h->type == KEEPER_TERMINAL_EXITED)
+		local_terminals_event(&k->runtime->terminals, h);
+	else
+		local_instance_event(k->runtime, h);
 }
 
 static const struct keeper_callbacks callbacks = {.up = on_up, .down = on_down, .event = on_event};

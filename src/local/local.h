@@ -14,6 +14,7 @@
 #include "local/cgroup.h"
 #include "local/keeper_client.h"
 #include "local/ports.h"
+#include "local/terminal.h"
 
 struct local_keeper;
 struct local_runtime;
@@ -25,9 +26,13 @@ struct local_ops {
 	 * it is about to be created; otherwise what a build gives may be missing. */
 	int (*check)(struct local_runtime *p, const struct davit_workload *w, bool complete,
 		     struct davit_error *err);
-	/* Builds SPAWN for that run, and EXEC, in p->packet. */
+	/* Builds SPAWN (or LAUNCH) for that run, and EXEC, in p->packet. */
 	int (*build_spawn)(struct local_instance *pi, uint32_t run, struct davit_error *err);
 	int (*build_exec)(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err);
+	/* Builds TERMINAL in p->packet: its `spawn` and the strings of that. NULL where the
+	 * driver has no terminals. */
+	int (*build_terminal)(struct local_instance *pi, const struct davit_terminal *t,
+			      struct davit_error *err);
 
 	/* --- for runtimes whose instances are more than processes; NULL: nothing to do --- */
 	/* The main process passes the signal of a stop on: the others do not get it too. */
@@ -42,6 +47,9 @@ struct local_ops {
 			const struct davit_error *err);
 	/* The instance does not run: a run has ended, a start has failed, or it was found so. */
 	void (*settled)(struct local_instance *pi);
+	/* Whether what was launched takes signals already: before that the start is not
+	 * complete. Asked again every millisecond, for a second at most. */
+	bool (*up)(struct local_instance *pi);
 	/* The driver's part of the instance goes: nothing is told to it after. */
 	void (*detach)(struct local_instance *pi);
 	/* The instances that keepers hold are known: what belongs to no id of
@@ -83,6 +91,7 @@ struct local_runtime {
 	struct local_sweep sweep;   /* groups that were busy when they were to be removed */
 	struct local_ports ports;
 	struct davit_list log_streams, execs; /* open ones: they end with the runtime */
+	struct local_terminals terminals;
 };
 
 /* One keeper and what the driver knows of it. */
@@ -110,11 +119,14 @@ struct local_instance {
 	struct davit_list requests;    /* all that were sent and not answered */
 	struct davit_stop how;	       /* of a stop under way */
 	struct davit_deferred news;
+	struct davit_timer coming; /* until ops->up */
+	int64_t coming_until;	   /* loop's time */
 	char *status;	   /* STATUS= of sd_notify, or NULL */
 	int64_t started;   /* unix ns */
 	uint64_t cpu_base; /* ns that the group had used before this run */
 	uint32_t run;	   /* the last one that was started */
 	uint32_t told;	   /* the last one whose end was told */
+	uint32_t ready_run; /* the last one that READY came for */
 	uint32_t target;   /* of a start under way */
 	uint32_t round;
 	pid_t pid;
@@ -226,6 +238,9 @@ bool local_group_cpu(struct local_instance *pi, uint64_t *ret_ns);
 extern const struct davit_logs_facet local_logs;
 extern const struct davit_exec_facet local_exec;
 extern const struct davit_stats_facet local_stats;
+/* With it, SURVIVE and TERMINAL_KEPT. */
+extern const struct davit_terminal_facet local_terminal;
+extern const struct local_terminals_ops local_terminals_ops; /* runtime.c's, for local_terminal */
 /* Ends what is open, without a callback. */
 void local_logs_close_all(struct local_runtime *p);
 void local_execs_close_all(struct local_runtime *p);

@@ -6,6 +6,9 @@
 #include "runtime/oci/oci.h"
 #include "runtime/oci/impl.h"
 
+#include "base/file.h"
+
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -163,6 +166,21 @@ static void leftovers(struct local_runtime *p)
 	oci_bundle_each(oci_runtime_of(p)->place, on_leftover, p);
 }
 
+/* Until davit-init stands there, blocking all signals to pass them on, a signal would be
+ * lost: the kernel spares the first process of a pid namespace what it does not handle. */
+static bool up(struct local_instance *pi)
+{
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+	const char *blocked;
+	char path[48];
+
+	snprintf(path, sizeof path, "/proc/%d/status", (int)pi->pid);
+	if (davit_read_file(path, 65536, &text, NULL) < 0 || strncmp(davit_buf_str(&text), "Name:\tinit\n", 11))
+		return false;
+	blocked = strstr(text.data, "\nSigBlk:");
+	return blocked && strtoull(blocked + 8, NULL, 16) & UINT64_C(1) << (SIGTERM - 1);
+}
+
 static const struct local_ops ops = {
 	.check = oci_check,
 	.build_spawn = oci_build_spawn,
@@ -171,6 +189,7 @@ static const struct local_ops ops = {
 	.prepare = prepare,
 	.cleanup = cleanup,
 	.settled = settled,
+	.up = up,
 	.detach = detach,
 	.leftovers = leftovers,
 	.explain = oci_explain,
