@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
  * The daemon's socket. One connection counts, a new one replaces the old. The
- * keeper never waits for it: an answer that does not fit stays in `reply` and no
- * request is read until it is gone; events stay as marks in their slots.
+ * keeper never waits for it: answers that it does not take stay in `reply` and no
+ * request is read until they are gone; events stay as marks in their slots. The
+ * answers of one turn are sent together, so that a burst of starts does not wake
+ * the daemon for each.
  */
 #include "keeper/launch.h"
 #include "keeper/terminal.h"
+
+#include "base/units.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,6 +22,7 @@
 #define FDS_MAX 8
 #define BODY_MAX (8u << 20)
 #define REQUESTS_PER_TURN 32
+#define TURN_NS (4 * DAVIT_NSEC_PER_MSEC)
 
 int keeper_listen(struct keeper *k, struct davit_error *err)
 {
@@ -154,13 +159,14 @@ static struct keeper_header header(uint32_t type, uint32_t size, uint64_t tag, c
 void keeper_answer(struct keeper *k, struct keeper_header *h, size_t size, const char *text)
 {
 	h->size = (uint32_t)size;
-	k->reply_len = compose(k->reply, sizeof k->reply, h, text, NULL);
+	k->reply_len += compose(k->reply + k->reply_len, KEEPER_REPLY_MAX, h, text, NULL);
 }
 
 void keeper_answer_fd(struct keeper *k, struct keeper_header *h, size_t size, int fd)
 {
-	keeper_answer(k, h, size, NULL);
+	k->reply_fd_at = k->reply_len;
 	k->reply_fd = fd;
+	keeper_answer(k, h, size, NULL);
 }
 
 void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int code,
@@ -276,9 +282,12 @@ static int send_events(struct keeper *k, struct keeper_slot *s)
 {
 	static const uint32_t order[] = {KEEPER_TELL_LAUNCHED, KEEPER_TELL_READY, KEEPER_TELL_STATUS,
 					 KEEPER_TELL_EXITED, KEEPER_TELL_STOPPED};
-	struct keeper_exited exited = {.h = header(KEEPER_EXITED, sizeof exited, 0, s->id),
-				       .run = s->run,
-				       .exit = keeper_exit_of(k, &s->end, s)};
+	struct keeper_exited exited = {
+		.h = header(KEEPER_EXITED, sizeof exited, 0, s->id),
+		.run = s->run,
+		.alone = (s->flags & KEEPER_ALONE) != 0,
+		.exit = keeper_exit_of(k, &s->end, s),
+	};
 	struct keeper_event_text text = {.h = header(KEEPER_READY, sizeof text, 0, s->id), .run = s->run};
 	char buf[sizeof text + KEEPER_STATUS_MAX + sizeof exited];
 
@@ -391,23 +400,43 @@ static int send_terms(struct keeper *k)
 	return 1;
 }
 
-static bool send_reply(struct keeper *k)
+bool keeper_send_replies(struct keeper *k)
 {
-	if (k->reply_len && send_packet_fd(k, k->reply, k->reply_len, k->reply_fd) > 0) {
-		k->reply_len = 0;
-		keeper_close(&k->reply_fd);
+	struct keeper_header h;
+	size_t done = 0;
+	int r = 1;
+
+	while (r > 0 && done < k->reply_len) {
+		bool with_fd = k->reply_fd >= 0 && done == k->reply_fd_at;
+		memcpy(&h, k->reply + done, sizeof h);
+		r = send_packet_fd(k, k->reply + done, h.total, with_fd ? k->reply_fd : -1);
+		if (r > 0) {
+			done += h.total;
+			if (with_fd)
+				keeper_close(&k->reply_fd);
+		}
 	}
+	if (r < 0)
+		return true; /* the connection has taken them all with it */
+	k->reply_len -= done;
+	k->reply_fd_at -= done;
+	memmove(k->reply, k->reply + done, k->reply_len);
 	return !k->reply_len;
+}
+
+static bool has_room(const struct keeper *k)
+{
+	return k->reply_fd < 0 && k->reply_len + KEEPER_REPLY_MAX <= sizeof k->reply;
 }
 
 /* True when nothing waits any more. */
 static bool send_all(struct keeper *k)
 {
-	if (!send_reply(k))
+	if (!keeper_send_replies(k))
 		return false;
-	if (k->list_next != KEEPER_NONE && (!send_list(k) || !send_reply(k)))
+	if (k->list_next != KEEPER_NONE && (!send_list(k) || !keeper_send_replies(k)))
 		return false;
-	if (k->terms_next != KEEPER_NONE && (!send_terminals(k) || !send_reply(k)))
+	if (k->terms_next != KEEPER_NONE && (!send_terminals(k) || !keeper_send_replies(k)))
 		return false;
 	if (!k->greeted)
 		return true;
@@ -456,7 +485,7 @@ void keeper_conn_flush(struct keeper *k)
 	if (k->conn < 0)
 		return;
 	/* Requests are read while events wait, or two that wait to send would wait
-	 * for each other; not while an answer waits, which has but one place. */
+	 * for each other; not while answers wait, which have little room. */
 	want = (sent ? 0u : EPOLLOUT) | (k->reply_len || lists(k) ? 0u : EPOLLIN);
 	if (want != k->conn_events) {
 		struct epoll_event e = {.events = want,
@@ -549,12 +578,16 @@ static bool receive(struct keeper *k)
 	return k->conn >= 0;
 }
 
+/* Not for longer than a moment: what others wait for has its turn, and the first
+ * of many answers is sent. */
 void keeper_conn_ready(struct keeper *k, uint32_t events)
 {
+	int64_t until = keeper_monotonic() + TURN_NS;
+
 	for (int i = 0; i < REQUESTS_PER_TURN && !k->quit; i++) {
-		if (!send_reply(k) || lists(k) || k->conn < 0)
+		if (!has_room(k) || lists(k) || k->conn < 0)
 			return;
-		if (!receive(k))
+		if (!receive(k) || keeper_monotonic() > until)
 			return;
 	}
 }

@@ -68,7 +68,8 @@ void keeper_close(int *fd)
 	*fd = -1;
 }
 
-static void slot_event(struct keeper *k, enum keeper_source source, uint32_t number, uint32_t generation)
+static void slot_event(struct keeper *k, enum keeper_source source, uint32_t number, uint32_t generation,
+		       uint32_t events)
 {
 	struct keeper_slot *s = number < KEEPER_SLOTS_MAX ? keeper_slot(k, number) : NULL;
 
@@ -79,10 +80,10 @@ static void slot_event(struct keeper *k, enum keeper_source source, uint32_t num
 		keeper_reap(k, s);
 		break;
 	case KEEPER_ON_PIPE:
-		keeper_log_pump(k, s, KEEPER_OUT);
+		keeper_log_ready(k, s, KEEPER_OUT, events);
 		break;
 	case KEEPER_ON_PIPE_ERR:
-		keeper_log_pump(k, s, KEEPER_ERR);
+		keeper_log_ready(k, s, KEEPER_ERR, events);
 		break;
 	case KEEPER_ON_READY:
 		keeper_ready_readable(k, s);
@@ -126,7 +127,7 @@ static void dispatch(struct keeper *k, const struct epoll_event *e)
 		keeper_term_event(k, source, number, generation, e->events);
 		break;
 	default:
-		slot_event(k, source, number, generation);
+		slot_event(k, source, number, generation, e->events);
 		break;
 	}
 }

@@ -31,6 +31,8 @@
 #define KEEPER_BASES 24 /* common beginnings of directories; codes stay below ' ' */
 #define KEEPER_BASE_MAX 512
 #define KEEPER_STATUS_MAX 128
+#define KEEPER_REPLY_MAX 2048	 /* of one answer */
+#define KEEPER_REPLIES_MAX 16384 /* of those of one turn */
 
 enum keeper_stream { KEEPER_OUT, KEEPER_ERR };
 
@@ -49,6 +51,7 @@ enum {
 	KEEPER_EXTRA = 1 << 12,	    /* the strings are in the slot's page of the second part */
 	KEEPER_LAUNCHING = 1 << 13, /* the main process is a launcher: see launch.h */
 	KEEPER_TELL_LAUNCHED = 1 << 14,
+	KEEPER_ALONE = 1 << 15, /* the run ended, and nothing was left of it */
 };
 #define KEEPER_TELL                                                                                          \
 	(KEEPER_TELL_EXITED | KEEPER_TELL_READY | KEEPER_TELL_STATUS | KEEPER_TELL_STOPPED |                 \
@@ -254,7 +257,7 @@ struct keeper {
 	/* what is due when, monotonic ns; 0: not */
 	int64_t sweep_due, stop_due, retry_due, marker_due, alone_due, launch_due, term_due;
 	int64_t linger;		    /* how long the keeper stays with neither a slot nor a daemon, ns */
-	int64_t swept;		    /* when orphans were last looked for */
+	int64_t swept, sweep_cost;  /* when orphans were last looked for, and how long it took */
 	int64_t scanned, scan_cost; /* when /proc was last walked, and how long it took */
 
 	int conn;
@@ -266,9 +269,10 @@ struct keeper {
 	uint32_t terms_next; /* as list_next, of TERMINALS */
 	uint64_t terms_tag;
 	char terms_of[24];
-	size_t reply_len; /* an answer that could not be sent yet */
-	int reply_fd;	  /* that goes with it, or -1; ours */
-	char reply[2048];
+	size_t reply_len; /* answers that were not sent yet, one behind the other */
+	size_t reply_fd_at;
+	int reply_fd; /* goes with the answer at reply_fd_at, or -1; ours */
+	char reply[KEEPER_REPLIES_MAX];
 
 	struct keeper_log_file logs[KEEPER_LOG_FILES];
 	uint64_t log_clock;
@@ -399,11 +403,13 @@ void keeper_conn_flush(struct keeper *k);
 /* Marks an event of the slot; sent now or as soon as the socket takes it. */
 void keeper_tell(struct keeper *k, struct keeper_slot *s, uint32_t flag);
 void keeper_tell_exec(struct keeper *k);
-/* The one answer of the request under way. */
+/* Sends the answers of the requests so far; false when some still wait. */
+bool keeper_send_replies(struct keeper *k);
+/* The one answer of the request under way; sent at the end of the turn. */
 void keeper_answer(struct keeper *k, struct keeper_header *h, size_t size, const char *text);
-/* KEEPER_DONE with err's message; code 0 is success. */
 /* The descriptor goes with the answer, and is closed then. */
 void keeper_answer_fd(struct keeper *k, struct keeper_header *h, size_t size, int fd);
+/* KEEPER_DONE with err's message; code 0 is success. */
 void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int code,
 			const struct davit_error *err);
 
@@ -518,6 +524,8 @@ bool keeper_is_member(struct keeper *k, const struct keeper_slot *s, pid_t pid);
 /* One turn: what is in the pipe, at most KEEPER_CHUNK bytes, goes to the log.
  * True when there may be more to read now. */
 bool keeper_log_pump(struct keeper *k, struct keeper_slot *s, enum keeper_stream stream);
+/* What epoll says of a stream's pipe: a turn, or its end. */
+void keeper_log_ready(struct keeper *k, struct keeper_slot *s, enum keeper_stream stream, uint32_t events);
 /* What is in both pipes now; ends lines that are not complete. */
 void keeper_log_drain(struct keeper *k, struct keeper_slot *s);
 /* Closes the pipes; what could not be written is counted as dropped. */

@@ -337,6 +337,14 @@ bool keeper_log_pump(struct keeper *k, struct keeper_slot *s, enum keeper_stream
 	return done == have;
 }
 
+void keeper_log_ready(struct keeper *k, struct keeper_slot *s, enum keeper_stream stream, uint32_t events)
+{
+	if (events == EPOLLHUP) /* every holder is gone, and so is what they wrote */
+		keeper_close(&s->fd_pipe[stream]);
+	else
+		keeper_log_pump(k, s, stream);
+}
+
 void keeper_log_drain(struct keeper *k, struct keeper_slot *s)
 {
 	struct turn t;

@@ -215,6 +215,15 @@ static void close_foreign(int a, int b)
 	syscall(SYS_close_range, high + 1, ~0u, 0u);
 }
 
+/* Where each session is a group of the scheduler's (autogroup), ours weighs three
+ * times as much as another: on a busy machine those that we keep would else leave
+ * us too little to start the next, or to read what they print. They do not inherit
+ * it, for each is a session of its own. Not ours to have without root. */
+static void take_share(void)
+{
+	keeper_write_file("/proc/self", "autogroup", "-5");
+}
+
 /* Leaves the caller's session, directory, terminal and descriptors. It returns
  * in the new process; the first one waits for its word and exits. */
 static int become_daemon(int keep, int *ret_ready, struct davit_error *err)
@@ -238,6 +247,7 @@ static int become_daemon(int keep, int *ret_ready, struct davit_error *err)
 		_exit(0);
 	if (pid < 0)
 		return davit_error_errno(err, errno, NULL, "cannot become a daemon");
+	take_share();
 	close(p[0]);
 	close_foreign(keep, p[1]);
 	umask(077);

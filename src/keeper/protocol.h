@@ -208,7 +208,7 @@ struct keeper_spawned {
 struct keeper_exited {
 	struct keeper_header h;
 	uint32_t run;
-	uint32_t pad;
+	uint32_t alone; /* 1: it was the last of the run, and a STOP finds nothing; 0: not known */
 	struct keeper_exit exit;
 };
 

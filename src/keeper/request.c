@@ -288,6 +288,9 @@ static int quit(struct keeper *k, struct request *q)
 
 static int upgrade(struct keeper *k, struct request *q)
 {
+	/* The new program would not know of them. */
+	if (!keeper_send_replies(k))
+		return davit_error_set(&q->err, DAVIT_EUNAVAIL, NULL, "earlier answers were not taken yet");
 	return keeper_upgrade(k, q->h->tag, &q->err);
 }
 

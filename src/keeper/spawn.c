@@ -240,7 +240,7 @@ void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid
 	s->session = pid;
 	s->start_ticks = s->session_ticks = ticks;
 	s->started = keeper_realtime();
-	s->flags = (s->flags & ~(unsigned)(KEEPER_IS_READY | KEEPER_TELL)) | KEEPER_CHILD;
+	s->flags = (s->flags & ~(unsigned)(KEEPER_IS_READY | KEEPER_ALONE | KEEPER_TELL)) | KEEPER_CHILD;
 	keeper_status_set(k, s, "");
 	memset(&s->end, 0, sizeof s->end);
 	keeper_set_remove(&k->tell, keeper_slot_number(k, s));

@@ -89,7 +89,8 @@ void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, uint32_t sc
 	}
 	/* The usual end of a run that left nothing behind. No sweep: it looks at every
 	 * child, and the one that is due anyway reaps an orphan that ended before. */
-	if (s->state != KEEPER_SLOT_RUNNING && keeper_has_cgroup(k, s) && !keeper_tree_signal(k, s, 0)) {
+	if (s->state != KEEPER_SLOT_RUNNING &&
+	    (s->flags & KEEPER_ALONE || (keeper_has_cgroup(k, s) && !keeper_tree_signal(k, s, 0)))) {
 		finish(k, s);
 		return;
 	}

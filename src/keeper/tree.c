@@ -94,9 +94,16 @@ static unsigned signal_directory(struct keeper *k, const struct keeper_slot *s, 
 
 static bool populated(const char *dir)
 {
-	char buf[256];
+	char path[KEEPER_PATH_MAX], buf[256];
+	ssize_t n = -1;
 
-	return keeper_read_file(dir, "cgroup.events", buf, sizeof buf) >= 0 && strstr(buf, "populated 1");
+	/* One read tells all that this file has. It is done at each exit. */
+	if ((size_t)snprintf(path, sizeof path, "%s/cgroup.events", dir) < sizeof path) {
+		DAVIT_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+		n = fd < 0 ? -1 : DAVIT_EINTR(read(fd, buf, sizeof buf - 1));
+	}
+	buf[n > 0 ? n : 0] = '\0';
+	return strstr(buf, "populated 1");
 }
 
 static unsigned signal_cgroup(struct keeper *k, struct keeper_slot *s, int signo)

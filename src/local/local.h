@@ -134,6 +134,7 @@ struct local_instance {
 	uint8_t action;	 /* enum local_action, of op */
 	uint8_t waiting; /* PROCESS_NEWS_... */
 	bool ready;
+	bool alone;	/* when run `run` ended, nothing was left of it */
 	bool cpu_known; /* cpu_base is right for this run */
 	bool preparing; /* local_prepared has not been told */
 	int abandoned;	/* DAVIT_ECANCELED, ...: why the create that is being prepared is to fail */
