@@ -154,14 +154,9 @@ static int make_volumes(const struct oci_place *pl, const struct davit_workload 
 {
 	int r = 0;
 
-	for (size_t i = 0; i < w->n_mounts && !r; i++) {
-		DAVIT_AUTO_FREE char *data = NULL;
-
-		if (w->mounts[i].type != DAVIT_MOUNT_VOLUME)
-			continue;
-		data = oci_path(pl->volumes, w->mounts[i].source, "data");
-		r = data ? davit_mkdirs(data, 0755, err) : out_of_memory(err);
-	}
+	for (size_t i = 0; i < w->n_mounts && !r; i++)
+		if (w->mounts[i].type == DAVIT_MOUNT_VOLUME)
+			r = oci_volume_use(pl, w->mounts[i].source, w->id, err);
 	return r;
 }
 
@@ -294,6 +289,9 @@ int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_e
 	DAVIT_FAULT("oci.remove.engine");
 	if (!r)
 		r = oci_rootfs_remove(pl, id, err);
+	oci_volumes_release(pl, id);
+	if (!r)
+		r = oci_image_release(pl, id, err);
 	DAVIT_FAULT("oci.remove.root");
 	return r < 0 ? r : davit_remove_tree(bundle, err);
 }

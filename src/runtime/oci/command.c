@@ -141,7 +141,7 @@ static int compose(struct local_instance *pi, const struct davit_exec *x, const 
 	if (r < 0)
 		return r;
 	c.env = env;
-	oci_config_process(&j, &c, true);
+	oci_config_process(&j, &c, true, x->tty);
 	return 0;
 }
 

@@ -162,13 +162,13 @@ static void write_user(struct davit_json *j, const struct oci_config *c)
 	davit_json_close(j);
 }
 
-void oci_config_process(struct davit_json *j, const struct oci_config *c, bool command)
+void oci_config_process(struct davit_json *j, const struct oci_config *c, bool command, bool terminal)
 {
 	const struct davit_workload *w = c->workload;
 	bool escaped = !all_plain(c->argv) || !all_plain(c->env);
 
 	davit_json_open(j);
-	davit_json_put_bool(j, "terminal", false);
+	davit_json_put_bool(j, "terminal", terminal);
 	davit_json_key(j, "user");
 	write_user(j, c);
 	davit_json_key(j, "args");
@@ -397,7 +397,7 @@ void oci_config_write(struct davit_buf *out, const struct oci_config *c)
 	davit_json_open(&j);
 	davit_json_put_string(&j, "ociVersion", "1.0.2");
 	davit_json_key(&j, "process");
-	oci_config_process(&j, c, false);
+	oci_config_process(&j, c, false, false);
 	davit_json_key(&j, "root");
 	davit_json_open(&j);
 	davit_json_put_string(&j, "path", c->root);

@@ -185,6 +185,7 @@ static const struct local_ops ops = {
 	.check = oci_check,
 	.build_spawn = oci_build_spawn,
 	.build_exec = oci_build_exec,
+	.build_terminal = oci_build_terminal,
 	.main_passes_signals = true,
 	.prepare = prepare,
 	.cleanup = cleanup,
@@ -299,7 +300,8 @@ static const struct davit_ports_facet ports = {.resolve = ports_resolve};
 	.instance_size = sizeof(struct oci_instance), .open = open_runtime, .close = close_runtime,          \
 	.capabilities = oci_capabilities, .adopt = local_adopt, .check = check, .create = local_create,      \
 	.start = start, .stop = local_stop, .remove = local_remove, .inspect = local_inspect,                \
-	.logs = &local_logs, .exec = &local_exec, .stats = &local_stats, .signal = &signals, .ports = &ports
+	.logs = &local_logs, .exec = &local_exec, .stats = &local_stats, .signal = &signals, .ports = &ports,     \
+	.terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes
 
 const struct davit_runtime_driver davit_oci_driver = {
 	.name = "oci",

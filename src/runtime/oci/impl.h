@@ -15,6 +15,7 @@
 #include "base/list.h"
 #include "local/local.h"
 
+#include <stdatomic.h>
 #include <uv.h>
 
 /* Where things are and what this machine can do: made at open, not changed after, shared
@@ -23,6 +24,7 @@ struct oci_place {
 	unsigned references; /* counted on the loop's thread */
 	char *run_dir, *bundles, *roots, *engine, *volumes, *images;
 	char *init;    /* path of davit-init */
+	char *image_program; /* path of davit-image */
 	char *program; /* path of crun or runc */
 	char *cgroup;  /* cgroupsPath without "/ID", for a runtime that makes groups; or NULL */
 	uid_t uid;     /* ours; not 0: rootless */
@@ -78,6 +80,8 @@ struct oci_job {
 	void (*done)(struct oci_job *j);
 	struct davit_op *op; /* failed with DAVIT_ECLOSED when the runtime is closed; or NULL */
 	struct davit_workload *workload; /* a copy of its own, or NULL */
+	void *argument;			 /* of the job's kind */
+	void (*dispose)(void *argument); /* when the job is freed, in any case; or NULL */
 	struct davit_error err;		 /* what run found */
 	struct davit_error why;		 /* for op, of what came before */
 	bool running;
@@ -97,6 +101,7 @@ struct davit_workload *oci_workload_copy(const struct davit_workload *w);
 /* --- rootfs.c: the root file system; all of it blocks --- */
 /* What an image is made of. */
 struct oci_image {
+	char *id; /* NULL: of no store */
 	char **layers; /* the lowest first */
 	char **env, **entrypoint, **command;
 	char *directory, *user;
@@ -104,6 +109,8 @@ struct oci_image {
 int oci_image_find(const struct oci_place *pl, const char *reference, const char *hold_as, struct oci_image *ret,
 		   struct davit_error *err);
 void oci_image_fini(struct oci_image *i);
+/* The reverse of a find with hold_as. */
+int oci_image_release(const struct oci_place *pl, const char *id, struct davit_error *err);
 int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci_image *image,
 		    struct davit_error *err);
 /* Unmounts and removes it; success when there is none. */
@@ -140,7 +147,7 @@ struct oci_config {
 };
 void oci_config_write(struct davit_buf *out, const struct oci_config *c);
 /* The value of "process" (of config.json, or for a further command). */
-void oci_config_process(struct davit_json *j, const struct oci_config *c, bool command);
+void oci_config_process(struct davit_json *j, const struct oci_config *c, bool command, bool terminal);
 /* security.c */
 uint64_t oci_capability_set(uint64_t ours, char *const *add, char *const *drop);
 /* Knows the name? Its bit, or 0. "ALL" is every bit. */
@@ -159,6 +166,7 @@ void oci_bundle_each(const struct oci_place *pl, void (*fn)(void *user, const ch
 /* --- spawn.c: what the keeper executes; struct local_ops --- */
 int oci_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error *err);
 int oci_build_exec(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err);
+int oci_build_terminal(struct local_instance *pi, const struct davit_terminal *t, struct davit_error *err);
 
 /* --- command.c: further commands --- */
 /* What was put down for them when the bundle was made. */
@@ -190,7 +198,28 @@ int oci_check(struct local_runtime *p, const struct davit_workload *w, bool comp
 	      struct davit_error *err);
 
 /* --- program.c: running a program to its end; for threads --- */
-/* Its standard error goes into the message. DAVIT_EUNAVAIL, DAVIT_EIO. */
+/* Zeroed but for `in`. */
+struct oci_child {
+	int in; /* its standard input, borrowed; -1: nothing */
+	struct davit_buf out;
+	atomic_int pidfd; /* + 1 */
+	atomic_bool cancelled;
+};
+/* Its standard output goes into out, its standard error into the message. DAVIT_EIO. */
+int oci_child_run(struct oci_child *c, char *const argv[], struct davit_error *err);
+/* From another thread, at any time before fini: it ends soon. */
+void oci_child_cancel(struct oci_child *c);
+void oci_child_fini(struct oci_child *c);
+/* Without input and output. */
 int oci_run(char *const argv[], struct davit_error *err);
+
+/* --- volumes.c --- */
+/* Makes it on first use, and notes that the instance has it. */
+int oci_volume_use(const struct oci_place *pl, const char *name, const char *id, struct davit_error *err);
+void oci_volumes_release(const struct oci_place *pl, const char *id);
+
+/* --- facets --- */
+extern const struct davit_images_facet oci_images;
+extern const struct davit_objects_facet oci_volumes;
 
 #endif

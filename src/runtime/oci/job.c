@@ -26,6 +26,8 @@ void oci_job_free(struct oci_job *j)
 {
 	oci_place_drop(j->place);
 	davit_list_remove(&j->list);
+	if (j->dispose)
+		j->dispose(j->argument);
 	free(j->workload);
 	free(j);
 }

@@ -30,6 +30,7 @@ void oci_place_drop(struct oci_place *pl)
 	free(pl->volumes);
 	free(pl->images);
 	free(pl->init);
+	free(pl->image_program);
 	free(pl->program);
 	free(pl->cgroup);
 	free(pl);
@@ -123,14 +124,16 @@ static int make_directories(struct oci_place *pl, const struct davit_runtime *rt
 	pl->bundles = davit_path_join(real, "bundles");
 	pl->engine = davit_path_join(real, "engine");
 	pl->roots = davit_path_join(state, "roots");
-	/* Images and volumes are shared by the runtimes of this driver. */
+	/* Images, volumes and networks are the daemon's, not one runtime's: its state directories
+	 * are STATE/runtime/NAME. */
 	slash = strrchr(state, '/');
-	if (slash && slash != state)
-		*slash = '\0';
-	pl->images = davit_path_join(state, "oci-shared/images");
-	pl->volumes = davit_path_join(state, "oci-shared/volumes");
+	if (slash && slash - state > 8 && !strncmp(slash - 8, "/runtime", 8))
+		slash[-8] = '\0';
+	pl->images = davit_path_join(state, "images");
+	pl->volumes = davit_path_join(state, "volumes");
+	pl->image_program = davit_path_join(rt->libexec_dir, "davit-image");
 	pl->init = davit_path_join(rt->libexec_dir, "davit-init");
-	if (!pl->bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes || !pl->init)
+	if (!pl->bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes || !pl->init || !pl->image_program)
 		return davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");
 	pl->run_dir = DAVIT_TAKE(real);
 	const char *const dirs[] = {pl->bundles, pl->engine, pl->roots, pl->volumes};

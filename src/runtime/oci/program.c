@@ -6,15 +6,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 extern char **environ;
 
-static int spawn(char *const argv[], int err_fd, pid_t *ret_pid)
+static int spawn(char *const argv[], int in_fd, int out_fd, int err_fd, pid_t *ret_pid)
 {
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
@@ -30,9 +32,11 @@ static int spawn(char *const argv[], int err_fd, pid_t *ret_pid)
 		posix_spawn_file_actions_destroy(&files);
 		return e;
 	}
-	e = posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDWR, 0);
+	e = in_fd < 0 ? posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0)
+		      : posix_spawn_file_actions_adddup2(&files, in_fd, 0);
 	if (!e)
-		e = posix_spawn_file_actions_adddup2(&files, 0, 1);
+		e = out_fd < 0 ? posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0)
+			       : posix_spawn_file_actions_adddup2(&files, out_fd, 1);
 	if (!e)
 		e = posix_spawn_file_actions_adddup2(&files, err_fd, 2);
 	if (!e)
@@ -46,31 +50,88 @@ static int spawn(char *const argv[], int err_fd, pid_t *ret_pid)
 	return e;
 }
 
-int oci_run(char *const argv[], struct davit_error *err)
+/* Reads both outputs until they are closed; what is more than can be of use is dropped. */
+static void listen_to(int out, struct davit_buf *out_text, int err, struct davit_buf *err_text)
 {
-	DAVIT_AUTO_CLOSE int ours = -1;
-	DAVIT_AUTO_BUF said = DAVIT_BUF_INIT;
-	int p[2], e, status = 0;
-	char chunk[1024];
-	ssize_t n;
+	struct pollfd p[2] = {{.fd = out, .events = POLLIN}, {.fd = err, .events = POLLIN}};
+	struct davit_buf *text[2] = {out_text, err_text};
+	char chunk[4096];
+
+	while (p[0].fd >= 0 || p[1].fd >= 0) {
+		if (DAVIT_EINTR(poll(p, 2, -1)) < 0)
+			return;
+		for (int i = 0; i < 2; i++) {
+			ssize_t n = p[i].revents ? DAVIT_EINTR(read(p[i].fd, chunk, sizeof chunk)) : 1;
+
+			if (n <= 0)
+				p[i].fd = -1;
+			else if (p[i].revents && text[i]->len < 1 << 20)
+				davit_buf_add(text[i], chunk, (size_t)n);
+		}
+	}
+}
+
+int oci_child_run(struct oci_child *c, char *const argv[], struct davit_error *err)
+{
+	DAVIT_AUTO_CLOSE int out = -1;
+	DAVIT_AUTO_CLOSE int said = -1;
+	DAVIT_AUTO_BUF why = DAVIT_BUF_INIT;
+	int p[2], q[2], e, status = 0, pidfd;
 	pid_t pid;
 
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot make a pipe");
-	ours = p[0];
-	e = spawn(argv, p[1], &pid);
+	out = p[0];
+	if (pipe2(q, O_CLOEXEC) < 0) {
+		close(p[1]);
+		return davit_error_errno(err, errno, NULL, "cannot make a pipe");
+	}
+	said = q[0];
+	e = spawn(argv, c->in, p[1], q[1], &pid);
 	close(p[1]);
+	close(q[1]);
 	if (e)
 		return davit_error_errno(err, e, NULL, "cannot execute %s", argv[0]);
-	while ((n = DAVIT_EINTR(read(ours, chunk, sizeof chunk))) > 0)
-		if (said.len < 4096)
-			davit_buf_add(&said, chunk, (size_t)n);
-	if (DAVIT_EINTR(waitpid(pid, &status, 0)) < 0)
-		return davit_error_errno(err, errno, NULL, "cannot wait for %s", argv[0]);
+	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	atomic_store(&c->pidfd, pidfd + 1);
+	if (atomic_load(&c->cancelled))
+		oci_child_cancel(c);
+	listen_to(out, &c->out, said, &why);
+	e = DAVIT_EINTR(waitpid(pid, &status, 0)) < 0 ? errno : 0;
+	if (e)
+		return davit_error_errno(err, e, NULL, "cannot wait for %s", argv[0]);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
-	while (said.len && said.data[said.len - 1] == '\n')
-		said.data[--said.len] = '\0';
+	while (why.len && why.data[why.len - 1] == '\n')
+		why.data[--why.len] = '\0';
 	return davit_error_set(err, DAVIT_EIO, NULL, "%s failed: %s", argv[0],
-			       said.len ? davit_buf_str(&said) : "it gave no reason");
+			       why.len ? davit_buf_str(&why) : "it gave no reason");
+}
+
+void oci_child_cancel(struct oci_child *c)
+{
+	int pidfd;
+
+	atomic_store(&c->cancelled, true);
+	pidfd = atomic_load(&c->pidfd) - 1;
+	if (pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, pidfd, SIGTERM, NULL, 0);
+}
+
+void oci_child_fini(struct oci_child *c)
+{
+	int pidfd = atomic_load(&c->pidfd) - 1;
+
+	davit_buf_fini(&c->out);
+	if (pidfd >= 0)
+		close(pidfd);
+}
+
+int oci_run(char *const argv[], struct davit_error *err)
+{
+	struct oci_child c = {.in = -1};
+	int r = oci_child_run(&c, argv, err);
+
+	oci_child_fini(&c);
+	return r;
 }

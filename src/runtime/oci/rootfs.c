@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/strv.h"
+#include "image/image.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,16 +43,56 @@ static int find_rootfs(const char *path, struct oci_image *ret, struct davit_err
 int oci_image_find(const struct oci_place *pl, const char *reference, const char *hold_as,
 		   struct oci_image *ret, struct davit_error *err)
 {
-	(void)pl;
-	(void)hold_as;
+	struct davit_image_store *store;
+	struct davit_image *i = NULL;
+	int r;
+
 	*ret = (struct oci_image){0};
 	if (!strncmp(reference, ROOTFS_PREFIX, sizeof ROOTFS_PREFIX - 1))
 		return find_rootfs(reference + sizeof ROOTFS_PREFIX - 1, ret, err);
-	return davit_error_set(err, DAVIT_ENOENT, "image", "image '%s' not found locally", reference);
+	r = davit_image_store_open(pl->images, &store, err);
+	if (r < 0)
+		return r;
+	r = hold_as ? davit_image_hold(store, hold_as, reference, &i, err)
+		    : davit_image_resolve(store, reference, &i, err);
+	davit_image_store_close(store);
+	if (r < 0)
+		return r;
+	*ret = (struct oci_image){
+		.id = strdup(i->id),
+		.layers = DAVIT_TAKE(i->layers),
+		.env = DAVIT_TAKE(i->env),
+		.entrypoint = DAVIT_TAKE(i->entrypoint),
+		.command = DAVIT_TAKE(i->command),
+		.directory = DAVIT_TAKE(i->directory),
+		.user = DAVIT_TAKE(i->user),
+	};
+	i->n_layers = 0;
+	davit_image_free(i);
+	if (ret->id)
+		return 0;
+	oci_image_fini(ret);
+	return out_of_memory(err);
+}
+
+int oci_image_release(const struct oci_place *pl, const char *id, struct davit_error *err)
+{
+	struct davit_image_store *store;
+	int r;
+
+	if (access(pl->images, F_OK) < 0)
+		return 0;
+	r = davit_image_store_open(pl->images, &store, err);
+	if (r < 0)
+		return r;
+	r = davit_image_release(store, id, err);
+	davit_image_store_close(store);
+	return r;
 }
 
 void oci_image_fini(struct oci_image *i)
 {
+	free(i->id);
 	davit_strv_free(i->layers);
 	davit_strv_free(i->env);
 	davit_strv_free(i->entrypoint);
@@ -165,21 +206,14 @@ static int make_overlay(const struct tree *t, const struct oci_image *image, str
 	return e ? davit_error_errno(err, e, "image", "cannot mount an overlay at %s", t->root) : 0;
 }
 
-/* cp(1) knows links, holes, times and extended attributes better than we would. */
 static int copy_layers(const struct oci_place *pl, const struct tree *t, const struct oci_image *image,
 		       struct davit_error *err)
 {
-	(void)pl;
-	if (mkdir(t->root, 0755) < 0)
-		return davit_error_errno(err, errno, "image", "cannot make %s", t->root);
-	if (davit_strv_len(image->layers) > 1)
-		return davit_error_set(err, DAVIT_ENOTSUP, "image",
-				       "an image of several layers needs overlayfs: %s", pl->why_no_overlay);
-	{
-		char *argv[] = {(char *)"/bin/cp", (char *)"-a", (char *)"-T", image->layers[0], t->root, NULL};
+	char *copy[] = {(char *)"/bin/cp", (char *)"-a", (char *)"-T", image->layers[0], t->root, NULL};
+	char *flatten[] = {pl->image_program, (char *)"--store", pl->images, (char *)"flatten",
+			   image->id,	      t->root,		 NULL};
 
-		return oci_run(argv, err);
-	}
+	return oci_run(image->id ? flatten : copy, err);
 }
 
 int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci_image *image,

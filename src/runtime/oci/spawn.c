@@ -119,25 +119,18 @@ int oci_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error 
 
 /* --- exec --- */
 
-int oci_build_exec(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err)
+/* `crun exec` in a packet with a struct keeper_spawn at `at`. */
+static int add_exec(struct local_instance *pi, size_t at, const char *file, const char *pid_file,
+		    struct davit_error *err)
 {
 	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
 	const struct oci_place *pl = oci_runtime_of(p)->place;
-	DAVIT_AUTO_FREE char *file = NULL;
-	DAVIT_AUTO_FREE char *pid_file = NULL;
+	struct keeper_spawn *s = (void *)(p->packet.data + at);
 	const char *argv[16];
-	struct keeper_exec *m;
 	size_t n = 0;
-	int r = oci_command_write(pi, x, &file, &pid_file, err);
 
-	if (r < 0)
-		return r;
-	m = local_packet(p, KEEPER_EXEC, sizeof *m, pi->id);
-	if (!m)
-		return out_of_memory(err);
-	m->tty = x->tty;
-	m->spawn.h.size = sizeof m->spawn;
-	m->spawn.ready_fd = -1;
+	s->h.size = sizeof *s;
+	s->ready_fd = -1;
 	argv[n++] = pl->program;
 	argv[n++] = "--root";
 	argv[n++] = pl->engine;
@@ -150,6 +143,44 @@ int oci_build_exec(struct local_instance *pi, const struct davit_exec *x, struct
 	argv[n++] = file;
 	argv[n++] = pi->id;
 	argv[n] = NULL;
-	add_command(&p->packet, offsetof(struct keeper_exec, spawn), argv);
+	add_command(&p->packet, at, argv);
 	return p->packet.oom ? out_of_memory(err) : 0;
+}
+
+int oci_build_exec(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *file = NULL;
+	DAVIT_AUTO_FREE char *pid_file = NULL;
+	struct keeper_exec *m;
+	int r = oci_command_write(pi, x, &file, &pid_file, err);
+
+	if (r < 0)
+		return r;
+	m = local_packet(local_runtime_of(pi->inst->runtime), KEEPER_EXEC, sizeof *m, pi->id);
+	if (!m)
+		return out_of_memory(err);
+	m->tty = x->tty;
+	return add_exec(pi, offsetof(struct keeper_exec, spawn), file, pid_file, err);
+}
+
+int oci_build_terminal(struct local_instance *pi, const struct davit_terminal *t, struct davit_error *err)
+{
+	const struct davit_exec x = {
+		.instance = t->instance,
+		.argv = t->argv,
+		.env = t->env,
+		.directory = t->directory,
+		.user = t->user,
+		.tty = true,
+	};
+	DAVIT_AUTO_FREE char *file = NULL;
+	DAVIT_AUTO_FREE char *pid_file = NULL;
+	int r = oci_command_write(pi, &x, &file, &pid_file, err);
+
+	if (r < 0)
+		return r;
+	if (!local_packet(local_runtime_of(pi->inst->runtime), KEEPER_TERMINAL, sizeof(struct keeper_terminal),
+			  t->id))
+		return out_of_memory(err);
+	return add_exec(pi, offsetof(struct keeper_terminal, spawn), file, pid_file, err);
 }
