@@ -187,6 +187,20 @@ static int put_config(int dir, struct oci_config *c, const struct oci_image *ima
 	return put_text(dir, "config.json", &text, err);
 }
 
+/* *ret is owned: see oci_config.network. */
+static int put_network(const struct oci_place *pl, const struct davit_workload *w, const char *name, char **ret,
+		       struct davit_error *err)
+{
+	const char *network = w->network ? w->network : *pl->why_no_bridge ? "none" : "bridge";
+
+	if (!strcmp(network, "host"))
+		return 0;
+	if (strcmp(network, "none"))
+		return oci_network_attach(pl, w, network, name, ret, err);
+	*ret = strdup("");
+	return *ret ? 0 : out_of_memory(err);
+}
+
 static int make_files(const struct oci_place *pl, const struct davit_workload *w, const char *bundle,
 		      const struct oci_image *image, struct davit_error *err)
 {
@@ -194,6 +208,7 @@ static int make_files(const struct oci_place *pl, const struct davit_workload *w
 	DAVIT_AUTO_FREE char *root = oci_path(pl->roots, w->id, "root");
 	DAVIT_AUTO_STRV argv = NULL;
 	DAVIT_AUTO_STRV env = NULL;
+	DAVIT_AUTO_FREE char *network = NULL;
 	char name[64];
 	int r;
 
@@ -205,6 +220,8 @@ static int make_files(const struct oci_place *pl, const struct davit_workload *w
 	r = compose(w, image, &argv, err);
 	if (!r)
 		r = put_names(dir, name, err);
+	if (!r)
+		r = put_network(pl, w, name, &network, err);
 	if (!r)
 		r = put_resolver(dir, w, err);
 	if (!r)
@@ -219,7 +236,7 @@ static int make_files(const struct oci_place *pl, const struct davit_workload *w
 			.env = env,
 			.directory = w->directory ? w->directory : image->directory ? image->directory : "/",
 			.hostname = name,
-			.network = w->network && !strcmp(w->network, "host") ? NULL : "",
+			.network = network,
 		};
 
 		r = put_config(dir, &c, image, err);
@@ -287,6 +304,9 @@ int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_e
 	int r = bundle ? oci_engine_delete(pl, id, err) : out_of_memory(err);
 
 	DAVIT_FAULT("oci.remove.engine");
+	if (!r)
+		r = oci_network_detach(pl, id, err);
+	DAVIT_FAULT("oci.remove.network");
 	if (!r)
 		r = oci_rootfs_remove(pl, id, err);
 	oci_volumes_release(pl, id);

@@ -51,6 +51,7 @@ void oci_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 	    strlen(pl->run_dir) + sizeof "/notify/0123456789abcdef" > sizeof a.sun_path
 		    ? "the path of the run directory is too long for a socket's address"
 		    : "");
+	say(ret, DAVIT_CAP_PORT_MAPPING, pl->why_no_bridge);
 	say(ret, DAVIT_CAP_DISK_LIMIT, no_quota);
 	say(ret, DAVIT_CAP_SERVICE_ACCOUNT, no_account);
 	say(ret, DAVIT_CAP_IMAGE_BUILD, no_build);
@@ -95,6 +96,33 @@ static int check_ready(const struct davit_workload *w, struct davit_error *err)
 	return 0;
 }
 
+static int check_network(const struct oci_place *pl, const struct davit_workload *w, struct davit_error *err)
+{
+	const char *network = w->network ? w->network : *pl->why_no_bridge ? "none" : "bridge";
+	bool host = !strcmp(network, "host"), none = !strcmp(network, "none");
+
+	for (size_t i = 0; i < w->n_ports; i++) {
+		const struct davit_port *p = &w->ports[i];
+
+		if (none)
+			return davit_error_set(err, DAVIT_ENOTSUP, "ports", "network none has no ports%s%s",
+					       w->network ? "" : ", and no other can be had: ",
+					       w->network ? "" : pl->why_no_bridge);
+		if (host && p->container && p->host && p->container != p->host)
+			return davit_error_set(err, DAVIT_ENOTSUP, "ports",
+					       "container port %u cannot differ from host port %u in network host",
+					       p->container, p->host);
+	}
+	if (host || none)
+		return 0;
+	if (*pl->why_no_bridge)
+		return davit_error_set(err, DAVIT_ENOTSUP, "network", "failed to create network: %s",
+				       pl->why_no_bridge);
+	if (strcmp(network, "bridge") && !oci_network_exists(pl, network))
+		return davit_error_set(err, DAVIT_ENOENT, "network", "network '%s' not found", network);
+	return 0;
+}
+
 static int check_supported(const struct davit_workload *w, struct davit_error *err)
 {
 	if (!w->image)
@@ -116,6 +144,8 @@ int oci_check(struct local_runtime *p, const struct davit_workload *w, bool comp
 	(void)complete; /* what an image says may be missing in any case */
 	if (!r)
 		r = check_ready(w, err);
+	if (!r)
+		r = check_network(pl, w, err);
 	for (size_t i = 0; i < w->n_mounts && !r; i++)
 		r = check_mount(&w->mounts[i], err);
 	for (char **c = w->cap_add; c && *c && !r; c++)

@@ -292,6 +292,16 @@ static int ports_resolve(struct davit_runtime *rt, struct davit_port *ports, siz
 	return local_ports_resolve(&local_runtime_of(rt)->ports, rt->loop, ports, n, err);
 }
 
+static void inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
+{
+	struct oci_runtime *o = davit_runtime_state(inst->runtime);
+
+	/* It fills *ret before it completes. */
+	local_inspect(inst, ret, op);
+	if (!op->error.code && ret->state == DAVIT_STATE_STARTED)
+		oci_network_address(o->place, inst->workload->id, ret->address, sizeof ret->address);
+}
+
 static const struct davit_signal_facet signals = {.send = local_signal};
 static const struct davit_ports_facet ports = {.resolve = ports_resolve};
 
@@ -299,9 +309,10 @@ static const struct davit_ports_facet ports = {.resolve = ports_resolve};
 	.abi = DAVIT_RUNTIME_ABI, .runtime_size = sizeof(struct oci_runtime),                                \
 	.instance_size = sizeof(struct oci_instance), .open = open_runtime, .close = close_runtime,          \
 	.capabilities = oci_capabilities, .adopt = local_adopt, .check = check, .create = local_create,      \
-	.start = start, .stop = local_stop, .remove = local_remove, .inspect = local_inspect,                \
+	.start = start, .stop = local_stop, .remove = local_remove, .inspect = inspect,                \
 	.logs = &local_logs, .exec = &local_exec, .stats = &local_stats, .signal = &signals, .ports = &ports,     \
-	.terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes
+	.terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes,          \
+	.networks = &oci_networks
 
 const struct davit_runtime_driver davit_oci_driver = {
 	.name = "oci",

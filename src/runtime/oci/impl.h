@@ -22,7 +22,7 @@
  * with the threads that work. */
 struct oci_place {
 	unsigned references; /* counted on the loop's thread */
-	char *run_dir, *bundles, *roots, *engine, *volumes, *images;
+	char *run_dir, *bundles, *roots, *engine, *volumes, *networks, *images;
 	char *init;    /* path of davit-init */
 	char *image_program; /* path of davit-image */
 	char *program; /* path of crun or runc */
@@ -31,6 +31,7 @@ struct oci_place {
 	gid_t gid;
 	bool is_crun;
 	char why_no_overlay[112];	/* "" where overlayfs can be had */
+	char why_no_bridge[112];	/* "" where networks can be made */
 	uint64_t capabilities;		/* that we may give: our own bounding set */
 };
 
@@ -218,8 +219,23 @@ int oci_run(char *const argv[], struct davit_error *err);
 int oci_volume_use(const struct oci_place *pl, const char *name, const char *id, struct davit_error *err);
 void oci_volumes_release(const struct oci_place *pl, const char *id);
 
+/* --- network.c, link.c --- */
+/* Plugs the instance into a network by name, "bridge" among them; all blocks.
+ * *ret_namespace is an owned path. */
+int oci_network_attach(const struct oci_place *pl, const struct davit_workload *w, const char *name,
+		       const char *hostname, char **ret_namespace, struct davit_error *err);
+/* Takes away what attach made, whole or in part. */
+int oci_network_detach(const struct oci_place *pl, const char *id, struct davit_error *err);
+/* The instance's address, if it has one. */
+bool oci_network_address(const struct oci_place *pl, const char *id, char *ret, size_t size);
+bool oci_network_exists(const struct oci_place *pl, const char *name);
+/* A pair of interfaces, one of them in another network namespace. */
+int oci_veth_make(const char *ours, const char *theirs, const char *netns, struct davit_error *err);
+/* Nothing happens when there is none. */
+void oci_link_delete(const char *name);
+
 /* --- facets --- */
 extern const struct davit_images_facet oci_images;
-extern const struct davit_objects_facet oci_volumes;
+extern const struct davit_objects_facet oci_volumes, oci_networks;
 
 #endif

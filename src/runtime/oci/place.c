@@ -28,6 +28,7 @@ void oci_place_drop(struct oci_place *pl)
 	free(pl->roots);
 	free(pl->engine);
 	free(pl->volumes);
+	free(pl->networks);
 	free(pl->images);
 	free(pl->init);
 	free(pl->image_program);
@@ -131,15 +132,29 @@ static int make_directories(struct oci_place *pl, const struct davit_runtime *rt
 		slash[-8] = '\0';
 	pl->images = davit_path_join(state, "images");
 	pl->volumes = davit_path_join(state, "volumes");
+	pl->networks = davit_path_join(state, "networks");
 	pl->image_program = davit_path_join(rt->libexec_dir, "davit-image");
 	pl->init = davit_path_join(rt->libexec_dir, "davit-init");
-	if (!pl->bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes || !pl->init || !pl->image_program)
+	if (!pl->bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes || !pl->networks || !pl->init || !pl->image_program)
 		return davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");
 	pl->run_dir = DAVIT_TAKE(real);
-	const char *const dirs[] = {pl->bundles, pl->engine, pl->roots, pl->volumes};
+	const char *const dirs[] = {pl->bundles, pl->engine, pl->roots, pl->volumes, pl->networks};
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dirs) && !r; i++)
 		r = davit_mkdirs(dirs[i], 0700, err);
 	return r;
+}
+
+/* What a network needs beside the right to make one. */
+static void probe_bridge(struct oci_place *pl)
+{
+	const char *why = "";
+
+	if (pl->uid)
+		why = "davitd does not run as root";
+	else if (access("/usr/sbin/nft", X_OK) < 0 && access("/sbin/nft", X_OK) < 0 &&
+		 access("/usr/bin/nft", X_OK) < 0)
+		why = "nft is not installed";
+	snprintf(pl->why_no_bridge, sizeof pl->why_no_bridge, "%s", why);
 }
 
 int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oci_place **ret,
@@ -165,6 +180,7 @@ int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oc
 		return r;
 	}
 	oci_overlay_probe(pl->roots, pl->why_no_overlay);
+	probe_bridge(pl);
 	*ret = pl;
 	return 0;
 }
