@@ -223,6 +223,7 @@ static void open_runtime(struct davit_runtime *rt, struct davit_op *op)
 	local_open(rt, &ops, op);
 	if (!o->local.rt)
 		return; /* it has failed already */
+	o->local.ports.mapped = true;
 	if (oci_place_groups(o->place, &o->local.cgroups, &err) < 0) {
 		o->local.open_op = NULL;
 		local_close(rt);
