@@ -245,31 +245,31 @@ int oci_rootfs_remove(const struct oci_place *pl, const char *id, struct davit_e
 	return r;
 }
 
+static int probe(const struct tree *t, char *lower)
+{
+	char *const layers[] = {lower, NULL};
+
+	if (mkdir(t->base, 0700) < 0 || mkdir(lower, 0700) < 0 || mkdir(t->upper, 0700) < 0 ||
+	    mkdir(t->work, 0700) < 0 || mkdir(t->root, 0700) < 0)
+		return errno;
+	return mount_overlay(layers, t->upper, t->work, t->root);
+}
+
 void oci_overlay_probe(const char *dir, char why_not[112])
 {
-	struct davit_error err;
 	struct tree t;
 	DAVIT_AUTO_FREE char *lower = NULL;
-	char name[32];
-	char *layers[2];
-	int e = 0;
+	int e = ENOMEM;
 
-	why_not[0] = '\0';
-	snprintf(name, sizeof name, "probe-%d", (int)getpid());
-	if (tree_init(&t, dir, name, &err) == 0 && (lower = davit_path_join(t.base, "lower"))) {
-		layers[0] = lower;
-		layers[1] = NULL;
-		if (mkdir(t.base, 0700) < 0 || mkdir(lower, 0700) < 0 || mkdir(t.upper, 0700) < 0 ||
-		    mkdir(t.work, 0700) < 0 || mkdir(t.root, 0700) < 0)
-			e = errno;
-		else
-			e = mount_overlay(layers, t.upper, t.work, t.root);
-		if (!e)
-			umount2(t.root, MNT_DETACH);
+	if (tree_init(&t, dir, "probe", NULL) == 0 && (lower = davit_path_join(t.base, "lower"))) {
+		/* A daemon that was killed in here has left one. */
+		umount2(t.root, MNT_DETACH);
 		davit_remove_tree(t.base, NULL);
-	} else {
-		e = ENOMEM;
+		e = probe(&t, lower);
+		umount2(t.root, MNT_DETACH);
+		davit_remove_tree(t.base, NULL);
 	}
+	why_not[0] = '\0';
 	if (e)
 		snprintf(why_not, 112, "overlayfs cannot be mounted in the state directory: %s",
 			 strerrordesc_np(e));
