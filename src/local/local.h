@@ -121,13 +121,13 @@ struct local_instance {
 	struct davit_deferred news;
 	struct davit_timer coming; /* until ops->up */
 	int64_t coming_until;	   /* loop's time */
-	char *status;	   /* STATUS= of sd_notify, or NULL */
-	int64_t started;   /* unix ns */
-	uint64_t cpu_base; /* ns that the group had used before this run */
-	uint32_t run;	   /* the last one that was started */
-	uint32_t told;	   /* the last one whose end was told */
-	uint32_t ready_run; /* the last one that READY came for */
-	uint32_t target;   /* of a start under way */
+	char *status;		   /* STATUS= of sd_notify, or NULL */
+	int64_t started;	   /* unix ns */
+	uint64_t cpu_base;	   /* ns that the group had used before this run */
+	uint32_t run;		   /* the last one that was started */
+	uint32_t told;		   /* the last one whose end was told */
+	uint32_t ready_run;	   /* the last one that READY came for */
+	uint32_t target;	   /* of a start under way */
 	uint32_t round;
 	pid_t pid;
 	uint8_t state;	 /* enum davit_state */

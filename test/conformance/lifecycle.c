@@ -334,8 +334,8 @@ static pid_t on_host(struct thing *t, pid_t inside)
 	pid_t found = 0;
 
 	snprintf(path, sizeof path, "/proc/%d/ns/pid", (int)inspect(t).pid);
-	if (readlink(path, its, sizeof its - 1) < 0 || readlink("/proc/self/ns/pid", mine, sizeof mine - 1) < 0 ||
-	    !strcmp(mine, its))
+	if (readlink(path, its, sizeof its - 1) < 0 ||
+	    readlink("/proc/self/ns/pid", mine, sizeof mine - 1) < 0 || !strcmp(mine, its))
 		return inside;
 	proc = opendir("/proc");
 	while (proc && !found && (e = readdir(proc))) {
@@ -348,7 +348,8 @@ static pid_t on_host(struct thing *t, pid_t inside)
 		snprintf(path, sizeof path, "/proc/%.16s/status", e->d_name);
 		f = fopen(path, "re");
 		while (f && fgets(line, sizeof line, f))
-			if (!strncmp(line, "NSpid:", 6) && (last = strrchr(line, '\t')) && atoi(last) == inside)
+			if (!strncmp(line, "NSpid:", 6) && (last = strrchr(line, '\t')) &&
+			    atoi(last) == inside)
 				found = (pid_t)atoi(e->d_name);
 		if (f)
 			fclose(f);

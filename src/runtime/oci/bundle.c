@@ -129,8 +129,9 @@ static int compose(const struct davit_workload *w, const struct oci_image *image
 	if (r < 0)
 		return out_of_memory(err);
 	if (!*ret || !**ret)
-		return davit_error_set(err, DAVIT_EINVAL, "command",
-				       "there is no command to run: neither the service nor the image has one");
+		return davit_error_set(
+			err, DAVIT_EINVAL, "command",
+			"there is no command to run: neither the service nor the image has one");
 	return 0;
 }
 
@@ -175,7 +176,8 @@ static int put_config(int dir, struct oci_config *c, const struct oci_image *ima
 		return r;
 	if (c->place->uid && (c->user.uid || c->user.gid))
 		return davit_error_set(err, DAVIT_ENOTSUP, "user",
-				       "user '%s' cannot be had without root: there is one user to map, root", user);
+				       "user '%s' cannot be had without root: there is one user to map, root",
+				       user);
 	r = put_file(dir, "exit", "", 0, 0600, err);
 	if (!r && !c->place->uid && fchownat(dir, "exit", c->user.uid, c->user.gid, 0) < 0)
 		r = davit_error_errno(err, errno, "oci", "cannot give the exit file to user %u", c->user.uid);
@@ -188,8 +190,8 @@ static int put_config(int dir, struct oci_config *c, const struct oci_image *ima
 }
 
 /* *ret is owned: see oci_config.network. */
-static int put_network(const struct oci_place *pl, const struct davit_workload *w, const char *name, char **ret,
-		       struct davit_error *err)
+static int put_network(const struct oci_place *pl, const struct davit_workload *w, const char *name,
+		       char **ret, struct davit_error *err)
 {
 	const char *network = w->network ? w->network : *pl->why_no_bridge ? "none" : "bridge";
 
@@ -234,7 +236,9 @@ static int make_files(const struct oci_place *pl, const struct davit_workload *w
 			.root = root,
 			.argv = argv,
 			.env = env,
-			.directory = w->directory ? w->directory : image->directory ? image->directory : "/",
+			.directory = w->directory	? w->directory
+				     : image->directory ? image->directory
+							: "/",
 			.hostname = name,
 			.network = network,
 		};
@@ -280,8 +284,8 @@ int oci_bundle_make(const struct oci_place *pl, const struct davit_workload *w, 
 int oci_engine_delete(const struct oci_place *pl, const char *id, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *state = davit_path_join(pl->engine, id);
-	char *argv[] = {pl->program, (char *)"--root", pl->engine, (char *)"delete",
-			(char *)"--force", (char *)id, NULL};
+	char *argv[] = {pl->program,	   (char *)"--root", pl->engine, (char *)"delete",
+			(char *)"--force", (char *)id,	     NULL};
 	struct davit_error why;
 	int r;
 

@@ -25,11 +25,17 @@ static void say(struct davit_capabilities *c, enum davit_capability cap, const c
 void oci_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 {
 	static const enum davit_capability always[] = {
-		DAVIT_CAP_SURVIVE, DAVIT_CAP_EXIT_STATUS,   DAVIT_CAP_LOGS,	 DAVIT_CAP_EXEC,
-		DAVIT_CAP_STATS,   DAVIT_CAP_SIGNAL,	    DAVIT_CAP_TREE_STOP, DAVIT_CAP_DIRECTORY,
-		DAVIT_CAP_RLIMITS, DAVIT_CAP_READY_FD,	    DAVIT_CAP_VOLUMES,	 DAVIT_CAP_NAMED_VOLUMES,
-		DAVIT_CAP_TMPFS,   DAVIT_CAP_READ_ONLY_ROOT, DAVIT_CAP_IMAGES,	 DAVIT_CAP_DNS,
-		DAVIT_CAP_TERMINAL, DAVIT_CAP_TERMINAL_KEPT, DAVIT_CAP_SECRETS, DAVIT_CAP_LINUX_CAPABILITIES, DAVIT_CAP_PORTS, DAVIT_CAP_NETWORKS,
+		DAVIT_CAP_SURVIVE,   DAVIT_CAP_EXIT_STATUS,
+		DAVIT_CAP_LOGS,	     DAVIT_CAP_EXEC,
+		DAVIT_CAP_STATS,     DAVIT_CAP_SIGNAL,
+		DAVIT_CAP_TREE_STOP, DAVIT_CAP_DIRECTORY,
+		DAVIT_CAP_RLIMITS,   DAVIT_CAP_READY_FD,
+		DAVIT_CAP_VOLUMES,   DAVIT_CAP_NAMED_VOLUMES,
+		DAVIT_CAP_TMPFS,     DAVIT_CAP_READ_ONLY_ROOT,
+		DAVIT_CAP_IMAGES,    DAVIT_CAP_DNS,
+		DAVIT_CAP_TERMINAL,  DAVIT_CAP_TERMINAL_KEPT,
+		DAVIT_CAP_SECRETS,   DAVIT_CAP_LINUX_CAPABILITIES,
+		DAVIT_CAP_PORTS,     DAVIT_CAP_NETWORKS,
 	};
 	static const enum davit_capability limits[CGROUP_CONTROLLERS] = {
 		[CGROUP_MEMORY] = DAVIT_CAP_MEMORY_LIMIT,
@@ -82,9 +88,10 @@ static int check_capability(const struct oci_place *pl, const char *name, bool a
 		return davit_error_set(err, DAVIT_ENOTSUP, "capabilities",
 				       "capability %s cannot be given: davitd does not have it itself", name);
 	if (!pl->cgroup && bit == oci_capability_bit("CAP_MKNOD"))
-		return davit_error_set(err, DAVIT_ENOTSUP, "capabilities",
-				       "capability MKNOD cannot be given: crun keeps no device group here, so "
-				       "every device of the host could be had with it");
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, "capabilities",
+			"capability MKNOD cannot be given: crun keeps no device group here, so "
+			"every device of the host could be had with it");
 	return 0;
 }
 
@@ -109,9 +116,10 @@ static int check_network(const struct oci_place *pl, const struct davit_workload
 					       w->network ? "" : ", and no other can be had: ",
 					       w->network ? "" : pl->why_no_bridge);
 		if (host && p->container && p->host && p->container != p->host)
-			return davit_error_set(err, DAVIT_ENOTSUP, "ports",
-					       "container port %u cannot differ from host port %u in network host",
-					       p->container, p->host);
+			return davit_error_set(
+				err, DAVIT_ENOTSUP, "ports",
+				"container port %u cannot differ from host port %u in network host",
+				p->container, p->host);
 	}
 	if (host || none)
 		return 0;
@@ -126,7 +134,8 @@ static int check_network(const struct oci_place *pl, const struct davit_workload
 static int check_supported(const struct davit_workload *w, struct davit_error *err)
 {
 	if (!w->image)
-		return davit_error_set(err, DAVIT_EINVAL, "image", "runtime oci runs images, and none is named");
+		return davit_error_set(err, DAVIT_EINVAL, "image",
+				       "runtime oci runs images, and none is named");
 	if (w->service_account)
 		return davit_error_set(err, DAVIT_ENOTSUP, "serviceAccount",
 				       "runtime oci does not support service accounts: %s", no_account);

@@ -200,5 +200,6 @@ bool oci_command_signal(struct local_runtime *p, const char *id, unsigned comman
 		return false;
 	pid = (pid_t)strtol(davit_buf_str(&text), NULL, 10);
 	fd = pid > 1 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
-	return fd >= 0 && same_container(pid, pi->pid) && syscall(SYS_pidfd_send_signal, fd, signo, NULL, 0) == 0;
+	return fd >= 0 && same_container(pid, pi->pid) &&
+	       syscall(SYS_pidfd_send_signal, fd, signo, NULL, 0) == 0;
 }

@@ -21,8 +21,11 @@ static bool is_plain(const char *s)
 	const unsigned char *p = (const unsigned char *)s;
 
 	while (*p) {
-		unsigned more = *p < 0x80 ? 0 : *p >= 0xc2 && *p < 0xe0 ? 1 : *p >= 0xe0 && *p < 0xf0 ? 2 :
-				*p >= 0xf0 && *p < 0xf5 ? 3 : 9;
+		unsigned more = *p < 0x80		  ? 0
+				: *p >= 0xc2 && *p < 0xe0 ? 1
+				: *p >= 0xe0 && *p < 0xf0 ? 2
+				: *p >= 0xf0 && *p < 0xf5 ? 3
+							  : 9;
 		unsigned char lead = *p++;
 
 		if (more == 9 || (more && (*p & 0xc0) != 0x80))
@@ -188,7 +191,7 @@ void oci_config_process(struct davit_json *j, const struct oci_config *c, bool c
 
 /* options: separated by commas, as mount(8) has them. */
 static void add_mount(struct davit_json *j, const char *target, const char *type, const char *source,
-		  const char *options)
+		      const char *options)
 {
 	davit_json_open(j);
 	davit_json_put_string(j, "destination", target);
@@ -218,8 +221,8 @@ static void write_system_mounts(struct davit_json *j, const struct oci_config *c
 	add_mount(j, "/proc", "proc", "proc", "nosuid,noexec,nodev");
 	add_mount(j, "/dev", "tmpfs", "tmpfs", "nosuid,strictatime,mode=755,size=65536k");
 	add_mount(j, "/dev/pts", "devpts", "devpts",
-	      rootless ? "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620"
-		       : "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5");
+		  rootless ? "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620"
+			   : "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5");
 	add_mount(j, "/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777,size=65536k");
 	add_mount(j, "/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev");
 	/* A user who is not root of the network namespace may not mount a sysfs. */
@@ -259,7 +262,7 @@ static void write_own_mounts(struct davit_json *j, const struct oci_config *c)
 	}
 	if (c->workload->secrets_directory)
 		bind_mount(j, c->workload->secrets_directory, c->workload->secrets_directory,
-		     "bind,ro,nosuid,nodev,noexec");
+			   "bind,ro,nosuid,nodev,noexec");
 }
 
 static void write_mounts(struct davit_json *j, const struct oci_config *c)
@@ -275,12 +278,13 @@ static void write_mounts(struct davit_json *j, const struct oci_config *c)
 
 		switch (m->type) {
 		case DAVIT_MOUNT_BIND:
-			bind_mount(j, m->target, m->source, m->read_only ? "rbind,rprivate,ro" : "rbind,rprivate");
+			bind_mount(j, m->target, m->source,
+				   m->read_only ? "rbind,rprivate,ro" : "rbind,rprivate");
 			break;
 		case DAVIT_MOUNT_VOLUME:
 			davit_buf_addf(&text, "%s/%s/data", c->place->volumes, m->source);
 			bind_mount(j, m->target, davit_buf_str(&text),
-			     m->read_only ? "bind,rprivate,nodev,ro" : "bind,rprivate,nodev");
+				   m->read_only ? "bind,rprivate,nodev,ro" : "bind,rprivate,nodev");
 			break;
 		case DAVIT_MOUNT_TMPFS:
 			davit_buf_adds(&text, "nosuid,nodev,mode=1777");
@@ -362,9 +366,10 @@ static void write_resources(struct davit_json *j)
 static void write_linux(struct davit_json *j, const struct oci_config *c)
 {
 	static const char *const masked[] = {
-		"/proc/asound", "/proc/acpi",	     "/proc/interrupts", "/proc/kcore",	    "/proc/keys",
-		"/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi",
-		"/sys/firmware", "/sys/devices/virtual/powercap"};
+		"/proc/asound",	    "/proc/acpi",	 "/proc/interrupts",
+		"/proc/kcore",	    "/proc/keys",	 "/proc/latency_stats",
+		"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+		"/proc/scsi",	    "/sys/firmware",	 "/sys/devices/virtual/powercap"};
 	static const char *const readonly[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 					       "/proc/sysrq-trigger"};
 	const struct oci_place *pl = c->place;
@@ -379,7 +384,8 @@ static void write_linux(struct davit_json *j, const struct oci_config *c)
 	write_strings(j, "maskedPaths", masked, DAVIT_ARRAY_SIZE(masked));
 	write_strings(j, "readonlyPaths", readonly, DAVIT_ARRAY_SIZE(readonly));
 	davit_json_key(j, "seccomp");
-	oci_seccomp_write(j, oci_capability_set(pl->capabilities, c->workload->cap_add, c->workload->cap_drop));
+	oci_seccomp_write(j,
+			  oci_capability_set(pl->capabilities, c->workload->cap_add, c->workload->cap_drop));
 	if (pl->cgroup) {
 		DAVIT_AUTO_BUF path = DAVIT_BUF_INIT;
 

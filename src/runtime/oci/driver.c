@@ -3,8 +3,8 @@
  * The driver's table, thrice, and the life of an instance around that which
  * src/local does.
  */
-#include "runtime/oci/oci.h"
 #include "runtime/oci/impl.h"
+#include "runtime/oci/oci.h"
 
 #include "base/file.h"
 
@@ -111,8 +111,9 @@ static void forgotten(struct oci_job *j)
 static void settled(struct local_instance *pi)
 {
 	struct oci_instance *oi = oci_instance_of(pi);
-	struct oci_job *j = oi->settling ? NULL : oci_job_new(oci_runtime_of(local_runtime_of(pi->inst->runtime)),
-							      pi->id);
+	struct oci_job *j =
+		oi->settling ? NULL
+			     : oci_job_new(oci_runtime_of(local_runtime_of(pi->inst->runtime)), pi->id);
 
 	if (!j)
 		return;
@@ -127,7 +128,8 @@ static void cancel_start(struct davit_op *op, int why)
 	struct oci_instance *oi = op->performer;
 
 	oi->start = NULL;
-	davit_op_fail(op, why, oi->local.inst->runtime->name, "the last run's container is still being removed");
+	davit_op_fail(op, why, oi->local.inst->runtime->name,
+		      "the last run's container is still being removed");
 }
 
 static void start(struct davit_instance *inst, struct davit_op *op)
@@ -175,7 +177,8 @@ static bool up(struct local_instance *pi)
 	char path[48];
 
 	snprintf(path, sizeof path, "/proc/%d/status", (int)pi->pid);
-	if (davit_read_file(path, 65536, &text, NULL) < 0 || strncmp(davit_buf_str(&text), "Name:\tinit\n", 11))
+	if (davit_read_file(path, 65536, &text, NULL) < 0 ||
+	    strncmp(davit_buf_str(&text), "Name:\tinit\n", 11))
 		return false;
 	blocked = strstr(text.data, "\nSigBlk:");
 	return blocked && strtoull(blocked + 8, NULL, 16) & UINT64_C(1) << (SIGTERM - 1);
@@ -201,7 +204,7 @@ static const struct local_ops ops = {
 
 static const char *wanted_program(const struct davit_runtime *rt)
 {
-	return rt->driver == &davit_crun_driver   ? "crun"
+	return rt->driver == &davit_crun_driver	  ? "crun"
 	       : rt->driver == &davit_runc_driver ? "runc"
 						  : getenv("DAVIT_OCI_RUNTIME");
 }
@@ -310,9 +313,9 @@ static const struct davit_ports_facet ports = {.resolve = ports_resolve};
 	.abi = DAVIT_RUNTIME_ABI, .runtime_size = sizeof(struct oci_runtime),                                \
 	.instance_size = sizeof(struct oci_instance), .open = open_runtime, .close = close_runtime,          \
 	.capabilities = oci_capabilities, .adopt = local_adopt, .check = check, .create = local_create,      \
-	.start = start, .stop = local_stop, .remove = local_remove, .inspect = inspect,                \
-	.logs = &local_logs, .exec = &local_exec, .stats = &local_stats, .signal = &signals, .ports = &ports,     \
-	.terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes,          \
+	.start = start, .stop = local_stop, .remove = local_remove, .inspect = inspect, .logs = &local_logs, \
+	.exec = &local_exec, .stats = &local_stats, .signal = &signals, .ports = &ports,                     \
+	.terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes,                         \
 	.networks = &oci_networks
 
 const struct davit_runtime_driver davit_oci_driver = {

@@ -3,8 +3,8 @@
  * The images facet. What takes long is done by davit-image, a child; what is quick, in
  * a thread.
  */
-#include "image/image.h"
 #include "base/strv.h"
+#include "image/image.h"
 #include "runtime/oci/impl.h"
 
 #include <fcntl.h>
@@ -156,8 +156,8 @@ static void place_order(struct davit_runtime *rt, const char *const words[], int
 	oci_job_start(j);
 }
 
-static void images_pull(struct davit_runtime *rt, const char *reference, davit_progress_fn *progress, void *user,
-			struct davit_op *op)
+static void images_pull(struct davit_runtime *rt, const char *reference, davit_progress_fn *progress,
+			void *user, struct davit_op *op)
 {
 	const char *const words[] = {"pull", "-o", "json", "--", reference, NULL};
 
@@ -305,8 +305,9 @@ static void list_done(struct oci_job *j)
 	davit_op_complete(op, 0);
 }
 
-static void images_list(struct davit_runtime *rt, void (*each)(void *user, const struct davit_image_info *info),
-			void *user, struct davit_op *op)
+static void images_list(struct davit_runtime *rt,
+			void (*each)(void *user, const struct davit_image_info *info), void *user,
+			struct davit_op *op)
 {
 	struct listing *l = calloc(1, sizeof *l);
 	struct oci_job *j = l ? oci_job_new(davit_runtime_state(rt), "list") : NULL;

@@ -23,16 +23,16 @@
 struct oci_place {
 	unsigned references; /* counted on the loop's thread */
 	char *run_dir, *bundles, *roots, *engine, *volumes, *networks, *images;
-	char *init;    /* path of davit-init */
+	char *init;	     /* path of davit-init */
 	char *image_program; /* path of davit-image */
-	char *program; /* path of crun or runc */
-	char *cgroup;  /* cgroupsPath without "/ID", for a runtime that makes groups; or NULL */
-	uid_t uid;     /* ours; not 0: rootless */
+	char *program;	     /* path of crun or runc */
+	char *cgroup;	     /* cgroupsPath without "/ID", for a runtime that makes groups; or NULL */
+	uid_t uid;	     /* ours; not 0: rootless */
 	gid_t gid;
 	bool is_crun;
-	char why_no_overlay[112];	/* "" where overlayfs can be had */
-	char why_no_bridge[112];	/* "" where networks can be made */
-	uint64_t capabilities;		/* that we may give: our own bounding set */
+	char why_no_overlay[112]; /* "" where overlayfs can be had */
+	char why_no_bridge[112];  /* "" where networks can be made */
+	uint64_t capabilities;	  /* that we may give: our own bounding set */
 };
 
 /* Behind struct davit_runtime. */
@@ -79,7 +79,7 @@ struct oci_job {
 	void (*run)(struct oci_job *j);
 	/* On the loop's thread after it, and only while the runtime is open. */
 	void (*done)(struct oci_job *j);
-	struct davit_op *op; /* failed with DAVIT_ECLOSED when the runtime is closed; or NULL */
+	struct davit_op *op;		 /* failed with DAVIT_ECLOSED when the runtime is closed; or NULL */
 	struct davit_workload *workload; /* a copy of its own, or NULL */
 	void *argument;			 /* of the job's kind */
 	void (*dispose)(void *argument); /* when the job is freed, in any case; or NULL */
@@ -102,13 +102,13 @@ struct davit_workload *oci_workload_copy(const struct davit_workload *w);
 /* --- rootfs.c: the root file system; all of it blocks --- */
 /* What an image is made of. */
 struct oci_image {
-	char *id; /* NULL: of no store */
+	char *id;      /* NULL: of no store */
 	char **layers; /* the lowest first */
 	char **env, **entrypoint, **command;
 	char *directory, *user;
 };
-int oci_image_find(const struct oci_place *pl, const char *reference, const char *hold_as, struct oci_image *ret,
-		   struct davit_error *err);
+int oci_image_find(const struct oci_place *pl, const char *reference, const char *hold_as,
+		   struct oci_image *ret, struct davit_error *err);
 void oci_image_fini(struct oci_image *i);
 /* The reverse of a find with hold_as. */
 int oci_image_release(const struct oci_place *pl, const char *id, struct davit_error *err);

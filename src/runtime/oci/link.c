@@ -69,7 +69,8 @@ int oci_veth_make(const char *ours, const char *theirs, const char *netns, struc
 	int e;
 
 	if (ns < 0)
-		return davit_error_errno(err, errno, "network", "failed to create network: cannot open %s", netns);
+		return davit_error_errno(err, errno, "network", "failed to create network: cannot open %s",
+					 netns);
 	begin(&m, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
 	add(&m, IFLA_IFNAME, ours, strlen(ours) + 1);
 	link = add(&m, IFLA_LINKINFO, NULL, 0);
@@ -82,7 +83,8 @@ int oci_veth_make(const char *ours, const char *theirs, const char *netns, struc
 	close_nest(&m, data);
 	close_nest(&m, link);
 	e = ask(&m);
-	return e ? davit_error_errno(err, e, "network", "failed to create network: cannot make interface %s", ours)
+	return e ? davit_error_errno(err, e, "network", "failed to create network: cannot make interface %s",
+				     ours)
 		 : 0;
 }
 

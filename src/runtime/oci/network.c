@@ -231,7 +231,8 @@ static int make_bridge(struct net *n, int s, struct davit_error *err)
 
 	if (ioctl(s, SIOCBRADDBR, n->bridge) < 0 && errno != EEXIST)
 		return failed(err, errno, "cannot make a bridge");
-	if (set_address(s, n->bridge, 0x0a590001u | (unsigned)n->subnet << 8) < 0 || set_up(s, n->bridge, true) < 0)
+	if (set_address(s, n->bridge, 0x0a590001u | (unsigned)n->subnet << 8) < 0 ||
+	    set_up(s, n->bridge, true) < 0)
 		return failed(err, errno, "cannot set up the bridge");
 	snprintf(path, sizeof path, "/proc/sys/net/ipv4/conf/%s/route_localnet", n->bridge);
 	put(path, "1");
@@ -551,8 +552,9 @@ bool oci_network_exists(const struct oci_place *pl, const char *name)
 
 /* --- the facet --- */
 
-static void networks_list(struct davit_runtime *rt, void (*each)(void *user, const struct davit_object_info *info),
-			  void *user, struct davit_op *op)
+static void networks_list(struct davit_runtime *rt,
+			  void (*each)(void *user, const struct davit_object_info *info), void *user,
+			  struct davit_op *op)
 {
 	const struct oci_place *pl = ((struct oci_runtime *)davit_runtime_state(rt))->place;
 	DIR *d = opendir(pl->networks);
@@ -635,7 +637,8 @@ static void networks_create(struct davit_runtime *rt, const char *name, struct d
 	const struct oci_place *pl = ((struct oci_runtime *)davit_runtime_state(rt))->place;
 
 	if (*pl->why_no_bridge)
-		davit_op_fail(op, DAVIT_ENOTSUP, "network", "failed to create network: %s", pl->why_no_bridge);
+		davit_op_fail(op, DAVIT_ENOTSUP, "network", "failed to create network: %s",
+			      pl->why_no_bridge);
 	else if (!strcmp(name, "host") || !strcmp(name, "none"))
 		davit_op_fail(op, DAVIT_EEXIST, "network", "network %s is not one that can be made", name);
 	else

@@ -42,8 +42,8 @@ void oci_place_drop(struct oci_place *pl)
 static char *find_program(const char *name)
 {
 	/* Where packages put them; a daemon's own PATH may lack the sbin. */
-	static const char *const dirs[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin",
-					   "/sbin", "/bin"};
+	static const char *const dirs[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
+					   "/usr/bin",	      "/sbin",		"/bin"};
 
 	if (strchr(name, '/'))
 		return access(name, X_OK) == 0 ? strdup(name) : NULL;
@@ -92,10 +92,11 @@ static int choose(struct oci_place *pl, const char *wanted, struct davit_error *
 		free(path);
 	}
 	if (refused)
-		return davit_error_set(err, DAVIT_ENOTSUP, "oci",
-				       "crun refuses this machine's hybrid control groups (v1 controllers beside "
-				       "/sys/fs/cgroup/unified)%s",
-				       wanted ? "; runc works there" : ", and runc is not installed");
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, "oci",
+			"crun refuses this machine's hybrid control groups (v1 controllers beside "
+			"/sys/fs/cgroup/unified)%s",
+			wanted ? "; runc works there" : ", and runc is not installed");
 	return davit_error_set(err, DAVIT_ENOTSUP, "oci", "%s is not installed",
 			       wanted ? wanted : "neither crun nor runc");
 }
@@ -121,7 +122,8 @@ static int make_directories(struct oci_place *pl, const struct davit_runtime *rt
 	int r = 0;
 
 	if (!real || !state)
-		return davit_error_errno(err, errno, "oci", "cannot resolve %s", real ? rt->state_dir : rt->run_dir);
+		return davit_error_errno(err, errno, "oci", "cannot resolve %s",
+					 real ? rt->state_dir : rt->run_dir);
 	pl->bundles = davit_path_join(real, "bundles");
 	pl->engine = davit_path_join(real, "engine");
 	pl->roots = davit_path_join(state, "roots");
@@ -135,7 +137,8 @@ static int make_directories(struct oci_place *pl, const struct davit_runtime *rt
 	pl->networks = davit_path_join(state, "networks");
 	pl->image_program = davit_path_join(rt->libexec_dir, "davit-image");
 	pl->init = davit_path_join(rt->libexec_dir, "davit-init");
-	if (!pl->bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes || !pl->networks || !pl->init || !pl->image_program)
+	if (!pl->bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes || !pl->networks ||
+	    !pl->init || !pl->image_program)
 		return davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");
 	pl->run_dir = DAVIT_TAKE(real);
 	const char *const dirs[] = {pl->bundles, pl->engine, pl->roots, pl->volumes, pl->networks};
@@ -196,7 +199,8 @@ int oci_place_groups(struct oci_place *pl, const struct cgroups *cg, struct davi
 	if (pl->is_crun || pl->uid)
 		return 0;
 	if (!track)
-		return davit_error_set(err, DAVIT_ENOTSUP, "oci", "runc needs control groups: %s", cg->why_no_track);
+		return davit_error_set(err, DAVIT_ENOTSUP, "oci", "runc needs control groups: %s",
+				       cg->why_no_track);
 	name = cg->layout == CGROUP_V2 ? track + strlen("/sys/fs/cgroup") : strrchr(track, '/') + 1;
 	pl->cgroup = strdup(name);
 	return pl->cgroup ? 0 : davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");

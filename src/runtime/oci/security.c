@@ -9,14 +9,46 @@
 
 /* By number: linux/capability.h. */
 static const char *const names[] = {
-	"CHOWN",	"DAC_OVERRIDE",	    "DAC_READ_SEARCH", "FOWNER",	 "FSETID",
-	"KILL",		"SETGID",	    "SETUID",	       "SETPCAP",	 "LINUX_IMMUTABLE",
-	"NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN",      "NET_RAW",	 "IPC_LOCK",
-	"IPC_OWNER",	"SYS_MODULE",	    "SYS_RAWIO",       "SYS_CHROOT",	 "SYS_PTRACE",
-	"SYS_PACCT",	"SYS_ADMIN",	    "SYS_BOOT",	       "SYS_NICE",	 "SYS_RESOURCE",
-	"SYS_TIME",	"SYS_TTY_CONFIG",   "MKNOD",	       "LEASE",		 "AUDIT_WRITE",
-	"AUDIT_CONTROL", "SETFCAP",	    "MAC_OVERRIDE",    "MAC_ADMIN",	 "SYSLOG",
-	"WAKE_ALARM",	"BLOCK_SUSPEND",    "AUDIT_READ",      "PERFMON",	 "BPF",
+	"CHOWN",
+	"DAC_OVERRIDE",
+	"DAC_READ_SEARCH",
+	"FOWNER",
+	"FSETID",
+	"KILL",
+	"SETGID",
+	"SETUID",
+	"SETPCAP",
+	"LINUX_IMMUTABLE",
+	"NET_BIND_SERVICE",
+	"NET_BROADCAST",
+	"NET_ADMIN",
+	"NET_RAW",
+	"IPC_LOCK",
+	"IPC_OWNER",
+	"SYS_MODULE",
+	"SYS_RAWIO",
+	"SYS_CHROOT",
+	"SYS_PTRACE",
+	"SYS_PACCT",
+	"SYS_ADMIN",
+	"SYS_BOOT",
+	"SYS_NICE",
+	"SYS_RESOURCE",
+	"SYS_TIME",
+	"SYS_TTY_CONFIG",
+	"MKNOD",
+	"LEASE",
+	"AUDIT_WRITE",
+	"AUDIT_CONTROL",
+	"SETFCAP",
+	"MAC_OVERRIDE",
+	"MAC_ADMIN",
+	"SYSLOG",
+	"WAKE_ALARM",
+	"BLOCK_SUSPEND",
+	"AUDIT_READ",
+	"PERFMON",
+	"BPF",
 	"CHECKPOINT_RESTORE",
 };
 
@@ -25,8 +57,8 @@ static const char *const names[] = {
 /* Docker's, without MKNOD: where the runtime keeps no device group, a device made
  * is a device had. */
 static const char *const defaults[] = {
-	"CHOWN",   "DAC_OVERRIDE", "FSETID",  "FOWNER",		  "NET_RAW",	"SETGID",      "SETUID",
-	"SETFCAP", "SETPCAP",	   "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+	"CHOWN",   "DAC_OVERRIDE", "FSETID",	       "FOWNER",     "NET_RAW", "SETGID",      "SETUID",
+	"SETFCAP", "SETPCAP",	   "NET_BIND_SERVICE", "SYS_CHROOT", "KILL",	"AUDIT_WRITE",
 };
 
 uint64_t oci_capability_bit(const char *name)
@@ -84,13 +116,15 @@ static const struct {
 	const char *const *calls;
 } denied[] = {
 	{BIT(CAP_SYS_ADMIN),
-	 (const char *const[]){"mount", "umount", "umount2", "mount_setattr", "move_mount", "open_tree",
-			       "fsopen", "fsconfig", "fsmount", "fspick", "pivot_root", "setns", "unshare",
-			       "bpf", "perf_event_open", "quotactl", "quotactl_fd", "lookup_dcookie",
-			       "swapon", "swapoff", "fanotify_init", NULL}},
+	 (const char *const[]){
+		 "mount",	  "umount",	 "umount2",	   "mount_setattr", "move_mount",
+		 "open_tree",	  "fsopen",	 "fsconfig",	   "fsmount",	    "fspick",
+		 "pivot_root",	  "setns",	 "unshare",	   "bpf",	    "perf_event_open",
+		 "quotactl",	  "quotactl_fd", "lookup_dcookie", "swapon",	    "swapoff",
+		 "fanotify_init", NULL}},
 	{BIT(CAP_SYS_BOOT), (const char *const[]){"reboot", "kexec_load", "kexec_file_load", NULL}},
 	{BIT(CAP_SYS_TIME), (const char *const[]){"settimeofday", "stime", "clock_settime", "clock_adjtime",
-						   "clock_settime64", "clock_adjtime64", NULL}},
+						  "clock_settime64", "clock_adjtime64", NULL}},
 	{BIT(CAP_SYSLOG), (const char *const[]){"syslog", NULL}},
 	{BIT(CAP_SYS_PTRACE), (const char *const[]){"kcmp", "pidfd_getfd", NULL}},
 	{BIT(CAP_SYS_MODULE),

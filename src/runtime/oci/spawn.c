@@ -179,8 +179,8 @@ int oci_build_terminal(struct local_instance *pi, const struct davit_terminal *t
 
 	if (r < 0)
 		return r;
-	if (!local_packet(local_runtime_of(pi->inst->runtime), KEEPER_TERMINAL, sizeof(struct keeper_terminal),
-			  t->id))
+	if (!local_packet(local_runtime_of(pi->inst->runtime), KEEPER_TERMINAL,
+			  sizeof(struct keeper_terminal), t->id))
 		return out_of_memory(err);
 	return add_exec(pi, offsetof(struct keeper_terminal, spawn), file, pid_file, err);
 }

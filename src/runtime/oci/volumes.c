@@ -72,8 +72,9 @@ static void answer(struct davit_op *op, const struct davit_error *err)
 		davit_op_complete(op, 0);
 }
 
-static void volumes_list(struct davit_runtime *rt, void (*each)(void *user, const struct davit_object_info *info),
-			 void *user, struct davit_op *op)
+static void volumes_list(struct davit_runtime *rt,
+			 void (*each)(void *user, const struct davit_object_info *info), void *user,
+			 struct davit_op *op)
 {
 	const struct oci_place *pl = ((struct oci_runtime *)davit_runtime_state(rt))->place;
 	DIR *d = opendir(pl->volumes);
@@ -132,8 +133,8 @@ static void remove_run(struct oci_job *j)
 		return;
 	}
 	if (!users || (rmdir(users) < 0 && errno != ENOENT)) {
-		davit_error_set(&j->err, users ? DAVIT_EINUSE : DAVIT_ENOMEM, "volumes", "volume %s is in use",
-				r->name);
+		davit_error_set(&j->err, users ? DAVIT_EINUSE : DAVIT_ENOMEM, "volumes",
+				"volume %s is in use", r->name);
 		return;
 	}
 	davit_remove_tree(r->path, &j->err);
