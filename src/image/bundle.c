@@ -31,6 +31,7 @@ struct image_bundle {
 	const char *path; /* borrowed, for messages */
 	int fd;		  /* a directory, or -1 */
 	bool own;
+	uint64_t room;	      /* bytes that may be copied */
 	struct davit_map map; /* name -> struct member */
 	struct member **members;
 	size_t n;
@@ -112,6 +113,12 @@ static int spool_file(struct image_bundle *b, struct archive *a, struct spool *s
 			return davit_error_set(err, DAVIT_ESOURCE, "archive",
 					       "%.128s is refused: it is larger than allowed (--max-size)",
 					       b->path);
+		if (!image_budget_allows(budget, budget->written, image_stream_packed(sp->in)))
+			return davit_error_set(
+				err, DAVIT_ESOURCE, "archive",
+				"%.128s is refused: it unpacks to more times its size than allowed "
+				"(--max-ratio)",
+				b->path);
 		if (budget->written > budget->room)
 			return davit_error_set(err, DAVIT_ENOSPC, NULL, "no space is left for %.128s",
 					       b->path);
@@ -229,6 +236,7 @@ int image_bundle_open(struct image_job *j, const char *path, bool own, struct im
 	b->path = path;
 	b->fd = -1;
 	b->own = own;
+	b->room = budget->room;
 	r = open_path(b, budget, err);
 	if (r < 0)
 		image_bundle_close(b);
@@ -342,7 +350,7 @@ int image_bundle_take(struct image_bundle *b, const char *name, char ret_name[16
 	if (from < 0)
 		return missing(b, name, err);
 	to = openat(b->job->fd, ret_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (to < 0 || image_copy_data(from, to) < 0)
+	if (to < 0 || image_copy_data(from, to, b->room) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot copy '%.100s' of '%.128s'", name, b->path);
 	return 0;
 }

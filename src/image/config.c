@@ -89,10 +89,10 @@ static int copy_list(const struct image_doc *d, json_t *o, const char *key, char
 	return 0;
 }
 
-/* An object of which only the keys count. */
-static int copy_keys(const struct image_doc *d, json_t *o, const char *key, char ***ret)
+/* An object of which only the keys count; one without a slash gets the suffix. */
+static int copy_keys(const struct image_doc *d, json_t *o, const char *key, const char *suffix, char ***ret)
 {
-	json_t *set = json_object_get(o, key), *v;
+	json_t *set = json_object_get(o, key);
 	char field[96];
 	const char *k;
 
@@ -101,7 +101,13 @@ static int copy_keys(const struct image_doc *d, json_t *o, const char *key, char
 	snprintf(field, sizeof field, "config.%s", key);
 	if (!json_is_object(set))
 		return image_doc_fail(d, field, "must be an object");
-	json_object_foreach(set, k, v) if (davit_strv_add(ret, k) < 0) return image_oom(d->err);
+	for (void *at = json_object_iter(set); at; at = json_object_iter_next(set, at)) {
+		DAVIT_AUTO_FREE char *full = NULL;
+		k = json_object_iter_key(at);
+		if (asprintf(&full, "%s%s", k, strchr(k, '/') ? "" : suffix) < 0 ||
+		    davit_strv_add(ret, full) < 0)
+			return image_oom(d->err);
+	}
 	return 0;
 }
 
@@ -183,9 +189,9 @@ static int copy_run(const struct image_doc *d, json_t *c, struct davit_image *i)
 	for (size_t k = 0; r == 0 && k < DAVIT_ARRAY_SIZE(strings); k++)
 		r = copy_string(d, c, "config", strings[k].key, strings[k].ret);
 	if (r == 0)
-		r = copy_keys(d, c, "ExposedPorts", &i->ports);
+		r = copy_keys(d, c, "ExposedPorts", "/tcp", &i->ports);
 	if (r == 0)
-		r = copy_keys(d, c, "Volumes", &i->volumes);
+		r = copy_keys(d, c, "Volumes", "", &i->volumes);
 	if (r == 0)
 		r = copy_labels(d, c, i);
 	return r == 0 ? copy_health(d, c, i) : r;

@@ -90,7 +90,7 @@ static int copy_file(struct flatten *f, int from_dir, int to_dir, const char *na
 	to = openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (to < 0)
 		return failed(f, "make");
-	if (image_copy_data(from, to) < 0)
+	if (image_copy_data(from, to, UINT64_MAX) < 0)
 		return failed(f, "copy");
 	return copy_metadata(f, from, to, st);
 }

@@ -66,7 +66,7 @@ struct davit_image {
 	 * Vectors end with NULL. */
 	char **env, **entrypoint, **command;
 	char *directory, *user, *stop_signal;
-	char **ports;	/* "80/tcp" */
+	char **ports;	/* "80/tcp", the protocol always there */
 	char **volumes; /* paths inside */
 	struct davit_image_pair *labels;
 	size_t n_labels;

@@ -260,8 +260,12 @@ bool image_opaque_is(int fd);
 
 /* --- copy.c --- */
 
-/* All of a file, by reflink, in the kernel, or by hand. -1 with errno. */
-int image_copy_data(int from, int to);
+/* All of a file, by reflink, in the kernel, or by hand; at most max bytes, else
+ * EFBIG. -1 with errno. */
+int image_copy_data(int from, int to, uint64_t max);
+#define IMAGE_RATIO_FROM (UINT64_C(64) << 20) /* less is never a bomb */
+/* Whether so much may come out of so little. */
+bool image_budget_allows(const struct image_budget *b, uint64_t unpacked, uint64_t packed);
 /* The stream to its end into fd, of what the budget has room for. */
 int image_copy_stream(struct image_stream *in, int fd, struct image_budget *budget, const char *what,
 		      struct davit_error *err);

@@ -181,6 +181,7 @@ static int take_tar(struct image_job *j, const char *path, struct image_budget *
 						       : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	DAVIT_AUTO_CLOSE int to = -1;
 	struct stat st;
+	uint64_t most;
 
 	if (from < 0 || fstat(from, &st) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open '%.128s'", path);
@@ -189,11 +190,15 @@ static int take_tar(struct image_job *j, const char *path, struct image_budget *
 		return DAVIT_EIO;
 	if (S_ISDIR(st.st_mode))
 		return pack(path, to, err);
-	if (S_ISREG(st.st_mode) && (uint64_t)st.st_size > budget->room)
-		return davit_error_set(err, DAVIT_ENOSPC, NULL, "no space is left for '%.128s'", path);
-	return image_copy_data(from, to) < 0
-		       ? davit_error_errno(err, errno, NULL, "cannot copy '%.128s'", path)
-		       : 0;
+	most = budget->limits.bytes < budget->room ? budget->limits.bytes : budget->room;
+	if (image_copy_data(from, to, most) == 0)
+		return 0;
+	return errno == EFBIG
+		       ? davit_error_set(
+				 err, DAVIT_ESOURCE, "archive",
+				 "'%.128s' is larger than allowed (--max-size), or than the disk has room",
+				 path)
+		       : davit_error_errno(err, errno, NULL, "cannot copy '%.128s'", path);
 }
 
 static int import(struct image_job *j, const struct davit_image_import *i, struct image_new *n,

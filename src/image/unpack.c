@@ -4,10 +4,8 @@
  * here, and where it goes in place.c. Hostile or not: an entry that is refused
  * ends the load, with its name.
  */
-#include "image/image_impl.h"
+#include "image/unpack.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
@@ -15,35 +13,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
-
-#define NAMES_MAX (UINT64_C(128) << 20) /* bytes of the names of all directories */
-#define RATIO_FROM (UINT64_C(64) << 20)
-#define XATTRS_MAX 65536 /* bytes of one entry's */
-
-/* A directory, whose times and (without root) mode are set when nothing more is
- * made in it. */
-struct directory {
-	char *path;
-	mode_t mode;
-	struct timespec mtime;
-};
-
-struct unpack {
-	const struct image_layer *l;
-	struct image_stream *in;
-	struct davit_error *err;
-	struct archive *a;
-	struct image_place place;
-	struct directory *directories;
-	size_t n_directories, cap;
-	uint64_t written; /* bytes of content so far */
-	struct davit_error stream_err;
-	char path[4096]; /* of the present entry, clean */
-};
 
 /* The name comes from the archive: what is not printable is shown as '?'. */
-static int refuse(struct unpack *u, const char *why)
+int image_unpack_refuse(struct image_unpacking *u, const char *why)
 {
 	char shown[128];
 	size_t n = strlen(u->path);
@@ -56,7 +28,7 @@ static int refuse(struct unpack *u, const char *why)
 			       why);
 }
 
-static int failed(struct unpack *u, const char *what)
+int image_unpack_failed(struct image_unpacking *u, const char *what)
 {
 	int saved = errno;
 	char text[160];
@@ -65,10 +37,10 @@ static int failed(struct unpack *u, const char *what)
 		return davit_error_errno(u->err, saved, NULL, "%s: cannot %s '%.120s'", u->l->what, what,
 					 u->path);
 	snprintf(text, sizeof text, "cannot be made: %s", strerror(saved));
-	return refuse(u, text);
+	return image_unpack_refuse(u, text);
 }
 
-static int unreadable(struct unpack *u)
+static int unreadable(struct image_unpacking *u)
 {
 	const char *why = archive_error_string(u->a);
 
@@ -128,18 +100,18 @@ static bool parent_is_whiteout(const char *path)
 /* --- content and metadata --- */
 
 /* What it will be, holes included. */
-static int check_size(struct unpack *u, uint64_t size)
+static int check_size(struct image_unpacking *u, uint64_t size)
 {
 	struct image_budget *b = u->l->budget;
 
 	if (size > b->limits.bytes || b->bytes > b->limits.bytes - size)
-		return refuse(u, "makes the image larger than allowed (--max-size)");
+		return image_unpack_refuse(u, "makes the image larger than allowed (--max-size)");
 	b->bytes += size;
 	return 0;
 }
 
 /* What really comes. */
-static int check_content(struct unpack *u, size_t n)
+static int check_content(struct image_unpacking *u, size_t n)
 {
 	struct image_budget *b = u->l->budget;
 
@@ -148,13 +120,13 @@ static int check_content(struct unpack *u, size_t n)
 	if (b->written > b->room)
 		return davit_error_set(u->err, DAVIT_ENOSPC, NULL, "%s: no space is left for '%.120s'",
 				       u->l->what, u->path);
-	if (b->limits.ratio && u->written > RATIO_FROM &&
-	    u->written / b->limits.ratio > image_stream_packed(u->in))
-		return refuse(u, "makes the layer unpack to more times its size than allowed (--max-ratio)");
+	if (!image_budget_allows(b, u->written, image_stream_packed(u->in)))
+		return image_unpack_refuse(
+			u, "makes the layer unpack to more times its size than allowed (--max-ratio)");
 	return 0;
 }
 
-static int write_content(struct unpack *u, int fd, uint64_t size)
+static int write_content(struct image_unpacking *u, int fd, uint64_t size)
 {
 	const void *block;
 	la_int64_t offset;
@@ -164,14 +136,14 @@ static int write_content(struct unpack *u, int fd, uint64_t size)
 	while ((r = archive_read_data_block(u->a, &block, &n, &offset)) == ARCHIVE_OK) {
 		const char *p = block;
 		if (offset < 0 || (uint64_t)offset + n > size)
-			return refuse(u, "has more content than it says");
+			return image_unpack_refuse(u, "has more content than it says");
 		code = check_content(u, n);
 		if (code < 0)
 			return code;
 		while (n) {
 			ssize_t w = DAVIT_EINTR(pwrite(fd, p, n, offset));
 			if (w < 0)
-				return failed(u, "write");
+				return image_unpack_failed(u, "write");
 			p += w;
 			n -= (size_t)w;
 			offset += w;
@@ -179,159 +151,28 @@ static int write_content(struct unpack *u, int fd, uint64_t size)
 	}
 	if (r != ARCHIVE_EOF)
 		return unreadable(u);
-	return ftruncate(fd, (off_t)size) < 0 ? failed(u, "write") : 0;
+	return ftruncate(fd, (off_t)size) < 0 ? image_unpack_failed(u, "write") : 0;
 }
 
-/* user.* but what overlayfs means by it, and file capabilities for root: other
- * names are the host's business (labels, ACLs, overlayfs itself) and left out. */
-static bool wants_xattr(const struct unpack *u, const char *name)
-{
-	if (!strncmp(name, "user.", 5))
-		return strncmp(name, "user.overlay.", 13) && strncmp(name, "user.containers.", 16);
-	return u->l->root && !strcmp(name, "security.capability");
-}
-
-static int set_xattrs(struct unpack *u, struct archive_entry *e, int fd)
-{
-	size_t total = 0, size;
-	const char *name;
-	const void *value;
-
-	archive_entry_xattr_reset(e);
-	while (archive_entry_xattr_next(e, &name, &value, &size) == ARCHIVE_OK) {
-		if (!name || !wants_xattr(u, name))
-			continue;
-		total += size;
-		if (total > XATTRS_MAX)
-			return refuse(u, "has too large extended attributes");
-		if (fsetxattr(fd, name, value, size, 0) < 0 && errno != ENOTSUP)
-			return failed(u, "set an extended attribute of");
-	}
-	return 0;
-}
-
-static int check_owner(struct unpack *u, struct archive_entry *e)
-{
-	la_int64_t uid = archive_entry_uid(e), gid = archive_entry_gid(e);
-
-	return uid < 0 || gid < 0 || uid >= UINT32_MAX || gid >= UINT32_MAX
-		       ? refuse(u, "has no possible owner")
-		       : 0;
-}
-
-static struct timespec mtime_of(struct archive_entry *e)
-{
-	return (struct timespec){archive_entry_mtime_is_set(e) ? archive_entry_mtime(e) : 0,
-				 archive_entry_mtime_is_set(e) ? archive_entry_mtime_nsec(e) : 0};
-}
-
-/* The owner before the mode: a change of owner drops the set-user-ID bit; and
- * before the xattrs: it drops capabilities. */
-static int set_file(struct unpack *u, struct archive_entry *e, int fd)
-{
-	struct timespec t[2] = {mtime_of(e), mtime_of(e)};
-	int r;
-
-	if (u->l->root && fchown(fd, (uid_t)archive_entry_uid(e), (gid_t)archive_entry_gid(e)) < 0)
-		return failed(u, "give an owner to");
-	if (fchmod(fd, archive_entry_perm(e) & 07777) < 0)
-		return failed(u, "set the mode of");
-	r = set_xattrs(u, e, fd);
-	if (r == 0 && futimens(fd, t) < 0)
-		r = failed(u, "set the time of");
-	return r;
-}
-
-/* Of what is not opened: links, devices, fifos. */
-static int set_special(struct unpack *u, struct archive_entry *e, int parent, const char *name, bool link)
-{
-	struct timespec t[2] = {mtime_of(e), mtime_of(e)};
-
-	if (u->l->root && fchownat(parent, name, (uid_t)archive_entry_uid(e), (gid_t)archive_entry_gid(e),
-				   AT_SYMLINK_NOFOLLOW) < 0)
-		return failed(u, "give an owner to");
-	if (!link && fchmodat(parent, name, archive_entry_perm(e) & 07777, 0) < 0)
-		return failed(u, "set the mode of");
-	return utimensat(parent, name, t, AT_SYMLINK_NOFOLLOW) < 0 ? failed(u, "set the time of") : 0;
-}
-
-/* --- directories --- */
-
-static int remember(struct unpack *u, struct archive_entry *e)
-{
-	struct directory *d;
-
-	u->l->budget->names += strlen(u->path) + sizeof *d;
-	if (u->l->budget->names > NAMES_MAX)
-		return refuse(u, "is one directory too many");
-	if (u->n_directories == u->cap) {
-		size_t cap = u->cap ? u->cap * 2 : 256;
-		d = realloc(u->directories, cap * sizeof *d);
-		if (!d)
-			return image_oom(u->err);
-		u->directories = d;
-		u->cap = cap;
-	}
-	d = &u->directories[u->n_directories];
-	*d = (struct directory){strdup(u->path), archive_entry_perm(e) & 07777, mtime_of(e)};
-	if (!d->path)
-		return image_oom(u->err);
-	u->n_directories++;
-	return 0;
-}
-
-/* With its final mode only at the end when that would lock us out. */
-static int set_directory(struct unpack *u, struct archive_entry *e, int fd)
-{
-	mode_t mode = archive_entry_perm(e) & 07777;
-	int r;
-
-	if (u->l->root && fchown(fd, (uid_t)archive_entry_uid(e), (gid_t)archive_entry_gid(e)) < 0)
-		return failed(u, "give an owner to");
-	if (fchmod(fd, u->l->root ? mode : mode | 0700) < 0)
-		return failed(u, "set the mode of");
-	r = set_xattrs(u, e, fd);
-	return r == 0 ? remember(u, e) : r;
-}
-
-static void finish_directories(struct unpack *u)
-{
-	for (size_t i = u->n_directories; i-- > 0;) {
-		struct directory *d = &u->directories[i];
-		struct timespec t[2] = {d->mtime, d->mtime};
-		const char *name, *why;
-		DAVIT_AUTO_CLOSE int fd = -1;
-		int parent = image_place_parent(&u->place, d->path, false, &name, &why);
-		/* It may be another by now, or gone: then it needs nothing. */
-		if (parent >= 0)
-			fd = openat(parent, *name ? name : ".",
-				    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd >= 0) {
-			(void)fchmod(fd, d->mode);
-			(void)futimens(fd, t);
-		}
-	}
-}
-
-static int make_directory(struct unpack *u, struct archive_entry *e, int parent, const char *name,
+static int make_directory(struct image_unpacking *u, struct archive_entry *e, int parent, const char *name,
 			  bool opaque)
 {
 	DAVIT_AUTO_CLOSE int fd = -1;
 
 	if (*name && mkdirat(parent, name, 0700) < 0 && errno != EEXIST)
-		return failed(u, "make");
+		return image_unpack_failed(u, "make");
 	fd = openat(parent, *name ? name : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
-		return failed(u, "open");
+		return image_unpack_failed(u, "open");
 	if (opaque && image_opaque_set(fd, u->l->root) < 0)
-		return failed(u, "mark as opaque");
-	return set_directory(u, e, fd);
+		return image_unpack_failed(u, "mark as opaque");
+	return image_set_directory(u, e, fd);
 }
 
 /* --- whiteouts --- */
 
 /* What the same layer has of that name stays: a whiteout is for those below. */
-static int make_whiteout(struct unpack *u, int parent, const char *hidden)
+static int make_whiteout(struct image_unpacking *u, int parent, const char *hidden)
 {
 	struct stat st;
 
@@ -340,47 +181,50 @@ static int make_whiteout(struct unpack *u, int parent, const char *hidden)
 		if (!S_ISDIR(st.st_mode))
 			return 0;
 		fd = openat(parent, hidden, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		return fd < 0 || image_opaque_set(fd, u->l->root) < 0 ? failed(u, "mark as opaque") : 0;
+		return fd < 0 || image_opaque_set(fd, u->l->root) < 0
+			       ? image_unpack_failed(u, "mark as opaque")
+			       : 0;
 	}
-	return image_whiteout_make(parent, hidden) < 0 ? failed(u, "make a whiteout for") : 0;
+	return image_whiteout_make(parent, hidden) < 0 ? image_unpack_failed(u, "make a whiteout for") : 0;
 }
 
-static int take_whiteout(struct unpack *u, int parent, const char *name)
+static int take_whiteout(struct image_unpacking *u, int parent, const char *name)
 {
 	const char *hidden = name + strlen(IMAGE_WHITEOUT);
 
 	if (!strcmp(name, IMAGE_OPAQUE))
-		return image_opaque_set(parent, u->l->root) < 0 ? failed(u, "mark as opaque") : 0;
+		return image_opaque_set(parent, u->l->root) < 0 ? image_unpack_failed(u, "mark as opaque")
+								: 0;
 	if (!strncmp(hidden, IMAGE_WHITEOUT, 4))
 		return 0; /* other marks of aufs, which mean nothing here */
 	if (!*hidden || !strcmp(hidden, ".") || !strcmp(hidden, ".."))
-		return refuse(u, "is a whiteout of nothing");
+		return image_unpack_refuse(u, "is a whiteout of nothing");
 	return make_whiteout(u, parent, hidden);
 }
 
 /* --- entries --- */
 
-static int make_file(struct unpack *u, struct archive_entry *e, int parent, const char *name)
+static int make_file(struct image_unpacking *u, struct archive_entry *e, int parent, const char *name)
 {
 	la_int64_t size = archive_entry_size_is_set(e) ? archive_entry_size(e) : 0;
 	DAVIT_AUTO_CLOSE int fd = -1;
 	int r;
 
 	if (size < 0)
-		return refuse(u, "has no possible size");
+		return image_unpack_refuse(u, "has no possible size");
 	r = check_size(u, (uint64_t)size);
 	if (r < 0)
 		return r;
 	fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return failed(u, "make");
+		return image_unpack_failed(u, "make");
 	r = write_content(u, fd, (uint64_t)size);
-	return r == 0 ? set_file(u, e, fd) : r;
+	return r == 0 ? image_set_file(u, e, fd) : r;
 }
 
 /* To a file that the layer already has: opened without following its last name,
  * then linked by descriptor. */
-static int make_hard_link(struct unpack *u, const char *target, const char *path)
+static int make_hard_link(struct image_unpacking *u, const char *target, const char *path)
 {
 	struct image_place from = {.root = u->place.root, .parent = -1};
 	const char *why, *name, *last;
@@ -391,37 +235,38 @@ static int make_hard_link(struct unpack *u, const char *target, const char *path
 
 	why = clean(target, clean_target, sizeof clean_target, &slash);
 	if (why || !*clean_target)
-		return refuse(u, "is a hard link to what is outside the image");
+		return image_unpack_refuse(u, "is a hard link to what is outside the image");
 	parent = image_place_parent(&from, clean_target, false, &last, &why);
 	if (parent < 0 || fstatat(parent, last, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode) ||
 	    image_whiteout_is(&st)) {
 		image_place_fini(&from);
-		return refuse(u, "is a hard link to what is no file of the layer");
+		return image_unpack_refuse(u, "is a hard link to what is no file of the layer");
 	}
 	parent = image_place_parent(&u->place, path, true, &name, &why);
 	if (parent < 0)
-		r = refuse(u, why);
+		r = image_unpack_refuse(u, why);
 	else if (linkat(from.parent, last, parent, name, 0) < 0)
-		r = failed(u, "link");
+		r = image_unpack_failed(u, "link");
 	image_place_fini(&from);
 	return r;
 }
 
-static int make_device(struct unpack *u, struct archive_entry *e, int parent, const char *name)
+static int make_device(struct image_unpacking *u, struct archive_entry *e, int parent, const char *name)
 {
 	dev_t dev = archive_entry_rdev(e);
 	mode_t type = archive_entry_filetype(e);
 
 	if (!u->l->root)
-		return refuse(u, "is a device node, which only root may make");
+		return image_unpack_refuse(u, "is a device node, which only root may make");
 	if (type == AE_IFCHR && dev == makedev(0, 0))
-		return refuse(u, "is the device that overlayfs takes for a whiteout");
+		return image_unpack_refuse(u, "is the device that overlayfs takes for a whiteout");
 	if (mknodat(parent, name, type | 0600, dev) < 0)
-		return failed(u, "make");
-	return set_special(u, e, parent, name, false);
+		return image_unpack_failed(u, "make");
+	return image_set_special(u, e, parent, name, false);
 }
 
-static int make_entry(struct unpack *u, struct archive_entry *e, int parent, const char *name, bool opaque)
+static int make_entry(struct image_unpacking *u, struct archive_entry *e, int parent, const char *name,
+		      bool opaque)
 {
 	switch (archive_entry_filetype(e)) {
 	case AE_IFDIR:
@@ -430,24 +275,24 @@ static int make_entry(struct unpack *u, struct archive_entry *e, int parent, con
 		return make_file(u, e, parent, name);
 	case AE_IFLNK:
 		if (!archive_entry_symlink(e) || !*archive_entry_symlink(e))
-			return refuse(u, "is a link to nothing");
+			return image_unpack_refuse(u, "is a link to nothing");
 		if (symlinkat(archive_entry_symlink(e), parent, name) < 0)
-			return failed(u, "make");
-		return set_special(u, e, parent, name, true);
+			return image_unpack_failed(u, "make");
+		return image_set_special(u, e, parent, name, true);
 	case AE_IFIFO:
 		if (mkfifoat(parent, name, 0600) < 0)
-			return failed(u, "make");
-		return set_special(u, e, parent, name, false);
+			return image_unpack_failed(u, "make");
+		return image_set_special(u, e, parent, name, false);
 	case AE_IFCHR:
 	case AE_IFBLK:
 		return make_device(u, e, parent, name);
 	default:
-		return refuse(u, "is of a kind that no image has (a socket?)");
+		return image_unpack_refuse(u, "is of a kind that no image has (a socket?)");
 	}
 }
 
 /* A later entry replaces an earlier one, but a directory takes in a directory. */
-static int make_room(struct unpack *u, struct archive_entry *e, int parent, const char *name,
+static int make_room(struct image_unpacking *u, struct archive_entry *e, int parent, const char *name,
 		     bool *ret_opaque)
 {
 	struct stat st;
@@ -456,16 +301,16 @@ static int make_room(struct unpack *u, struct archive_entry *e, int parent, cons
 	if (!*name) /* the root itself */
 		return archive_entry_filetype(e) == AE_IFDIR && !archive_entry_hardlink(e)
 			       ? 0
-			       : refuse(u, "is no directory, but the root of the image");
+			       : image_unpack_refuse(u, "is no directory, but the root of the image");
 	if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return errno == ENOENT ? 0 : failed(u, "look at");
+		return errno == ENOENT ? 0 : image_unpack_failed(u, "look at");
 	if (S_ISDIR(st.st_mode) && archive_entry_filetype(e) == AE_IFDIR && !archive_entry_hardlink(e))
 		return 0;
 	*ret_opaque = image_whiteout_is(&st);
-	return image_tree_remove(parent, name) < 0 ? failed(u, "replace") : 0;
+	return image_tree_remove(parent, name) < 0 ? image_unpack_failed(u, "replace") : 0;
 }
 
-static int take_entry(struct unpack *u, struct archive_entry *e)
+static int take_entry(struct image_unpacking *u, struct archive_entry *e)
 {
 	const char *raw = archive_entry_pathname(e), *hard = archive_entry_hardlink(e), *why, *name;
 	bool slash, opaque;
@@ -473,22 +318,22 @@ static int take_entry(struct unpack *u, struct archive_entry *e)
 
 	snprintf(u->path, sizeof u->path, "%s", raw ? raw : "?");
 	if (!raw || !*raw)
-		return refuse(u, "has a name that cannot be read");
+		return image_unpack_refuse(u, "has a name that cannot be read");
 	if (u->l->budget->entries++ >= u->l->budget->limits.entries)
-		return refuse(u, "is one entry too many (--max-entries)");
+		return image_unpack_refuse(u, "is one entry too many (--max-entries)");
 	why = clean(raw, u->path, sizeof u->path, &slash);
 	if (!why && parent_is_whiteout(u->path))
 		why = "lies in a whiteout";
 	if (why) {
 		snprintf(u->path, sizeof u->path, "%s", raw);
-		return refuse(u, why);
+		return image_unpack_refuse(u, why);
 	}
-	r = check_owner(u, e);
+	r = image_check_owner(u, e);
 	if (r < 0)
 		return r;
 	parent = image_place_parent(&u->place, u->path, true, &name, &why);
 	if (parent < 0)
-		return refuse(u, why);
+		return image_unpack_refuse(u, why);
 	if (!strncmp(name, IMAGE_WHITEOUT, 4))
 		return take_whiteout(u, parent, name);
 	r = make_room(u, e, parent, name, &opaque);
@@ -505,7 +350,7 @@ static int take_entry(struct unpack *u, struct archive_entry *e)
 
 static la_ssize_t on_read(struct archive *a, void *user, const void **ret)
 {
-	struct unpack *u = user;
+	struct image_unpacking *u = user;
 	ssize_t n = image_stream_read(u->in, ret, &u->stream_err);
 
 	if (n < 0)
@@ -513,7 +358,7 @@ static la_ssize_t on_read(struct archive *a, void *user, const void **ret)
 	return n < 0 ? ARCHIVE_FATAL : n;
 }
 
-static int unpack_all(struct unpack *u)
+static int unpack_all(struct image_unpacking *u)
 {
 	struct archive_entry *e;
 	const void *rest;
@@ -531,14 +376,14 @@ static int unpack_all(struct unpack *u)
 		; /* padding, of which the digest is too */
 	if (n < 0)
 		return unreadable(u);
-	finish_directories(u);
+	image_finish_directories(u);
 	return 0;
 }
 
 /* The names of PAX headers are UTF-8, whatever the locale of the process. */
 int image_unpack(const struct image_layer *l, struct image_stream *in, int root, struct davit_error *err)
 {
-	struct unpack u = {.l = l, .in = in, .err = err, .place = {.root = root, .parent = -1}};
+	struct image_unpacking u = {.l = l, .in = in, .err = err, .place = {.root = root, .parent = -1}};
 	locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0), before = (locale_t)0;
 	mode_t mask = umask(0);
 	int r;
@@ -554,8 +399,6 @@ int image_unpack(const struct image_layer *l, struct image_stream *in, int root,
 	}
 	umask(mask);
 	image_place_fini(&u.place);
-	for (size_t i = 0; i < u.n_directories; i++)
-		free(u.directories[i].path);
-	free(u.directories);
+	image_forget_directories(&u);
 	return r;
 }

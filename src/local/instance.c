@@ -83,6 +83,7 @@ void local_ended(struct local_instance *pi, uint32_t run, const struct keeper_ex
 		davit_deferred_cancel(&pi->news);
 		on_news(&pi->news);
 	}
+	local_thaw(pi); /* the group is the next run's too */
 	pi->run = pi->told = run;
 	pi->exit = *exit;
 	pi->state = DAVIT_STATE_STOPPED;
@@ -201,6 +202,7 @@ void local_instance_detach(struct local_instance *pi)
 	if (p->ops->detach)
 		p->ops->detach(pi);
 	drop_requests(pi);
+	local_pausing_close(pi);
 	davit_deferred_cancel(&pi->news);
 	davit_timer_stop(&pi->coming);
 	free(DAVIT_TAKE(pi->status));
@@ -589,6 +591,7 @@ void local_stop(struct davit_instance *inst, const struct davit_stop *how, struc
 		return;
 	}
 	pi->how = *how;
+	local_thaw(pi); /* so that it can heed the signal */
 	begin(pi, LOCAL_STOP, op);
 }
 
@@ -629,6 +632,7 @@ void local_inspect(struct davit_instance *inst, struct davit_inspection *ret, st
 		.pid = pi->pid,
 		.ready = pi->ready,
 		.started = pi->started,
+		.paused = pi->paused,
 	};
 	if (ret->state == DAVIT_STATE_STOPPED)
 		local_exit_explained(local_runtime_of(inst->runtime), pi->id, &pi->exit, &ret->exit);

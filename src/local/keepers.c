@@ -94,6 +94,20 @@ static void list(struct local_keeper *k)
 	keeper_client_send(&k->client, &p->packet, NULL, 0, &k->list, NULL);
 }
 
+/* The keeper counts what it holds; what waits to be created there has its place too. */
+static void count_waiting(struct local_keeper *k)
+{
+	size_t pos = 0;
+	void *value;
+
+	while (davit_map_next(&k->runtime->instances, &pos, NULL, &value)) {
+		const struct local_instance *pi = value;
+
+		if (pi->keeper == k && pi->action == LOCAL_CREATE)
+			k->client.slots_used++;
+	}
+}
+
 static void on_up(struct keeper_client *c, const struct keeper_welcome *w)
 {
 	struct local_keeper *k = c->user;
@@ -101,6 +115,7 @@ static void on_up(struct keeper_client *c, const struct keeper_welcome *w)
 
 	(void)w;
 	local_terminals_up(&p->terminals, c);
+	count_waiting(k);
 	if (p->open_op) {
 		if (all_up(p))
 			davit_op_complete(DAVIT_TAKE(p->open_op), 0);

@@ -178,6 +178,17 @@ def bombs(p):
 
 
 @test
+def outer_bombs(p):
+    """an archive around the layers may not unpack to too much either"""
+    packed = gzip.compress(tar(entry("zeros", bytes(100 << 20))), 9)
+    write(p.at("x.gz"), packed)
+    p.refused("it unpacks to more times its size than allowed (--max-ratio)", "load", p.at("x.gz"))
+    p.refused("it is larger than allowed (--max-size)", "load", "--max-ratio=0", "--max-size", "50Mi", p.at("x.gz"))
+    p.refused("is larger than allowed (--max-size)", "import", "--reference", "x", "--max-size", "10k", "-", input=packed)
+    p.clean()
+
+
+@test
 def gzip_in_gzip(p):
     """what is packed twice is not unpacked twice"""
     twice = gzip.compress(gzip.compress(tar(entry("x", b"x"))))

@@ -57,6 +57,16 @@ def layer_packings(p):
 
 
 @test
+def empty_layers(p):
+    """layers without an entry are layers"""
+    layout = Layout()
+    layout.image("localhost/empty:1", [tar(), BASE, tar()], ExposedPorts={"80": {}, "53/udp": {}}, Volumes={"/v": {}})
+    p.ok("load", layout.directory(p.at("x")))
+    equal(p.flat("localhost/empty:1")["etc/motd"], "hello\n")
+    equal(sorted(p.inspect("localhost/empty:1")["ports"]), ["53/udp", "80/tcp"])
+
+
+@test
 def docker_archive(p):
     """a docker-archive is loaded with all its tags, from a file and from standard input"""
     f = docker(p.at("d.tar"), ["bb:1", "localhost/bb:2"], [BASE, files(x="1"), BASE], Entrypoint=["/bin/sh"])

@@ -93,6 +93,9 @@ static int put_names(int dir, const char *name, struct davit_error *err)
 
 /* --- what is to run --- */
 
+/* What a command without a PATH is looked for in, by every engine. */
+#define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 /* The workload's own first; then what it does not say. */
 static int merge_env(char *const *own, char *const *image, char ***ret)
 {
@@ -105,6 +108,8 @@ static int merge_env(char *const *own, char *const *image, char ***ret)
 		if (!davit_strv_getenv(*ret, name))
 			r = davit_strv_add(ret, *image);
 	}
+	if (!r && !davit_strv_getenv(*ret, "PATH"))
+		r = davit_strv_add(ret, DEFAULT_PATH);
 	return r;
 }
 

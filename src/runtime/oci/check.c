@@ -51,6 +51,7 @@ void oci_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 	for (int i = 0; i < CGROUP_CONTROLLERS; i++)
 		say(ret, limits[i], cg->limits[i] ? "" : cg->why_not[i]);
 	say(ret, DAVIT_CAP_OOM_REPORT, ret->why_not[DAVIT_CAP_MEMORY_LIMIT]);
+	say(ret, DAVIT_CAP_PAUSE, cgroups_why_no_freeze(cg));
 	say(ret, DAVIT_CAP_USER, pl->uid ? no_root : "");
 	/* The keeper's socket is mounted into the container: it needs a path. */
 	say(ret, DAVIT_CAP_NOTIFY,

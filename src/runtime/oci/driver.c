@@ -316,7 +316,7 @@ static const struct davit_ports_facet ports = {.resolve = ports_resolve};
 	.start = start, .stop = local_stop, .remove = local_remove, .inspect = inspect, .logs = &local_logs, \
 	.exec = &local_exec, .stats = &local_stats, .signal = &signals, .ports = &ports,                     \
 	.terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes,                         \
-	.networks = &oci_networks
+	.networks = &oci_networks, .pause = &local_pause
 
 const struct davit_runtime_driver davit_oci_driver = {
 	.name = "oci",
