@@ -10,6 +10,7 @@
 #include "base/util.h"
 #include "runtime/exec/exec.h"
 #include "runtime/fake/fake.h"
+#include "runtime/oci/oci.h"
 #include "runtime/process/process.h"
 #include "store/stores.h"
 
@@ -24,6 +25,9 @@ static const struct davit_store_driver *const stores[] = {
 
 static const struct davit_runtime_driver *const runtimes[] = {
 	&davit_process_driver,
+	&davit_oci_driver,
+	&davit_crun_driver,
+	&davit_runc_driver,
 	&davit_fake_driver,
 };
 
