@@ -356,6 +356,8 @@ struct thing *make(enum behaviour what, int n)
 	t->workload.argv = t->argv;
 	t->workload.env = t->env;
 	t->workload.umask = 022;
+	if (subject->prepare)
+		subject->prepare(&t->workload);
 	t->inst = new_instance(t);
 	return t;
 }

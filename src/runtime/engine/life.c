@@ -1,0 +1,589 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The life of a container: create, start, stop, remove, inspect.
+ */
+#include "runtime/engine/impl.h"
+#include "runtime/engine/spec.h"
+
+#include "base/json.h"
+#include "base/strv.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+/* After a kill, how long to wait for the event before looking. */
+#define KILL_PATIENCE (2 * DAVIT_NSEC_PER_SEC)
+
+static json_t *body_of(struct http_call *c)
+{
+	return json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL);
+}
+
+/* --- check --- */
+
+static void no_image(struct task *t, const char *image)
+{
+	task_fail(t, DAVIT_ENOENT, "image '%s' not found locally", image);
+}
+
+static void image_checked(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	if (err && err->code == DAVIT_ENOENT)
+		no_image(t, t->data);
+	else
+		task_end(t, err);
+}
+
+void engine_check(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op)
+{
+	struct engine *e = engine_of(rt);
+	struct davit_error err;
+	struct task *t;
+
+	if (workload_check(e, w, false, &err) < 0) {
+		davit_op_fail_error(op, &err);
+		return;
+	}
+	t = task_new(e, op, NULL);
+	if (!t)
+		return;
+	t->data = w->image;
+	task_call(t, http_new(&e->calls, "GET", "/images/%s/json", w->image), image_checked);
+}
+
+/* --- create --- */
+
+struct creation {
+	char name[300];
+	char id[DAVIT_ID_MAX];
+	bool init;
+	size_t volume; /* the next one to make */
+};
+
+static void creation_fini(struct task *t)
+{
+	free(t->data);
+}
+
+static void left_over_removed(struct http_call *c, const struct davit_error *err)
+{
+}
+
+/* Nobody waits for what was made any more. */
+static void remove_left_over(struct engine *e, const char *container)
+{
+	struct http_call *c = http_new(&e->calls, "DELETE", "/containers/%s?v=1", container);
+
+	if (!c)
+		return;
+	c->done = left_over_removed;
+	http_send(c, NULL);
+}
+
+/* The call goes on: what it makes has to be found out, and removed. */
+static void create_cancelled(struct task *t, int why)
+{
+	davit_op_fail(DAVIT_TAKE(t->op), why, t->e->rt->name, "%s", davit_error_doc(why));
+	t->inst = NULL;
+}
+
+/* Of the same name: ours from an earlier attempt, or somebody else's. */
+static void create_found(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	struct creation *m = t->data;
+	struct engine_instance *ei;
+	struct observation seen;
+	json_t *o = err || !t->op ? NULL : body_of(c);
+
+	if (err || !t->op) {
+		task_end(t, err);
+		return;
+	}
+	if (!o || observe(o, &seen, NULL) < 0 || strcmp(seen.id, m->id) || strcmp(seen.home, t->e->home)) {
+		task_fail(t, DAVIT_EEXIST, "the name %s is taken by another container", m->name);
+	} else if (container_add(t->inst, m->id, seen.container) < 0) {
+		task_fail(t, DAVIT_ENOMEM, "out of memory");
+	} else {
+		ei = engine_instance(t->inst);
+		runs_recall(t->e->rt->state_dir, m->id, seen.started, &ei->runs);
+		ei->told = ei->runs.run;
+		ei->has_init = seen.init;
+		if (ei->runs.run == 0) {
+			task_end(t, NULL);
+		} else {
+			ei->told -= seen.state == DAVIT_STATE_STARTED;
+			container_observed(t->inst, &seen);
+			task_fail(t, DAVIT_ESTATE, "the instance was started before");
+		}
+	}
+	json_decref(o);
+}
+
+static void create_answered(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	struct creation *m = t->data;
+	json_t *o = err ? NULL : body_of(c);
+	const char *container = json_string_value(json_object_get(o, "Id"));
+
+	if (err && c->status == 409 && t->op) {
+		task_call(t, http_new(&t->e->calls, "GET", "/containers/%s/json", m->name), create_found);
+	} else if (err && err->code == DAVIT_ENOENT && t->op && strcasestr(err->message, "no such image")) {
+		no_image(t, t->inst->workload->image);
+	} else if (err) {
+		task_end(t, err);
+	} else if (!container || strlen(container) != 64) {
+		task_fail(t, DAVIT_EPROTO, "the engine's answer to create has no id");
+	} else if (!t->op || container_add(t->inst, m->id, container) < 0) {
+		remove_left_over(t->e, container);
+		task_fail(t, DAVIT_ENOMEM, "out of memory");
+	} else {
+		engine_instance(t->inst)->has_init = m->init;
+		runs_forget(t->e->rt->state_dir, m->id);
+		task_end(t, NULL);
+	}
+	json_decref(o);
+}
+
+static void make_container(struct task *t)
+{
+	const struct davit_workload *w = t->inst->workload;
+	struct engine *e = t->e;
+	struct creation *m = t->data;
+	DAVIT_AUTO_FREE char *log = e->flavour->log_to_file ? logs_path(e->rt, w->id) : NULL;
+	const struct spec_context context = {.flavour = e->flavour,
+					     .home = e->home,
+					     .log_path = log,
+					     .init = m->init,
+					     .swap_limit = e->swap_limit};
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	struct http_call *c;
+
+	spec_write(&body, w, &context);
+	c = http_new(&e->calls, "POST", "/containers/create?name=%s", m->name);
+	if (c)
+		http_json(c, &body);
+	t->cancel = create_cancelled;
+	task_call(t, c, create_answered);
+}
+
+static void make_volumes(struct task *t);
+
+static void volume_made(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	/* 409, or podman's 500 with these words: it is there. */
+	if (err && c->status != 409 && !strstr(err->message, "already exists"))
+		task_end(t, err);
+	else
+		make_volumes(t);
+}
+
+/* By us and not by the engine on its own, for our label. */
+static void make_volumes(struct task *t)
+{
+	const struct davit_workload *w = t->inst->workload;
+	struct creation *m = t->data;
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	struct davit_json j = DAVIT_JSON_INIT(&body);
+	struct http_call *c;
+
+	while (m->volume < w->n_mounts && w->mounts[m->volume].type != DAVIT_MOUNT_VOLUME)
+		m->volume++;
+	if (m->volume == w->n_mounts) {
+		make_container(t);
+		return;
+	}
+	davit_json_open(&j);
+	davit_json_put_string(&j, "Name", w->mounts[m->volume++].source);
+	davit_json_key(&j, "Labels");
+	davit_json_open(&j);
+	davit_json_put_string(&j, "davit.home", t->e->home);
+	davit_json_close(&j);
+	davit_json_close(&j);
+	c = http_new(&t->e->calls, "POST", "/volumes/create");
+	if (c)
+		http_json(c, &body);
+	task_call(t, c, volume_made);
+}
+
+/* As process 1 of its namespace a program ignores what it does not handle, SIGTERM
+ * first of all, and has orphans to wait for. So what davit names runs beneath the
+ * engine's init. An image's own entrypoint may want to be process 1 itself. */
+static bool needs_init(const struct davit_workload *w, const json_t *image)
+{
+	const json_t *entrypoint = json_object_get(json_object_get(image, "Config"), "Entrypoint");
+
+	if (w->entrypoint)
+		return true;
+	return w->argv && w->argv[0] && json_array_size(entrypoint) == 0;
+}
+
+static void image_known(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	const struct davit_workload *w = t->inst->workload;
+	struct creation *m = t->data;
+	json_t *image = err ? NULL : body_of(c);
+
+	if (err && err->code == DAVIT_ENOENT) {
+		no_image(t, w->image);
+	} else if (err) {
+		task_end(t, err);
+	} else {
+		m->init = needs_init(w, image);
+		make_volumes(t);
+	}
+	json_decref(image);
+}
+
+void engine_create(struct davit_instance *inst, struct davit_op *op)
+{
+	const struct davit_workload *w = inst->workload;
+	struct engine_instance *ei = engine_instance(inst);
+	struct engine *e = engine_of(inst->runtime);
+	DAVIT_AUTO_BUF name = DAVIT_BUF_INIT;
+	struct davit_error err;
+	struct creation *m;
+	struct task *t;
+
+	if (ei->inst) {
+		if (ei->runs.run || ei->state != DAVIT_STATE_CREATED)
+			davit_op_fail(op, DAVIT_ESTATE, e->rt->name, "the instance was started before");
+		else
+			davit_op_complete(op, 0);
+		return;
+	}
+	if (workload_check(e, w, true, &err) < 0) {
+		davit_op_fail_error(op, &err);
+		return;
+	}
+	t = task_new(e, op, inst);
+	if (!t)
+		return;
+	t->data = m = calloc(1, sizeof *m);
+	t->fini = creation_fini;
+	spec_name(&name, w);
+	if (!m || name.oom) {
+		task_fail(t, DAVIT_ENOMEM, "out of memory");
+		return;
+	}
+	snprintf(m->name, sizeof m->name, "%s", davit_buf_str(&name));
+	memcpy(m->id, w->id, sizeof m->id);
+	task_call(t, http_new(&e->calls, "GET", "/images/%s/json", w->image), image_known);
+}
+
+/* --- start --- */
+
+static void start_over(struct davit_instance *inst)
+{
+	struct engine_instance *ei = engine_instance(inst);
+
+	ei->starting = false;
+	if (ei->look_again) {
+		ei->look_again = false;
+		container_look(inst);
+	}
+}
+
+static void start_cancelled(struct task *t, int why)
+{
+	struct davit_instance *inst = t->inst;
+
+	engine_instance(inst)->look_again = true; /* it may have been started */
+	task_fail(t, why, "%s", davit_error_doc(why));
+	start_over(inst);
+}
+
+static void start_failed(struct task *t, const struct davit_error *err)
+{
+	unsigned port = observe_port_in_use(err->message);
+
+	if (port)
+		task_fail(t, DAVIT_EINUSE, "port %u is already in use", port);
+	else if (err->code != DAVIT_EUNAVAIL && observe_exec_failure(err->message))
+		task_fail(t, DAVIT_EEXEC, "%s", err->message);
+	else if (err->code == DAVIT_ENOENT)
+		task_fail(t, DAVIT_ESTATE, "%s", err->message);
+	else
+		task_end(t, err);
+}
+
+static void start_answered(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	struct davit_instance *inst = t->inst;
+	struct engine_instance *ei = engine_instance(inst);
+
+	if (err) {
+		ei->look_again = true;
+		start_failed(t, err);
+	} else if (c->status == 304) { /* it ran already: somebody else's start */
+		ei->look_again = true;
+		task_end(t, NULL);
+	} else {
+		runs_began(&ei->runs);
+		ei->state = DAVIT_STATE_STARTED;
+		ei->pid = 0;
+		ei->died = 0;
+		ei->look_again = true; /* the event may have been seen already */
+		logs_started(inst);
+		task_end(t, NULL);
+	}
+	start_over(inst);
+}
+
+static void start_now(struct task *t)
+{
+	struct engine_instance *ei = engine_instance(t->inst);
+	struct davit_error err;
+
+	if (runs_begin(t->e->rt->state_dir, ei->id, &ei->runs, &err) < 0) {
+		task_end(t, &err);
+		return;
+	}
+	ei->starting = true;
+	t->cancel = start_cancelled;
+	task_call(t, http_new(&t->e->calls, "POST", "/containers/%s/start", ei->container), start_answered);
+}
+
+void engine_start(struct davit_instance *inst, struct davit_op *op)
+{
+	struct engine_instance *ei = engine_instance(inst);
+	struct engine *e = engine_of(inst->runtime);
+	struct task *t;
+
+	if (!ei->inst) {
+		davit_op_fail(op, DAVIT_ESTATE, e->rt->name, "the instance is not there");
+		return;
+	}
+	if (ei->state == DAVIT_STATE_STARTED) {
+		davit_op_complete(op, 0);
+		return;
+	}
+	t = task_new(e, op, inst);
+	if (t)
+		start_now(t);
+}
+
+/* --- stop --- */
+
+struct stopping {
+	int signal;
+	int64_t grace;
+	bool killed;
+	struct davit_error why; /* the kill failed so */
+};
+
+static void stopping_fini(struct task *t)
+{
+	free(t->data);
+}
+
+void life_ended(struct davit_instance *inst)
+{
+	struct task *t = engine_instance(inst)->task;
+
+	if (t)
+		task_end(t, NULL);
+}
+
+static void send_kill(struct task *t, int signo);
+
+/* The grace is over; or the end does not show after a kill. */
+static void on_stop_timer(struct davit_timer *timer)
+{
+	struct task *t = DAVIT_CONTAINER_OF(timer, struct task, timer);
+	struct stopping *s = t->data;
+
+	if (s->why.code) {
+		task_end(t, &s->why);
+	} else if (!s->killed) {
+		send_kill(t, SIGKILL);
+	} else {
+		davit_timer_start(&t->timer, KILL_PATIENCE);
+		container_look(t->inst);
+	}
+}
+
+static void kill_answered(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	struct stopping *s = t->data;
+
+	if (err && (err->code == DAVIT_EUNAVAIL || err->code == DAVIT_EINVAL)) {
+		task_end(t, err);
+		return;
+	}
+	if (err) {
+		/* It has just ended, most likely: then that is seen now. */
+		s->why = *err;
+		davit_timer_start(&t->timer, KILL_PATIENCE);
+		container_look(t->inst);
+		return;
+	}
+	davit_timer_start(&t->timer, s->killed ? KILL_PATIENCE : s->grace);
+}
+
+static void send_kill(struct task *t, int signo)
+{
+	struct stopping *s = t->data;
+
+	http_cancel(DAVIT_TAKE(t->call));
+	s->killed = signo == SIGKILL;
+	task_call(t,
+		  http_new(&t->e->calls, "POST", "/containers/%s/kill?signal=%d",
+			   engine_instance(t->inst)->container, signo),
+		  kill_answered);
+}
+
+static void stop_thawed(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	struct stopping *s = t->data;
+
+	if (err && err->code == DAVIT_EUNAVAIL)
+		task_end(t, err);
+	else /* not frozen any more, whoever did it */
+		send_kill(t, s->grace ? s->signal : SIGKILL);
+}
+
+static void stop_cancelled(struct task *t, int why)
+{
+	struct stopping *s = t->data;
+
+	if (!s->killed)
+		send_kill(t, SIGKILL);
+}
+
+void engine_stop(struct davit_instance *inst, const struct davit_stop *how, struct davit_op *op)
+{
+	struct engine_instance *ei = engine_instance(inst);
+	struct engine *e = engine_of(inst->runtime);
+	struct stopping *s;
+	struct task *t;
+
+	if (!ei->inst || ei->state != DAVIT_STATE_STARTED) {
+		davit_op_complete(op, 0);
+		return;
+	}
+	t = task_new(e, op, inst);
+	if (!t)
+		return;
+	t->data = s = calloc(1, sizeof *s);
+	t->fini = stopping_fini;
+	davit_timer_init(&t->timer, e->rt->loop, on_stop_timer);
+	if (!s) {
+		task_fail(t, DAVIT_ENOMEM, "out of memory");
+		return;
+	}
+	*s = (struct stopping){.signal = how->signal, .grace = how->grace_ns};
+	t->cancel = stop_cancelled;
+	ei->task = t;
+	if (ei->paused)
+		task_call(t, http_new(&e->calls, "POST", "/containers/%s/unpause", ei->container),
+			  stop_thawed);
+	else
+		send_kill(t, how->grace_ns ? how->signal : SIGKILL);
+}
+
+/* --- remove --- */
+
+static void remove_cancelled(struct task *t, int why)
+{
+	struct davit_instance *inst = t->inst;
+
+	engine_instance(inst)->removing = false;
+	task_fail(t, why, "%s", davit_error_doc(why));
+	container_look(inst);
+}
+
+static void remove_answered(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	struct davit_instance *inst = t->inst;
+	struct engine_instance *ei = engine_instance(inst);
+
+	ei->removing = false;
+	if (err && err->code != DAVIT_ENOENT) {
+		task_end(t, err);
+		container_look(inst);
+		return;
+	}
+	runs_forget(t->e->rt->state_dir, ei->id);
+	container_forget(inst);
+	task_end(t, NULL);
+}
+
+static void remove_now(struct task *t)
+{
+	task_call(t,
+		  http_new(&t->e->calls, "DELETE", "/containers/%s?v=1", engine_instance(t->inst)->container),
+		  remove_answered);
+}
+
+void engine_remove(struct davit_instance *inst, struct davit_op *op)
+{
+	struct engine_instance *ei = engine_instance(inst);
+	struct engine *e = engine_of(inst->runtime);
+	struct task *t;
+
+	if (!ei->inst) {
+		davit_op_complete(op, 0);
+		return;
+	}
+	if (ei->state == DAVIT_STATE_STARTED) {
+		davit_op_fail(op, DAVIT_ESTATE, e->rt->name, "the instance runs");
+		return;
+	}
+	t = task_new(e, op, inst);
+	if (!t)
+		return;
+	ei->removing = true;
+	t->cancel = remove_cancelled;
+	if (ei->runs.run && !e->flavour->log_to_file)
+		logs_keep(t, remove_now);
+	else
+		remove_now(t);
+}
+
+/* --- inspect --- */
+
+static void inspect_answered(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	struct davit_instance *inst = t->inst;
+	struct observation seen;
+	json_t *o;
+
+	if (err && err->code == DAVIT_ENOENT) {
+		*(struct davit_inspection *)t->ret = (struct davit_inspection){0};
+		task_end(t, NULL);
+		container_gone(inst, "the engine does not have it any more");
+		return;
+	}
+	if (err) {
+		task_end(t, err);
+		return;
+	}
+	o = body_of(c);
+	if (!o || observe(o, &seen, NULL) < 0) {
+		task_fail(t, DAVIT_EPROTO, "the engine's description of a container makes no sense");
+	} else {
+		container_observed(inst, &seen);
+		container_describe(inst, &seen, t->ret);
+		task_end(t, NULL);
+	}
+	json_decref(o);
+}
+
+void engine_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
+{
+	struct engine_instance *ei = engine_instance(inst);
+	struct engine *e = engine_of(inst->runtime);
+	struct task *t;
+
+	if (!ei->inst) {
+		*ret = (struct davit_inspection){0};
+		davit_op_complete(op, 0);
+		return;
+	}
+	t = task_new(e, op, inst);
+	if (!t)
+		return;
+	t->ret = ret;
+	task_call(t, http_new(&e->calls, "GET", "/containers/%s/json", ei->container), inspect_answered);
+}
