@@ -228,6 +228,8 @@ void begin(struct call *c, struct thing *t, int64_t timeout)
 int result(struct call *c)
 {
 	WAIT(c->done);
+	if (c->result < 0 && getenv("DAVIT_TEST_VERBOSE"))
+		printf("# %s: %s\n", davit_error_word(c->result), c->op.error.message);
 	if (c->result < 0 && (c->op.error.code != c->result || !*c->op.error.message))
 		fail(__FILE__, __LINE__, "an operation failed with %s and without a message",
 		     davit_error_word(c->result));

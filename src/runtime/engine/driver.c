@@ -224,9 +224,11 @@ static void engine_close(struct davit_runtime *rt)
 		davit_op_fail_error(DAVIT_TAKE(e->opening), &why);
 	tasks_close(e, &why);
 	logs_close_all(e);
+	execs_close_all(e);
 	while (davit_map_next(&e->instances, &pos, NULL, &inst))
 		container_forget(inst);
 	davit_map_fini(&e->instances);
+	programs_forget(e);
 	local_ports_fini(&e->ports);
 	let_go(e);
 }
@@ -243,7 +245,7 @@ static void engine_capabilities(struct davit_runtime *rt, struct davit_capabilit
 		.open = (open_), .close = engine_close, .capabilities = engine_capabilities,                 \
 		.adopt = engine_adopt, .check = engine_check, .create = engine_create,                       \
 		.start = engine_start, .stop = engine_stop, .remove = engine_remove,                         \
-		.inspect = engine_inspect, .logs = &engine_logs, .stats = &engine_stats,                     \
+		.inspect = engine_inspect, .logs = &engine_logs, .exec = &engine_exec, .stats = &engine_stats,                     \
 		.signal = &engine_signal, .ports = &engine_ports, .pause = &engine_pause,                    \
 	}
 

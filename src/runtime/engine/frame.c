@@ -48,3 +48,14 @@ bool frame_stamp(struct frame *f, int64_t *ret_time)
 	f->data = space + 1;
 	return true;
 }
+
+bool frame_record(struct frame *f, int64_t *ret_time, bool *ret_whole)
+{
+	if (!frame_stamp(f, ret_time) || f->n < 9 || f->data[6] != ' ' || f->data[8] != ' ')
+		return false;
+	f->stream = !strncmp(f->data, "stderr", 6) ? DAVIT_STDERR : DAVIT_STDOUT;
+	*ret_whole = f->data[7] == 'F';
+	f->data += 9;
+	f->n -= 9;
+	return true;
+}

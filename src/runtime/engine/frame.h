@@ -27,4 +27,8 @@ int frame_header(const struct davit_buf *b, enum davit_stream *ret_stream, size_
 /* "2026-01-02T03:04:05.678Z text": the time off the front. False: it has none. */
 bool frame_stamp(struct frame *f, int64_t *ret_time);
 
+/* "TIME stdout|stderr F|P text", a record of a log's file: f is what is read, and then
+ * the text. False: it is none. */
+bool frame_record(struct frame *f, int64_t *ret_time, bool *ret_whole);
+
 #endif

@@ -191,7 +191,7 @@ static size_t on_body(char *data, size_t one, size_t n, void *user)
 	return c->body.oom ? 0 : n;
 }
 
-static int code_of(long status)
+int http_error_code(long status)
 {
 	switch (status) {
 	case 400:
@@ -220,9 +220,9 @@ static void error_of_answer(struct http_call *c, struct davit_error *err)
 	const char *message = json_string_value(json_object_get(o, "message"));
 
 	if (message)
-		davit_error_set(err, code_of(c->status), NULL, "%s", message);
+		davit_error_set(err, http_error_code(c->status), NULL, "%s", message);
 	else
-		davit_error_set(err, code_of(c->status), NULL, "HTTP status %ld", c->status);
+		davit_error_set(err, http_error_code(c->status), NULL, "HTTP status %ld", c->status);
 	/* Some end in a newline. */
 	err->message[strcspn(err->message, "\n")] = '\0';
 	json_decref(o);
@@ -263,6 +263,11 @@ static void finish(struct http_call *c)
 	const struct davit_error *why;
 
 	curl_easy_getinfo(c->easy, CURLINFO_RESPONSE_CODE, &c->status);
+	if (c->connect_only && c->code == CURLE_OK) {
+		c->over = false;
+		c->done(c, NULL); /* it is the caller's now */
+		return;
+	}
 	why = outcome(c, &err);
 	curl_multi_remove_handle(c->http->multi, c->easy);
 	c->in_data = true;
@@ -405,6 +410,12 @@ void http_upload(struct http_call *c, int fd, const char *type)
 	curl_easy_setopt(c->easy, CURLOPT_UPLOAD, 1L);
 	curl_easy_setopt(c->easy, CURLOPT_READFUNCTION, on_upload);
 	curl_easy_setopt(c->easy, CURLOPT_READDATA, c);
+}
+
+void http_connect_only(struct http_call *c)
+{
+	c->connect_only = true;
+	curl_easy_setopt(c->easy, CURLOPT_CONNECT_ONLY, 1L);
 }
 
 int http_send(struct http_call *c, struct davit_error *err)

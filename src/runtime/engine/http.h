@@ -59,7 +59,7 @@ struct http_call {
 	bool waiting;	/* libcurl was told to pause reading from the descriptor */
 	bool throttled; /* libcurl was told to pause, for want of room in `body` */
 	bool held;	/* data returned false */
-	bool over, in_data, cancelled;
+	bool over, in_data, cancelled, connect_only;
 	CURLcode code;
 	int upload_error;
 	char text[CURL_ERROR_SIZE];
@@ -78,6 +78,9 @@ struct http_call *http_new(struct http *h, const char *method, const char *path,
 void http_json(struct http_call *c, struct davit_buf *b);
 /* What is sent: all that comes from fd, which is closed at the end, in any case. */
 void http_upload(struct http_call *c, int fd, const char *type);
+/* Connects only: `done` comes when it is connected, and the call is not freed then,
+ * but with http_cancel: until then c->easy carries bytes. */
+void http_connect_only(struct http_call *c);
 /* Sends it. When that fails (out of memory) the call is freed, and `done` not
  * called. */
 int http_send(struct http_call *c, struct davit_error *err);
@@ -88,6 +91,8 @@ void http_resume(struct http_call *c);
 /* Forgets it: nothing is called after. NULL is fine. */
 void http_cancel(struct http_call *c);
 
+/* The code that an HTTP status of failure stands for. */
+int http_error_code(long status);
 /* Appends s to a path or query, escaped. */
 void http_escape(struct davit_buf *b, const char *s);
 

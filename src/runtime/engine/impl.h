@@ -45,6 +45,7 @@ struct engine { /* behind struct davit_runtime */
 	unsigned unsettled;	  /* refreshes that reconciling waits for */
 	struct http_call *listing;
 
+	struct davit_map programs;  /* what images have: program.c */
 	struct davit_map instances; /* id -> struct davit_instance */
 	struct davit_list tasks, readers, execs;
 	struct local_ports ports;
@@ -67,6 +68,8 @@ struct engine_instance {	     /* behind struct davit_instance */
 	bool starting, removing, paused;
 	bool settling;		/* reconciling waits for this one */
 	bool has_init;		/* the engine's init runs the program */
+	char *search_path;	/* PATH inside; NULL: not known */
+	char image[80];		/* the engine's id of its image */
 	int64_t died;		/* unix ns of the last `die` event; 0: none since the start */
 	int died_code;		/* what that event said */
 	unsigned patience;	/* looks that still saw it running after that */
@@ -127,6 +130,13 @@ void engine_remove(struct davit_instance *inst, struct davit_op *op);
 void engine_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op);
 /* The run that a stop waits for is over, or the object gone. */
 void life_ended(struct davit_instance *inst);
+
+/* --- program.c: whether a program is there --- */
+/* Looks for what t->inst runs, then calls then(t); fails t when it is not there. */
+void program_check(struct task *t, void (*then)(struct task *t));
+/* The PATH in a container: a heap string. */
+char *program_search_path(const struct davit_workload *w, const json_t *image);
+void programs_forget(struct engine *e);
 
 /* --- truth.c: what is so, and telling what changed --- */
 /* Known from now on. 0 or DAVIT_ENOMEM. */

@@ -5,6 +5,7 @@
 #include "runtime/engine/impl.h"
 #include "runtime/engine/spec.h"
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/strv.h"
 
@@ -57,13 +58,23 @@ void engine_check(struct davit_runtime *rt, const struct davit_workload *w, stru
 struct creation {
 	char name[300];
 	char id[DAVIT_ID_MAX];
-	bool init;
+	char *log_directory; /* where the engine is to write a log, or NULL */
+	char *search_path, image[80];
+	bool init, made;
 	size_t volume; /* the next one to make */
 };
 
 static void creation_fini(struct task *t)
 {
-	free(t->data);
+	struct creation *m = t->data;
+
+	if (m && m->log_directory && !m->made)
+		rmdir(m->log_directory); /* unless it holds the log of an earlier life */
+	if (m)
+		free(m->log_directory);
+	if (m)
+		free(m->search_path);
+	free(m);
 }
 
 static void left_over_removed(struct http_call *c, const struct davit_error *err)
@@ -88,6 +99,16 @@ static void create_cancelled(struct task *t, int why)
 	t->inst = NULL;
 }
 
+static void remember_image(struct task *t)
+{
+	struct engine_instance *ei = engine_instance(t->inst);
+	struct creation *m = t->data;
+
+	ei->has_init = m->init;
+	ei->search_path = DAVIT_TAKE(m->search_path);
+	memcpy(ei->image, m->image, sizeof ei->image);
+}
+
 /* Of the same name: ours from an earlier attempt, or somebody else's. */
 static void create_found(struct task *t, struct http_call *c, const struct davit_error *err)
 {
@@ -108,7 +129,8 @@ static void create_found(struct task *t, struct http_call *c, const struct davit
 		ei = engine_instance(t->inst);
 		runs_recall(t->e->rt->state_dir, m->id, seen.started, &ei->runs);
 		ei->told = ei->runs.run;
-		ei->has_init = seen.init;
+		remember_image(t);
+		m->made = true;
 		if (ei->runs.run == 0) {
 			task_end(t, NULL);
 		} else {
@@ -126,7 +148,7 @@ static void create_answered(struct task *t, struct http_call *c, const struct da
 	json_t *o = err ? NULL : body_of(c);
 	const char *container = json_string_value(json_object_get(o, "Id"));
 
-	if (err && c->status == 409 && t->op) {
+	if (err && (c->status == 409 || strstr(err->message, "already in use")) && t->op) {
 		task_call(t, http_new(&t->e->calls, "GET", "/containers/%s/json", m->name), create_found);
 	} else if (err && err->code == DAVIT_ENOENT && t->op && strcasestr(err->message, "no such image")) {
 		no_image(t, t->inst->workload->image);
@@ -138,7 +160,8 @@ static void create_answered(struct task *t, struct http_call *c, const struct da
 		remove_left_over(t->e, container);
 		task_fail(t, DAVIT_ENOMEM, "out of memory");
 	} else {
-		engine_instance(t->inst)->has_init = m->init;
+		m->made = true;
+		remember_image(t);
 		runs_forget(t->e->rt->state_dir, m->id);
 		task_end(t, NULL);
 	}
@@ -157,8 +180,20 @@ static void make_container(struct task *t)
 					     .init = m->init,
 					     .swap_limit = e->swap_limit};
 	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	struct davit_error err;
 	struct http_call *c;
 
+	if (log) {
+		m->log_directory = davit_path_join(e->rt->log_dir, w->id);
+		if (!m->log_directory) {
+			task_fail(t, DAVIT_ENOMEM, "out of memory");
+			return;
+		}
+		if (davit_mkdirs(m->log_directory, 0700, &err) < 0) {
+			task_end(t, &err);
+			return;
+		}
+	}
 	spec_write(&body, w, &context);
 	c = http_new(&e->calls, "POST", "/containers/create?name=%s", m->name);
 	if (c)
@@ -230,6 +265,9 @@ static void image_known(struct task *t, struct http_call *c, const struct davit_
 		task_end(t, err);
 	} else {
 		m->init = needs_init(w, image);
+		m->search_path = program_search_path(w, image);
+		snprintf(m->image, sizeof m->image, "%s",
+			 json_string_value(json_object_get(image, "Id")) ?: "");
 		make_volumes(t);
 	}
 	json_decref(image);
@@ -359,7 +397,9 @@ void engine_start(struct davit_instance *inst, struct davit_op *op)
 		return;
 	}
 	t = task_new(e, op, inst);
-	if (t)
+	if (t && ei->runs.run == 0)
+		program_check(t, start_now);
+	else if (t)
 		start_now(t);
 }
 

@@ -8,7 +8,6 @@
 #include "runtime/engine/impl.h"
 
 #include "base/file.h"
-#include "local/logread.h"
 #include "runtime/engine/frame.h"
 #include "runtime/engine/lines.h"
 
@@ -144,16 +143,18 @@ static void again(struct stream *s, int64_t pause)
 /* The records that are complete; what is left begins one. */
 static void parse_file(struct stream *s)
 {
-	struct logread_record r;
+	struct frame f;
+	int64_t time;
 	size_t at = 0;
+	bool whole;
 	char *end;
 
 	while (!s->paused && s->reader && (end = memchr(s->buf + at, '\n', s->len - at))) {
 		size_t n = (size_t)(end + 1 - (s->buf + at));
-		logread_parse(s->buf + at, n, &r);
+		f = (struct frame){.data = s->buf + at, .n = n - 1};
 		at += n;
-		lines_add(&s->lines, r.stream ? DAVIT_STDERR : DAVIT_STDOUT,
-			  r.time < 0 ? s->lines.last_time : r.time, r.text, r.len, r.full);
+		if (frame_record(&f, &time, &whole))
+			lines_add(&s->lines, f.stream, time, f.data, f.n, whole);
 	}
 	/* Longer than any record is: not one. */
 	if (!at && s->len == CHUNK)

@@ -56,6 +56,7 @@ void container_forget(struct davit_instance *inst)
 	davit_map_remove(&e->instances, ei->id);
 	local_ports_release(&e->ports, inst->workload->ports, inst->workload->n_ports);
 	settled(e, ei);
+	free(ei->search_path);
 	*ei = (struct engine_instance){.task = task};
 }
 
