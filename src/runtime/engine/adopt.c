@@ -99,6 +99,7 @@ static void found(struct engine *e, const struct observation *seen)
 	ei->pid = seen->pid;
 	ei->exit = seen->exit;
 	ei->paused = seen->paused;
+	memcpy(ei->image, seen->image, sizeof ei->image);
 }
 
 static void on_lookup(struct http_call *c, const struct davit_error *err)

@@ -245,8 +245,10 @@ static void engine_capabilities(struct davit_runtime *rt, struct davit_capabilit
 		.open = (open_), .close = engine_close, .capabilities = engine_capabilities,                 \
 		.adopt = engine_adopt, .check = engine_check, .create = engine_create,                       \
 		.start = engine_start, .stop = engine_stop, .remove = engine_remove,                         \
-		.inspect = engine_inspect, .logs = &engine_logs, .exec = &engine_exec, .stats = &engine_stats,                     \
-		.signal = &engine_signal, .ports = &engine_ports, .pause = &engine_pause,                    \
+		.inspect = engine_inspect, .logs = &engine_logs, .exec = &engine_exec,                       \
+		.stats = &engine_stats, .signal = &engine_signal, .ports = &engine_ports,                    \
+		.pause = &engine_pause, .copy = &engine_copy, .images = &engine_images,                      \
+		.volumes = &engine_volumes, .networks = &engine_networks,                                    \
 	}
 
 const struct davit_runtime_driver davit_docker_driver =

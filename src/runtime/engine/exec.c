@@ -268,7 +268,8 @@ static void on_made(struct http_call *call, const struct davit_error *err)
 		c->stream = (struct hijack){
 			.user = c, .opened = on_opened, .data = on_data, .ended = on_ended, .held = true};
 		hijack_open(&c->stream, &c->e->streams, path,
-			    c->x->tty ? "{\"Detach\":false,\"Tty\":true}" : "{\"Detach\":false,\"Tty\":false}",
+			    c->x->tty ? "{\"Detach\":false,\"Tty\":true}"
+				      : "{\"Detach\":false,\"Tty\":false}",
 			    &why);
 	}
 	json_decref(o);

@@ -101,7 +101,9 @@ const struct davit_ports_facet engine_ports = {.resolve = ports_resolve};
 
 static void stats_answered(struct task *t, struct http_call *c, const struct davit_error *err)
 {
-	json_t *o = err ? NULL : json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL);
+	/* As reals: an unsigned number that has wrapped is too big for an integer. */
+	json_t *o =
+		err ? NULL : json_loadb(davit_buf_str(&c->body), c->body.len, JSON_DECODE_INT_AS_REAL, NULL);
 
 	if (err && err->code == DAVIT_ENOENT)
 		task_fail(t, DAVIT_ESTATE, "the instance does not run");

@@ -67,6 +67,7 @@ int observe(const json_t *o, struct observation *ret, struct davit_error *err)
 	snprintf(ret->id, sizeof ret->id, "%s", text(labels, "davit.id"));
 	snprintf(ret->home, sizeof ret->home, "%s", text(labels, "davit.home"));
 	ret->label = text(labels, "davit.label");
+	snprintf(ret->image, sizeof ret->image, "%s", text(o, "Image"));
 	ret->started = time_of(state, "StartedAt");
 	ret->init = json_is_true(json_object_get(json_object_get(o, "HostConfig"), "Init"));
 	ret->paused = json_is_true(json_object_get(state, "Paused"));
@@ -160,9 +161,9 @@ void observe_info(const json_t *info, struct davit_capabilities *ret, bool *ret_
 
 static uint64_t number(const json_t *o, const char *key)
 {
-	json_int_t n = json_integer_value(json_object_get(o, key));
+	double n = json_number_value(json_object_get(o, key));
 
-	return n > 0 ? (uint64_t)n : 0;
+	return n > 0 && n < 1e19 ? (uint64_t)n : 0;
 }
 
 static void observe_io(const json_t *blkio, struct davit_stats *ret)

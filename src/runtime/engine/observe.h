@@ -21,6 +21,7 @@ struct observation {
 	int64_t started; /* unix ns; 0: never */
 	struct davit_exit exit;
 	char address[46];
+	char image[80]; /* the engine's id of its image */
 };
 
 /* Reads the answer of /containers/ID/json. DAVIT_EPROTO. *ret borrows from o. */

@@ -52,7 +52,7 @@ static void search_fini(struct task *t)
 
 static void found(struct task *t)
 {
-	void (*then)(struct task *t) = ((struct search *)t->data)->then;
+	void (*then)(struct task * t) = ((struct search *)t->data)->then;
 
 	search_fini(t);
 	then(t);
