@@ -97,11 +97,14 @@ struct instance {
 	struct davit_exit exit;
 	struct davit_error *error; /* last failure of an operation, or NULL */
 	char *status_text;	   /* STATUS= of sd_notify, or NULL */
+	char *address;		   /* where ports that are not mapped are reached; NULL: 127.0.0.1 */
+	struct health *health;	   /* while it runs and has checks (health.h) */
 	struct ready_probe *probe; /* waiting for a port or a log line */
 	struct ready_timeout *ready_timer;
 	struct davit_exit *early_exit;	/* of a run whose start has not completed yet */
 	struct davit_timer again;	/* an operation that failed is tried again */
-	struct davit_list attached;	/* open log readers and commands (facets.c) */
+	struct davit_list attached;	/* open log readers, commands and terminals (facets.c) */
+	struct davit_list uses;		/* copies and pauses under way (facet_op.c) */
 	struct davit_list held;		/* in core->held while it waits for something, or in core->dead */
 	struct davit_list leaving;	/* in service->leaving or core->orphans once it is to be gone */
 	char *orphan_of;		/* key of its service, which was deleted while we were away */
@@ -112,7 +115,9 @@ struct instance {
 	bool is_build;
 	bool adopting;	  /* being taken over from a runtime: ports are given */
 	bool replacement; /* started by an update, not ready yet */
-	bool ready;
+	bool ready;	  /* said, and by its health checks */
+	bool ready_said;  /* by what ready.type names */
+	bool paused;
 	bool stopping_told; /* the engine waits for our `ended` */
 	bool reporting;	    /* pending_cause is to be told when recorded and swept */
 	bool start_failed;  /* the last thing that happened: it could not be started */
@@ -194,7 +199,11 @@ struct davit_core {
 	struct davit_deferred bury;
 	struct davit_list orphans;    /* instances of no service, on their way out */
 	struct davit_list commands;   /* with the store (command.c) */
+	struct davit_list admissions; /* with the runtimes (admit.c) */
+	struct davit_list tries;      /* of health checks, under way */
+	uint64_t changes;	      /* of records, since the start */
 	struct davit_list gone_waits; /* for services to be gone (command.c) */
+	struct davit_list facet_ops;  /* under way with drivers (facet_op.c) */
 	int64_t started;
 	size_t adopted; /* running instances taken over since the start */
 	bool stopping_all;
@@ -258,7 +267,11 @@ void instance_bury(struct instance *i);
 void instance_set_error(struct instance *i, const struct davit_error *err);
 void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exit *exit);
 void instance_on_ready(struct instance *i);
+/* A health check has passed or failed: it may be ready now, or not any more. */
+void instance_on_health(struct instance *i);
 void instance_on_started(struct instance *i);
+/* Where ports that are not mapped are reached; "": here. */
+void instance_set_address(struct instance *i, const char *address);
 void instance_fail(struct instance *i, enum davit_cause cause, const char *why);
 
 /* --- record.c --- */
@@ -274,6 +287,15 @@ extern const struct davit_supervise_ops core_supervise_ops;
 /* --- workload.c --- */
 /* Fills the workload from spec, build and profile, resolves ports, attaches. */
 int workload_build(struct instance *i, struct davit_error *err);
+/* The workload of a spec for a check before there is an instance: without id, label,
+ * build, resolved ports and secrets. On failure, too, it is for workload_fini. */
+int workload_of_spec(struct davit_core *c, const struct davit_spec *spec, struct davit_workload *w,
+		     struct davit_error *err);
+/* workload_spec.c: its names; then what else follows from the spec and the build (or
+ * NULL) alone: argv is never NULL after it. */
+int workload_names(struct davit_workload *w, const struct davit_spec *spec, struct davit_error *err);
+int workload_settings(struct davit_workload *w, const struct davit_spec *spec, const struct built *b,
+		      struct davit_error *err);
 /* Allocates the driver's instance for the workload as it is. */
 int workload_attach(struct instance *i, struct davit_error *err);
 void workload_fini(struct davit_workload *w);
@@ -293,6 +315,24 @@ struct ready_timeout {
 };
 void ready_begin(struct instance *i);
 void ready_end(struct instance *i);
+/* The look-out alone: the time that is left for its health checks goes on. */
+void ready_end_probe(struct instance *i);
+
+/* --- health.c --- */
+/* Of a run that begins, or that was found with its record (or NULL) by a new daemon. */
+void health_begin(struct instance *i);
+void health_restore(struct instance *i, const json_t *rec);
+/* Nothing is tried after it. */
+void health_end(struct instance *i);
+/* "starting", "healthy", "unhealthy", or NULL without checks or a run. */
+const char *health_name(const struct instance *i);
+/* Does its spec have checks that it must pass to be ready? Does it pass them? */
+bool health_awaited(const struct instance *i);
+bool health_is_ready(const struct instance *i);
+/* Are the checks of both the same? If not, those of its instances begin anew; or end,
+ * where the instances are to be replaced: checks of a later version are not for them. */
+bool health_same(const struct davit_spec *a, const struct davit_spec *b);
+void health_changed(struct davit_service *s, bool stays);
 
 /* --- build.c --- */
 bool build_needed(const struct davit_service *s);
@@ -313,8 +353,44 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 void command_abandon(struct davit_core *c);
 
 /* --- facets.c --- */
-/* Ends every log reader and command that is open on an instance that goes. */
+/* Ends every log reader, command and terminal that is open on an instance that goes. */
 void facets_detach(struct instance *i);
+/* 0, or why the runtime cannot do that now: it is not open, or lacks the capability
+ * or the facet (NULL). */
+int facet_check(const struct core_runtime *r, enum davit_capability cap, const void *facet,
+		struct davit_error *err);
+
+/* --- facet_op.c: operations of facets that are under way --- */
+struct facet_op {
+	struct davit_op op; /* the driver's */
+	struct davit_op *user;
+	struct davit_core *core; /* NULL once it was freed */
+	struct davit_list list;	 /* in core->facet_ops */
+	struct instance *instance;
+	struct davit_list use; /* in instance->uses */
+	bool exclusive;	       /* the instance's own operations wait for it */
+	/* Called when it has succeeded and the core is there; may be NULL. */
+	void (*succeeded)(struct facet_op *f);
+	const char *event; /* its type; static */
+	char *what;	   /* for the event */
+	char *cause;
+	void *data;
+	void (*drop)(void *data); /* of data, in the end; NULL: free */
+	bool pause; /* pause or unpause */
+};
+/* Prepares one: `user` (pending) completes with it, and a cancel of `user` cancels
+ * it. i may be NULL. NULL when out of memory. The caller hands &f->op to the driver. */
+struct facet_op *facet_op_new(struct davit_core *c, struct instance *i, struct davit_op *user,
+			      int64_t timeout_ns, const char *cause);
+/* Before it was handed over. */
+void facet_op_free(struct facet_op *f);
+/* Must the instance's next operation wait? One that is to end cuts short what it
+ * waits for; one that is to be removed, all. */
+bool facet_ops_hold(struct instance *i, bool removing);
+/* The instance is freed after its runtime was closed. */
+void facet_ops_forget(struct instance *i);
+/* The core is freed: what is under way completes without it. */
+void facet_ops_abandon(struct davit_core *c);
 
 /* --- events, through the journal --- */
 void core_event(struct davit_core *c, const char *type, const struct davit_service *s,

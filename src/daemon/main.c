@@ -5,6 +5,7 @@
  */
 #include "daemon/api.h"
 #include "daemon/daemon.h"
+#include "daemon/probes.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -226,6 +227,8 @@ static int open_core(struct davit_daemon *d, const struct options *o, struct dav
 		.default_runtime = o->runtime,
 		.default_source = o->source,
 		.default_profile = o->profile,
+		.probes = &daemon_probes,
+		.probes_user = d->loop,
 	};
 	int r = davit_secrets_open(d->paths.state, d->paths.run, d->store, &d->secrets, err);
 
@@ -238,7 +241,8 @@ static int open_core(struct davit_daemon *d, const struct options *o, struct dav
 /* The server gets a duplicate: ours lives on for a successor. */
 static int open_server(struct davit_daemon *d, struct davit_error *err)
 {
-	const struct davit_http_config config = {.loop = d->loop, .handle = api_handle, .user = d};
+	const struct davit_http_config config = {
+		.loop = d->loop, .handle = api_handle, .streams = api_streams, .user = d};
 	int fd = fcntl(d->listen_fd, F_DUPFD_CLOEXEC, 3);
 
 	if (fd < 0)
