@@ -65,7 +65,7 @@ struct test {
 	const char *name; /* a sentence */
 	void (*run)(void);
 };
-extern const struct test lifecycle_tests[], adopt_tests[], log_tests[], facet_tests[], model_tests[];
+extern const struct test lifecycle_tests[], adopt_tests[], log_tests[], facet_tests[], container_tests[], model_tests[];
 
 /* --- for tests --- */
 
@@ -96,6 +96,7 @@ struct call { /* an operation and its end */
 extern const struct subject *subject;
 extern struct davit_runtime *rt;
 extern struct davit_loop *loop;
+extern int lost, regained; /* how often the runtime of this test was */
 
 _Noreturn void fail(const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 _Noreturn void skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -23,7 +23,7 @@ static void happened(struct engine *e, const struct happening *h)
 		return;
 	if (!strcmp(h->action, "die")) {
 		/* One from before this run is of the last one, and told. */
-		if (!ei->runs.started || h->time >= ei->runs.started) {
+		if (h->time >= (ei->runs.started ? ei->runs.started : ei->asked)) {
 			ei->died = h->time;
 			ei->died_code = h->exit_code;
 			ei->patience = 0;

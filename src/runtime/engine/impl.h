@@ -70,6 +70,7 @@ struct engine_instance {	     /* behind struct davit_instance */
 	bool has_init;		/* the engine's init runs the program */
 	char *search_path;	/* PATH inside; NULL: not known */
 	char image[80];		/* the engine's id of its image */
+	int64_t asked;		/* unix ns when it was asked to start last */
 	int64_t died;		/* unix ns of the last `die` event; 0: none since the start */
 	int died_code;		/* what that event said */
 	unsigned patience;	/* looks that still saw it running after that */

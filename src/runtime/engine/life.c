@@ -360,7 +360,6 @@ static void start_answered(struct task *t, struct http_call *c, const struct dav
 		runs_began(&ei->runs);
 		ei->state = DAVIT_STATE_STARTED;
 		ei->pid = 0;
-		ei->died = 0;
 		ei->look_again = true; /* the event may have been seen already */
 		logs_started(inst);
 		task_end(t, NULL);
@@ -378,6 +377,8 @@ static void start_now(struct task *t)
 		return;
 	}
 	ei->starting = true;
+	ei->died = 0;
+	ei->asked = davit_loop_wall(t->e->rt->loop);
 	t->cancel = start_cancelled;
 	task_call(t, http_new(&t->e->calls, "POST", "/containers/%s/start", ei->container), start_answered);
 }
