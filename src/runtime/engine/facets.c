@@ -92,7 +92,20 @@ const struct davit_pause_facet engine_pause = {.pause = pause_pause, .unpause = 
 static int ports_resolve(struct davit_runtime *rt, struct davit_port *ports, size_t n,
 			 struct davit_error *err)
 {
-	return local_ports_resolve(&engine_of(rt)->ports, rt->loop, ports, n, err);
+	DAVIT_AUTO_FREE struct davit_port *hosts = calloc(n + 1, sizeof *hosts);
+	int r;
+
+	if (!hosts)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	/* What is shared maps nothing; an engine does, so the host's side alone counts. */
+	for (size_t i = 0; i < n; i++) {
+		hosts[i] = ports[i];
+		hosts[i].container = 0;
+	}
+	r = local_ports_resolve(&engine_of(rt)->ports, rt->loop, hosts, n, err);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		ports[i].host = hosts[i].host;
+	return r;
 }
 
 const struct davit_ports_facet engine_ports = {.resolve = ports_resolve};
