@@ -59,7 +59,7 @@ static const char *archive(const char *name)
 	return path;
 }
 
-static int shell(const char *fmt, ...)
+static __attribute__((format(printf, 1, 2))) int shell(const char *fmt, ...)
 {
 	char command[1024];
 	va_list ap;
@@ -458,7 +458,8 @@ static void a_hundred_are_measured_in_a_second(void)
 		CHECK_INT(create(t[i]), 0);
 		CHECK_INT(start(t[i]), 0);
 	}
-	printf("# %d created and started in %lld ms\n", N, (long long)((davit_loop_now(loop) - began) / MSEC));
+	printf("# %d created and started in %lld ms\n", N,
+	       (long long)((davit_loop_now(loop) - began) / MSEC));
 	pass(SEC);
 	began = davit_loop_now(loop);
 	for (int i = 0; i < N; i++) {
