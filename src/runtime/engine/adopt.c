@@ -117,7 +117,7 @@ static void on_lookup(struct http_call *c, const struct davit_error *err)
 		task_end(t, err);
 		return;
 	}
-	o = err ? NULL : json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL);
+	o = err ? NULL : http_answer(c);
 	if (o && observe(o, &seen, &why) == 0)
 		found(t->e, &seen);
 	json_decref(o);
@@ -159,7 +159,7 @@ static void listed(struct task *t, struct http_call *c, const struct davit_error
 		task_end(t, err);
 		return;
 	}
-	containers = json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL);
+	containers = http_answer(c);
 	ids = ids_of(containers, &n);
 	for (size_t i = 0; ids && r == 0 && i < n; i++)
 		r = look_up(t, ids[i]);
@@ -248,7 +248,7 @@ static void on_listed_again(struct http_call *c, const struct davit_error *err)
 		events_lost(e, err);
 		return;
 	}
-	containers = json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL);
+	containers = http_answer(c);
 	ids = ids_of(containers, &n);
 	if (!ids || compare(e, ids, n) < 0) {
 		davit_error_set(&why, DAVIT_EPROTO, NULL, "its list of containers makes no sense");

@@ -130,7 +130,7 @@ static void set_capabilities(struct engine *e, const json_t *info)
 static void on_info(struct http_call *c, const struct davit_error *err)
 {
 	struct engine *e = c->user;
-	json_t *info = err ? NULL : json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL);
+	json_t *info = err ? NULL : http_answer(c);
 	struct davit_error why;
 
 	if (err) {
@@ -151,7 +151,7 @@ static void on_info(struct http_call *c, const struct davit_error *err)
 static void on_version(struct http_call *c, const struct davit_error *err)
 {
 	struct engine *e = c->user;
-	json_t *o = err ? NULL : json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL);
+	json_t *o = err ? NULL : http_answer(c);
 	int newest = observe_version(json_string_value(json_object_get(o, "ApiVersion")));
 	int oldest = observe_version(json_string_value(json_object_get(o, "MinAPIVersion")));
 	char text[128];

@@ -140,7 +140,7 @@ static void starting_seen(struct command *c, bool running, int code)
 static void on_seen(struct http_call *call, const struct davit_error *err)
 {
 	struct command *c = call->user;
-	json_t *o = err ? NULL : json_loadb(davit_buf_str(&call->body), call->body.len, 0, NULL);
+	json_t *o = err ? NULL : http_answer(call);
 	bool running = json_is_true(json_object_get(o, "Running"));
 	int code = (int)json_integer_value(json_object_get(o, "ExitCode"));
 	pid_t pid = (pid_t)json_integer_value(json_object_get(o, "Pid"));
@@ -250,7 +250,7 @@ static void on_opened(struct hijack *h)
 static void on_made(struct http_call *call, const struct davit_error *err)
 {
 	struct command *c = call->user;
-	json_t *o = err ? NULL : json_loadb(davit_buf_str(&call->body), call->body.len, 0, NULL);
+	json_t *o = err ? NULL : http_answer(call);
 	const char *id = json_string_value(json_object_get(o, "Id"));
 	char path[96];
 	struct davit_error why = {0};

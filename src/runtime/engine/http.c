@@ -214,9 +214,14 @@ int http_error_code(long status)
 	}
 }
 
+json_t *http_answer(const struct http_call *c)
+{
+	return json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL);
+}
+
 static void error_of_answer(struct http_call *c, struct davit_error *err)
 {
-	json_t *o = json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL);
+	json_t *o = http_answer(c);
 	const char *message = json_string_value(json_object_get(o, "message"));
 
 	if (message)

@@ -16,6 +16,7 @@
 #include "local/poll.h"
 
 #include <curl/curl.h>
+#include <jansson.h>
 
 struct http {
 	struct davit_loop *loop;
@@ -91,6 +92,8 @@ void http_resume(struct http_call *c);
 /* Forgets it: nothing is called after. NULL is fine. */
 void http_cancel(struct http_call *c);
 
+/* The collected answer as JSON, owned by the caller; NULL when it is none. */
+json_t *http_answer(const struct http_call *c);
 /* The code that an HTTP status of failure stands for. */
 int http_error_code(long status);
 /* Appends s to a path or query, escaped. */

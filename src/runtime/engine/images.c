@@ -167,7 +167,7 @@ static int tell_image(struct engine *e, const json_t *o, struct listing *l)
 
 static void listed(struct task *t, struct http_call *c, const struct davit_error *err)
 {
-	json_t *images = err ? NULL : json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL), *o;
+	json_t *images = err ? NULL : http_answer(c), *o;
 	size_t i;
 	int r = 0;
 

@@ -122,7 +122,7 @@ void tasks_close(struct engine *e, const struct davit_error *why);
 /* A step for calls after which nothing follows. */
 void task_last_step(struct task *t, struct http_call *c, const struct davit_error *err);
 
-/* --- life.c: create, start, stop, remove, inspect --- */
+/* --- create.c, life.c: the mandatory slots --- */
 void engine_check(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op);
 void engine_create(struct davit_instance *inst, struct davit_op *op);
 void engine_start(struct davit_instance *inst, struct davit_op *op);

@@ -90,7 +90,7 @@ static bool is_ours(struct engine *e, const json_t *o)
 
 static void listed(struct task *t, struct http_call *c, const struct davit_error *err)
 {
-	json_t *answer = err ? NULL : json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL), *o;
+	json_t *answer = err ? NULL : http_answer(c), *o;
 	const struct job *job = t->data;
 	const json_t *list = job->kind->list_key ? json_object_get(answer, job->kind->list_key) : answer;
 	char detail[512];
@@ -128,7 +128,7 @@ static void list(struct davit_runtime *rt, const struct kind *kind,
 static void looked_before_create(struct task *t, struct http_call *c, const struct davit_error *err)
 {
 	const struct job *job = t->data;
-	json_t *o = err ? NULL : json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL);
+	json_t *o = err ? NULL : http_answer(c);
 	bool ours = is_ours(t->e, o);
 	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&body);
@@ -182,7 +182,7 @@ static void removed(struct task *t, struct http_call *c, const struct davit_erro
 static void looked_before_remove(struct task *t, struct http_call *c, const struct davit_error *err)
 {
 	const struct job *job = t->data;
-	json_t *o = err ? NULL : json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL);
+	json_t *o = err ? NULL : http_answer(c);
 	bool ours = is_ours(t->e, o);
 
 	json_decref(o);

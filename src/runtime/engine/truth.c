@@ -181,7 +181,7 @@ static void on_look(struct http_call *c, const struct davit_error *err)
 		container_gone(inst, "the engine does not have it any more");
 		return;
 	}
-	o = err ? NULL : json_loadb(davit_buf_str(&c->body), c->body.len, 0, NULL);
+	o = err ? NULL : http_answer(c);
 	if (o && observe(o, &seen, NULL) == 0)
 		container_observed(inst, &seen);
 	json_decref(o);
