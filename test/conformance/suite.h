@@ -65,7 +65,8 @@ struct test {
 	const char *name; /* a sentence */
 	void (*run)(void);
 };
-extern const struct test lifecycle_tests[], adopt_tests[], log_tests[], facet_tests[], container_tests[], model_tests[];
+extern const struct test lifecycle_tests[], adopt_tests[], log_tests[], facet_tests[], terminal_tests[],
+	container_tests[], model_tests[];
 
 /* --- for tests --- */
 
