@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "runtime/engine/engine.h"
 #include "runtime/exec/exec.h"
 #include "runtime/fake/fake.h"
 #include "runtime/oci/oci.h"
@@ -28,6 +29,8 @@ static const struct davit_runtime_driver *const runtimes[] = {
 	&davit_oci_driver,
 	&davit_crun_driver,
 	&davit_runc_driver,
+	&davit_docker_driver,
+	&davit_podman_driver,
 	&davit_fake_driver,
 };
 

@@ -4,6 +4,7 @@
  */
 #include "base/buf.h"
 #include "base/file.h"
+#include "runtime/engine/engine.h"
 #include "runtime/exec/exec.h"
 #include "runtime/fake/fake.h"
 #include "runtime/oci/oci.h"
@@ -144,9 +145,9 @@ static const struct davit_runtime_driver *get_python(struct davit_loop *on, cons
 	return get_program(CONFORMANCE_EXAMPLES "/davit-runtime-python", why_not);
 }
 
-static const struct subject fake = {"fake", false, get_fake, put_fake, fake_words};
-static const struct subject pyproc = {"pyproc", true, get_pyproc, davit_exec_driver_free, guest_words};
-static const struct subject python = {"python", true, get_python, davit_exec_driver_free, guest_words};
+static const struct subject fake = {"fake", false, get_fake, put_fake, NULL, fake_words};
+static const struct subject pyproc = {"pyproc", true, get_pyproc, davit_exec_driver_free, NULL, guest_words};
+static const struct subject python = {"python", true, get_python, davit_exec_driver_free, NULL, guest_words};
 
 static const struct davit_runtime_driver *get_process(struct davit_loop *on, const char **why_not)
 {
@@ -157,15 +158,62 @@ static void put_process(const struct davit_runtime_driver *driver)
 {
 }
 
-static const struct subject process = {"process", true, get_process, put_process, guest_words};
+static const struct subject process = {"process", true, get_process, put_process, NULL, guest_words};
+
+/* --- engines, which test/engines/with-engines has started --- */
+
+static const struct davit_runtime_driver *get_engine(const struct davit_runtime_driver *driver,
+						     const char *word, const char **why_not)
+{
+	char name[64];
+	const char *socket;
+
+	snprintf(name, sizeof name, "DAVIT_TEST_%s_SOCKET", word);
+	socket = getenv(name);
+	snprintf(name, sizeof name, "DAVIT_TEST_NO_%s", word);
+	*why_not = getenv(name) ? getenv(name) : "it was not run by test/engines/with-engines";
+	if (!socket)
+		return NULL;
+	snprintf(name, sizeof name, "DAVIT_%s_SOCKET", word);
+	setenv(name, socket, 1);
+	return driver;
+}
+
+static const struct davit_runtime_driver *get_docker(struct davit_loop *on, const char **why_not)
+{
+	return get_engine(&davit_docker_driver, "DOCKER", why_not);
+}
+
+static const struct davit_runtime_driver *get_podman(struct davit_loop *on, const char **why_not)
+{
+	return get_engine(&davit_podman_driver, "PODMAN", why_not);
+}
+
+/* The guest is static, so that any image will do. */
+static void prepare_container(struct davit_workload *w)
+{
+	static struct davit_mount guest = {.type = DAVIT_MOUNT_BIND,
+					   .source = (char *)CONFORMANCE_GUEST,
+					   .target = (char *)CONFORMANCE_GUEST,
+					   .read_only = true};
+
+	w->image = getenv("DAVIT_TEST_IMAGE");
+	w->mounts = &guest;
+	w->n_mounts = 1;
+}
+
+static const struct subject docker = {"docker",		 true,	     get_docker, put_process,
+				      prepare_container, guest_words};
+static const struct subject podman = {"podman",		 true,	     get_podman, put_process,
+				      prepare_container, guest_words};
 
 /* --- containers: a root file system with nothing but the guest --- */
 
 static char image[256];
 
-static const char *get_image(void)
+static void prepare_rootfs(struct davit_workload *w)
 {
-	return image;
+	w->image = image;
 }
 
 static bool container_words(enum behaviour what, int n, char ***argv)
@@ -199,9 +247,9 @@ static const struct davit_runtime_driver *get_runc(struct davit_loop *on, const 
 	return make_rootfs(why_not) ? &davit_runc_driver : NULL;
 }
 
-static const struct subject crun = {"crun", true, get_crun, put_process, container_words, get_image};
-static const struct subject runc = {"runc", true, get_runc, put_process, container_words, get_image};
+static const struct subject crun = {"crun", true, get_crun, put_process, prepare_rootfs, container_words};
+static const struct subject runc = {"runc", true, get_runc, put_process, prepare_rootfs, container_words};
 
 const struct subject *const subjects[] = {
-	&fake, &pyproc, &python, &process, &crun, &runc, NULL,
+	&fake, &pyproc, &python, &process, &crun, &runc, &docker, &podman, NULL,
 };
