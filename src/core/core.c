@@ -233,7 +233,8 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	c->loop = config->loop;
 	c->store = config->store;
 	struct davit_list *const lists[] = {&c->runtimes, &c->listeners,  &c->dirty,   &c->notify, &c->held,
-					    &c->commands, &c->gone_waits, &c->orphans, &c->dead};
+					    &c->commands, &c->gone_waits, &c->orphans, &c->dead,
+					    &c->facet_ops};
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
 		davit_list_init(lists[k]);
 	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);
@@ -360,6 +361,7 @@ void davit_core_free(struct davit_core *c)
 		ready_end(i);
 		facets_detach(i);
 	}
+	facet_ops_abandon(c);
 	while (!davit_list_empty(&c->runtimes))
 		core_runtime_free(DAVIT_LIST_FIRST(&c->runtimes, struct core_runtime, list));
 	/* Then the tree, while its nodes are there. */

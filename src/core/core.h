@@ -71,7 +71,7 @@ int davit_core_service(struct davit_core *c, const struct davit_selector *sel, s
 
 const struct davit_spec *davit_service_spec(const struct davit_service *s);
 int64_t davit_service_revision(const struct davit_service *s);
-/* unknown, pending, building, starting, running, stopping, stopped, error */
+/* unknown, pending, building, starting, running, paused, stopping, stopped, error */
 const char *davit_service_status(const struct davit_service *s);
 /* Instances present now. */
 size_t davit_service_instances(struct davit_service *s, bool (*fn)(void *user, struct davit_instance *i),
@@ -84,7 +84,7 @@ struct davit_instance *davit_core_instance(struct davit_core *c, struct davit_se
 
 /* The stable status object: {namespace, name, version, runtime, source, status,
  * error, restarts, created, updated, instances: [{id, index, state, pid, ready,
- * started, restarts, exit: {code, signal, reason}}], build, metadata, address,
+ * started, restarts, paused (only when it is), exit: {code, signal, reason}}], build, metadata, address,
  * revision}. */
 void davit_service_write(const struct davit_service *s, struct davit_json *j);
 /* [namespace, name, version, runtime, source, status, build, updated, metadata]. */
@@ -173,6 +173,68 @@ struct davit_exec *davit_core_exec_new(struct davit_core *c, struct davit_instan
 void davit_core_exec_free(struct davit_exec *x);
 int davit_core_stats(struct davit_core *c, struct davit_instance *i, struct davit_stats *ret,
 		     struct davit_op *op, struct davit_error *err);
+/* A terminal, to be given to `open` or `attach` of the driver's terminal facet. For
+ * open, init->id is empty: one is chosen, and the instance must run. It is let go
+ * with `lost` when its instance or the core goes. NULL with *err. */
+struct davit_terminal *davit_core_terminal_new(struct davit_core *c, struct davit_instance *i,
+					       const struct davit_terminal *init, struct davit_error *err);
+/* Lets go of it, the command goes on; not while `open` or `attach` is under way. */
+void davit_core_terminal_free(struct davit_terminal *t);
+/* Tells `each` for every terminal of every runtime that answers. */
+int davit_core_terminals(struct davit_core *c,
+			 void (*each)(void *user, const char *runtime, const struct davit_terminal_info *info),
+			 void *user, struct davit_op *op, struct davit_error *err);
+int davit_core_terminal_close(struct davit_core *c, const char *runtime, const char *id, struct davit_op *op,
+			      struct davit_error *err);
+/* Freezes or thaws the running instances (or the one with the id or index). */
+int davit_core_pause(struct davit_core *c, const struct davit_selector *sel, const char *instance, bool pause,
+		     const char *cause, struct davit_op *op, struct davit_error *err);
+/* A tar stream into or out of an instance; fd is taken over, in any case. The
+ * instance is not removed before the op has completed. */
+int davit_core_copy_put(struct davit_core *c, struct davit_instance *i, const char *path, int fd,
+			struct davit_op *op, struct davit_error *err);
+int davit_core_copy_get(struct davit_core *c, struct davit_instance *i, const char *path, int fd,
+			struct davit_op *op, struct davit_error *err);
+
+/* -------------------------------------------------------- facets, by runtime
+ * The same by the runtime's name; NULL or "": the default one. What a runtime lacks
+ * is refused with its reason and the names of those that have it. Descriptors are
+ * taken over in any case. `progress` and `each` come between the call and the
+ * completion of op, and not after a cancel of op has completed it. */
+int davit_core_images(struct davit_core *c, const char *runtime,
+		      void (*each)(void *user, const struct davit_image_info *info), void *user,
+		      struct davit_op *op, struct davit_error *err);
+
+/* What to do with an image; what its verb does not need is ignored. */
+enum davit_image_verb {
+	DAVIT_IMAGE_PULL,   /* reference, progress */
+	DAVIT_IMAGE_LOAD,   /* fd, progress */
+	DAVIT_IMAGE_IMPORT, /* reference, fd */
+	DAVIT_IMAGE_BUILD,  /* reference, fd, dockerfile, progress */
+	DAVIT_IMAGE_REMOVE, /* reference, force */
+};
+struct davit_image_order {
+	enum davit_image_verb verb;
+	const char *reference; /* borrowed during the call, as are the next two */
+	const char *dockerfile;
+	const char *cause;
+	bool force;
+	int fd; /* -1: none */
+	davit_progress_fn *progress;
+	void *user; /* of progress */
+};
+int davit_core_image(struct davit_core *c, const char *runtime, const struct davit_image_order *order,
+		     struct davit_op *op, struct davit_error *err);
+
+enum davit_objects { DAVIT_OBJECTS_VOLUMES, DAVIT_OBJECTS_NETWORKS };
+int davit_core_objects(struct davit_core *c, enum davit_objects kind, const char *runtime,
+		       void (*each)(void *user, const struct davit_object_info *info), void *user,
+		       struct davit_op *op, struct davit_error *err);
+/* DAVIT_EINVAL for a name that is none. */
+int davit_core_object_create(struct davit_core *c, enum davit_objects kind, const char *runtime,
+			     const char *name, const char *cause, struct davit_op *op, struct davit_error *err);
+int davit_core_object_remove(struct davit_core *c, enum davit_objects kind, const char *runtime,
+			     const char *name, const char *cause, struct davit_op *op, struct davit_error *err);
 /* The log of the service's last build: its instance, or NULL. */
 struct davit_instance *davit_service_build(struct davit_service *s);
 

@@ -101,7 +101,8 @@ struct instance {
 	struct ready_timeout *ready_timer;
 	struct davit_exit *early_exit;	/* of a run whose start has not completed yet */
 	struct davit_timer again;	/* an operation that failed is tried again */
-	struct davit_list attached;	/* open log readers and commands (facets.c) */
+	struct davit_list attached;	/* open log readers, commands and terminals (facets.c) */
+	struct davit_list uses;		/* copies and pauses under way (facet_op.c) */
 	struct davit_list held;		/* in core->held while it waits for something, or in core->dead */
 	struct davit_list leaving;	/* in service->leaving or core->orphans once it is to be gone */
 	char *orphan_of;		/* key of its service, which was deleted while we were away */
@@ -113,6 +114,7 @@ struct instance {
 	bool adopting;	  /* being taken over from a runtime: ports are given */
 	bool replacement; /* started by an update, not ready yet */
 	bool ready;
+	bool paused;
 	bool stopping_told; /* the engine waits for our `ended` */
 	bool reporting;	    /* pending_cause is to be told when recorded and swept */
 	bool start_failed;  /* the last thing that happened: it could not be started */
@@ -195,6 +197,7 @@ struct davit_core {
 	struct davit_list orphans;    /* instances of no service, on their way out */
 	struct davit_list commands;   /* with the store (command.c) */
 	struct davit_list gone_waits; /* for services to be gone (command.c) */
+	struct davit_list facet_ops;  /* under way with drivers (facet_op.c) */
 	int64_t started;
 	size_t adopted; /* running instances taken over since the start */
 	bool stopping_all;
@@ -313,8 +316,44 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 void command_abandon(struct davit_core *c);
 
 /* --- facets.c --- */
-/* Ends every log reader and command that is open on an instance that goes. */
+/* Ends every log reader, command and terminal that is open on an instance that goes. */
 void facets_detach(struct instance *i);
+/* 0, or why the runtime cannot do that now: it is not open, or lacks the capability
+ * or the facet (NULL). */
+int facet_check(const struct core_runtime *r, enum davit_capability cap, const void *facet,
+		struct davit_error *err);
+
+/* --- facet_op.c: operations of facets that are under way --- */
+struct facet_op {
+	struct davit_op op; /* the driver's */
+	struct davit_op *user;
+	struct davit_core *core; /* NULL once it was freed */
+	struct davit_list list;	 /* in core->facet_ops */
+	struct instance *instance;
+	struct davit_list use; /* in instance->uses */
+	bool exclusive;	       /* the instance's own operations wait for it */
+	/* Called when it has succeeded and the core is there; may be NULL. */
+	void (*succeeded)(struct facet_op *f);
+	const char *event; /* its type; static */
+	char *what;	   /* for the event */
+	char *cause;
+	void *data;
+	void (*drop)(void *data); /* of data, in the end; NULL: free */
+	bool pause; /* pause or unpause */
+};
+/* Prepares one: `user` (pending) completes with it, and a cancel of `user` cancels
+ * it. i may be NULL. NULL when out of memory. The caller hands &f->op to the driver. */
+struct facet_op *facet_op_new(struct davit_core *c, struct instance *i, struct davit_op *user,
+			      int64_t timeout_ns, const char *cause);
+/* Before it was handed over. */
+void facet_op_free(struct facet_op *f);
+/* Must the instance's next operation wait? One that is to end cuts short what it
+ * waits for; one that is to be removed, all. */
+bool facet_ops_hold(struct instance *i, bool removing);
+/* The instance is freed after its runtime was closed. */
+void facet_ops_forget(struct instance *i);
+/* The core is freed: what is under way completes without it. */
+void facet_ops_abandon(struct davit_core *c);
 
 /* --- events, through the journal --- */
 void core_event(struct davit_core *c, const char *type, const struct davit_service *s,

@@ -112,6 +112,7 @@ static void inspected(struct instance *i, int result, const struct davit_inspect
 	if (result == 0 && now->state == DAVIT_STATE_STARTED && i->state == DAVIT_STATE_STARTED &&
 	    i->run_base + now->run == i->run) {
 		i->pid = now->pid;
+		i->paused = now->paused;
 		if (now->started)
 			i->started = now->started;
 		if (i->service)
@@ -248,6 +249,8 @@ static void step_gone(struct instance *i)
 		begin(i, DO_STOP);
 	} else if (i->wait.active) {
 		return; /* for the record of its end: what is removed cannot tell of it again */
+	} else if (facet_ops_hold(i, true)) {
+		return; /* a copy that is cut short */
 	} else if (i->state == DAVIT_STATE_DESTROYED || !i->inst) {
 		gone(i);
 	} else {
@@ -267,6 +270,8 @@ void instance_step(struct instance *i)
 			davit_op_cancel(&i->op->op);
 		return;
 	}
+	if (facet_ops_hold(i, false))
+		return;
 	/* Goes on when it answers, or when all that it holds has been told. */
 	if (i->runtime->phase == RUNTIME_LOST || i->runtime->phase == RUNTIME_ADOPTING)
 		return;

@@ -64,7 +64,7 @@ void instance_on_started(struct instance *i)
 	i->state = DAVIT_STATE_STARTED;
 	i->run++;
 	i->started = davit_loop_wall(i->core->loop);
-	i->ready = i->swept = i->start_failed = i->prevent = false;
+	i->ready = i->swept = i->start_failed = i->prevent = i->paused = false;
 	instance_set_error(i, NULL);
 	if (recorded)
 		instance_write_record(i);
@@ -124,7 +124,7 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 	ready_end(i);
 	i->exit_run = i->run = run;
 	i->exit = *exit;
-	i->ready = false;
+	i->ready = i->paused = false;
 	i->pid = 0;
 	cause = instance_cause(i, exit, &prevent);
 	i->state =

@@ -37,6 +37,7 @@ static struct instance *make(struct davit_core *c, struct core_runtime *r, struc
 	davit_list_init(&i->held);
 	davit_list_init(&i->leaving);
 	davit_list_init(&i->attached);
+	davit_list_init(&i->uses);
 	davit_timer_init(&i->again, c->loop, on_again);
 	memcpy(i->workload.id, id, DAVIT_ID_MAX);
 	if (davit_map_put(&c->instances, i->workload.id, i) < 0)
@@ -118,6 +119,7 @@ void instance_free(struct instance *i)
 	davit_list_remove(&i->leaving);
 	ready_end(i);
 	facets_detach(i);
+	facet_ops_forget(i);
 	if (i->leaf && !c->freeing)
 		davit_supervise_remove(&i->node);
 	davit_map_remove(&c->instances, i->workload.id);

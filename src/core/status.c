@@ -186,7 +186,7 @@ struct davit_instance *davit_service_build(struct davit_service *s)
 /* --- status --- */
 
 struct summary {
-	size_t wanted, running, ready, starting, stopping, waiting, failed, completed, alive;
+	size_t wanted, running, paused, ready, starting, stopping, waiting, failed, completed, alive;
 	bool lost;
 	int64_t restarts;
 	const char *error;
@@ -211,6 +211,7 @@ static void summarise(const struct davit_service *s, struct summary *ret)
 				ret->ready++;
 			else
 				ret->starting++;
+			ret->paused += i->paused;
 		} else if (i->node.state == DAVIT_NODE_FAILED) {
 			ret->failed++;
 		} else if (i->node.state == DAVIT_NODE_COMPLETED) {
@@ -241,6 +242,8 @@ static const char *status_of(const struct davit_service *s, const struct summary
 		return m->alive || m->stopping ? "stopping" : "stopped";
 	if (m->failed)
 		return "error";
+	if (m->paused && m->paused == m->alive && !m->stopping)
+		return "paused";
 	if (m->ready >= m->wanted)
 		return "running";
 	if (!m->alive && !m->completed && s->build_phase == BUILD_RUNNING)
@@ -329,6 +332,8 @@ static void instance_write(const struct instance *i, struct davit_json *j)
 	else
 		davit_json_null(j);
 	davit_json_put_bool(j, "ready", i->ready);
+	if (i->paused)
+		davit_json_put_bool(j, "paused", true);
 	davit_json_put_time(j, "started", i->started);
 	davit_json_put_int(j, "run", i->run);
 	davit_json_put_int(j, "restarts", i->node.total_restarts);

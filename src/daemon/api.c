@@ -5,6 +5,7 @@
 #include "daemon/api.h"
 
 #include "base/nearest.h"
+#include "base/strv.h"
 #include "base/units.h"
 #include "base/util.h"
 #include "net/url.h"
@@ -172,6 +173,10 @@ static int take_query(struct api_call *call, const char *target, struct davit_er
 		if (r < 0)
 			return r;
 	}
+	for (size_t i = 0; call->route->query && call->route->query[i].name; i++)
+		if (call->route->query[i].required && !call->query[i])
+			return davit_error_set(err, DAVIT_EINVAL, call->route->query[i].name,
+					       "parameter %s is needed", call->route->query[i].name);
 	return 0;
 }
 
@@ -305,6 +310,7 @@ static int take_body(struct api_call *call, struct davit_error *err)
 		return 0;
 	case API_SPECS:
 	case API_BYTES:
+	case API_STREAM:
 		return 0;
 	}
 	return 0;
@@ -338,6 +344,16 @@ static const struct api_route *find_route(struct davit_http_request *r)
 		davit_http_reply_error(r, 404, &err);
 	}
 	return NULL;
+}
+
+bool api_streams(void *user, const struct davit_http_request *r)
+{
+	(void)user;
+	for (size_t i = 0; i < api_n_routes; i++)
+		if (api_routes[i].body == API_STREAM && !strcmp(api_routes[i].method, r->method) &&
+		    path_matches(api_routes[i].path, r->target))
+			return true;
+	return false;
 }
 
 void api_handle(void *user, struct davit_http_request *r)
@@ -413,6 +429,35 @@ int api_service(struct api_call *call, struct davit_service **ret)
 	if (r < 0)
 		api_fail(call, &err);
 	return r;
+}
+
+const char *api_runtime(const struct api_call *call)
+{
+	const char *name = nth_path(call, "runtime");
+
+	return name && strcmp(name, "-") ? name : NULL;
+}
+
+int api_query_strings(const struct api_call *call, const char *name, char ***ret, struct davit_error *err)
+{
+	const char *text = api_query(call, name);
+	DAVIT_AUTO_STRV v = NULL;
+	json_t *list = text ? json_loads(text, 0, NULL) : NULL;
+	bool good = json_is_array(list) && json_array_size(list) > 0;
+	int r = 0;
+
+	for (size_t i = 0; good && r == 0 && i < json_array_size(list); i++) {
+		good = json_is_string(json_array_get(list, i));
+		r = good ? davit_strv_add(&v, json_string_value(json_array_get(list, i))) : 0;
+	}
+	json_decref(list);
+	if (r < 0)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	if (text && !good)
+		return davit_error_set(err, DAVIT_EINVAL, name,
+				       "parameter %s must be a JSON array of strings", name);
+	*ret = DAVIT_TAKE(v);
+	return 0;
 }
 
 int api_instance(struct api_call *call, struct davit_instance **ret)

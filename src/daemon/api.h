@@ -41,6 +41,7 @@ enum api_body {
 	API_OBJECT, /* JSON, with the route's `fields` */
 	API_SPECS,  /* specs, JSON or YAML */
 	API_BYTES,  /* anything */
+	API_STREAM, /* anything, of any length, piece by piece */
 };
 
 struct api_call;
@@ -54,8 +55,9 @@ struct api_route {
 	const struct api_field *query;	/* NULL: none */
 	const struct api_field *fields; /* of the body */
 	enum api_body body;
-	bool stream;  /* JSON lines or server-sent events */
-	bool upgrade; /* answers 101 */
+	bool stream;	     /* JSON lines or server-sent events */
+	const char *upgrade; /* answers 101, to this protocol; or NULL */
+	const char *type;    /* of the answer; NULL: JSON */
 };
 
 extern const struct api_route api_routes[];
@@ -73,16 +75,26 @@ struct api_call {
 	char *cause;		     /* for events */
 	struct davit_op op;	     /* for the one operation it may take */
 	void *state;		     /* the handler's */
+	bool gone;		     /* the client: `request` must not be touched (api_hold) */
+	bool streaming;		     /* progress.c: the answer has begun */
+	size_t unread, left_out;     /* progress.c: bytes not taken, lines not sent */
 };
 
 /* Finds the route, checks everything, calls the handler. For davit_http_config. */
 void api_handle(void *daemon, struct davit_http_request *r);
+/* Does the request's body stream? For davit_http_config. */
+bool api_streams(void *daemon, const struct davit_http_request *r);
 
 /* The selector of {namespace}/{name}/{version} or of ?namespace=&name=&version=;
  * borrowed from the call. A version "-" is any. */
 struct davit_selector api_selector(const struct api_call *call);
 /* The service that the path names: 0, or a code after the error was answered. */
 int api_service(struct api_call *call, struct davit_service **ret);
+/* The {runtime} of the path, NULL for "-", the default one. */
+const char *api_runtime(const struct api_call *call);
+/* A list of strings, which a query parameter holds as JSON, as a NULL-terminated
+ * heap array; NULL with *ret = NULL when it was not given. 0, DAVIT_EINVAL, ENOMEM. */
+int api_query_strings(const struct api_call *call, const char *name, char ***ret, struct davit_error *err);
 /* The instance that the path names: 0, or a code after the error was answered. */
 int api_instance(struct api_call *call, struct davit_instance **ret);
 
@@ -121,6 +133,26 @@ const char *api_stream_after(const struct api_call *call);
 /* Ends the stream and the call; with an error, {"error": ...} is the last line. */
 void api_stream_end(struct api_call *call, const struct davit_error *err);
 
+/* A client that goes cancels call->op and sets `gone`; the call stays. */
+void api_hold(struct api_call *call);
+
+/* What an operation tells while it lasts, as lines {"progress": text}. The answer
+ * begins with the first line; one that its client does not read is cut short. */
+void api_progress(struct api_call *call, const char *text);
+/* Its end: of the stream with or without an error, or as a plain answer. */
+void api_progress_end(struct api_call *call, const struct davit_error *err);
+
+/* The exit of a command: {"code"}, {"signal"} or {"error"}. */
+void api_write_exit(struct davit_buf *out, const struct davit_exit *exit);
+
+/* transfer.c: what a request's body holds, to a descriptor that a driver reads; or
+ * what a driver writes, as the answer. Each takes the call over. `begin` hands the
+ * driver's end of a pipe (its own from then on) to an operation of the core with
+ * call->op, and returns its result. done: NULL, or what answers the success. */
+typedef int api_transfer_fn(struct api_call *call, int fd, struct davit_error *err);
+void api_upload(struct api_call *call, api_transfer_fn *begin, void (*done)(struct api_call *call));
+void api_download(struct api_call *call, const char *content_type, api_transfer_fn *begin);
+
 /* A JSON schema by name as JSON text, or NULL. */
 const char *api_schema(const char *name);
 /* All of them, in order; NULL after the last. */
@@ -149,6 +181,26 @@ void api_service_logs(struct api_call *call);
 void api_instances_list(struct api_call *call);
 void api_instance_stats(struct api_call *call);
 void api_instance_exec(struct api_call *call);
+void api_instance_terminal(struct api_call *call);
+void api_instance_archive_get(struct api_call *call);
+void api_instance_archive_put(struct api_call *call);
+void api_service_pause(struct api_call *call);
+void api_service_unpause(struct api_call *call);
+void api_terminals_list(struct api_call *call);
+void api_terminal_attach(struct api_call *call);
+void api_terminal_delete(struct api_call *call);
+void api_images_list(struct api_call *call);
+void api_image_load(struct api_call *call);
+void api_image_import(struct api_call *call);
+void api_image_pull(struct api_call *call);
+void api_image_build(struct api_call *call);
+void api_image_delete(struct api_call *call);
+void api_volumes_list(struct api_call *call);
+void api_volume_create(struct api_call *call);
+void api_volume_delete(struct api_call *call);
+void api_networks_list(struct api_call *call);
+void api_network_create(struct api_call *call);
+void api_network_delete(struct api_call *call);
 void api_watch(struct api_call *call);
 void api_events(struct api_call *call);
 void api_tree_get(struct api_call *call);

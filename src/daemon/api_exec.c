@@ -103,7 +103,7 @@ static void on_exited(struct davit_exec *x, const struct davit_exit *exit)
 		davit_defer(&e->end);
 }
 
-static void write_exit(struct davit_buf *out, const struct davit_exit *exit)
+void api_write_exit(struct davit_buf *out, const struct davit_exit *exit)
 {
 	struct davit_json j = DAVIT_JSON_INIT(out);
 	struct davit_error err;
@@ -126,7 +126,7 @@ static void end(struct exec *e)
 {
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 
-	write_exit(&text, &e->exit);
+	api_write_exit(&text, &e->exit);
 	send_frame(e, FRAME_END, davit_buf_str(&text), text.len);
 	davit_http_end(e->call->request);
 	free_exec(e);

@@ -241,6 +241,28 @@ void api_service_signal(struct api_call *call)
 	api_begun(call, davit_core_signal(call->daemon->core, &sel, instance, signo, &call->op, &err), &err);
 }
 
+static void set_paused(struct api_call *call, bool pause)
+{
+	const char *instance = json_string_value(json_object_get(call->body, "instance"));
+	struct davit_selector sel = api_selector(call);
+	struct davit_error err = {0};
+
+	api_begin(call);
+	api_begun(call,
+		  davit_core_pause(call->daemon->core, &sel, instance, pause, call->cause, &call->op, &err),
+		  &err);
+}
+
+void api_service_pause(struct api_call *call)
+{
+	set_paused(call, true);
+}
+
+void api_service_unpause(struct api_call *call)
+{
+	set_paused(call, false);
+}
+
 /* --- supervisors and namespaces: made like services, by applying a spec --- */
 
 static void write_kind(struct api_call *call, enum davit_kind kind)

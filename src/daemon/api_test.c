@@ -37,7 +37,8 @@ static struct davit_deferred successor;
 
 static void succeed(struct davit_deferred *unused)
 {
-	const struct davit_http_config config = {.loop = d.loop, .handle = api_handle, .user = &d};
+	const struct davit_http_config config = {
+		.loop = d.loop, .handle = api_handle, .streams = api_streams, .user = &d};
 
 	(void)unused;
 	davit_http_server_free(d.server);
@@ -100,7 +101,8 @@ static int start(void **state)
 					  .paths = &d.paths,
 					  .secrets = d.secrets,
 					  .default_runtime = "fake"};
-	config = (struct davit_http_config){.loop = d.loop, .handle = api_handle, .user = &d};
+	config = (struct davit_http_config){
+		.loop = d.loop, .handle = api_handle, .streams = api_streams, .user = &d};
 	if (davit_core_new(&core, &d.core, NULL) < 0 ||
 	    davit_core_add_runtime(d.core, "fake", &davit_fake_driver, NULL) < 0 ||
 	    davit_unix_listen(d.paths.socket, &fd, NULL) < 0 || (listening = dup(fd)) < 0 ||

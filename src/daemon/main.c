@@ -238,7 +238,8 @@ static int open_core(struct davit_daemon *d, const struct options *o, struct dav
 /* The server gets a duplicate: ours lives on for a successor. */
 static int open_server(struct davit_daemon *d, struct davit_error *err)
 {
-	const struct davit_http_config config = {.loop = d->loop, .handle = api_handle, .user = d};
+	const struct davit_http_config config = {
+		.loop = d->loop, .handle = api_handle, .streams = api_streams, .user = d};
 	int fd = fcntl(d->listen_fd, F_DUPFD_CLOEXEC, 3);
 
 	if (fd < 0)

@@ -66,7 +66,7 @@ static void write_parameter(struct davit_json *j, const char *name, size_t n, co
 	davit_json_key(j, "name");
 	davit_json_stringn(j, name, n);
 	davit_json_put_string(j, "in", in);
-	davit_json_put_bool(j, "required", !f);
+	davit_json_put_bool(j, "required", !f || f->required);
 	if (f)
 		davit_json_put_string(j, "description", f->doc);
 	davit_json_key(j, "schema");
@@ -180,12 +180,15 @@ static void write_operation(struct davit_json *j, const struct api_route *route)
 	davit_json_open(j);
 	if (route->upgrade) {
 		davit_json_key(j, "101");
-		davit_json_raw(j, "{\"description\":\"frames follow, see docs/api.md\"}");
+		davit_json_raw(j, strcmp(route->upgrade, "websocket")
+					  ? "{\"description\":\"frames follow, see docs/api.md\"}"
+					  : "{\"description\":\"messages follow, see docs/api.md\"}");
 	} else if (route->stream) {
 		write_response(j, "200", "one object a line", "application/jsonl", "text/event-stream",
 			       route->answer);
 	} else {
-		write_response(j, "200", route->summary, "application/json", NULL, route->answer);
+		write_response(j, "200", route->summary, route->type ? route->type : "application/json", NULL,
+			       route->answer);
 	}
 	write_response(j, "default", "an error", "application/json", NULL, "Error");
 	davit_json_close(j);

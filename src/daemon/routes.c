@@ -11,6 +11,7 @@
 		"namespace", API_STRING, "default: \"default\"; \"*\" means all"                             \
 	}
 #define SERVICE "/v1/services/{namespace}/{name}/{version}"
+#define RUNTIME "/v1/runtimes/{runtime}"
 
 static const struct api_field by_name[] = {
 	NAMESPACE,
@@ -82,6 +83,66 @@ static const struct api_field exec_body[] = {
 	{0},
 };
 
+static const struct api_field pause_body[] = {
+	{"instance", API_STRING, "id or index of one instance; without it, all"},
+	{0},
+};
+
+#define TERMINAL_SIZE                                                                                        \
+	{"rows", API_INT, "of the terminal", .min = 1, .max = UINT16_MAX},                                   \
+	{                                                                                                    \
+		"columns", API_INT, "of the terminal", .min = 1, .max = UINT16_MAX                           \
+	}
+
+static const struct api_field terminal_query[] = {
+	{"command", API_STRING, "program and arguments, as a JSON array", .required = true},
+	{"env", API_STRING, "\"NAME=value\" in a JSON array, added to the instance's environment"},
+	{"directory", API_STRING, "working directory; default: the instance's"},
+	{"user", API_STRING, "user; default: the instance's"},
+	TERMINAL_SIZE,
+	{0},
+};
+
+static const struct api_field attach_query[] = {TERMINAL_SIZE, {0}};
+
+static const struct api_field terminals_query[] = {
+	{"instance", API_STRING, "only those of the instance with this id"},
+	{0},
+};
+
+static const struct api_field archive_query[] = {
+	{"path", API_STRING, "absolute path inside the instance", .required = true},
+	{0},
+};
+
+static const struct api_field import_query[] = {
+	{"reference", API_STRING, "the name that the image gets", .required = true},
+	{0},
+};
+
+static const struct api_field build_query[] = {
+	{"reference", API_STRING, "the name that the image gets", .required = true},
+	{"dockerfile", API_STRING, "its path in the context; default: Dockerfile"},
+	{0},
+};
+
+static const struct api_field image_delete_query[] = {
+	{"reference", API_STRING, "name or id of the image", .required = true},
+	{"force", API_BOOL, "even where an instance needs it"},
+	{0},
+};
+
+static const struct api_field pull_body[] = {
+	{"reference", API_STRING, "what to pull, with its registry where that is not the default",
+	 .required = true},
+	{0},
+};
+
+static const struct api_field object_body[] = {
+	{"name", API_STRING, "letters, digits, '_', '.' and '-', 63 at most", .required = true},
+	{0},
+};
+
 static const struct api_field stop_body[] = {
 	{"all", API_BOOL, "end every workload first; without it they go on"},
 	{0},
@@ -113,6 +174,10 @@ const struct api_route api_routes[] = {
 	 .body = API_OBJECT, .fields = scale_body},
 	{"POST", SERVICE "/signal", api_service_signal, "send a signal", "Empty", .body = API_OBJECT,
 	 .fields = signal_body},
+	{"POST", SERVICE "/pause", api_service_pause, "freeze its instances", "Empty", .body = API_OBJECT,
+	 .fields = pause_body},
+	{"POST", SERVICE "/unpause", api_service_unpause, "thaw them", "Empty", .body = API_OBJECT,
+	 .fields = pause_body},
 	{"GET", SERVICE "/inspect", api_service_inspect, "everything that is known of it", "Any"},
 	{"GET", SERVICE "/why", api_service_why, "the causes of its present state", "Why"},
 	{"GET", SERVICE "/logs", api_service_logs, "its log", "LogLine", .query = logs_query, .stream = true},
@@ -120,13 +185,45 @@ const struct api_route api_routes[] = {
 	 .query = namespace_query},
 	{"GET", "/v1/instances/{id}/stats", api_instance_stats, "what an instance uses now", "Stats"},
 	{"POST", "/v1/instances/{id}/exec", api_instance_exec, "a further command in it; switches to frames",
-	 "Empty", .body = API_OBJECT, .fields = exec_body, .upgrade = true},
+	 "Empty", .body = API_OBJECT, .fields = exec_body, .upgrade = "davit-exec"},
+	{"GET", "/v1/instances/{id}/terminal", api_instance_terminal,
+	 "a command on a terminal that goes on when its user goes; a WebSocket", "Empty",
+	 .query = terminal_query, .upgrade = "websocket"},
+	{"GET", "/v1/instances/{id}/archive", api_instance_archive_get, "a file or directory of it, as tar",
+	 "Binary", .query = archive_query, .type = "application/x-tar"},
+	{"PUT", "/v1/instances/{id}/archive", api_instance_archive_put,
+	 "unpack a tar stream below a directory of it", "Empty", .query = archive_query, .body = API_STREAM},
+	{"GET", "/v1/terminals", api_terminals_list, "terminals, attached to or not", "Terminals",
+	 .query = terminals_query},
+	{"GET", "/v1/terminals/{id}", api_terminal_attach, "attach to one; a WebSocket", "Empty",
+	 .query = attach_query, .upgrade = "websocket"},
+	{"DELETE", "/v1/terminals/{id}", api_terminal_delete, "end its command", "Empty"},
 	{"GET", "/v1/watch", api_watch, "services as they are, then each change", "Change", .query = by_name,
 	 .stream = true},
 	{"GET", "/v1/events", api_events, "what happened, in order", "Event", .query = events_query,
 	 .stream = true},
 	{"GET", "/v1/tree", api_tree_get, "the supervision tree", "Node"},
 	{"GET", "/v1/runtimes", api_runtimes_get, "runtimes, what each can do and why not", "Runtimes"},
+	{"GET", RUNTIME "/images", api_images_list, "images of a runtime; \"-\" is the default one",
+	 "Images"},
+	{"DELETE", RUNTIME "/images", api_image_delete, "remove an image", "Empty",
+	 .query = image_delete_query},
+	{"POST", RUNTIME "/images/load", api_image_load, "load the images of an archive", "Progress",
+	 .body = API_STREAM, .stream = true},
+	{"POST", RUNTIME "/images/import", api_image_import, "make an image of a root file system (tar)",
+	 "Progress", .query = import_query, .body = API_STREAM, .stream = true},
+	{"POST", RUNTIME "/images/pull", api_image_pull, "fetch an image from a registry", "Progress",
+	 .body = API_OBJECT, .fields = pull_body, .stream = true},
+	{"POST", RUNTIME "/images/build", api_image_build, "build an image of a context (tar)", "Progress",
+	 .query = build_query, .body = API_STREAM, .stream = true},
+	{"GET", RUNTIME "/volumes", api_volumes_list, "volumes of a runtime", "Objects"},
+	{"POST", RUNTIME "/volumes", api_volume_create, "make a volume; success when it is there", "Empty",
+	 .body = API_OBJECT, .fields = object_body},
+	{"DELETE", RUNTIME "/volumes/{name}", api_volume_delete, "remove a volume", "Empty"},
+	{"GET", RUNTIME "/networks", api_networks_list, "networks of a runtime", "Objects"},
+	{"POST", RUNTIME "/networks", api_network_create, "make a network; success when it is there", "Empty",
+	 .body = API_OBJECT, .fields = object_body},
+	{"DELETE", RUNTIME "/networks/{name}", api_network_delete, "remove a network", "Empty"},
 	{"GET", "/v1/supervisors", api_supervisors_list, "records of kind Supervisor", "Records"},
 	{"DELETE", "/v1/supervisors/{namespace}/{name}", api_supervisor_delete,
 	 "forget it; what stood under it stands under the root", "Empty"},

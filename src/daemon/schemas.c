@@ -12,6 +12,7 @@
 #define NULLABLE "{\"type\":[\"string\",\"null\"]}"
 #define INT "{\"type\":\"integer\"}"
 #define NULLABLE_INT "{\"type\":[\"integer\",\"null\"]}"
+#define NULLABLE_OBJECT "{\"type\":[\"object\",\"null\"]}"
 #define BOOL "{\"type\":\"boolean\"}"
 #define TIME "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
 #define LIST(of) "{\"type\":\"array\",\"items\":" of "}"
@@ -26,6 +27,7 @@ static const struct {
 	{"Any", "{\"type\":\"object\"}"},
 	{"Applied", OBJECT(P("services", LIST(OBJECT(P("kind", STRING) "," P("namespace", STRING) "," P(
 						 "name", STRING) "," P("version", STRING)))))},
+	{"Binary", "{\"type\":\"string\"}"},
 	{"Change",
 	 OBJECT(P("type", "{\"enum\":[\"update\",\"gone\",\"sync\"]}") "," P("service", REF("Service")))},
 	{"Daemon",
@@ -43,6 +45,8 @@ static const struct {
 			  "service", NULLABLE) "," P("instance", NULLABLE) "," P("cause", NULLABLE))},
 	{"Exit", "{\"type\":[\"object\",\"null\"],\"properties\":{" P("code", NULLABLE_INT) "," P(
 			 "signal", NULLABLE_INT) "," P("reason", NULLABLE) "}}"},
+	{"Images", LIST(OBJECT(P("id", STRING) "," P("references", LIST(STRING)) "," P("size", INT) "," P(
+			   "created", TIME) "," P("inUse", BOOL)))},
 	{"Instance",
 	 OBJECT(P("id", STRING) "," P("service", STRING) "," P("index", INT) "," P("state", STRING) "," P(
 		 "pid", NULLABLE_INT) "," P("ready", BOOL) "," P("started",
@@ -56,6 +60,9 @@ static const struct {
 											     STRING))},
 	{"Node", OBJECT(P("name", STRING) "," P("kind", STRING) "," P("state", STRING) "," P(
 			 "children", LIST(REF("Node"))))},
+	{"Objects",
+	 LIST(OBJECT(P("name", STRING) "," P("detail", STRING) "," P("created", TIME) "," P("ours", BOOL)))},
+	{"Progress", OBJECT(P("progress", STRING))},
 	{"Records", LIST(OBJECT(P("spec", "{\"type\":\"object\"}") "," P("revision", INT)))},
 	{"Runtimes",
 	 LIST(OBJECT(P("name", STRING) "," P("summary", STRING) "," P("available", BOOL) "," P(
@@ -86,6 +93,16 @@ static const struct {
 		 "memoryLimit",
 		 NULLABLE_INT) "," P("processes", INT) "," P("readBytes", NULLABLE_INT) "," P("writeBytes",
 											      NULLABLE_INT))},
+	{"Terminals",
+	 LIST(OBJECT(P("id", STRING) "," P("runtime", STRING) "," P("instance", STRING) "," P("service", NULLABLE) "," P(
+		 "command",
+		 STRING) "," P("started",
+			       TIME) "," P("pid",
+					   NULLABLE_INT) "," P("rows",
+							       INT) "," P("columns",
+									  INT) "," P("attached",
+										     INT) "," P("exit",
+												NULLABLE_OBJECT)))},
 	{"Version", OBJECT(P("version", STRING) "," P("api", INT) "," P("pid", INT) "," P("started", TIME))},
 	{"Why", OBJECT(P("service", STRING) "," P("status", STRING) "," P(
 			"chain", LIST("{\"type\":\"object\"}")) "," P("text", STRING))},

@@ -258,6 +258,9 @@ static int write_head(const struct davit_client_request *q, struct davit_buf *ou
 	if (q->body)
 		davit_buf_addf(out, "Content-Type: %s\r\nContent-Length: %zu\r\n",
 			       q->content_type ? q->content_type : "application/json", q->body_len);
+	if (q->produce)
+		davit_buf_addf(out, "Content-Type: %s\r\nTransfer-Encoding: chunked\r\n",
+			       q->content_type ? q->content_type : "application/octet-stream");
 	for (size_t i = 0; i < q->n_headers; i++) {
 		good = good && one_line(q->headers[i].name) && one_line(q->headers[i].value);
 		davit_buf_addf(out, "%s: %s\r\n", q->headers[i].name, q->headers[i].value);
@@ -269,6 +272,33 @@ static int write_head(const struct davit_client_request *q, struct davit_buf *ou
 		return davit_error_set(err, DAVIT_EINVAL, NULL,
 				       "a request cannot hold a line break or blank there");
 	return out->oom ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : 0;
+}
+
+/* The body piece by piece. A daemon that has answered before its end (and closed)
+ * is heard instead. */
+static int send_body(struct davit_client *c, const struct davit_client_request *q, struct davit_error *err)
+{
+	struct pollfd p = {.fd = c->fd, .events = POLLIN};
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	char piece[READ_SIZE];
+	ssize_t n;
+	int r;
+
+	do {
+		n = q->produce(q->user, piece, sizeof piece, err);
+		if (n < 0)
+			return (int)n;
+		davit_buf_reset(&out);
+		davit_buf_addf(&out, "%zx\r\n", (size_t)n);
+		davit_buf_add(&out, piece, (size_t)n);
+		davit_buf_adds(&out, "\r\n");
+		if (out.oom)
+			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+		r = send_all(c, out.data, out.len, err);
+		if (r < 0)
+			return r;
+	} while (n && !(poll(&p, 1, 0) > 0 && (p.revents & POLLHUP)));
+	return 0;
 }
 
 int davit_client_send(struct davit_client *c, const struct davit_client_request *request, int *ret_status,
@@ -292,6 +322,8 @@ int davit_client_send(struct davit_client *c, const struct davit_client_request 
 	c->taken = c->searched = 0;
 	c->head_done = c->body_done = c->in_value = c->idle = false;
 	r = send_all(c, out.data, out.len, err);
+	if (r == 0 && request->produce)
+		r = send_body(c, request, err);
 	while (r == 0 && !c->head_done)
 		r = feed(c, err);
 	if (r < 0) {
@@ -336,6 +368,27 @@ int davit_client_body(struct davit_client *c, size_t max, struct davit_buf *out,
 	davit_buf_reset(&c->body);
 	c->taken = c->searched = 0;
 	return out->oom ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : 0;
+}
+
+ssize_t davit_client_read(struct davit_client *c, void *buf, size_t n, struct davit_error *err)
+{
+	size_t there;
+
+	while (c->body.len == c->taken && !c->body_done) {
+		int r;
+		davit_buf_reset(&c->body);
+		c->taken = 0;
+		r = feed(c, err);
+		if (r < 0)
+			return r;
+	}
+	there = c->body.len - c->taken;
+	if (n > there)
+		n = there;
+	if (n)
+		memcpy(buf, c->body.data + c->taken, n);
+	c->taken += n;
+	return (ssize_t)n;
 }
 
 static const char *newline(const struct davit_client *c)

@@ -25,6 +25,10 @@ struct davit_client_request {
 	const char *target; /* path and query, escaped already: see net/url.h */
 	const void *body;   /* NULL: none */
 	size_t body_len;
+	/* Instead of `body`: gives the next bytes of it, at most n, 0 at its end, or a
+	 * code. They are sent as chunks. */
+	ssize_t (*produce)(void *user, void *buf, size_t n, struct davit_error *err);
+	void *user;
 	const char *content_type;		   /* of the body; NULL: application/json */
 	const char *cause;			   /* Davit-Cause, recorded with events; NULL: none */
 	const char *upgrade;			   /* protocol to switch to, e.g. "davit-exec"; NULL: none */
@@ -58,6 +62,10 @@ const char *davit_client_header(const struct davit_client *c, const char *name);
 
 /* Appends the rest of the body to out. More than max bytes: DAVIT_EPROTO. */
 int davit_client_body(struct davit_client *c, size_t max, struct davit_buf *out, struct davit_error *err);
+
+/* The next bytes of the body, at most n, as they come. Returns how many, 0 at its
+ * end, or a code. Not to be mixed with davit_client_line. */
+ssize_t davit_client_read(struct davit_client *c, void *buf, size_t n, struct davit_error *err);
 
 /* The next line of the body without its newline, NUL-terminated, borrowed until
  * the next call on c. Returns 1 with *ret_line, 0 at the end of the body, or a

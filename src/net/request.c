@@ -55,6 +55,7 @@ static int on_header_value(http_parser *p, const char *at, size_t n)
 static int on_headers_complete(http_parser *p)
 {
 	struct http_conn *c = p->data;
+	const struct davit_http_config *config = &c->server->config;
 	const char *expect;
 
 	davit_buf_addc(&c->head, '\0');
@@ -68,7 +69,10 @@ static int on_headers_complete(http_parser *p)
 		c->refuse = p->http_major > 1 ? 505 : 400;
 		return -1;
 	}
-	if (p->content_length != ULLONG_MAX && p->content_length > c->server->config.max_body) {
+	c->chunked = p->http_major == 1 && p->http_minor >= 1;
+	c->req.streaming = config->streams && config->streams(config->user, &c->req);
+	c->ready = c->req.streaming;
+	if (!c->req.streaming && p->content_length != ULLONG_MAX && p->content_length > config->max_body) {
 		c->refuse = 413;
 		return -1;
 	}
@@ -89,7 +93,7 @@ static int on_chunk_header(http_parser *p)
 {
 	struct http_conn *c = p->data;
 
-	if (p->content_length > c->server->config.max_body - c->req.body.len)
+	if (!c->req.streaming && p->content_length > c->server->config.max_body - c->req.body.len)
 		c->refuse = 413;
 	return c->refuse ? -1 : 0;
 }
@@ -98,7 +102,7 @@ static int on_body(http_parser *p, const char *at, size_t n)
 {
 	struct http_conn *c = p->data;
 
-	if (c->req.body.len + n > c->server->config.max_body) {
+	if (!c->req.streaming && c->req.body.len + n > c->server->config.max_body) {
 		c->refuse = 413;
 		return -1;
 	}
@@ -113,8 +117,8 @@ static int on_message_complete(http_parser *p)
 	struct http_conn *c = p->data;
 
 	c->complete = true;
-	c->keep_alive = http_should_keep_alive(p);
-	c->chunked = p->http_major == 1 && p->http_minor >= 1;
+	/* One that is being answered before its end has been told that it closes. */
+	c->keep_alive = c->phase != HTTP_STREAM && http_should_keep_alive(p);
 	c->req.upgrade = p->upgrade;
 	http_parser_pause(p, 1);
 	return 0;
@@ -142,6 +146,7 @@ void http_request_reset(struct http_conn *c)
 	/* The target comes before the first field and is closed like a value. */
 	c->in_value = true;
 	c->complete = c->began = c->keep_alive = c->chunked = c->blocked = c->paused = false;
+	c->ready = c->told_end = false;
 	c->refuse = 0;
 }
 
@@ -157,7 +162,7 @@ bool http_request_parse(struct http_conn *c)
 		return true;
 	if (!c->refuse && e != HPE_OK)
 		c->refuse = e == HPE_HEADER_OVERFLOW ? 431 : 400;
-	return c->refuse != 0;
+	return c->refuse != 0 || c->ready;
 }
 
 const char *davit_http_header(const struct davit_http_request *r, const char *name)

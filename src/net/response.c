@@ -129,9 +129,11 @@ void davit_http_upgrade(struct davit_http_request *r, const char *protocol)
 	if (c->gone)
 		return;
 	c->keep_alive = false;
-	davit_buf_addf(&c->out,
-		       "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n",
+	davit_buf_addf(&c->out, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n",
 		       protocol);
+	if (c->extra.len)
+		davit_buf_add(&c->out, c->extra.data, c->extra.len);
+	davit_buf_adds(&c->out, "\r\n");
 	http_kick(c);
 }
 
@@ -172,5 +174,13 @@ void davit_http_end(struct davit_http_request *r)
 		davit_buf_adds(&c->out, "0\r\n\r\n");
 	if (c->eof)
 		c->keep_alive = false;
+	ended(c);
+}
+
+void davit_http_abort(struct davit_http_request *r)
+{
+	struct http_conn *c = http_conn_of(r);
+
+	http_cut(c);
 	ended(c);
 }

@@ -52,9 +52,7 @@ static void on_pipe_closed(uv_handle_t *h)
 
 static void check_drained(struct davit_http_server *s);
 
-/* The connection ends now, whatever was under way. A handler that holds the
- * request hears of it if it wants to. */
-static void drop(struct http_conn *c)
+void http_cut(struct http_conn *c)
 {
 	if (c->gone)
 		return;
@@ -63,6 +61,15 @@ static void drop(struct http_conn *c)
 	davit_deferred_cancel(&c->work);
 	uv_close((uv_handle_t *)&c->pipe, on_pipe_closed);
 	check_drained(c->server);
+}
+
+/* The connection ends now, whatever was under way. A handler that holds the
+ * request hears of it if it wants to. */
+static void drop(struct http_conn *c)
+{
+	if (c->gone)
+		return;
+	http_cut(c);
 	if (http_is_held(c) && c->req.closed) {
 		c->req.closed(&c->req);
 		c->phase = HTTP_READING;
@@ -101,7 +108,7 @@ static void on_eof(struct http_conn *c)
 		break;
 	case HTTP_HELD:
 		/* A client may close its half and wait for the answer. */
-		if (hung_up(c))
+		if (hung_up(c) || (c->req.streaming && !c->complete))
 			drop(c);
 		break;
 	case HTTP_FLUSHING:
@@ -138,7 +145,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
  * goes, but only until a high-water mark of what must wait. */
 void http_update_reading(struct http_conn *c)
 {
-	bool want = !c->eof && c->in.len < HTTP_HIGH_WATER && !(c->phase == HTTP_RAW && c->paused);
+	bool held = c->phase == HTTP_RAW || (c->req.streaming && !c->complete);
+	bool want = !c->eof && c->in.len < HTTP_HIGH_WATER && !(held && c->paused);
 
 	if (want == c->reading)
 		return;
@@ -157,6 +165,35 @@ static void give_input(struct http_conn *c)
 	if (c->req.input)
 		c->req.input(&c->req, in.data, in.len);
 	davit_buf_fini(&in);
+}
+
+/* The body of a request that streams, as far as it has come. */
+static void give_body(struct http_conn *c)
+{
+	bool broken = false;
+
+	while (!c->gone && http_is_held(c) && !c->paused && !c->told_end) {
+		struct davit_buf body = c->req.body;
+		if (body.len) {
+			c->req.body = (struct davit_buf){0};
+			if (c->req.input)
+				c->req.input(&c->req, body.data, body.len);
+			davit_buf_fini(&body);
+		} else if (c->complete) {
+			c->told_end = true;
+			if (c->req.input_end)
+				c->req.input_end(&c->req);
+		} else if (!c->in.len) {
+			break;
+		} else {
+			http_request_parse(c);
+			broken = c->refuse != 0;
+		}
+		if (broken) {
+			drop(c); /* a body that is no HTTP: there is no next request either */
+			return;
+		}
+	}
 }
 
 static const char *refusal_text(int status)
@@ -184,6 +221,8 @@ static void process(struct http_conn *c)
 
 	if (c->phase == HTTP_RAW && !c->paused && c->in.len)
 		give_input(c);
+	if (c->req.streaming && http_is_held(c) && c->phase != HTTP_RAW)
+		give_body(c);
 	if (c->gone || c->phase != HTTP_READING || !c->in.len)
 		return;
 	if (!c->began) {
@@ -198,6 +237,8 @@ static void process(struct http_conn *c)
 		http_refuse(c, c->refuse, refusal_text(c->refuse));
 	else
 		config->handle(config->user, &c->req);
+	if (c->req.streaming)
+		http_kick(c); /* the body follows, not from within */
 }
 
 /* ---------------------------------------------------------------- writing */
@@ -302,10 +343,11 @@ static void on_work(struct davit_deferred *d)
 {
 	struct http_conn *c = DAVIT_CONTAINER_OF(d, struct http_conn, work);
 
-	if (c->phase == HTTP_RAW)
+	if (c->phase == HTTP_RAW || (c->req.streaming && http_is_held(c)))
 		process(c);
 	if (c->gone)
 		return;
+	http_update_reading(c);
 	flush(c);
 	/* A stream cannot outlive the client, which closed before it began. */
 	if (!c->gone && c->eof && (c->phase == HTTP_STREAM || c->phase == HTTP_RAW))

@@ -2,9 +2,10 @@
  *
  * An HTTP/1.1 server on the loop, for a unix socket. It reads whole requests
  * within limits, one at a time for each connection (pipelined ones wait until
- * the answer before them has left), and hands each to one function. The answer
- * is given at once or later: whole, as a stream, or as a raw byte stream after
- * an upgrade.
+ * the answer before them has left), and hands each to one function; the body of
+ * one that `streams` names comes piece by piece instead. The answer is given at
+ * once or later: whole, as a stream, or as a raw byte stream after an upgrade
+ * (websocket.h stands on that).
  *
  * Memory is bounded: no more than the limits below for a connection's input,
  * and for its output one high-water mark (64 KiB) and what was written last;
@@ -27,10 +28,11 @@ struct davit_http_server;
  * `handle` until it calls davit_http_reply, _reply_error or _end, or until
  * `closed` returns, and must not touch it after. */
 struct davit_http_request {
-	const char *method; /* "GET" */
-	const char *target; /* path and query as sent; begins with '/' */
-	struct davit_buf body;
-	bool upgrade; /* the client offers another protocol: see header "upgrade" */
+	const char *method;    /* "GET" */
+	const char *target;    /* path and query as sent; begins with '/' */
+	struct davit_buf body; /* whole; empty for one that streams */
+	bool streaming;	       /* the body comes by `input`, then `input_end` */
+	bool upgrade;	       /* the client offers another protocol: see header "upgrade" */
 
 	/* The handler's. */
 	void *user;
@@ -40,8 +42,11 @@ struct davit_http_request {
 	 * that leaves this NULL still holds r and ends it in its own time; what it
 	 * writes is thrown away. */
 	void (*closed)(struct davit_http_request *r);
-	/* After an upgrade: bytes from the client, borrowed during the call. */
+	/* Bytes from the client, after an upgrade or of a body that streams; borrowed
+	 * during the call. Set it in `handle`; it is not called from within. */
 	void (*input)(struct davit_http_request *r, const void *data, size_t n);
+	/* A body that streams is whole. */
+	void (*input_end)(struct davit_http_request *r);
 	/* After the end: the answer has left this process, or cannot any more. Only
 	 * `user` of r may be used. */
 	void (*sent)(struct davit_http_request *r);
@@ -54,6 +59,10 @@ struct davit_http_config {
 	struct davit_loop *loop; /* borrowed; a real one */
 	/* Called with each whole request. */
 	void (*handle)(void *user, struct davit_http_request *r);
+	/* Is the body of this one to be streamed? Asked when its head is whole; then
+	 * `handle` is called before the body, which has no limit of size and time.
+	 * An answer before its end closes the connection. NULL: none is. */
+	bool (*streams)(void *user, const struct davit_http_request *r);
 	void *user;
 	size_t max_body;	 /* 4 MiB; above: 413 */
 	size_t max_head;	 /* 64 KiB of target and headers; above: 431 */
@@ -102,10 +111,13 @@ void davit_http_upgrade(struct davit_http_request *r, const char *protocol);
 /* Writes to the stream, or raw after an upgrade; copied, sent later in this
  * iteration. False: enough for now, wait for `writable`. Never calls back. */
 bool davit_http_write(struct davit_http_request *r, const void *data, size_t n);
-/* Stops and resumes `input` after an upgrade. While stopped, a client that goes
- * is noticed at the next write only. */
+/* Stops and resumes `input`. While stopped, a client that goes is noticed at the
+ * next write only. */
 void davit_http_pause_input(struct davit_http_request *r, bool pause);
 /* Ends a stream, or closes after an upgrade, once all is written. */
 void davit_http_end(struct davit_http_request *r);
+/* Breaks a stream off: the connection closes without the stream's end, so that
+ * nobody takes the part for the whole. Ends r. */
+void davit_http_abort(struct davit_http_request *r);
 
 #endif

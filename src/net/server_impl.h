@@ -65,6 +65,8 @@ struct http_conn {
 
 	bool in_value; /* request.c: the last piece was of a header's value */
 	bool complete; /* request.c: a whole request was read */
+	bool ready;    /* request.c: its head is whole, its body streams */
+	bool told_end; /* input_end was called, or nobody is there to call it */
 	int refuse;    /* request.c: status to refuse with, or 0 */
 	bool began;    /* the first byte of a request has come */
 	bool served;   /* it has had an answer: it may be idle */
@@ -91,7 +93,8 @@ static inline bool http_is_held(const struct http_conn *c)
 /* request.c: a fresh parser; forgets the last request. */
 void http_request_reset(struct http_conn *c);
 /* request.c: parses from c->in until it is used up or a request is complete.
- * True when one is, or must be refused (c->refuse). */
+ * True when one is, or its head for one that streams, or when it must be refused
+ * (c->refuse). */
 bool http_request_parse(struct http_conn *c);
 
 /* response.c: refuses on behalf of the server, and closes after. */
@@ -101,6 +104,8 @@ void http_refusal(struct davit_buf *out, int status, const struct davit_error *e
 
 /* server.c: the answer is complete (phase FLUSHING), or there is output. */
 void http_kick(struct http_conn *c);
+/* server.c: the connection ends now; a handler that holds it is not told. */
+void http_cut(struct http_conn *c);
 /* server.c: lets go of a connection that is gone and not held any more. */
 void http_release(struct http_conn *c);
 void http_update_reading(struct http_conn *c);
