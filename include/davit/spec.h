@@ -70,9 +70,42 @@ struct davit_dependency {
 };
 
 struct davit_volume {
-	char *source;
+	char *source; /* an absolute path, or a volume's name; NULL for a tmpfs */
 	char *target;
 	bool read_only;
+	enum davit_mount_type type;
+	uint64_t size; /* of a tmpfs, bytes; 0: the platform's default */
+};
+
+enum davit_health_type {
+	DAVIT_HEALTH_HTTP, /* GET `path` on a port is answered with an expected status: the default */
+	DAVIT_HEALTH_TCP,  /* a port accepts a connection */
+	DAVIT_HEALTH_COMMAND,
+	DAVIT_HEALTH_FILE, /* a file is there */
+};
+
+enum davit_health_role {
+	DAVIT_HEALTH_LIVENESS,	/* failing is a failure of the instance: the default */
+	DAVIT_HEALTH_READINESS, /* failing makes it not ready */
+	DAVIT_HEALTH_STARTUP,	/* until it has passed once, the others wait */
+};
+
+/* One health check (docs/health.md). Every number is set. */
+struct davit_health_check {
+	enum davit_health_type type;
+	enum davit_health_role role;
+	char *name;	      /* for people; NULL: the type */
+	char **command;	      /* of type command: run inside */
+	char *path;	      /* of type http: "/" */
+	char *file;	      /* of type file: an absolute path */
+	char *host;	      /* of type http: the Host header; NULL: address and port */
+	int64_t port;	      /* of types http and tcp; 0: the first of `ports` */
+	int64_t status;	      /* of type http: the status that is expected; 0: 200 to 399 */
+	int64_t interval;     /* ns, 10 s */
+	int64_t timeout;      /* ns, 2 s */
+	int64_t retries;      /* failures in a row that make it fail, 3 */
+	int64_t start_period; /* ns after the start in which failures mean nothing, 0 */
+	int64_t fast_interval; /* ns, until it has passed once: 1 s, at most `interval` */
 };
 
 struct davit_secret_ref {
@@ -156,6 +189,12 @@ struct davit_spec {
 	char *service_account;	     /* serviceAccount */
 	struct davit_log_config log; /* logs.maxSize, logs.maxFiles, logs.policy, logs.rate */
 	bool no_new_privileges;	     /* noNewPrivileges */
+	bool read_only_root;	     /* readOnlyRootFilesystem */
+	char **cap_add, **cap_drop;  /* capabilities.add, .drop: "CAP_NET_ADMIN", "ALL" */
+	char *network;		     /* "bridge", "host", "none", or the name of one */
+	char **dns;		     /* addresses */
+	struct davit_health_check *health;
+	size_t n_health;
 
 	char *supervisor; /* name of the Supervisor it stands under; NULL: the root */
 	bool significant; /* its end shuts a supervisor with autoShutdown down */
@@ -211,7 +250,7 @@ int davit_spec_check(const struct davit_spec *s, struct davit_error *err);
 char *davit_spec_json(const struct davit_spec *s);
 /* Of what a running instance depends on (not kind, namespace, name, version,
  * metadata, instances, stopped, restart, stop, ready but its type and fd,
- * dependsOn, supervisor, significant, update: all of these can be changed under
+ * health, dependsOn, supervisor, significant, update: all of these can be changed under
  * a running instance): a change of it means that instances are replaced. FNV-1a
  * over the canonical JSON of those options. Stable between versions of davit
  * for an unchanged spec. Never 0, but for "out of memory". */

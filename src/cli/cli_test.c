@@ -211,6 +211,19 @@ static void options_become_keys_of_the_spec(void **state)
 		{{"run", "x", "--image", "i", "-p", "8080:80", "-v", "/tmp:/data:ro"},
 		 "{\"image\":\"i\",\"name\":\"x\",\"ports\":[\"8080:80\"],"
 		 "\"volumes\":[{\"readOnly\":true,\"source\":\"/tmp\",\"target\":\"/data\"}]}"},
+		{{"run", "x", "--image", "i", "-p", "8080:80,9090:9090/udp", "-v", "data:/d", "--tmpfs", "/t:64Mi"},
+		 "{\"image\":\"i\",\"name\":\"x\",\"ports\":[\"8080:80\",\"9090:9090/udp\"],\"volumes\":[{"
+		 "\"readOnly\":false,\"source\":\"data\",\"target\":\"/d\",\"type\":\"volume\"},{\"size\":\"64Mi\","
+		 "\"target\":\"/t\",\"type\":\"tmpfs\"}]}"},
+		{{"run", "x", "--image", "i", "--network", "none", "--read-only", "--cap-drop", "ALL", "--cap-add",
+		  "net_admin"},
+		 "{\"capabilities\":{\"add\":[\"net_admin\"],\"drop\":[\"ALL\"]},\"image\":\"i\",\"name\":\"x\","
+		 "\"network\":\"none\",\"readOnlyRootFilesystem\":true}"},
+		{{"run", "x", "--image", "i", "--health-http", "8080/up", "--health-cmd", "a 'b c'",
+		  "--health-retries", "2"},
+		 "{\"health\":[{\"path\":\"/up\",\"port\":8080,\"retries\":\"2\",\"type\":\"http\"},"
+		 "{\"command\":[\"a\",\"b c\"],\"retries\":\"2\",\"type\":\"command\"}],\"image\":\"i\","
+		 "\"name\":\"x\"}"},
 		{{"run", "x", "--image", "i", "--metadata", "a=1", "--metadata", "b=2", "-i", "0"},
 		 "{\"image\":\"i\",\"instances\":0,\"metadata\":{\"a\":\"1\",\"b\":\"2\"},\"name\":\"x\"}"},
 		{{"run", "--name", "x", "--source", "/tmp"}, "{\"name\":\"x\",\"source\":\"/tmp\"}"},

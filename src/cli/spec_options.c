@@ -38,6 +38,7 @@ const struct davit_option davit_options_spec[] = {
 	{"instances", 'i', "N", DAVIT_OPTION_INT, .max = 10000, .field = "instances",
 	 .doc = "How many instances run; 0 keeps the record and runs nothing (default 1)"},
 	{"cpu", 0, "CPU", DAVIT_OPTION_CPU, .field = "resources.cpu", .doc = "Limit of CPU: 2, 0.5 or 500m"},
+	{"cpus", 0, "CPU", DAVIT_OPTION_CPU, .field = "resources.cpu", .doc = "The same as --cpu"},
 	{"memory", 0, "SIZE", DAVIT_OPTION_SIZE, .field = "resources.memory",
 	 .doc = "Limit of memory: 64Mi, 1.5Gi"},
 	{"disk", 0, "SIZE", DAVIT_OPTION_SIZE, .field = "resources.disk", .doc = "Limit of disk space"},
@@ -68,9 +69,33 @@ const struct davit_option davit_options_spec[] = {
 	{"depends-on", 0, "SERVICE[=CONDITION]", DAVIT_OPTION_STRING, .repeat = true, .field = "dependsOn",
 	 .doc = "Start after that service is started, ready (default) or completed"},
 	{"port", 'p', "[HOST:]PORT", DAVIT_OPTION_STRING, .repeat = true, .field = "ports",
-	 .doc = "A port that it listens on, [[ADDRESS:]HOST:]PORT[/udp]; 0: a free one"},
+	 .doc = "A port that it listens on, [[ADDRESS:]HOST:]PORT[/udp], or several with commas; 0: a free one"},
 	{"volume", 'v', "SOURCE[:TARGET][:ro]", DAVIT_OPTION_STRING, .repeat = true, .field = "volumes",
-	 .doc = "A directory of the host that it sees"},
+	 .doc = "A path of the host that it sees, or, as NAME:TARGET without a slash, a volume"},
+	{"tmpfs", 0, "TARGET[:SIZE]", DAVIT_OPTION_STRING, .repeat = true, .field = "volumes",
+	 .doc = "A file system in memory"},
+	{"network", 0, "NETWORK", DAVIT_OPTION_STRING, .field = "network",
+	 .doc = "bridge, host, none or the name of a network"},
+	{"dns", 0, "ADDRESS", DAVIT_OPTION_STRING, .repeat = true, .field = "dns",
+	 .doc = "The address of a name server"},
+	{"health-http", 0, "[PORT]/PATH", DAVIT_OPTION_STRING, .repeat = true, .field = "health",
+	 .doc = "It is well when GET of this path is answered (default port: its first)"},
+	{"health-tcp", 0, "PORT", DAVIT_OPTION_INT, .repeat = true, .min = 1, .max = 65535, .field = "health",
+	 .doc = "It is well when this port accepts connections"},
+	{"health-cmd", 0, "COMMAND", DAVIT_OPTION_WORDS, .repeat = true, .field = "health",
+	 .doc = "It is well when this command, run inside, ends with 0; split into words"},
+	{"health-file", 0, "FILE", DAVIT_OPTION_STRING, .repeat = true, .field = "health",
+	 .doc = "It is well when this file is there"},
+	{"health-role", 0, "ROLE", DAVIT_OPTION_CHOICE, .choices = "liveness|readiness|startup", .field = "health",
+	 .doc = "What follows from these checks: a restart (liveness, the default), readiness, or startup"},
+	{"health-interval", 0, "DURATION", DAVIT_OPTION_DURATION, .field = "health",
+	 .doc = "Time between two tries (default 10s)"},
+	{"health-timeout", 0, "DURATION", DAVIT_OPTION_DURATION, .field = "health",
+	 .doc = "A try that takes longer has failed (default 2s)"},
+	{"health-retries", 0, "N", DAVIT_OPTION_INT, .min = 1, .max = 1000, .field = "health",
+	 .doc = "Failures in a row that count (default 3)"},
+	{"health-start-period", 0, "DURATION", DAVIT_OPTION_DURATION, .field = "health",
+	 .doc = "Time after the start in which failures mean nothing (default 0s)"},
 	{"secret", 0, "NAME[=VARIABLE]", DAVIT_OPTION_STRING, .repeat = true, .field = "secrets",
 	 .doc = "A secret, as a file in $CREDENTIALS_DIRECTORY or as an environment variable"},
 	{"service-account", 0, "NAME", DAVIT_OPTION_STRING, .field = "serviceAccount",
@@ -85,6 +110,12 @@ const struct davit_option davit_options_spec[] = {
 	 .doc = "With --log-policy drop: bytes a second that are kept"},
 	{"no-new-privileges", 0, NULL, DAVIT_OPTION_FLAG, .field = "noNewPrivileges",
 	 .doc = "It cannot gain privileges by executing set-user-ID programs"},
+	{"read-only", 0, NULL, DAVIT_OPTION_FLAG, .field = "readOnlyRootFilesystem",
+	 .doc = "It cannot write to its root file system"},
+	{"cap-add", 0, "CAPABILITY", DAVIT_OPTION_STRING, .repeat = true, .field = "capabilities.add",
+	 .doc = "A Linux capability that it has, such as NET_ADMIN, or ALL"},
+	{"cap-drop", 0, "CAPABILITY", DAVIT_OPTION_STRING, .repeat = true, .field = "capabilities.drop",
+	 .doc = "A Linux capability that it does not have, or ALL"},
 	{"supervisor", 0, "NAME", DAVIT_OPTION_STRING, .field = "supervisor",
 	 .doc = "The supervisor that it stands under"},
 	{"significant", 0, NULL, DAVIT_OPTION_FLAG, .field = "significant",
@@ -155,7 +186,7 @@ static json_t *parent_of(json_t *spec, const char *field, const char **key)
 	return spec;
 }
 
-static int put(json_t *spec, const char *field, json_t *value, struct davit_error *err)
+int davit_spec_put(json_t *spec, const char *field, json_t *value, struct davit_error *err)
 {
 	const char *key;
 	json_t *at = value ? parent_of(spec, field, &key) : NULL;
@@ -250,7 +281,7 @@ static int apply_words(struct davit_cli *cli, const struct davit_option *o, json
 			return davit_error_set(err, DAVIT_EINVAL, o->field, "'%.64s' is not UTF-8 text",
 					       words[i]);
 		}
-	return put(spec, o->field, list, err);
+	return davit_spec_put(spec, o->field, list, err);
 }
 
 /* NAME[=VARIABLE] */
@@ -276,31 +307,17 @@ static json_t *dependency(const char *text)
 	return json_pack("{s:s}", "service", text);
 }
 
-/* SOURCE[:TARGET][:ro], the source made absolute; no target: the same. */
-static json_t *volume(struct davit_cli *cli, const char *text, struct davit_error *err)
+/* A port, or several with commas between them. */
+static int add_ports(json_t *list, const char *text)
 {
-	size_t len = strlen(text);
-	bool read_only = len > 3 && !strcmp(text + len - 3, ":ro");
-	DAVIT_AUTO_FREE char *copy = strndup(text, read_only ? len - 3 : len);
-	DAVIT_AUTO_FREE char *source = NULL;
-	char *colon = copy ? strchr(copy, ':') : NULL;
-
-	if (!copy) {
-		no_memory(err);
-		return NULL;
+	for (;;) {
+		size_t n = strcspn(text, ",");
+		if (json_array_append_new(list, json_stringn(text, n)) < 0)
+			return DAVIT_EINVAL;
+		if (!text[n])
+			return 0;
+		text += n + 1;
 	}
-	if (!copy[0] || colon == copy || (colon && !colon[1])) {
-		davit_cli_usage(cli, err, "--volume: '%.64s' is not of the form SOURCE[:TARGET][:ro]", text);
-		return NULL;
-	}
-	if (colon)
-		*colon = '\0';
-	if (davit_absolute(copy, true, &source, err) < 0) {
-		davit_error_prefix(err, "--volume");
-		return NULL;
-	}
-	return json_pack("{s:s, s:s, s:b}", "source", source, "target", colon ? colon + 1 : source,
-			 "readOnly", read_only);
 }
 
 static int apply_list(struct davit_cli *cli, const struct davit_option *o, json_t *spec,
@@ -311,23 +328,21 @@ static int apply_list(struct davit_cli *cli, const struct davit_option *o, json_
 	size_t pos = 0;
 
 	while (list && (text = davit_cli_next(cli, o->name, &pos))) {
-		json_t *item;
-		if (!strcmp(o->name, "volume"))
-			item = volume(cli, text, err);
+		int r = 0;
+		if (!strcmp(o->name, "port"))
+			r = add_ports(list, text);
 		else if (!strcmp(o->name, "secret"))
-			item = secret(text);
+			r = json_array_append_new(list, secret(text));
 		else if (!strcmp(o->name, "depends-on"))
-			item = dependency(text);
+			r = json_array_append_new(list, dependency(text));
 		else
-			item = json_string(text);
-		if (!item && !(err && err->code))
-			davit_error_set(err, DAVIT_EINVAL, o->field, "'%.64s' is not UTF-8 text", text);
-		if (!item || json_array_append_new(list, item) < 0) {
+			r = json_array_append_new(list, json_string(text));
+		if (r < 0) {
 			json_decref(list);
-			return err && err->code ? err->code : DAVIT_EINVAL;
+			return davit_error_set(err, DAVIT_EINVAL, o->field, "'%.64s' is not UTF-8 text", text);
 		}
 	}
-	return put(spec, o->field, list, err);
+	return davit_spec_put(spec, o->field, list, err);
 }
 
 static int apply_value(struct davit_cli *cli, const struct davit_option *o, json_t *spec,
@@ -341,23 +356,23 @@ static int apply_value(struct davit_cli *cli, const struct davit_option *o, json
 
 	switch (o->type) {
 	case DAVIT_OPTION_FLAG:
-		return put(spec, o->field, json_true(), err);
+		return davit_spec_put(spec, o->field, json_true(), err);
 	case DAVIT_OPTION_INT:
 		davit_int_parse(value, o->min, o->max, &n, NULL); /* checked by the parser */
-		return put(spec, o->field, json_integer(n), err);
+		return davit_spec_put(spec, o->field, json_integer(n), err);
 	case DAVIT_OPTION_PATH:
 		r = davit_absolute(value, true, &path, err);
 		if (r < 0) {
 			davit_error_prefix(err, "--%s", o->name);
 			return r;
 		}
-		return put(spec, o->field, json_string(path), err);
+		return davit_spec_put(spec, o->field, json_string(path), err);
 	default:
 		v = json_string(value);
 		if (!v)
 			return davit_error_set(err, DAVIT_EINVAL, o->field,
 					       "--%s: the value is not UTF-8 text", o->name);
-		return put(spec, o->field, v, err);
+		return davit_spec_put(spec, o->field, v, err);
 	}
 }
 
@@ -400,7 +415,7 @@ static int apply_rest(struct davit_cli *cli, json_t *spec, struct davit_error *e
 		list = json_array();
 	for (char **w = cli->rest; list && *w; w++)
 		json_array_append_new(list, json_string(*w));
-	return put(spec, has_command ? "args" : "command", list, err);
+	return davit_spec_put(spec, has_command ? "args" : "command", list, err);
 }
 
 int davit_spec_options_apply(struct davit_cli *cli, json_t *spec, struct davit_error *err)
@@ -413,6 +428,9 @@ int davit_spec_options_apply(struct davit_cli *cli, json_t *spec, struct davit_e
 	for (const struct davit_option *o = davit_options_spec; r == 0 && o->name; o++) {
 		if (!davit_option_find(cli->command, o->name) || !davit_cli_flag(cli, o->name))
 			continue;
+		/* Several options make one list. */
+		if (!strcmp(o->field, "volumes") || !strcmp(o->field, "health"))
+			continue;
 		if (o->type == DAVIT_OPTION_PAIR)
 			r = apply_pairs(cli, o, spec, err);
 		else if (o->type == DAVIT_OPTION_WORDS)
@@ -422,6 +440,10 @@ int davit_spec_options_apply(struct davit_cli *cli, json_t *spec, struct davit_e
 		else
 			r = apply_value(cli, o, spec, err);
 	}
+	if (r == 0)
+		r = davit_spec_options_volumes(cli, spec, err);
+	if (r == 0)
+		r = davit_spec_options_health(cli, spec, err);
 	if (r == 0 && cli->rest)
 		r = apply_rest(cli, spec, err);
 	command_source = davit_cli_value(cli, "source");
@@ -429,7 +451,7 @@ int davit_spec_options_apply(struct davit_cli *cli, json_t *spec, struct davit_e
 		DAVIT_AUTO_FREE char *source = NULL;
 		r = local_source(command_source, &source, err);
 		if (r == 0)
-			r = put(spec, "source", json_string(source), err);
+			r = davit_spec_put(spec, "source", json_string(source), err);
 	}
 	return r == 0 ? absolute_command(spec, err) : r;
 }
@@ -442,7 +464,7 @@ static int default_source(const char *name, json_t *spec, struct davit_error *er
 	int r;
 
 	if (!base || !base[0])
-		return put(spec, "source", json_string(name), err);
+		return davit_spec_put(spec, "source", json_string(name), err);
 	if (asprintf(&joined, "%s%s%s", base, base[strlen(base) - 1] == '/' ? "" : "/", name) < 0) {
 		joined = NULL;
 		return no_memory(err);
@@ -452,7 +474,7 @@ static int default_source(const char *name, json_t *spec, struct davit_error *er
 		davit_error_prefix(err, "DAVIT_RUNTIME_SOURCE");
 		return r;
 	}
-	return put(spec, "source", json_string(source), err);
+	return davit_spec_put(spec, "source", json_string(source), err);
 }
 
 static int put_env_default(json_t *spec, const char *field, const char *variable, struct davit_error *err)
@@ -461,7 +483,7 @@ static int put_env_default(json_t *spec, const char *field, const char *variable
 
 	if (!v || !v[0] || json_object_get(spec, field))
 		return 0;
-	return put(spec, field, json_string(v), err);
+	return davit_spec_put(spec, field, json_string(v), err);
 }
 
 int davit_spec_options_name(struct davit_cli *cli, json_t *spec, struct davit_error *err)
@@ -477,31 +499,31 @@ int davit_spec_options_name(struct davit_cli *cli, json_t *spec, struct davit_er
 		DAVIT_AUTO_FREE char *source = NULL, *made = NULL;
 		r = local_source(first, &source, err);
 		if (r == 0)
-			r = put(spec, "source", json_string(source), err);
+			r = davit_spec_put(spec, "source", json_string(source), err);
 		if (r == 0 && !name)
 			r = davit_name_from_source(source, &made, err);
 		if (r == 0)
-			r = put(spec, "name", json_string(name ? name : made), err);
+			r = davit_spec_put(spec, "name", json_string(name ? name : made), err);
 	} else if (first || name) {
 		if (first && name && strcmp(first, name) != 0)
 			return davit_cli_usage(cli, err, "two names are given: '%s' and --name '%s'", first,
 					       name);
-		r = put(spec, "name", json_string(first ? first : name), err);
+		r = davit_spec_put(spec, "name", json_string(first ? first : name), err);
 		if (r == 0 && !has_program)
 			r = default_source(first ? first : name, spec, err);
 	} else if (json_object_get(spec, "source")) {
 		DAVIT_AUTO_FREE char *made = NULL;
 		r = davit_name_from_source(json_string_value(json_object_get(spec, "source")), &made, err);
 		if (r == 0)
-			r = put(spec, "name", json_string(made), err);
+			r = davit_spec_put(spec, "name", json_string(made), err);
 	} else {
 		return davit_cli_usage(cli, err, "no name is given: davit %s %s", cli->command->name,
 				       cli->command->usage);
 	}
 	if (r == 0 && version)
-		r = put(spec, "version", json_string(version), err);
+		r = davit_spec_put(spec, "version", json_string(version), err);
 	if (r == 0 && davit_cli_value(cli, "namespace"))
-		r = put(spec, "namespace", json_string(davit_cli_namespace(cli)), err);
+		r = davit_spec_put(spec, "namespace", json_string(davit_cli_namespace(cli)), err);
 	if (r == 0)
 		r = put_env_default(spec, "runtime", "DAVIT_RUNTIME", err);
 	return r == 0 ? put_env_default(spec, "profile", "DAVIT_RUNTIME_PROFILE", err) : r;

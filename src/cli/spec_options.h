@@ -19,6 +19,16 @@ int davit_spec_options_apply(struct davit_cli *cli, json_t *spec, struct davit_e
  * source and defaults of a new spec. */
 int davit_spec_options_name(struct davit_cli *cli, json_t *spec, struct davit_error *err);
 
+/* The parts of it that several options make together (spec_lists.c): --volume and
+ * --tmpfs; --health-... . Settings of checks without a check are for those that the
+ * spec has. */
+int davit_spec_options_volumes(struct davit_cli *cli, json_t *spec, struct davit_error *err);
+int davit_spec_options_health(struct davit_cli *cli, json_t *spec, struct davit_error *err);
+
+/* Sets the key at "a.b", making what is missing on the way; takes value (NULL: out
+ * of memory). */
+int davit_spec_put(json_t *spec, const char *field, json_t *value, struct davit_error *err);
+
 /* The option that sets this key of the spec ("restart.retries"), or NULL. */
 const struct davit_option *davit_spec_option_of(const char *field);
 

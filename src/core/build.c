@@ -54,7 +54,7 @@ static bool is_program(const char *path)
 
 bool build_needed(const struct davit_service *s)
 {
-	return s->spec->source && !s->spec->image;
+	return s->spec->source != NULL;
 }
 
 void build_free(struct built *b)

@@ -15,10 +15,32 @@ static int refuse_capability(const struct core_runtime *r, enum davit_capability
 			       r->name, davit_capability_name(cap), r->caps.why_not[cap]);
 }
 
+/* What items of the spec's lists ask for. */
+struct asked {
+	bool mount[3]; /* by enum davit_mount_type */
+	bool mapping;
+	bool command;
+};
+
+static struct asked asked_of(const struct davit_spec *spec)
+{
+	struct asked a = {0};
+
+	for (size_t k = 0; k < spec->n_volumes; k++)
+		a.mount[spec->volumes[k].type] = true;
+	for (size_t k = 0; k < spec->n_ports; k++)
+		a.mapping |= spec->ports[k].container && spec->ports[k].host &&
+			     spec->ports[k].container != spec->ports[k].host;
+	for (size_t k = 0; k < spec->n_health; k++)
+		a.command |= spec->health[k].type == DAVIT_HEALTH_COMMAND;
+	return a;
+}
+
 int command_check_capabilities(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err)
 {
 	const char *name = spec->runtime ? spec->runtime : c->config.default_runtime;
 	const struct core_runtime *r = core_runtime_find(c, name);
+	const struct asked asked = asked_of(spec);
 	const struct {
 		bool asked;
 		enum davit_capability cap;
@@ -32,8 +54,18 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 		{spec->user, DAVIT_CAP_USER, "user"},
 		{spec->directory, DAVIT_CAP_DIRECTORY, "directory"},
 		{spec->image, DAVIT_CAP_IMAGES, "image"},
-		{spec->n_volumes, DAVIT_CAP_VOLUMES, "volumes"},
+		{asked.mount[DAVIT_MOUNT_BIND], DAVIT_CAP_VOLUMES, "volumes"},
+		{asked.mount[DAVIT_MOUNT_VOLUME], DAVIT_CAP_NAMED_VOLUMES, "volumes"},
+		{asked.mount[DAVIT_MOUNT_TMPFS], DAVIT_CAP_TMPFS, "volumes"},
+		{spec->image && spec->source, DAVIT_CAP_VOLUMES, "source"},
 		{spec->n_ports, DAVIT_CAP_PORTS, "ports"},
+		{asked.mapping, DAVIT_CAP_PORT_MAPPING, "ports"},
+		{spec->network, DAVIT_CAP_NETWORKS, "network"},
+		{spec->dns, DAVIT_CAP_DNS, "dns"},
+		{spec->read_only_root, DAVIT_CAP_READ_ONLY_ROOT, "readOnlyRootFilesystem"},
+		{spec->cap_add, DAVIT_CAP_LINUX_CAPABILITIES, "capabilities.add"},
+		{spec->cap_drop, DAVIT_CAP_LINUX_CAPABILITIES, "capabilities.drop"},
+		{asked.command, DAVIT_CAP_EXEC, "health"},
 		{spec->n_secrets, DAVIT_CAP_SECRETS, "secrets"},
 		{spec->service_account, DAVIT_CAP_SERVICE_ACCOUNT, "serviceAccount"},
 		{spec->ready == DAVIT_READY_TYPE_NOTIFY, DAVIT_CAP_NOTIFY, "ready.type"},
@@ -53,9 +85,11 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 				       "there is no runtime '%s'%s%s%s; see davit runtimes", name,
 				       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 	}
-	if (r->phase == RUNTIME_CLOSED)
-		return davit_error_set(err, DAVIT_EUNAVAIL, "runtime", "runtime %s is not available: %s",
-				       name, r->error.message);
+	/* What it can do is not known, or it cannot be asked. */
+	if (r->phase != RUNTIME_OPEN)
+		return davit_error_set(err, DAVIT_EUNAVAIL, "runtime", "runtime %s %s: %s", name,
+				       r->phase == RUNTIME_LOST ? "does not answer" : "is not available",
+				       r->error.message[0] ? r->error.message : "it is being opened");
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(needs); k++)
 		if (needs[k].asked && !davit_can(&r->caps, needs[k].cap))
 			return refuse_capability(r, needs[k].cap, needs[k].key, err);

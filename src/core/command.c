@@ -4,8 +4,8 @@
  * was accepted is durable before the command completes, and has its effect
  * through the registry like any other change of the store.
  */
+#include "core/admit.h"
 #include "core/check.h"
-#include "core/transaction.h"
 
 #include "base/units.h"
 
@@ -49,10 +49,13 @@ static int add_service(struct pending *p, const struct proposal *pr, const struc
 		return r;
 	/* An update with the same spec builds the source again: it may have
 	 * changed. Running what runs already changes nothing. */
-	if (s && same && !force && mode != DAVIT_APPLY_UPDATE)
+	if (s && same && !force && mode != DAVIT_APPLY_UPDATE && mode != DAVIT_APPLY_VALIDATE)
 		return 0;
-	if (s && same && !spec->source && !force)
+	if (s && same && !spec->source && !force && mode != DAVIT_APPLY_VALIDATE)
 		return 0;
+	r = check_source(spec, err);
+	if (r < 0)
+		return r;
 	if (asprintf(&key, "services/%s/%s/%s", spec->namespace_, spec->name, spec->version) < 0)
 		key = NULL;
 	return pending_add(p, key,
@@ -90,35 +93,74 @@ static int add_other(struct pending *p, const struct proposal *pr, const struct 
 	return pending_add(p, key, registry_record(spec, now, now, 0), true, revision, NULL, err);
 }
 
-int davit_core_apply(struct davit_core *c, struct davit_spec *const *specs, size_t n,
-		     enum davit_apply_mode mode, bool force, const char *cause, struct davit_op *op,
-		     struct davit_error *err)
+/* Checks the specs against what is recorded, and gathers what is to be written.
+ * ret_ask (n of them): whether the runtime is to be asked about each. */
+static int propose(const struct proposal *pr, const struct apply_how *how, struct davit_op *op,
+		   struct pending **ret, bool *ret_ask, struct davit_error *err)
 {
-	struct proposal pr = {c, specs, n};
-	struct pending *p = pending_new(c, n, cause, op, err);
+	struct davit_spec *const *specs = pr->specs;
+	struct pending *p = pending_new(pr->c, pr->n, how->cause, op, err);
 	int r = p ? 0 : DAVIT_ENOMEM;
 
-	for (size_t k = 0; k < n && r == 0; k++) {
-		for (size_t m = 0; m < k && r == 0 && n < 64; m++)
+	for (size_t k = 0; k < pr->n && r == 0; k++) {
+		size_t before = p->n;
+		for (size_t m = 0; m < k && r == 0 && pr->n < 64; m++)
 			if (specs[m]->kind == specs[k]->kind && same_service(specs[m], specs[k]))
 				r = davit_error_set(err, DAVIT_EINVAL, "name", "'%s:%s' is given twice",
 						    specs[k]->name, specs[k]->version);
 		if (r == 0)
 			r = specs[k]->kind == DAVIT_KIND_SERVICE
-				    ? add_service(p, &pr, specs[k], mode, force, err)
-				    : add_other(p, &pr, specs[k], mode, err);
+				    ? add_service(p, pr, specs[k], how->mode, how->force, err)
+				    : add_other(p, pr, specs[k], how->mode, err);
+		ret_ask[k] = specs[k]->kind == DAVIT_KIND_SERVICE && p->n > before;
 	}
 	if (r < 0) {
 		if (p)
 			pending_free(p);
 		return r;
 	}
-	if (mode == DAVIT_APPLY_VALIDATE) {
+	*ret = p;
+	return 0;
+}
+
+int apply_commit(const struct proposal *pr, const struct apply_how *how, struct davit_op *op,
+		 struct davit_error *err)
+{
+	DAVIT_AUTO_FREE bool *ask = calloc(pr->n + 1, sizeof *ask);
+	struct pending *p;
+	int r = ask ? propose(pr, how, op, &p, ask, err)
+		    : davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+
+	return r < 0 ? r : apply_pending(p, how);
+}
+
+int apply_pending(struct pending *p, const struct apply_how *how)
+{
+	if (how->mode == DAVIT_APPLY_VALIDATE) {
+		davit_op_complete(p->op, 0);
 		pending_free(p);
-		davit_op_complete(op, 0);
 		return 0;
 	}
 	return pending_commit(p);
+}
+
+int davit_core_apply(struct davit_core *c, struct davit_spec *const *specs, size_t n,
+		     enum davit_apply_mode mode, bool force, const char *cause, struct davit_op *op,
+		     struct davit_error *err)
+{
+	const struct apply_how how = {.mode = mode, .force = force, .cause = cause};
+	const struct proposal pr = {c, specs, n};
+	bool *ask = calloc(n + 1, sizeof *ask), any = false;
+	struct pending *p;
+	int r = ask ? propose(&pr, &how, op, &p, ask, err)
+		    : davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+
+	for (size_t k = 0; r == 0 && k < n; k++)
+		any |= ask[k];
+	if (r == 0 && any)
+		return admit_begin(&pr, &how, p, ask, err);
+	free(ask);
+	return r < 0 ? r : apply_pending(p, &how);
 }
 
 /* --- changes of an existing service --- */

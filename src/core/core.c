@@ -3,6 +3,7 @@
  * The core's own life: opening, loading, the queue of services to reconcile,
  * listeners, and letting go.
  */
+#include "core/admit.h"
 #include "core/core_impl.h"
 #include "core/instance_op.h"
 #include "core/transaction.h"
@@ -234,7 +235,7 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	c->store = config->store;
 	struct davit_list *const lists[] = {&c->runtimes, &c->listeners,  &c->dirty,   &c->notify, &c->held,
 					    &c->commands, &c->gone_waits, &c->orphans, &c->dead,
-					    &c->facet_ops};
+					    &c->facet_ops, &c->admissions};
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
 		davit_list_init(lists[k]);
 	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);
@@ -339,6 +340,7 @@ void davit_core_free(struct davit_core *c)
 		return;
 	c->freeing = true;
 	command_abandon(c);
+	admit_abandon(c);
 	if (c->start_op)
 		davit_op_fail(DAVIT_TAKE(c->start_op), DAVIT_ECLOSED, NULL, "the daemon ends");
 	if (c->stop_all_op)
@@ -364,6 +366,7 @@ void davit_core_free(struct davit_core *c)
 	facet_ops_abandon(c);
 	while (!davit_list_empty(&c->runtimes))
 		core_runtime_free(DAVIT_LIST_FIRST(&c->runtimes, struct core_runtime, list));
+	admit_free_all(c);
 	/* Then the tree, while its nodes are there. */
 	davit_supervise_fini(&c->sup);
 	registry_free_all(c);

@@ -196,6 +196,8 @@ struct davit_core {
 	struct davit_deferred bury;
 	struct davit_list orphans;    /* instances of no service, on their way out */
 	struct davit_list commands;   /* with the store (command.c) */
+	struct davit_list admissions; /* with the runtimes (admit.c) */
+	uint64_t changes;	      /* of records, since the start */
 	struct davit_list gone_waits; /* for services to be gone (command.c) */
 	struct davit_list facet_ops;  /* under way with drivers (facet_op.c) */
 	int64_t started;
@@ -277,6 +279,15 @@ extern const struct davit_supervise_ops core_supervise_ops;
 /* --- workload.c --- */
 /* Fills the workload from spec, build and profile, resolves ports, attaches. */
 int workload_build(struct instance *i, struct davit_error *err);
+/* The workload of a spec for a check before there is an instance: without id, label,
+ * build, resolved ports and secrets. On failure, too, it is for workload_fini. */
+int workload_of_spec(struct davit_core *c, const struct davit_spec *spec, struct davit_workload *w,
+		     struct davit_error *err);
+/* workload_spec.c: its names; then what else follows from the spec and the build (or
+ * NULL) alone: argv is never NULL after it. */
+int workload_names(struct davit_workload *w, const struct davit_spec *spec, struct davit_error *err);
+int workload_settings(struct davit_workload *w, const struct davit_spec *spec, const struct built *b,
+		      struct davit_error *err);
 /* Allocates the driver's instance for the workload as it is. */
 int workload_attach(struct instance *i, struct davit_error *err);
 void workload_fini(struct davit_workload *w);

@@ -419,6 +419,7 @@ static const char *after(const char *key, const char *prefix)
 
 void registry_put(struct davit_core *c, const struct davit_kv *kv)
 {
+	c->changes++;
 	const char *key;
 
 	if ((key = after(kv->key, "services/"))) {

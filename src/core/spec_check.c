@@ -6,7 +6,6 @@
 
 #include "base/units.h"
 
-#include <arpa/inet.h>
 #include <ctype.h>
 #include <inttypes.h>
 #include <regex.h>
@@ -17,10 +16,7 @@
 #define VERSION_MAX_LEN 128
 #define PATTERN_MAX_LEN 256
 
-/* "path: message", with the path as the place. */
-static int bad(struct davit_error *err, const char *path, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-static int bad(struct davit_error *err, const char *path, const char *fmt, ...)
+int davit_spec_bad(struct davit_error *err, const char *path, const char *fmt, ...)
 {
 	char message[320];
 	va_list ap;
@@ -57,25 +53,25 @@ static bool has_control(const char *s)
 static int check_version(const char *s, struct davit_error *err)
 {
 	if (strlen(s) > VERSION_MAX_LEN)
-		return bad(err, "version", "'%.32s...' is longer than %d characters", s, VERSION_MAX_LEN);
+		return davit_spec_bad(err, "version", "'%.32s...' is longer than %d characters", s, VERSION_MAX_LEN);
 	if (!is_printable(s))
-		return bad(err, "version", "'%.64s' has a blank or a control character in it", s);
+		return davit_spec_bad(err, "version", "'%.64s' has a blank or a control character in it", s);
 	return 0;
 }
 
 int davit_name_check(const char *what, const char *s, struct davit_error *err)
 {
 	if (!s || !*s)
-		return bad(err, what, "must not be empty");
+		return davit_spec_bad(err, what, "must not be empty");
 	if (!strcmp(what, "version"))
 		return check_version(s, err);
 	if (strlen(s) > NAME_MAX_LEN)
-		return bad(err, what, "'%.32s...' is longer than %d characters", s, NAME_MAX_LEN);
+		return davit_spec_bad(err, what, "'%.32s...' is longer than %d characters", s, NAME_MAX_LEN);
 	if (!is_alnum(*s))
-		return bad(err, what, "'%.64s' must begin with a letter or a digit", s);
+		return davit_spec_bad(err, what, "'%.64s' must begin with a letter or a digit", s);
 	for (const char *p = s; *p; p++)
 		if (!is_alnum(*p) && !strchr("._-", *p))
-			return bad(err, what, "'%.64s' may have only letters, digits, '.', '_' and '-' in it",
+			return davit_spec_bad(err, what, "'%.64s' may have only letters, digits, '.', '_' and '-' in it",
 				   s);
 	return 0;
 }
@@ -92,9 +88,9 @@ int davit_service_ref_parse(const char *s, struct davit_service_ref *ret, struct
 	snprintf(ref.name, sizeof ref.name, "%.*s", (int)(end - name), name);
 	snprintf(ref.version, sizeof ref.version, "%s", colon ? colon + 1 : "");
 	if (slash && slash - s > NAME_MAX_LEN)
-		return bad(err, "namespace", "'%.32s...' is longer than %d characters", s, NAME_MAX_LEN);
+		return davit_spec_bad(err, "namespace", "'%.32s...' is longer than %d characters", s, NAME_MAX_LEN);
 	if (end - name > NAME_MAX_LEN)
-		return bad(err, "name", "'%.32s...' is longer than %d characters", name, NAME_MAX_LEN);
+		return davit_spec_bad(err, "name", "'%.32s...' is longer than %d characters", name, NAME_MAX_LEN);
 	if (colon && strlen(colon + 1) > VERSION_MAX_LEN)
 		return check_version(colon + 1, err);
 	if (slash)
@@ -117,7 +113,7 @@ static int check_env_name(const char *path, const char *s, struct davit_error *e
 	for (const char *p = s; ok && *p; p++)
 		ok = is_alnum(*p) || strchr("_.-", *p);
 	return ok ? 0
-		  : bad(err, path,
+		  : davit_spec_bad(err, path,
 			"'%.64s' is not a name of a variable: a letter or '_', then letters, digits, "
 			"'_', '.' and '-'",
 			s);
@@ -136,7 +132,7 @@ static int check_ranges(const struct davit_spec *s, struct davit_error *err)
 			continue;
 		v = davit_spec_load(row, s);
 		if (v < row->min || v > row->max)
-			return bad(err, row->path, "%" PRId64 " is out of range: %" PRId64 " to %" PRId64, v,
+			return davit_spec_bad(err, row->path, "%" PRId64 " is out of range: %" PRId64 " to %" PRId64, v,
 				   row->min, row->max);
 	}
 	return 0;
@@ -153,7 +149,7 @@ static int check_lines(const struct davit_spec *s, struct davit_error *err)
 			continue;
 		v = *(const char **)davit_spec_at(row, s);
 		if (v && has_control(v))
-			return bad(err, row->path, "'%.64s' has a control character in it", v);
+			return davit_spec_bad(err, row->path, "'%.64s' has a control character in it", v);
 	}
 	return 0;
 }
@@ -173,14 +169,14 @@ static int check_names(const struct davit_spec *s, struct davit_error *err)
 	int r;
 
 	if (!s->name)
-		return bad(err, "name", "a %s needs a name", davit_spec_kind_name(s->kind));
+		return davit_spec_bad(err, "name", "a %s needs a name", davit_spec_kind_name(s->kind));
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(names); i++) {
 		r = names[i].value ? davit_name_check(names[i].path, names[i].value, err) : 0;
 		if (r)
 			return r;
 	}
 	if (s->supervisor && s->kind == DAVIT_KIND_SUPERVISOR && !strcmp(s->supervisor, s->name))
-		return bad(err, "supervisor", "'%s' cannot stand under itself", s->name);
+		return davit_spec_bad(err, "supervisor", "'%s' cannot stand under itself", s->name);
 	return 0;
 }
 
@@ -196,20 +192,20 @@ static int check_words(const struct davit_spec *s, struct davit_error *err)
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(words); i++)
 		if (words[i].value && !is_printable(words[i].value))
-			return bad(err, words[i].path, "'%.64s' has a blank in it", words[i].value);
+			return davit_spec_bad(err, words[i].path, "'%.64s' has a blank in it", words[i].value);
 	return 0;
 }
 
 static int check_program(const struct davit_spec *s, struct davit_error *err)
 {
 	if (!s->source && !s->image && !(s->command && *s->command))
-		return bad(err, "source", "a service needs at least one of source, image and command");
+		return davit_spec_bad(err, "source", "a service needs at least one of source, image and command");
 	if (s->command && *s->command && !**s->command)
-		return bad(err, "command", "the name of the program is empty");
+		return davit_spec_bad(err, "command", "the name of the program is empty");
 	if (s->entrypoint && *s->entrypoint && !**s->entrypoint)
-		return bad(err, "entrypoint", "the name of the program is empty");
+		return davit_spec_bad(err, "entrypoint", "the name of the program is empty");
 	if (s->entrypoint && !s->image)
-		return bad(err, "entrypoint", "is for an image, and none is given");
+		return davit_spec_bad(err, "entrypoint", "is for an image, and none is given");
 	return 0;
 }
 
@@ -226,7 +222,7 @@ static int check_pairs(const struct davit_spec *s, struct davit_error *err)
 		const char *name = s->metadata[i].name;
 		snprintf(path, sizeof path, "metadata.%.80s", name);
 		if (!*name || strlen(name) > 253 || !is_printable(name))
-			r = bad(err, path, "'%.64s' is not a name: 1 to 253 characters without blanks", name);
+			r = davit_spec_bad(err, path, "'%.64s' is not a name: 1 to 253 characters without blanks", name);
 	}
 	return r;
 }
@@ -234,7 +230,7 @@ static int check_pairs(const struct davit_spec *s, struct davit_error *err)
 static int check_backoff(const struct davit_spec *s, struct davit_error *err)
 {
 	if (s->backoff.max < s->backoff.initial)
-		return bad(err, "restart.backoff.max", "must not be below restart.backoff.initial");
+		return davit_spec_bad(err, "restart.backoff.max", "must not be below restart.backoff.initial");
 	return 0;
 }
 
@@ -247,17 +243,17 @@ static int check_pattern(const char *pattern, struct davit_error *err)
 	int r;
 
 	if (strlen(pattern) > PATTERN_MAX_LEN)
-		return bad(err, "ready.pattern", "is longer than %d characters", PATTERN_MAX_LEN);
+		return davit_spec_bad(err, "ready.pattern", "is longer than %d characters", PATTERN_MAX_LEN);
 	if (brace && strchr(brace + 1, '{'))
-		return bad(err, "ready.pattern", "may repeat with {n,m} only once");
+		return davit_spec_bad(err, "ready.pattern", "may repeat with {n,m} only once");
 	for (p = brace ? brace + 1 : ""; *p && *p != '}'; p++)
 		if (isdigit((unsigned char)p[0]) && isdigit((unsigned char)p[1]) &&
 		    isdigit((unsigned char)p[2]) && (atoi(p) > 255 || isdigit((unsigned char)p[3])))
-			return bad(err, "ready.pattern", "may repeat at most 255 times with {n,m}");
+			return davit_spec_bad(err, "ready.pattern", "may repeat at most 255 times with {n,m}");
 	r = regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB);
 	if (r) {
 		regerror(r, &re, why, sizeof why);
-		return bad(err, "ready.pattern", "'%.64s' is not a regular expression: %s", pattern, why);
+		return davit_spec_bad(err, "ready.pattern", "'%.64s' is not a regular expression: %s", pattern, why);
 	}
 	regfree(&re);
 	return 0;
@@ -268,15 +264,15 @@ static int check_ready(const struct davit_spec *s, struct davit_error *err)
 	const struct davit_spec *d = davit_spec_defaults();
 
 	if (s->ready != DAVIT_READY_TYPE_FD && s->ready_fd != d->ready_fd)
-		return bad(err, "ready.fd", "is for ready.type fd only");
+		return davit_spec_bad(err, "ready.fd", "is for ready.type fd only");
 	if (s->ready != DAVIT_READY_TYPE_PORT && s->ready_port != d->ready_port)
-		return bad(err, "ready.port", "is for ready.type port only");
+		return davit_spec_bad(err, "ready.port", "is for ready.type port only");
 	if (s->ready != DAVIT_READY_TYPE_LOG && s->ready_pattern)
-		return bad(err, "ready.pattern", "is for ready.type log only");
+		return davit_spec_bad(err, "ready.pattern", "is for ready.type log only");
 	if (s->ready == DAVIT_READY_TYPE_LOG && !s->ready_pattern)
-		return bad(err, "ready.type", "log needs ready.pattern");
+		return davit_spec_bad(err, "ready.type", "log needs ready.pattern");
 	if (s->ready == DAVIT_READY_TYPE_PORT && !s->ready_port && !s->n_ports)
-		return bad(err, "ready.type", "port needs ready.port or ports");
+		return davit_spec_bad(err, "ready.type", "port needs ready.port or ports");
 	return s->ready_pattern ? check_pattern(s->ready_pattern, err) : 0;
 }
 
@@ -290,22 +286,21 @@ static int check_depends(const struct davit_spec *s, struct davit_error *err)
 
 		snprintf(path, sizeof path, "dependsOn[%zu]", i);
 		if (r == DAVIT_EINVAL)
-			return bad(err, path, "'%.64s' is not NAME, NAME:VERSION or NAMESPACE/NAME:VERSION",
+			return davit_spec_bad(err, path, "'%.64s' is not NAME, NAME:VERSION or NAMESPACE/NAME:VERSION",
 				   s->depends[i].service);
 		if (r)
 			return r;
 		if ((!*ref.namespace_ || !strcmp(ref.namespace_, s->namespace_)) &&
 		    !strcmp(ref.name, s->name) && (!*ref.version || !strcmp(ref.version, s->version)))
-			return bad(err, path, "a service cannot depend on itself");
+			return davit_spec_bad(err, path, "a service cannot depend on itself");
 	}
 	return 0;
 }
 
-static bool is_address(const char *s)
+/* Of a volume or a network. */
+static bool is_object_name(const char *s)
 {
-	struct in6_addr a;
-
-	return inet_pton(AF_INET, s, &a) == 1 || inet_pton(AF_INET6, s, &a) == 1;
+	return davit_name_check("name", s, NULL) == 0;
 }
 
 static int check_ports(const struct davit_spec *s, struct davit_error *err)
@@ -316,16 +311,38 @@ static int check_ports(const struct davit_spec *s, struct davit_error *err)
 		const struct davit_port *p = &s->ports[i];
 
 		snprintf(path, sizeof path, "ports[%zu]", i);
-		if (*p->bind && !is_address(p->bind))
-			return bad(err, path, "'%s' is not an IP address", p->bind);
+		if (*p->bind && davit_spec_address(NULL, p->bind, &(const char *){NULL}, NULL) < 0)
+			return davit_spec_bad(err, path, "'%s' is not an IP address", p->bind);
 		if (has_control(p->name))
-			return bad(err, path, "'%s' has a control character in it", p->name);
+			return davit_spec_bad(err, path, "'%s' has a control character in it", p->name);
 		for (size_t k = 0; k < i; k++)
 			if (p->host && s->ports[k].host == p->host && s->ports[k].udp == p->udp &&
 			    !strcmp(s->ports[k].bind, p->bind))
-				return bad(err, path, "port %u of the host is taken by ports[%zu] already",
+				return davit_spec_bad(err, path, "port %u of the host is taken by ports[%zu] already",
 					   p->host, k);
 	}
+	return 0;
+}
+
+static int check_volume(const struct davit_volume *v, const char *path, struct davit_error *err)
+{
+	if (v->type == DAVIT_MOUNT_TMPFS && v->source)
+		return davit_spec_bad(err, path, "a tmpfs has no source");
+	if (v->type != DAVIT_MOUNT_TMPFS && v->size)
+		return davit_spec_bad(err, path, "size is for type tmpfs only");
+	if (v->type != DAVIT_MOUNT_TMPFS && !v->source)
+		return davit_spec_bad(err, path, "the key 'source' is missing");
+	if (!v->target)
+		return davit_spec_bad(err, path, "the key 'target' is missing");
+	if (v->type == DAVIT_MOUNT_VOLUME && !is_object_name(v->source))
+		return davit_spec_bad(err, path,
+				      "'%.64s' is not the name of a volume: a letter or digit, then letters, "
+				      "digits, '.', '_' and '-', at most 63",
+				      v->source);
+	if (v->type == DAVIT_MOUNT_BIND && (*v->source != '/' || has_control(v->source)))
+		return davit_spec_bad(err, path, "the source '%.64s' is not an absolute path", v->source);
+	if (*v->target != '/' || has_control(v->target))
+		return davit_spec_bad(err, path, "the target '%.64s' is not an absolute path", v->target);
 	return 0;
 }
 
@@ -335,22 +352,28 @@ static int check_volumes(const struct davit_spec *s, struct davit_error *err)
 
 	for (size_t i = 0; i < s->n_volumes; i++) {
 		const struct davit_volume *v = &s->volumes[i];
-		const char *what = "source", *value = v->source;
+		int r;
 
 		snprintf(path, sizeof path, "volumes[%zu]", i);
-		if (!v->target)
-			return bad(err, path, "the key 'target' is missing");
-		if (*value == '/') {
-			what = "target";
-			value = v->target;
-		}
-		if (*value != '/' || has_control(value))
-			return bad(err, path, "the %s '%.64s' is not an absolute path", what, value);
+		r = check_volume(v, path, err);
+		if (r)
+			return r;
 		for (size_t k = 0; k < i; k++)
 			if (!strcmp(s->volumes[k].target, v->target))
-				return bad(err, path, "'%.64s' is the target of volumes[%zu] already",
-					   v->target, k);
+				return davit_spec_bad(err, path,
+						      "'%.64s' is the target of volumes[%zu] already",
+						      v->target, k);
 	}
+	return 0;
+}
+
+static int check_network(const struct davit_spec *s, struct davit_error *err)
+{
+	if (s->network && !is_object_name(s->network))
+		return davit_spec_bad(err, "network",
+				      "'%.64s' is not bridge, host, none or the name of a network", s->network);
+	if (s->dns && s->network && (!strcmp(s->network, "host") || !strcmp(s->network, "none")))
+		return davit_spec_bad(err, "dns", "has no meaning with network %s", s->network);
 	return 0;
 }
 
@@ -369,7 +392,7 @@ static int check_secrets(const struct davit_spec *s, struct davit_error *err)
 		for (size_t k = 0; !r && k < i; k++)
 			if (ref->env ? s->secrets[k].env && !strcmp(s->secrets[k].env, ref->env)
 				     : !s->secrets[k].env && !strcmp(s->secrets[k].name, ref->name))
-				r = bad(err, path, "'%s' is given by secrets[%zu] already",
+				r = davit_spec_bad(err, path, "'%s' is given by secrets[%zu] already",
 					ref->env ? ref->env : ref->name, k);
 	}
 	return r;
@@ -378,18 +401,18 @@ static int check_secrets(const struct davit_spec *s, struct davit_error *err)
 static int check_logs(const struct davit_spec *s, struct davit_error *err)
 {
 	if (s->log.policy == DAVIT_LOG_DROP && !s->log.rate)
-		return bad(err, "logs.policy", "drop needs logs.rate");
+		return davit_spec_bad(err, "logs.policy", "drop needs logs.rate");
 	if (s->log.policy != DAVIT_LOG_DROP && s->log.rate)
-		return bad(err, "logs.rate", "is for logs.policy drop only");
+		return davit_spec_bad(err, "logs.rate", "is for logs.policy drop only");
 	if (s->log.max_size && s->log.max_size < 4096)
-		return bad(err, "logs.maxSize", "must be at least 4Ki");
+		return davit_spec_bad(err, "logs.maxSize", "must be at least 4Ki");
 	return 0;
 }
 
 static int check_supervisor(const struct davit_spec *s, struct davit_error *err)
 {
 	if (s->escalation != DAVIT_ESCALATE_RESTART && s->cooldown != davit_spec_defaults()->cooldown)
-		return bad(err, "cooldown", "is for escalation restart only");
+		return davit_spec_bad(err, "cooldown", "is for escalation restart only");
 	return 0;
 }
 
@@ -402,7 +425,7 @@ int davit_spec_check(const struct davit_spec *s, struct davit_error *err)
 	};
 	static int (*const of_services[])(const struct davit_spec *, struct davit_error *) = {
 		check_program, check_words, check_pairs,   check_backoff, check_ready,
-		check_depends, check_ports, check_volumes, check_secrets, check_logs,
+		check_depends, check_ports, check_volumes, check_secrets, check_logs, check_network, davit_spec_check_health,
 	};
 	int r = 0;
 

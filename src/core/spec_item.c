@@ -13,6 +13,8 @@
 	.path = (p), .type = DAVIT_TYPE_##t, .member = #m, .offset = offsetof(struct s, m),                  \
 	.size = sizeof(((struct s *)0)->m)
 #define ROWS(r) .rows = (r), .n_rows = DAVIT_ARRAY_SIZE(r)
+#define MSEC DAVIT_NSEC_PER_MSEC
+#define DAY (86400 * DAVIT_NSEC_PER_SEC)
 
 static char *copy(struct davit_arena *a, const char *s, size_t n)
 {
@@ -273,12 +275,17 @@ const struct davit_spec_item davit_spec_item_port = {
 /* -------------------------------------------------------------------------- volumes */
 
 static const struct davit_spec_row volume_rows[] = {
-	{ROW(davit_volume, "source", STRING, source), .doc = "Absolute path on the host."},
+	{ROW(davit_volume, "source", STRING, source),
+	 .doc = "Absolute path on the host, or the name of a volume; of a tmpfs nothing."},
 	{ROW(davit_volume, "target", STRING, target), .doc = "Absolute path inside."},
 	{ROW(davit_volume, "readOnly", BOOL, read_only), .doc = "It cannot be written to."},
+	{ROW(davit_volume, "type", ENUM, type), .values = "bind|volume|tmpfs", .deflt = "bind",
+	 .doc = "A path of the host, a volume that is made on first use, or a file system in memory."},
+	{ROW(davit_volume, "size", SIZE, size), .doc = "Of a tmpfs: its limit; the platform's when not given."},
 };
 
-/* SOURCE:TARGET[:ro|:rw], or one path that is both. */
+/* SOURCE:TARGET[:ro|:rw], or one path that is both. A source without a slash is the
+ * name of a volume. */
 static int volume_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
 {
 	const char *colon = strchr(text, ':'), *target = colon ? colon + 1 : text;
@@ -290,19 +297,93 @@ static int volume_from_text(struct davit_arena *a, const char *text, void *item,
 	if (!*target || colon == text || mode == target ||
 	    (mode && strcmp(mode, ":ro") != 0 && strcmp(mode, ":rw") != 0))
 		return davit_error_set(err, DAVIT_EINVAL, NULL,
-				       "'%.64s' is not of the form /source:/target or /source:/target:ro",
+				       "'%.64s' is not of the form /source:/target, name:/target or "
+				       "/source:/target:ro",
 				       text);
 	v->read_only = mode && !strcmp(mode, ":ro");
 	v->source = colon ? copy(a, text, (size_t)(colon - text)) : (char *)text;
 	v->target = mode ? copy(a, target, (size_t)(mode - target)) : (char *)target;
+	if (colon && v->source && !strchr(v->source, '/'))
+		v->type = DAVIT_MOUNT_VOLUME;
 	return v->source && v->target ? 0 : no_memory(err);
 }
 
 const struct davit_spec_item davit_spec_item_volume = {
 	.type = "list of volumes",
 	.size = sizeof(struct davit_volume),
+	.any_first = true,
 	ROWS(volume_rows),
 	.from_text = volume_from_text,
+};
+
+/* --------------------------------------------------------------------------- health */
+
+static const struct davit_spec_row health_rows[] = {
+	{ROW(davit_health_check, "type", ENUM, type), .values = "http|tcp|command|file", .deflt = "http",
+	 .doc = "What is tried."},
+	{ROW(davit_health_check, "role", ENUM, role), .values = "liveness|readiness|startup", .deflt = "liveness",
+	 .doc = "What follows: failing is a failure of the instance, it is not ready, or the other checks wait "
+		"until this one has passed."},
+	{ROW(davit_health_check, "name", STRING, name), .doc = "A name for people; the type when not given."},
+	{ROW(davit_health_check, "command", STRINGS, command),
+	 .doc = "Of type command: what is run inside; exit status 0 is well."},
+	{ROW(davit_health_check, "path", STRING, path), .doc = "Of type http: what is asked for; `/` when not given."},
+	{ROW(davit_health_check, "file", STRING, file),
+	 .doc = "Of type file: absolute path of what must be there."},
+	{ROW(davit_health_check, "host", STRING, host),
+	 .doc = "Of type http: the Host header; address and port when not given."},
+	{ROW(davit_health_check, "port", INT, port), .max = 65535, .deflt = "0",
+	 .doc = "Of types http and tcp: the port that it listens on; 0 is the first of `ports`."},
+	{ROW(davit_health_check, "status", INT, status), .max = 599, .deflt = "0",
+	 .doc = "Of type http: the status that is well; 0 is any of 200 to 399."},
+	{ROW(davit_health_check, "interval", DURATION, interval), .min = MSEC, .max = DAY, .deflt = "10s",
+	 .doc = "Time between two tries."},
+	{ROW(davit_health_check, "timeout", DURATION, timeout), .min = MSEC, .max = DAY, .deflt = "2s",
+	 .doc = "A try that takes longer has failed; a command is killed with its whole group."},
+	{ROW(davit_health_check, "retries", INT, retries), .min = 1, .max = 1000, .deflt = "3",
+	 .doc = "So many failures in a row, and the check fails."},
+	{ROW(davit_health_check, "startPeriod", DURATION, start_period), .max = DAY, .deflt = "0s",
+	 .doc = "Time after the start in which failures mean nothing, until it has passed once."},
+	{ROW(davit_health_check, "fastInterval", DURATION, fast_interval), .min = MSEC, .max = DAY, .deflt = "1s",
+	 .doc = "Time between two tries until it has passed once; at most `interval`."},
+};
+
+/* TYPE, or TYPE:WHAT: "http:8080/healthz", "http:/healthz", "tcp:5432", "file:/run/up". */
+static int health_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+{
+	const char *colon = strchr(text, ':'), *what = colon ? colon + 1 : "";
+	size_t kind = colon ? (size_t)(colon - text) : strlen(text), digits = strspn(what, "0123456789");
+	struct davit_health_check *h = item;
+	char *port;
+	int r = 0;
+
+	if (kind == 4 && !strncmp(text, "http", 4) && (!what[digits] || what[digits] == '/')) {
+		h->type = DAVIT_HEALTH_HTTP;
+		h->path = what[digits] ? (char *)what + digits : NULL;
+	} else if (kind == 3 && !strncmp(text, "tcp", 3) && !what[digits]) {
+		h->type = DAVIT_HEALTH_TCP;
+	} else if (kind == 4 && !strncmp(text, "file", 4) && *what == '/') {
+		h->type = DAVIT_HEALTH_FILE;
+		h->file = (char *)what;
+		return 0;
+	} else {
+		return davit_error_set(err, DAVIT_EINVAL, NULL,
+				       "'%.64s' is not a check such as http:8080/healthz, tcp:5432 or "
+				       "file:/run/up",
+				       text);
+	}
+	if (digits) {
+		port = copy(a, what, digits);
+		r = port ? davit_int_parse(port, 1, 65535, &h->port, err) : no_memory(err);
+	}
+	return r;
+}
+
+const struct davit_spec_item davit_spec_item_health = {
+	.type = "list of checks",
+	.size = sizeof(struct davit_health_check),
+	ROWS(health_rows),
+	.from_text = health_from_text,
 };
 
 /* -------------------------------------------------------------------------- secrets */

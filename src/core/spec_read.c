@@ -81,7 +81,8 @@ static int text_of(struct reader *r, const struct davit_tree *t, const char **re
 	return 0;
 }
 
-static int read_strings(struct reader *r, const struct davit_tree *t, char ***ret)
+static int read_strings(struct reader *r, const struct davit_spec_row *row, const struct davit_tree *t,
+			char ***ret)
 {
 	size_t n = t->kind == DAVIT_TREE_LIST ? t->n : 1, i = 0, before;
 	const struct davit_tree *e = t->kind == DAVIT_TREE_LIST ? t->first : t;
@@ -99,6 +100,8 @@ static int read_strings(struct reader *r, const struct davit_tree *t, char ***re
 	for (; i < n; i++, e = e->next) {
 		before = e == t ? r->path_len : push_index(r, i);
 		code = text_of(r, e, &text);
+		if (!code && row->each)
+			code = placed(r, e, row->each(r->arena, text, &text, r->err));
 		if (code)
 			return code;
 		v[i] = (char *)text;
@@ -155,17 +158,19 @@ static int unknown_key(struct reader *r, const struct davit_tree *t, const char 
 				near ? near : "", near ? "'?" : "");
 }
 
+static int read_value(struct reader *r, const struct davit_spec_row *row, const struct davit_tree *t,
+		      void *base);
+
 /* An item in its long form: {key: value, ...}. */
 static int read_item_map(struct reader *r, const struct davit_spec_item *item, const struct davit_tree *t,
 			 void *at)
 {
-	const char *known[8];
+	const char *known[16];
 
 	for (size_t i = 0; i < item->n_rows; i++)
 		known[i] = item->rows[i].path;
 	for (const struct davit_tree *e = t->first; e; e = e->next) {
 		const struct davit_spec_row *row = NULL;
-		const char *text;
 		size_t before;
 		int code;
 
@@ -177,15 +182,13 @@ static int read_item_map(struct reader *r, const struct davit_spec_item *item, c
 		if (davit_tree_is_null(e))
 			continue;
 		before = push(r, e->key);
-		code = text_of(r, e, &text);
-		if (!code)
-			code = placed(r, e, davit_spec_read_scalar(row, text, at, r->err));
+		code = read_value(r, row, e, at);
 		if (code)
 			return code;
 		pop(r, before);
 	}
 	/* The first key is what an item is about. */
-	if (item->rows[0].type == DAVIT_TYPE_STRING && !*(char **)davit_spec_at(&item->rows[0], at))
+	if (!item->any_first && item->rows[0].type == DAVIT_TYPE_STRING && !*(char **)davit_spec_at(&item->rows[0], at))
 		return FAIL(r, t, "the key '%s' is missing", item->rows[0].path);
 	return 0;
 }
@@ -309,8 +312,9 @@ static int read_items(struct reader *r, const struct davit_spec_row *row, const 
 
 /* ------------------------------------------------------------------------- the spec */
 
+/* Into the spec, or into an item of it. */
 static int read_value(struct reader *r, const struct davit_spec_row *row, const struct davit_tree *t,
-		      struct davit_spec *s)
+		      void *base)
 {
 	const char *text;
 	int code;
@@ -319,14 +323,14 @@ static int read_value(struct reader *r, const struct davit_spec_row *row, const 
 		return 0;
 	switch (row->type) {
 	case DAVIT_TYPE_STRINGS:
-		return read_strings(r, t, davit_spec_at(row, s));
+		return read_strings(r, row, t, davit_spec_at(row, base));
 	case DAVIT_TYPE_EXITS:
-		return read_exits(r, t, davit_spec_at(row, s));
+		return read_exits(r, t, davit_spec_at(row, base));
 	case DAVIT_TYPE_ITEMS:
-		return read_items(r, row, t, s);
+		return read_items(r, row, t, base);
 	default:
 		code = text_of(r, t, &text);
-		return code ? code : placed(r, t, davit_spec_read_scalar(row, text, s, r->err));
+		return code ? code : placed(r, t, davit_spec_read_scalar(row, text, base, r->err));
 	}
 }
 

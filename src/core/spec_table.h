@@ -40,6 +40,9 @@ struct davit_spec_row {
 	bool empty;			    /* STRING: the empty string is a value */
 	const char *values;		    /* ENUM: "a|b|c" in the order of the enum */
 	int64_t min, max;		    /* INT, DURATION, NUMBER (whole); ITEMS: most, 0 for any */
+	/* STRINGS: checks one and replaces it by the form that is stored, in the arena or
+	 * static; the message of a refusal is without a path. */
+	int (*each)(struct davit_arena *a, const char *text, const char **ret, struct davit_error *err);
 	const struct davit_spec_item *item; /* ITEMS */
 	const char *deflt, *flag, *doc;
 };
@@ -48,6 +51,7 @@ struct davit_spec_row {
 struct davit_spec_item {
 	const char *type; /* for the documentation: "list of ports" */
 	size_t size;
+	bool any_first;			   /* else the first of the keys must be given if it is a STRING */
 	const struct davit_spec_row *rows; /* keys of the long form */
 	size_t n_rows;
 	/* The short form. text is in the arena and stays; *why says in a few words
@@ -96,6 +100,18 @@ int davit_spec_read_scalar(const struct davit_spec_row *row, const char *text, v
  * to is in the arena. err has position, path and a message with the path. */
 int davit_spec_read(struct davit_arena *a, const struct davit_tree *t, struct davit_spec *s,
 		    struct davit_error *err);
+
+/* Fills err with "path: message", the path as the place; returns DAVIT_EINVAL. */
+int davit_spec_bad(struct davit_error *err, const char *path, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* What the table cannot say of `health` (spec_health.c). */
+int davit_spec_check_health(const struct davit_spec *s, struct davit_error *err);
+
+/* For rows of texts: an IP address; a Linux capability ("net_admin" becomes
+ * "CAP_NET_ADMIN"), where an unknown one has its nearest. */
+int davit_spec_address(struct davit_arena *a, const char *text, const char **ret, struct davit_error *err);
+int davit_spec_linux_capability(struct davit_arena *a, const char *text, const char **ret,
+				struct davit_error *err);
 
 /* A deep copy in one allocation; NULL when out of memory. */
 struct davit_spec *davit_spec_pack(const struct davit_spec *s);

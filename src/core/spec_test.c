@@ -88,6 +88,11 @@ static void sample(const struct davit_spec_row *row, struct davit_json *j)
 		davit_json_string(j, "other");
 		break;
 	case DAVIT_TYPE_STRINGS:
+		if (row->each) {
+			davit_json_raw(j, !strcmp(row->path, "dns") ? "[\"::1\",\"10.0.0.1\"]"
+								    : "[\"CAP_CHOWN\",\"ALL\"]");
+			break;
+		}
 		davit_json_raw(j, "[\"a b\",\"\xc3\xbc\\n\\\"\"]");
 		break;
 	case DAVIT_TYPE_INT:
@@ -132,7 +137,14 @@ static const char *items_sample(const struct davit_spec_row *row)
 		 "[{\"service\":\"db\"},{\"service\":\"a/b:c:/=\",\"condition\":\"completed\"}]"},
 		{"ports", "[{\"name\":\"http\",\"container\":80,\"host\":8080,\"bind\":\"::1\","
 			  "\"protocol\":\"udp\"},{\"container\":81}]"},
-		{"volumes", "[{\"source\":\"/a\",\"target\":\"/b\",\"readOnly\":true}]"},
+		{"volumes", "[{\"source\":\"/a\",\"target\":\"/b\",\"readOnly\":true},"
+			    "{\"source\":\"v\",\"target\":\"/v\",\"type\":\"volume\"},"
+			    "{\"target\":\"/t\",\"type\":\"tmpfs\",\"size\":\"64Mi\"}]"},
+		{"health",
+		 "[{\"role\":\"readiness\",\"name\":\"n\",\"path\":\"/h\",\"host\":\"x\",\"port\":80,"
+		 "\"status\":204,\"interval\":\"5s\",\"timeout\":\"1s\",\"retries\":4,\"startPeriod\":\"1m\","
+		 "\"fastInterval\":\"100ms\"},{\"type\":\"tcp\",\"port\":5432},"
+		 "{\"type\":\"command\",\"command\":[\"a b\",\"c\"]},{\"type\":\"file\",\"file\":\"/run/up\"}]"},
 		{"secrets", "[{\"name\":\"a\"},{\"name\":\"b\",\"env\":\"B\"}]"},
 	};
 
@@ -330,6 +342,15 @@ static void short_forms_mean_what_the_long_ones_do(void **state)
 		{"volumes: [/a:/b:ro, /c]",
 		 "\"volumes\":[{\"source\":\"/a\",\"target\":\"/b\",\"readOnly\":true},"
 		 "{\"source\":\"/c\",\"target\":\"/c\"}]"},
+		{"volumes: data:/b", "\"volumes\":[{\"source\":\"data\",\"target\":\"/b\",\"type\":\"volume\"}]"},
+		{"capabilities: {add: [net_admin, CAP_KILL], drop: all}",
+		 "\"capabilities\":{\"add\":[\"CAP_NET_ADMIN\",\"CAP_KILL\"],\"drop\":[\"ALL\"]}"},
+		{"dns: ::1", "\"dns\":[\"::1\"]"},
+		{"health: http:8080/up", "\"health\":[{\"type\":\"http\",\"port\":8080,\"path\":\"/up\"}]"},
+		{"health: [tcp:1, 'file:/a', 'http:/']",
+		 "\"health\":[{\"type\":\"tcp\",\"port\":1},{\"type\":\"file\",\"file\":\"/a\"},{\"path\":\"/\"}]"},
+		{"health: {type: command, command: [a, b]}",
+		 "\"health\":[{\"type\":\"command\",\"command\":[\"a\",\"b\"]}]"},
 		{"dependsOn: db", "\"dependsOn\":[{\"service\":\"db\",\"condition\":\"ready\"}]"},
 		{"dependsOn: [db, {service: x, condition: started}]",
 		 "\"dependsOn\":[{\"service\":\"db\"},{\"service\":\"x\",\"condition\":\"started\"}]"},
@@ -600,7 +621,7 @@ static void the_hash_follows_what_instances_depend_on(void **state)
 {
 	static const char *const others[] = {"kind",	   "namespace",	 "name",    "version",
 					     "metadata",   "instances",	 "stopped", "dependsOn",
-					     "supervisor", "significant"};
+					     "supervisor", "significant", "health"};
 	static const char *const groups[] = {"restart.", "stop.", "update."};
 
 	(void)state;

@@ -137,8 +137,12 @@ static int base_env(const struct davit_spec *spec, char ***env)
 	static const char *const passed[] = {"LANG", "TZ"};
 	const char *path = getenv("PATH");
 	struct account account;
-	int r = davit_strv_setenv(env, "PATH", path && *path ? path : DEFAULT_PATH);
+	int r;
 
+	/* An image has its own, and this host's mean nothing in it. */
+	if (spec->image)
+		return 0;
+	r = davit_strv_setenv(env, "PATH", path && *path ? path : DEFAULT_PATH);
 	if (r == 0 && account_of(spec->user, &account)) {
 		r = davit_strv_setenv(env, "HOME", account.home);
 		if (r == 0)
@@ -150,29 +154,26 @@ static int base_env(const struct davit_spec *spec, char ***env)
 	return r;
 }
 
-static int own_env(struct instance *i, char ***env)
+static int own_env(const struct davit_spec *spec, struct davit_workload *w)
 {
-	const struct davit_spec *spec = i->service->spec;
 	char index[12];
 
-	snprintf(index, sizeof index, "%u", i->workload.index);
+	snprintf(index, sizeof index, "%u", w->index);
 	const char *const own[][2] = {
 		{"DAVIT_NAMESPACE", spec->namespace_},	  {"DAVIT_SERVICE_NAME", spec->name},
-		{"DAVIT_SERVICE_VERSION", spec->version}, {"DAVIT_INSTANCE", i->workload.id},
+		{"DAVIT_SERVICE_VERSION", spec->version}, {"DAVIT_INSTANCE", w->id},
 		{"DAVIT_INSTANCE_INDEX", index},
 	};
 
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(own); k++)
-		if (davit_strv_setenv(env, own[k][0], own[k][1]) < 0)
+		if (davit_strv_setenv(&w->env, own[k][0], own[k][1]) < 0)
 			return DAVIT_ENOMEM;
 	return 0;
 }
 
 /* PORT is the first port, PORT_NAME a named one. */
-static int port_env(struct instance *i, char ***env)
+static int port_env(struct davit_workload *w, const struct built *b)
 {
-	const struct davit_workload *w = &i->workload;
-	const struct built *b = i->service->built;
 	char value[8], name[48];
 	int r = 0;
 
@@ -181,28 +182,26 @@ static int port_env(struct instance *i, char ***env)
 		uint16_t inside = p->container ? p->container : p->host;
 		snprintf(value, sizeof value, "%u", inside);
 		if (k == 0)
-			r = davit_strv_setenv(env, b && b->port_env ? b->port_env : "PORT", value);
+			r = davit_strv_setenv(&w->env, b && b->port_env ? b->port_env : "PORT", value);
 		if (r == 0 && p->name[0]) {
 			snprintf(name, sizeof name, "PORT_%s", p->name);
 			for (char *ch = name; *ch; ch++)
 				*ch = *ch == '-' ? '_' : *ch >= 'a' && *ch <= 'z' ? (char)(*ch - 32) : *ch;
-			r = davit_strv_setenv(env, name, value);
+			r = davit_strv_setenv(&w->env, name, value);
 		}
 	}
 	return r;
 }
 
-static int build_env(struct instance *i, struct davit_error *err)
+static int build_env(struct davit_core *c, const struct davit_spec *spec, const struct built *b,
+		     struct davit_workload *w, struct davit_error *err)
 {
-	struct davit_core *c = i->core;
-	const struct davit_spec *spec = i->service->spec;
-	const struct built *b = i->service->built;
 	const char *profile = spec->profile ? spec->profile : c->config.default_profile;
-	char ***env = &i->workload.env;
+	char ***env = &w->env;
 	int r = base_env(spec, env);
 
 	if (r == 0)
-		r = port_env(i, env);
+		r = port_env(w, b);
 	for (size_t k = 0; b && b->env && b->env[k] && r == 0; k++) {
 		DAVIT_AUTO_FREE char *name = strdup(b->env[k]);
 		char *equal = name ? strchr(name, '=') : NULL;
@@ -219,37 +218,8 @@ static int build_env(struct instance *i, struct davit_error *err)
 	for (size_t k = 0; k < spec->n_env && r == 0; k++)
 		r = davit_strv_setenv(env, spec->env[k].name, spec->env[k].value);
 	if (r == 0)
-		r = own_env(i, env);
+		r = own_env(spec, w);
 	return r < 0 ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : 0;
-}
-
-static int append(char ***v, char *const *more)
-{
-	int r = 0;
-
-	for (size_t k = 0; more && more[k] && r == 0; k++)
-		r = davit_strv_add(v, more[k]);
-	return r;
-}
-
-/* The user's command beats the build's; args come behind either. */
-static int build_argv(struct instance *i, struct davit_error *err)
-{
-	const struct davit_spec *spec = i->service->spec;
-	const struct built *b = i->service->built;
-	char ***argv = &i->workload.argv;
-	int r = append(argv, spec->entrypoint);
-
-	if (r == 0)
-		r = append(argv, spec->command ? spec->command : b && !spec->entrypoint ? b->argv : NULL);
-	if (r == 0)
-		r = append(argv, spec->args);
-	if (r < 0)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	if (!*argv && !spec->image)
-		return davit_error_set(err, DAVIT_EINVAL, "command",
-				       "nothing to run: no command and no build");
-	return 0;
 }
 
 /* --- ports --- */
@@ -294,32 +264,6 @@ static int build_ports(struct instance *i, struct davit_error *err)
 
 /* --- the whole --- */
 
-static int build_mounts(struct davit_workload *w, const struct davit_spec *spec, struct davit_error *err)
-{
-	if (!spec->n_volumes)
-		return 0;
-	w->mounts = calloc(spec->n_volumes, sizeof *w->mounts);
-	if (!w->mounts)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	for (size_t k = 0; k < spec->n_volumes; k++) {
-		w->mounts[k] = (struct davit_mount){
-			.source = strdup(spec->volumes[k].source),
-			.target = strdup(spec->volumes[k].target),
-			.read_only = spec->volumes[k].read_only,
-		};
-		w->n_mounts++;
-		if (!w->mounts[k].source || !w->mounts[k].target)
-			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	}
-	return 0;
-}
-
-static int dup_string(char **to, const char *from, struct davit_error *err)
-{
-	*to = from ? strdup(from) : NULL;
-	return from && !*to ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : 0;
-}
-
 int workload_attach(struct instance *i, struct davit_error *err)
 {
 	i->inst = calloc(1, sizeof *i->inst + i->runtime->driver->instance_size);
@@ -336,13 +280,8 @@ static int fill(struct instance *i, struct davit_error *err)
 	struct davit_workload *w = &i->workload;
 	const struct davit_service *s = i->service;
 	const struct davit_spec *spec = s->spec;
-	const char *dir = spec->directory ? spec->directory : s->built ? s->built->directory : NULL;
-	int r = dup_string(&w->namespace_, spec->namespace_, err);
+	int r = workload_names(w, spec, err);
 
-	if (r == 0)
-		r = dup_string(&w->name, spec->name, err);
-	if (r == 0)
-		r = dup_string(&w->version, spec->version, err);
 	if (r == 0 && !(w->label = workload_label(s, w->index, i->generation, i->is_build)))
 		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (r < 0 || i->is_build)
@@ -350,43 +289,36 @@ static int fill(struct instance *i, struct davit_error *err)
 	if (i->generation != s->generation && i->adopting)
 		return davit_error_set(err, DAVIT_ESTATE, NULL,
 				       "it belongs to an earlier version of the spec");
-	w->umask = 022;
-	w->cpu_millicores = spec->cpu;
-	w->memory = spec->memory;
-	w->disk = spec->disk;
-	w->pids = (uint32_t)spec->pids;
-	w->log = spec->log;
-	w->ready_fd = (int)spec->ready_fd;
-	w->no_new_privileges = spec->no_new_privileges;
-	w->ready = spec->ready == DAVIT_READY_TYPE_NOTIFY ? DAVIT_READY_NOTIFY
-		   : spec->ready == DAVIT_READY_TYPE_FD	  ? DAVIT_READY_FD
-							  : DAVIT_READY_NONE;
-	if (spec->n_rlimits) {
-		w->rlimits = calloc(spec->n_rlimits, sizeof *w->rlimits);
-		if (!w->rlimits)
-			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-		memcpy(w->rlimits, spec->rlimits, spec->n_rlimits * sizeof *w->rlimits);
-		w->n_rlimits = spec->n_rlimits;
-	}
-	if (r == 0)
-		r = dup_string(&w->directory, dir, err);
-	if (r == 0)
-		r = dup_string(&w->user, spec->user, err);
-	if (r == 0)
-		r = dup_string(&w->image, spec->image, err);
-	if (r == 0)
-		r = dup_string(&w->service_account, spec->service_account, err);
-	if (r == 0)
-		r = build_mounts(w, spec, err);
+	r = workload_settings(w, spec, s->built, err);
 	if (r == 0)
 		r = build_ports(i, err);
 	if (r == 0)
-		r = build_argv(i, err);
-	if (r == 0)
-		r = build_env(i, err);
+		r = build_env(i->core, spec, s->built, w, err);
+	if (r == 0 && !spec->image && !w->argv[0])
+		r = davit_error_set(err, DAVIT_EINVAL, "command",
+				    "nothing to run: no command and no build");
 	if (r == 0)
 		r = workload_secrets(i, err);
 	return r;
+}
+
+int workload_of_spec(struct davit_core *c, const struct davit_spec *spec, struct davit_workload *w,
+		     struct davit_error *err)
+{
+	int r = workload_names(w, spec, err);
+
+	if (r == 0 && !(w->label = strdup("")))
+		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	if (r == 0)
+		r = workload_settings(w, spec, NULL, err);
+	if (r == 0 && spec->n_ports) {
+		w->ports = malloc(spec->n_ports * sizeof *w->ports);
+		if (!w->ports)
+			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+		memcpy(w->ports, spec->ports, spec->n_ports * sizeof *w->ports);
+		w->n_ports = spec->n_ports;
+	}
+	return r < 0 ? r : build_env(c, spec, NULL, w, err);
 }
 
 int workload_build(struct instance *i, struct davit_error *err)
@@ -402,17 +334,20 @@ int workload_build(struct instance *i, struct davit_error *err)
 
 void workload_fini(struct davit_workload *w)
 {
-	char **const strings[] = {&w->namespace_,	&w->name, &w->version, &w->label,
-				  &w->directory,	&w->user, &w->image,   &w->service_account,
-				  &w->secrets_directory};
+	char **const strings[] = {
+		&w->namespace_, &w->name,  &w->version,		&w->label,	       &w->directory,
+		&w->user,	&w->image, &w->service_account, &w->secrets_directory, &w->network,
+	};
+	char ***const lists[] = {&w->argv, &w->env, &w->entrypoint, &w->dns, &w->cap_add, &w->cap_drop};
 
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(strings); k++) {
 		free(*strings[k]);
 		*strings[k] = NULL;
 	}
-	davit_strv_free(w->argv);
-	davit_strv_free(w->env);
-	w->argv = w->env = NULL;
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++) {
+		davit_strv_free(*lists[k]);
+		*lists[k] = NULL;
+	}
 	for (size_t k = 0; k < w->n_mounts; k++) {
 		free(w->mounts[k].source);
 		free(w->mounts[k].target);

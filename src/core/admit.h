@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The part of an apply that needs the runtimes' word: whether what the specs ask for
+ * is there - the user, the image, what is to be mounted. It is asked for one spec
+ * after the other, before anything is written. Not for use outside src/core.
+ */
+#ifndef DAVIT_CORE_ADMIT_H
+#define DAVIT_CORE_ADMIT_H
+
+#include "core/check.h"
+#include "core/transaction.h"
+
+struct apply_how {
+	enum davit_apply_mode mode;
+	bool force;
+	const char *cause;
+};
+
+/* Asks about the specs with ask[k], then hands p over (apply_pending); on a refusal
+ * fails p->op with it, and nothing is written. When records have changed meanwhile,
+ * everything is checked anew. Copies the specs; takes p and ask, also when it fails. */
+int admit_begin(const struct proposal *pr, const struct apply_how *how, struct pending *p, bool *ask,
+		struct davit_error *err);
+/* Fails the users' operations with DAVIT_ECLOSED; the core goes. */
+void admit_abandon(struct davit_core *c);
+/* Frees what is left, when the runtimes are closed. */
+void admit_free_all(struct davit_core *c);
+
+/* command.c: all checks of the core's own, then the store, or, to validate, nothing.
+ * A code with *err, op then untouched, or 0. */
+int apply_commit(const struct proposal *pr, const struct apply_how *how, struct davit_op *op,
+		 struct davit_error *err);
+/* The same for what was checked already. Always 0. */
+int apply_pending(struct pending *p, const struct apply_how *how);
+
+#endif
