@@ -242,7 +242,7 @@ static void transfer(struct api_call *call, api_transfer_fn *begin, const char *
 {
 	struct transfer *t = calloc(1, sizeof *t);
 	struct davit_error err = {0};
-	int fd, r;
+	int fd = -1, r;
 
 	if (!t) {
 		api_fail_with(call, DAVIT_ENOMEM, NULL, "out of memory");
