@@ -238,6 +238,7 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 					    &c->facet_ops, &c->admissions};
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
 		davit_list_init(lists[k]);
+	davit_list_init(&c->awaits);
 	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);
 	davit_deferred_init(&c->notify_run, c->loop, run_notify);
 	davit_deferred_init(&c->release, c->loop, run_release);
@@ -341,6 +342,7 @@ void davit_core_free(struct davit_core *c)
 	c->freeing = true;
 	command_abandon(c);
 	admit_abandon(c);
+	await_abandon(c);
 	if (c->start_op)
 		davit_op_fail(DAVIT_TAKE(c->start_op), DAVIT_ECLOSED, NULL, "the daemon ends");
 	if (c->stop_all_op)
