@@ -30,6 +30,11 @@
 	X(inspect)                                                                                           \
 	X(why)                                                                                               \
 	X(tree)                                                                                              \
+	X(init)                                                                                              \
+	X(list)                                                                                              \
+	X(info)                                                                                              \
+	X(open)                                                                                              \
+	X(remove)                                                                                            \
 	X(namespace)                                                                                         \
 	X(supervisor)                                                                                        \
 	X(secret)                                                                                            \

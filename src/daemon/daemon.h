@@ -5,6 +5,7 @@
 #ifndef DAVIT_DAEMON_H
 #define DAVIT_DAEMON_H
 
+#include "base/map.h"
 #include "base/paths.h"
 #include "core/core.h"
 #include "core/secret.h"
@@ -34,6 +35,7 @@ struct davit_daemon {
 	char *program;	 /* to upgrade to */
 	char **argv;
 	enum daemon_end end;
+	struct davit_map workspaces; /* names that are being given: name -> order (api_workspaces.c) */
 	struct davit_timer trim; /* gives memory back after a burst of requests */
 };
 
