@@ -215,15 +215,26 @@ static int read_variable(struct reader *r, const struct davit_tree *t, const cha
 	return read_word(r, t, path, true, ret);
 }
 
-static int read_port_number(struct reader *r, const struct davit_tree *t, const char *path, json_t **ret)
+static int read_number(struct reader *r, const struct davit_tree *t, const char *path, int64_t least,
+		       json_t **ret)
 {
-	struct davit_error why;
 	int64_t n;
 
-	if (t->kind != DAVIT_TREE_SCALAR || t->quoted || davit_int_parse(t->text, 1, 65535, &n, &why) < 0)
-		return bad(r, t, path, "must be a port, a number from 1 to 65535");
+	if (t->kind != DAVIT_TREE_SCALAR || t->quoted || davit_int_parse(t->text, least, 65535, &n, NULL) < 0)
+		return bad(r, t, path, "must be a port, a number from %d to 65535", (int)least);
 	*ret = json_integer(n);
 	return *ret ? 0 : no_memory(r->err);
+}
+
+static int read_port_number(struct reader *r, const struct davit_tree *t, const char *path, json_t **ret)
+{
+	return read_number(r, t, path, 1, ret);
+}
+
+/* 0: a free one is chosen. */
+static int read_host_port(struct reader *r, const struct davit_tree *t, const char *path, json_t **ret)
+{
+	return read_number(r, t, path, 0, ret);
 }
 
 /* ---------------------------------------------------------------------- the parts */
@@ -312,7 +323,7 @@ static int read_mounts(struct reader *r, const struct davit_tree *t, const char 
 /* {"container": 80, "host": 8080}, or 80 alone. */
 static int read_port(struct reader *r, const struct davit_tree *t, const char *path, json_t **ret)
 {
-	static const struct key keys[] = {{"container", read_port_number, true}, {"host", read_port_number}};
+	static const struct key keys[] = {{"container", read_port_number, true}, {"host", read_host_port}};
 	json_t *v = NULL, *port = NULL;
 	int e;
 
