@@ -174,7 +174,9 @@ static int add_mounts(struct making *m)
 		if (r < 0)
 			break;
 	}
-	put_text(m, m->spec, "directory", m->roots.inside);
+	/* Else $SOURCES alone tells. */
+	if (davit_can(m->can, DAVIT_CAP_DIRECTORY))
+		put_text(m, m->spec, "directory", m->roots.inside);
 	return r;
 }
 
