@@ -168,14 +168,25 @@ void davit_pool_give(struct davit_pool *p, void *user)
 	piece->next_free = c->free;
 	c->free = piece;
 	davit_list_remove(&c->list);
-	if (--c->taken == 0)
-		munmap(c, POOL_CHUNK);
-	else
-		davit_list_add_head(&p->chunks, &c->list);
+	if (--c->taken == 0) {
+		/* The last one stays for the next piece, as good as new. */
+		if (!davit_list_empty(&p->chunks)) {
+			munmap(c, POOL_CHUNK);
+			return;
+		}
+		c->free = NULL;
+		c->carved = ALIGN(sizeof *c);
+	}
+	davit_list_add_head(&p->chunks, &c->list);
 }
 
 void davit_pool_fini(struct davit_pool *p)
 {
-	assert(davit_list_empty(&p->chunks));
-	(void)p;
+	struct pool_chunk *c = DAVIT_LIST_FIRST(&p->chunks, struct pool_chunk, list);
+
+	if (!c)
+		return;
+	davit_list_remove(&c->list);
+	assert(!c->taken && davit_list_empty(&p->chunks));
+	munmap(c, POOL_CHUNK);
 }

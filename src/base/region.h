@@ -4,7 +4,7 @@
  * between what stays, or the heap keeps the holes.
  *
  * A region gives pieces of any size that all go at once. A pool gives pieces of
- * one size, each of which can be given back; its chunks go when they are empty.
+ * one size, each of which can be given back; its chunks but one go when they are empty.
  */
 #ifndef DAVIT_BASE_REGION_H
 #define DAVIT_BASE_REGION_H

@@ -73,6 +73,7 @@ extern const struct davit_option davit_options_common[];    /* --help, -o text|j
 extern const struct davit_option davit_options_data[];	    /* --help, -o text|json|yaml */
 extern const struct davit_option davit_options_lines[];	    /* --help, -o text|json (lines) */
 extern const struct davit_option davit_options_namespace[]; /* --namespace */
+extern const struct davit_option davit_options_runtime[];   /* --runtime */
 extern const struct davit_option davit_options_spec[];	    /* one for each key of the spec that has one */
 
 /* ------------------------------------------------------------- one invocation */

@@ -18,9 +18,13 @@
 	X(stop)                                                                                              \
 	X(restart)                                                                                           \
 	X(signal)                                                                                            \
+	X(pause)                                                                                             \
+	X(unpause)                                                                                           \
 	X(kill)                                                                                              \
 	X(wait)                                                                                              \
 	X(exec)                                                                                              \
+	X(terminal)                                                                                          \
+	X(cp)                                                                                                \
 	X(status)                                                                                            \
 	X(get)                                                                                               \
 	X(ps)                                                                                                \
@@ -35,6 +39,12 @@
 	X(info)                                                                                              \
 	X(open)                                                                                              \
 	X(remove)                                                                                            \
+	X(images)                                                                                            \
+	X(image)                                                                                             \
+	X(pull)                                                                                              \
+	X(load)                                                                                              \
+	X(volume)                                                                                            \
+	X(network)                                                                                           \
 	X(namespace)                                                                                         \
 	X(supervisor)                                                                                        \
 	X(secret)                                                                                            \
@@ -86,6 +96,12 @@ const struct davit_option davit_options_lines[] = {
 	HELP,
 	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "text|json",
 	 .doc = "text (default) or json, one object a line"},
+	{0},
+};
+
+const struct davit_option davit_options_runtime[] = {
+	{"runtime", 0, "RUNTIME", DAVIT_OPTION_STRING,
+	 .doc = "Of this runtime (default: the daemon's default)"},
 	{0},
 };
 

@@ -135,6 +135,35 @@ static int run_signal(struct davit_cli *cli, struct davit_error *err)
 	return with_last(cli, "/signal", body, what, err);
 }
 
+static int set_paused(struct davit_cli *cli, const char *suffix, const char *what, struct davit_error *err)
+{
+	const char *instance = davit_cli_value(cli, "instance"), *version = davit_cli_arg(cli, 1);
+	json_t *body = instance ? json_pack("{s:s}", "instance", instance) : json_object(), *answer = NULL;
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
+	char name[256], text[300];
+	int r;
+
+	if (!body)
+		return davit_cli_usage(cli, err, "the instance's name is not UTF-8 text");
+	davit_api_service(cli, 0, suffix, &target);
+	r = davit_api_call(cli, "POST", davit_buf_str(&target), body, &answer, err);
+	json_decref(body);
+	if (r < 0)
+		return r;
+	snprintf(text, sizeof text, "%s: %s", label(cli, version, name), what);
+	return done(cli, answer, text, err);
+}
+
+static int run_pause(struct davit_cli *cli, struct davit_error *err)
+{
+	return set_paused(cli, "/pause", "paused", err);
+}
+
+static int run_unpause(struct davit_cli *cli, struct davit_error *err)
+{
+	return set_paused(cli, "/unpause", "goes on", err);
+}
+
 static const struct davit_option kill_own[] = {
 	{"detach", 'd', NULL, DAVIT_OPTION_FLAG,
 	 .doc = "Return at once instead of when the last instance is gone"},
@@ -245,4 +274,36 @@ const struct davit_command davit_command_signal = {
 	.complete = "service",
 	.run = run_signal,
 	.examples = signal_examples,
+};
+
+static const char *const pause_examples[] = {"davit pause foobar", "freeze every process of it",
+					     "davit pause foobar --instance 0", "only of its first instance",
+					     NULL};
+static const char *const unpause_examples[] = {"davit unpause foobar", "let it go on where it was", NULL};
+
+const struct davit_command davit_command_pause = {
+	.name = "pause",
+	.usage = "NAME [VERSION]",
+	.group = "Services",
+	.summary = "Freeze the instances of a service",
+	.details = "They keep their memory and use no CPU. A stop thaws them first.",
+	.options = signal_options,
+	.min_args = 1,
+	.max_args = 2,
+	.complete = "service",
+	.run = run_pause,
+	.examples = pause_examples,
+};
+
+const struct davit_command davit_command_unpause = {
+	.name = "unpause",
+	.usage = "NAME [VERSION]",
+	.group = "Services",
+	.summary = "Let a paused service go on",
+	.options = signal_options,
+	.min_args = 1,
+	.max_args = 2,
+	.complete = "service",
+	.run = run_unpause,
+	.examples = unpause_examples,
 };

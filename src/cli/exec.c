@@ -4,6 +4,7 @@
  * describes them; what is typed waits here while the daemon does not take it.
  */
 #include "cli/api.h"
+#include "cli/choose.h"
 #include "cli/output.h"
 #include "net/client.h"
 #include "net/url.h"
@@ -234,42 +235,6 @@ static int talk(int fd, bool tty, struct davit_buf *early, struct davit_error *e
 	return r;
 }
 
-/* The instance that --instance names by id or index, else the first that runs. */
-static int choose(struct davit_cli *cli, struct davit_buf *ret_id, struct davit_error *err)
-{
-	const char *want = davit_cli_value(cli, "instance");
-	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
-	json_t *service = NULL, *i;
-	char number[24];
-	size_t index;
-	int r;
-
-	davit_api_service(cli, 0, "", &target);
-	r = davit_api_call(cli, "GET", davit_buf_str(&target), NULL, &service, err);
-	if (r < 0)
-		return r;
-	json_array_foreach(json_object_get(service, "instances"), index, i)
-	{
-		bool match = want ? !strcmp(want, davit_string(i, "id")) ||
-					     !strcmp(want, davit_text(i, "index", number))
-				  : !strcmp(davit_string(i, "state"), "started");
-		if (!match)
-			continue;
-		davit_buf_adds(ret_id, davit_string(i, "id"));
-		break;
-	}
-	json_decref(service);
-	if (ret_id->len)
-		return 0;
-	if (want)
-		return davit_error_set(err, DAVIT_ENOENT, NULL,
-				       "service '%s' has no instance '%s'; see 'davit ps %s'", cli->args[0],
-				       want, cli->args[0]);
-	return davit_error_set(err, DAVIT_ESTATE, NULL,
-			       "no instance of service '%s' runs; see 'davit why %s'", cli->args[0],
-			       cli->args[0]);
-}
-
 /* The request's body: {command, env, directory, user, tty, rows, columns}. */
 static json_t *body_of(struct davit_cli *cli, bool tty)
 {
@@ -335,7 +300,7 @@ static int run_exec(struct davit_cli *cli, struct davit_error *err)
 
 	if (!cli->rest || !cli->rest[0])
 		return davit_cli_usage(cli, err, "no command is given: davit exec %s", cli->command->usage);
-	r = choose(cli, &id, err);
+	r = davit_choose_instance(cli, cli->args[0], davit_cli_arg(cli, 1), true, &id, err);
 	if (r < 0)
 		return r;
 	davit_buf_adds(&target, "/v1/instances/");

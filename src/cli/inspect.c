@@ -124,7 +124,7 @@ static void print_runtime(const struct davit_cli *cli, json_t *runtime)
 	{
 		bool yes = json_is_true(json_object_get(c, "supported"));
 		const char *reason = davit_string(c, "reason");
-		printf("  %-3s %-16s%s%s\n", yes ? "yes" : "no", davit_string(c, "name"), yes ? "" : " ",
+		printf("  %-3s %-18s%s%s\n", yes ? "yes" : "no", davit_string(c, "name"), yes ? "" : " ",
 		       yes ? "" : reason);
 	}
 }

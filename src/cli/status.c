@@ -14,7 +14,7 @@
 static const char *const columns[] = {"NAME",	"VERSION", "RUNTIME", "SOURCE",
 				      "STATUS", "BUILD",   "UPDATED", "METADATA"};
 static const char *const wide_columns[] = {"NAMESPACE", "NAME",	   "VERSION",  "RUNTIME", "SOURCE",
-					   "STATUS",	"READY",   "RESTARTS", "PIDS",	  "ADDRESS",
+					   "STATUS",	"READY",   "HEALTH", "RESTARTS", "PIDS",	  "ADDRESS",
 					   "BUILD",	"UPDATED", "METADATA", "ERROR"};
 
 /* A member as text for a cell: lists and maps joined by commas, an object with
@@ -44,6 +44,19 @@ static void cell(const struct davit_cli *cli, const json_t *v, bool time, struct
 				       json_is_string(member) ? json_string_value(member) : "");
 }
 
+/* Of the instances that have checks the one that is worst off. */
+static const char *health_of(json_t *instances)
+{
+	static const char *const worst_last[] = {"", "healthy", "starting", "unhealthy"};
+	size_t worst = 0, i;
+	json_t *inst;
+
+	json_array_foreach(instances, i, inst) for (size_t k = worst + 1; k < DAVIT_ARRAY_SIZE(worst_last);
+						    k++) if (!strcmp(davit_string(inst, "health"),
+								     worst_last[k])) worst = k;
+	return worst_last[worst];
+}
+
 /* One row for a status object, for the columns named. */
 static int add_service(const struct davit_cli *cli, struct davit_table *t, const char *const *names, size_t n,
 		       json_t *s)
@@ -62,6 +75,9 @@ static int add_service(const struct davit_cli *cli, struct davit_table *t, const
 		if (!strcmp(name, "READY")) {
 			davit_buf_reset(&text);
 			davit_buf_addf(&text, "%zu/%zu", davit_service_ready(s), davit_service_wanted(s));
+		} else if (!strcmp(name, "HEALTH")) {
+			davit_buf_reset(&text);
+			davit_buf_adds(&text, health_of(instances));
 		} else if (!strcmp(name, "PIDS")) {
 			davit_buf_reset(&text);
 			json_array_foreach(instances, index, inst) if (davit_integer(inst, "pid"))

@@ -298,6 +298,15 @@ int check_ports(struct davit_core *c, const struct davit_service *s, const struc
 	return 0;
 }
 
+static int check_probes(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err)
+{
+	for (size_t k = 0; k < spec->n_health && !c->config.probes; k++)
+		if (spec->health[k].type != DAVIT_HEALTH_COMMAND)
+			return davit_error_set(err, DAVIT_ENOTSUP, "health",
+					       "this daemon looks at nothing from outside: use checks of type command");
+	return 0;
+}
+
 int check_service(const struct proposal *p, const struct davit_spec *spec, struct davit_error *err)
 {
 	struct davit_map visited = {0};
@@ -315,5 +324,7 @@ int check_service(const struct proposal *p, const struct davit_spec *spec, struc
 		r = check_quota(p, spec, err);
 	if (r == 0)
 		r = workload_secrets_check(p->c, spec, err);
+	if (r == 0)
+		r = check_probes(p->c, spec, err);
 	return r;
 }

@@ -5,6 +5,7 @@
  */
 #include "core/admit.h"
 #include "core/core_impl.h"
+#include "core/health.h"
 #include "core/instance_op.h"
 #include "core/transaction.h"
 
@@ -233,12 +234,12 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	c->config = *config;
 	c->loop = config->loop;
 	c->store = config->store;
-	struct davit_list *const lists[] = {&c->runtimes, &c->listeners,  &c->dirty,   &c->notify, &c->held,
-					    &c->commands, &c->gone_waits, &c->orphans, &c->dead,
-					    &c->facet_ops, &c->admissions};
+	struct davit_list *const lists[] = {&c->runtimes, &c->listeners,  &c->dirty,	  &c->notify,
+					    &c->held,	  &c->commands,	  &c->gone_waits, &c->orphans,
+					    &c->dead,	  &c->admissions, &c->tries,	  &c->facet_ops,
+					    &c->awaits};
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
 		davit_list_init(lists[k]);
-	davit_list_init(&c->awaits);
 	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);
 	davit_deferred_init(&c->notify_run, c->loop, run_notify);
 	davit_deferred_init(&c->release, c->loop, run_release);
@@ -363,12 +364,14 @@ void davit_core_free(struct davit_core *c)
 	 * while the instances are: after this no callback comes. */
 	while (davit_map_next(&c->instances, &pos, NULL, &i)) {
 		ready_end(i);
+		health_end(i);
 		facets_detach(i);
 	}
 	facet_ops_abandon(c);
 	while (!davit_list_empty(&c->runtimes))
 		core_runtime_free(DAVIT_LIST_FIRST(&c->runtimes, struct core_runtime, list));
 	admit_free_all(c);
+	health_try_free_all(c);
 	/* Then the tree, while its nodes are there. */
 	davit_supervise_fini(&c->sup);
 	registry_free_all(c);

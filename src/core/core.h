@@ -18,6 +18,33 @@
 struct davit_core;
 struct davit_secrets;
 
+/* ------------------------------------------------------------------- probes
+ * How health checks look at an instance from outside. The daemon does it over the
+ * network and the file system (src/daemon/probes.c), the simulator pretends to. */
+
+/* Everything is valid until the operation completes. */
+struct davit_probe {
+	const char *id;	     /* of the instance */
+	const char *address; /* tcp, http: IPv4 or IPv6 */
+	uint16_t port;
+	const char *path;   /* http */
+	const char *host;   /* http: the Host header; NULL: address and port */
+	const char *file;   /* file: on this host */
+	int ret_status;	    /* http */
+	char ret_text[128]; /* http: how the body begins, on one line; "" when it has none */
+};
+
+/* Each completes op with success or fails it with the reason, in words that can stand
+ * behind "failed: ". The deadline is the op's, and set; a cancel is obeyed at once. */
+struct davit_core_probes {
+	/* A connection is accepted. */
+	void (*tcp)(void *user, struct davit_probe *p, struct davit_op *op);
+	/* GET is answered, with whatever status: ret_status and ret_text are filled. */
+	void (*http)(void *user, struct davit_probe *p, struct davit_op *op);
+	/* The file is there. */
+	void (*file)(void *user, struct davit_probe *p, struct davit_op *op);
+};
+
 struct davit_core_config {
 	struct davit_loop *loop;	 /* borrowed */
 	struct davit_store *store;	 /* borrowed, open */
@@ -27,7 +54,9 @@ struct davit_core_config {
 	const char *default_source;	 /* DAVIT_RUNTIME_SOURCE or NULL */
 	const char *default_profile;	 /* DAVIT_RUNTIME_PROFILE or NULL */
 	struct davit_start_budget budget;
-	size_t max_events; /* kept in the store; 0: 10,000 */
+	size_t max_events;			/* kept in the store; 0: 10,000 */
+	const struct davit_core_probes *probes; /* borrowed; NULL: specs with such checks are refused */
+	void *probes_user;
 };
 
 int davit_core_new(const struct davit_core_config *config, struct davit_core **ret, struct davit_error *err);
@@ -101,8 +130,8 @@ struct davit_instance *davit_core_instance(struct davit_core *c, struct davit_se
 
 /* The stable status object: {namespace, name, version, runtime, source, status,
  * error, restarts, created, updated, instances: [{id, index, state, pid, ready,
- * started, restarts, paused (only when it is), exit: {code, signal, reason}}], build, metadata, address,
- * revision}. */
+ * started, restarts, health, paused (only when it is), exit: {code, signal, reason}}], build, metadata,
+ * address, revision}. */
 void davit_service_write(const struct davit_service *s, struct davit_json *j);
 /* [namespace, name, version, runtime, source, status, build, updated, metadata]. */
 void davit_service_write_row(const struct davit_service *s, struct davit_json *j);
@@ -205,7 +234,8 @@ struct davit_terminal *davit_core_terminal_new(struct davit_core *c, struct davi
 void davit_core_terminal_free(struct davit_terminal *t);
 /* Tells `each` for every terminal of every runtime that answers. */
 int davit_core_terminals(struct davit_core *c,
-			 void (*each)(void *user, const char *runtime, const struct davit_terminal_info *info),
+			 void (*each)(void *user, const char *runtime,
+				      const struct davit_terminal_info *info),
 			 void *user, struct davit_op *op, struct davit_error *err);
 int davit_core_terminal_close(struct davit_core *c, const char *runtime, const char *id, struct davit_op *op,
 			      struct davit_error *err);
@@ -255,9 +285,11 @@ int davit_core_objects(struct davit_core *c, enum davit_objects kind, const char
 		       struct davit_op *op, struct davit_error *err);
 /* DAVIT_EINVAL for a name that is none. */
 int davit_core_object_create(struct davit_core *c, enum davit_objects kind, const char *runtime,
-			     const char *name, const char *cause, struct davit_op *op, struct davit_error *err);
+			     const char *name, const char *cause, struct davit_op *op,
+			     struct davit_error *err);
 int davit_core_object_remove(struct davit_core *c, enum davit_objects kind, const char *runtime,
-			     const char *name, const char *cause, struct davit_op *op, struct davit_error *err);
+			     const char *name, const char *cause, struct davit_op *op,
+			     struct davit_error *err);
 /* The log of the service's last build: its instance, or NULL. */
 struct davit_instance *davit_service_build(struct davit_service *s);
 

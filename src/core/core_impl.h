@@ -97,6 +97,8 @@ struct instance {
 	struct davit_exit exit;
 	struct davit_error *error; /* last failure of an operation, or NULL */
 	char *status_text;	   /* STATUS= of sd_notify, or NULL */
+	char *address;		   /* where ports that are not mapped are reached; NULL: 127.0.0.1 */
+	struct health *health;	   /* while it runs and has checks (health.h) */
 	struct ready_probe *probe; /* waiting for a port or a log line */
 	struct ready_timeout *ready_timer;
 	struct davit_exit *early_exit;	/* of a run whose start has not completed yet */
@@ -113,7 +115,8 @@ struct instance {
 	bool is_build;
 	bool adopting;	  /* being taken over from a runtime: ports are given */
 	bool replacement; /* started by an update, not ready yet */
-	bool ready;
+	bool ready;	  /* said, and by its health checks */
+	bool ready_said;  /* by what ready.type names */
 	bool paused;
 	bool stopping_told; /* the engine waits for our `ended` */
 	bool reporting;	    /* pending_cause is to be told when recorded and swept */
@@ -197,6 +200,7 @@ struct davit_core {
 	struct davit_list orphans;    /* instances of no service, on their way out */
 	struct davit_list commands;   /* with the store (command.c) */
 	struct davit_list admissions; /* with the runtimes (admit.c) */
+	struct davit_list tries;      /* of health checks, under way */
 	uint64_t changes;	      /* of records, since the start */
 	struct davit_list gone_waits; /* for services to be gone (command.c) */
 	struct davit_list awaits;     /* for services to run or to rest (await.c) */
@@ -264,7 +268,11 @@ void instance_bury(struct instance *i);
 void instance_set_error(struct instance *i, const struct davit_error *err);
 void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exit *exit);
 void instance_on_ready(struct instance *i);
+/* A health check has passed or failed: it may be ready now, or not any more. */
+void instance_on_health(struct instance *i);
 void instance_on_started(struct instance *i);
+/* Where ports that are not mapped are reached; "": here. */
+void instance_set_address(struct instance *i, const char *address);
 void instance_fail(struct instance *i, enum davit_cause cause, const char *why);
 
 /* --- record.c --- */
@@ -308,6 +316,24 @@ struct ready_timeout {
 };
 void ready_begin(struct instance *i);
 void ready_end(struct instance *i);
+/* The look-out alone: the time that is left for its health checks goes on. */
+void ready_end_probe(struct instance *i);
+
+/* --- health.c --- */
+/* Of a run that begins, or that was found with its record (or NULL) by a new daemon. */
+void health_begin(struct instance *i);
+void health_restore(struct instance *i, const json_t *rec);
+/* Nothing is tried after it. */
+void health_end(struct instance *i);
+/* "starting", "healthy", "unhealthy", or NULL without checks or a run. */
+const char *health_name(const struct instance *i);
+/* Does its spec have checks that it must pass to be ready? Does it pass them? */
+bool health_awaited(const struct instance *i);
+bool health_is_ready(const struct instance *i);
+/* Are the checks of both the same? If not, those of its instances begin anew; or end,
+ * where the instances are to be replaced: checks of a later version are not for them. */
+bool health_same(const struct davit_spec *a, const struct davit_spec *b);
+void health_changed(struct davit_service *s, bool stays);
 
 /* --- build.c --- */
 bool build_needed(const struct davit_service *s);

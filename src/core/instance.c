@@ -112,6 +112,7 @@ static void inspected(struct instance *i, int result, const struct davit_inspect
 	if (result == 0 && now->state == DAVIT_STATE_STARTED && i->state == DAVIT_STATE_STARTED &&
 	    i->run_base + now->run == i->run) {
 		i->pid = now->pid;
+		instance_set_address(i, now->address);
 		i->paused = now->paused;
 		if (now->started)
 			i->started = now->started;
@@ -298,6 +299,8 @@ void instance_set_goal(struct instance *i, enum goal goal)
 	if (i->goal == GOAL_GONE)
 		return;
 	i->goal = goal;
+	if (goal == GOAL_STOP || goal == GOAL_GONE)
+		health_end(i);
 	if (goal == GOAL_GONE) {
 		davit_list_remove(&i->held);
 		davit_list_add_tail(i->service ? &i->service->leaving : &i->core->orphans, &i->leaving);

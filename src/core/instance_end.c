@@ -64,7 +64,7 @@ void instance_on_started(struct instance *i)
 	i->state = DAVIT_STATE_STARTED;
 	i->run++;
 	i->started = davit_loop_wall(i->core->loop);
-	i->ready = i->swept = i->start_failed = i->prevent = i->paused = false;
+	i->ready = i->ready_said = i->swept = i->start_failed = i->prevent = i->paused = false;
 	instance_set_error(i, NULL);
 	if (recorded)
 		instance_write_record(i);
@@ -72,21 +72,55 @@ void instance_on_started(struct instance *i)
 		core_event(i->core, "started", i->service, i, i->run > 1 ? "run %u" : "first run", i->run);
 	if (i->leaf)
 		davit_supervise_running(&i->node);
+	health_begin(i);
 	ready_begin(i);
 	if (i->service)
 		core_service_changed(i->service);
 }
 
+void instance_set_address(struct instance *i, const char *address)
+{
+	if (!address[0] && !i->address)
+		return;
+	free(i->address);
+	i->address = address[0] ? strdup(address) : NULL;
+}
+
 void instance_on_ready(struct instance *i)
 {
-	if (i->ready || i->state != DAVIT_STATE_STARTED)
+	if (i->ready_said || i->state != DAVIT_STATE_STARTED)
 		return;
+	i->ready_said = true;
+	ready_end_probe(i);
+	instance_on_health(i);
+}
+
+static void not_ready(struct instance *i)
+{
+	i->ready = false;
+	core_event(i->core, "not-ready", i->service, i, "a health check fails");
+	instance_write_record(i);
+	core_service_dirty(i->service);
+	core_service_changed(i->service);
+}
+
+void instance_on_health(struct instance *i)
+{
+	bool ready = i->ready_said && health_is_ready(i);
+
+	if (ready == i->ready || i->state != DAVIT_STATE_STARTED || i->goal == GOAL_STOP ||
+	    i->goal == GOAL_GONE || i->killed_for)
+		return;
+	if (!ready) {
+		not_ready(i);
+		return;
+	}
 	ready_end(i);
 	i->ready = true;
 	if (i->is_build)
 		return;
 	core_event(i->core, "ready", i->service, i, "run %u", i->run);
-	if (i->service && i->service->spec->ready != DAVIT_READY_TYPE_STARTED)
+	if (i->service && (i->service->spec->ready != DAVIT_READY_TYPE_STARTED || i->health))
 		instance_write_record(i);
 	if (i->service) {
 		service_instance_ready(i->service, i);
@@ -122,9 +156,10 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 		return;
 	}
 	ready_end(i);
+	health_end(i);
 	i->exit_run = i->run = run;
 	i->exit = *exit;
-	i->ready = i->paused = false;
+	i->ready = i->ready_said = i->paused = false;
 	i->pid = 0;
 	cause = instance_cause(i, exit, &prevent);
 	i->state =
@@ -138,6 +173,9 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 		cause = DAVIT_CAUSE_STOPPED;
 	else if (i->killed_for)
 		cause = i->pending_cause;
+	/* Ended by us: that is what people want to know of it. */
+	if (i->killed_for && i->error && !i->exit.reason[0])
+		snprintf(i->exit.reason, sizeof i->exit.reason, "%.150s", i->error->message);
 	i->killed_for = false;
 	i->pending_cause = cause;
 	i->prevent = prevent;
@@ -148,7 +186,7 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 	if (cause != DAVIT_CAUSE_STOPPED) {
 		struct davit_error err;
 		davit_error_set(&err, DAVIT_EIO, NULL, "%s", text);
-		if (cause != DAVIT_CAUSE_CLEAN && cause != DAVIT_CAUSE_TIMEOUT)
+		if (cause != DAVIT_CAUSE_CLEAN && cause != DAVIT_CAUSE_TIMEOUT && cause != DAVIT_CAUSE_HEALTH)
 			instance_set_error(i, &err);
 		i->reporting = true;
 	}
@@ -181,6 +219,7 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why)
 	}
 	if (i->state == DAVIT_STATE_STARTED) {
 		i->killed_for = true;
+		health_end(i);
 		instance_step(i);
 		return;
 	}

@@ -118,6 +118,7 @@ void instance_free(struct instance *i)
 	davit_list_remove(&i->held);
 	davit_list_remove(&i->leaving);
 	ready_end(i);
+	health_end(i);
 	facets_detach(i);
 	facet_ops_forget(i);
 	if (i->leaf && !c->freeing)
@@ -131,6 +132,7 @@ void instance_free(struct instance *i)
 	free(i->error);
 	free(i->status_text);
 	free(i->held_for);
+	free(i->address);
 	free(i->orphan_of);
 	free(i);
 }

@@ -14,12 +14,13 @@
 
 enum { PENDING_MAX = 50000 };
 
-/* What nobody waits for is committed at most this often, and less often in the midst
- * of a burst: each transaction costs an fdatasync, and a burst of starts makes a few
- * events in each iteration. */
+/* Transactions are at least so far apart, and further in the midst of a burst: each
+ * costs an fdatasync and new versions of the same pages, and a burst of starts or ends
+ * makes a few events in each iteration. Sooner where somebody waits for one. */
 #define PACE (10 * DAVIT_NSEC_PER_MSEC)
-#define PACE_OF_WAITERS (5 * DAVIT_NSEC_PER_MSEC)
 #define PACE_OF_BURST (50 * DAVIT_NSEC_PER_MSEC)
+#define PACE_OF_WAITERS (5 * DAVIT_NSEC_PER_MSEC)
+#define PACE_OF_WAITERS_IN_BURST (20 * DAVIT_NSEC_PER_MSEC)
 enum { BURST = 8 }; /* changes in a transaction */
 
 struct entry {
@@ -174,9 +175,9 @@ static void on_pace(struct davit_timer *t)
  * and a storm of them shares its commits. */
 static bool too_early(struct davit_journal *j)
 {
-	int64_t pace = !davit_list_empty(&j->filling.waits) ? PACE_OF_WAITERS
-		       : j->burst			    ? PACE_OF_BURST
-							    : PACE;
+	bool awaited = !davit_list_empty(&j->filling.waits);
+	int64_t pace = awaited ? (j->burst ? PACE_OF_WAITERS_IN_BURST : PACE_OF_WAITERS)
+			       : (j->burst ? PACE_OF_BURST : PACE);
 	int64_t left = j->sent + pace - davit_loop_now(j->loop);
 
 	return j->sent && left > 0 && davit_timer_start(&j->pace, left) == 0;

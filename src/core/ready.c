@@ -206,7 +206,9 @@ void ready_begin(struct instance *i)
 	struct ready_probe *p;
 	int r = 0;
 
-	if (!spec || i->is_build || spec->ready == DAVIT_READY_TYPE_STARTED) {
+	bool awaited = spec && !i->is_build && health_awaited(i);
+
+	if (!spec || i->is_build || (spec->ready == DAVIT_READY_TYPE_STARTED && !awaited)) {
 		if (!i->replacement || !begin_settling(i))
 			instance_on_ready(i);
 		return;
@@ -218,6 +220,10 @@ void ready_begin(struct instance *i)
 		davit_timer_init(&i->ready_timer->timer, i->core->loop, on_timeout);
 		davit_timer_start(&i->ready_timer->timer, spec->ready_timeout);
 	}
+	if (spec->ready == DAVIT_READY_TYPE_STARTED)
+		instance_on_ready(i); /* its health checks have the word */
+	if (i->ready_said)
+		return;
 	if (spec->ready != DAVIT_READY_TYPE_PORT && spec->ready != DAVIT_READY_TYPE_LOG)
 		return;
 	p = calloc(1, sizeof *p);
@@ -235,13 +241,18 @@ void ready_begin(struct instance *i)
 
 void ready_end(struct instance *i)
 {
-	struct ready_probe *p = i->probe;
-
 	if (i->ready_timer) {
 		davit_timer_stop(&i->ready_timer->timer);
 		free(i->ready_timer);
 		i->ready_timer = NULL;
 	}
+	ready_end_probe(i);
+}
+
+void ready_end_probe(struct instance *i)
+{
+	struct ready_probe *p = i->probe;
+
 	if (!p)
 		return;
 	i->probe = NULL;

@@ -43,6 +43,10 @@ void instance_write_record(struct instance *i)
 	davit_json_put_int(&j, "attempt", i->node.attempt);
 	if (i->ready)
 		davit_json_put_int(&j, "readyRun", i->run);
+	if (health_name(i) && i->state == DAVIT_STATE_STARTED) {
+		davit_json_put_string(&j, "health", health_name(i));
+		davit_json_put_int(&j, "healthRun", i->run);
+	}
 	if (i->start_failed)
 		davit_json_put_string(&j, "startError", i->error ? i->error->message : "");
 	if (i->told_failed)
@@ -201,8 +205,10 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 			i->exit_run = i->run - 1;
 		i->goal = GOAL_RUN;
 		/* Told already: by the runtime, by nature, or by our record. */
-		i->ready = now->ready || i->service->spec->ready == DAVIT_READY_TYPE_STARTED ||
-			   number(rec, "readyRun") == i->run;
+		i->ready_said = now->ready || i->service->spec->ready == DAVIT_READY_TYPE_STARTED ||
+				number(rec, "readyRun") == i->run;
+		health_restore(i, rec);
+		i->ready = i->ready_said && health_is_ready(i);
 		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
 		i->core->adopted++;
 		if (!i->ready)

@@ -5,6 +5,7 @@
  * ours, one of another daemon and one found at start take the same path.
  */
 #include "core/core_impl.h"
+#include "core/spec_tree.h"
 
 #include "base/log.h"
 
@@ -31,33 +32,10 @@ char *registry_record(const struct davit_spec *spec, int64_t created, int64_t up
 	return davit_buf_take(&b);
 }
 
-struct record {
-	struct davit_spec *spec;
-	int64_t created, updated, nonce;
-};
-
-static int record_parse(const struct davit_kv *kv, struct record *ret, struct davit_error *err)
+static int record_parse(const struct davit_kv *kv, struct davit_spec_record *ret, struct davit_error *err)
 {
-	json_error_t je;
-	json_t *root = json_loadb(kv->value, kv->len, JSON_REJECT_DUPLICATES, &je), *spec;
-	DAVIT_AUTO_FREE char *text = NULL;
-	int r;
+	int r = davit_spec_read_record(kv->value, kv->len, ret, err);
 
-	if (!root || !(spec = json_object_get(root, "spec"))) {
-		json_decref(root);
-		return davit_error_set(err, DAVIT_ECORRUPT, kv->key, "the record %s cannot be read: %s",
-				       kv->key, root ? "it has no spec" : je.text);
-	}
-	text = json_dumps(spec, JSON_COMPACT);
-	*ret = (struct record){
-		.created = json_integer_value(json_object_get(root, "created")),
-		.updated = json_integer_value(json_object_get(root, "updated")),
-		.nonce = json_integer_value(json_object_get(root, "nonce")),
-	};
-	json_decref(root);
-	if (!text)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	r = davit_spec_parse_one(text, strlen(text), NULL, &ret->spec, err);
 	if (r < 0) {
 		davit_error_prefix(err, "the record %s cannot be read", kv->key);
 		return r == DAVIT_ENOMEM ? r : (err->code = DAVIT_ECORRUPT);
@@ -273,7 +251,7 @@ void registry_service_free(struct davit_service *s)
 static void put_service(struct davit_core *c, const char *key, const struct davit_kv *kv)
 {
 	struct davit_service *s = davit_map_get(&c->services, key);
-	struct record rec;
+	struct davit_spec_record rec;
 	struct davit_error err;
 
 	if (s && s->revision >= kv->mod_revision)
@@ -292,8 +270,11 @@ static void put_service(struct davit_core *c, const char *key, const struct davi
 			return;
 		}
 	} else {
-		davit_spec_free(s->spec);
+		struct davit_spec *was = s->spec;
 		s->spec = rec.spec;
+		if (!health_same(was, s->spec))
+			health_changed(s, davit_spec_hash(was) == davit_spec_hash(s->spec));
+		davit_spec_free(was);
 		settle_node(&s->node, registry_parent_node(c, s->spec));
 		s->deleting = false;
 	}
@@ -324,7 +305,7 @@ static void put_supervisor(struct davit_core *c, const char *key, const struct d
 	struct supervisor *p = davit_map_get(&c->supervisors, key);
 	struct davit_supervision_rule rule;
 	struct davit_error err;
-	struct record rec;
+	struct davit_spec_record rec;
 
 	if (p && p->revision >= kv->mod_revision)
 		return;
@@ -386,7 +367,7 @@ static void put_namespace(struct davit_core *c, const char *key, const struct da
 {
 	struct namespace_record *old = davit_map_get(&c->namespaces, key), *n;
 	struct davit_error err;
-	struct record rec;
+	struct davit_spec_record rec;
 
 	if (old && old->revision >= kv->mod_revision)
 		return;

@@ -252,6 +252,7 @@ static void take_over(struct instance *i, const struct davit_inspection *now)
 	i->pid = now->pid;
 	i->started = now->started;
 	i->state = now->state;
+	instance_set_address(i, now->address);
 	i->paused = now->paused;
 	if (now->status[0])
 		i->status_text = strdup(now->status);

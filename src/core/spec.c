@@ -100,6 +100,60 @@ static int read_one(struct davit_arena *arena, const struct davit_tree *t, struc
 	return 0;
 }
 
+/* --- records --- */
+
+static const struct davit_tree *member(const struct davit_tree *t, const char *key)
+{
+	for (const struct davit_tree *e = t->kind == DAVIT_TREE_MAP ? t->first : NULL; e; e = e->next)
+		if (!strcmp(e->key, key))
+			return e;
+	return NULL;
+}
+
+static int64_t number(const struct davit_tree *t, const char *key)
+{
+	const struct davit_tree *e = member(t, key);
+
+	return e && e->kind == DAVIT_TREE_SCALAR && !e->quoted ? strtoll(e->text, NULL, 10) : 0;
+}
+
+static int read_record(struct davit_arena *arena, const char *text, size_t len, struct davit_spec_record *ret,
+		       struct davit_error *err)
+{
+	struct davit_tree_source source;
+	const struct davit_tree *spec;
+	struct davit_tree *t;
+	int r = davit_tree_open(&source, text, len, err);
+
+	if (r < 0)
+		return r;
+	r = davit_tree_next(&source, arena, &t, err);
+	davit_tree_close(&source);
+	if (r < 0)
+		return r;
+	spec = r ? member(t, "spec") : NULL;
+	if (!spec)
+		return davit_error_set(err, DAVIT_EINVAL, NULL, "it has no spec");
+	*ret = (struct davit_spec_record){
+		.created = number(t, "created"),
+		.updated = number(t, "updated"),
+		.nonce = number(t, "nonce"),
+	};
+	return read_one(arena, spec, &ret->spec, err);
+}
+
+int davit_spec_read_record(const char *text, size_t len, struct davit_spec_record *ret,
+			   struct davit_error *err)
+{
+	struct davit_arena arena = {0};
+	int r = read_record(&arena, text, len, ret, err);
+
+	davit_arena_fini(&arena);
+	return r;
+}
+
+/* --- texts --- */
+
 struct specs {
 	struct davit_spec **v;
 	size_t n, cap;

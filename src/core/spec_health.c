@@ -49,6 +49,19 @@ static const struct davit_port *port_of(const struct davit_spec *s, int64_t port
 	return NULL;
 }
 
+/* Beneath a directory of this host? */
+static bool is_mounted(const struct davit_spec *s, const char *file)
+{
+	for (size_t i = 0; i < s->n_volumes; i++) {
+		const struct davit_volume *v = &s->volumes[i];
+		size_t n = v->target ? strlen(v->target) : 0;
+		if (v->type == DAVIT_MOUNT_BIND && n && !strncmp(file, v->target, n) &&
+		    (file[n] == '/' || !file[n]))
+			return true;
+	}
+	return false;
+}
+
 static int check_what(const struct davit_spec *s, const struct davit_health_check *h, const char *path,
 		      struct davit_error *err)
 {
@@ -59,6 +72,11 @@ static int check_what(const struct davit_spec *s, const struct davit_health_chec
 		return davit_spec_bad(err, path, "type command needs a command");
 	if (h->type == DAVIT_HEALTH_FILE && !(h->file && *h->file == '/'))
 		return davit_spec_bad(err, path, "type file needs an absolute path as file");
+	if (h->type == DAVIT_HEALTH_FILE && s->image && !is_mounted(s, h->file))
+		return davit_spec_bad(err, path,
+				      "'%.64s' is inside the image, where it cannot be looked at: put it beneath a "
+				      "volume of type bind, or use type command",
+				      h->file);
 	if (h->path && (*h->path != '/' || !is_printable(h->path)))
 		return davit_spec_bad(err, path, "the path '%.64s' does not begin with '/' or has a blank in it",
 				      h->path);

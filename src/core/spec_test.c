@@ -144,7 +144,7 @@ static const char *items_sample(const struct davit_spec_row *row)
 		 "[{\"role\":\"readiness\",\"name\":\"n\",\"path\":\"/h\",\"host\":\"x\",\"port\":80,"
 		 "\"status\":204,\"interval\":\"5s\",\"timeout\":\"1s\",\"retries\":4,\"startPeriod\":\"1m\","
 		 "\"fastInterval\":\"100ms\"},{\"type\":\"tcp\",\"port\":5432},"
-		 "{\"type\":\"command\",\"command\":[\"a b\",\"c\"]},{\"type\":\"file\",\"file\":\"/run/up\"}]"},
+		 "{\"type\":\"command\",\"command\":[\"a b\",\"c\"]}]"},
 		{"secrets", "[{\"name\":\"a\"},{\"name\":\"b\",\"env\":\"B\"}]"},
 	};
 

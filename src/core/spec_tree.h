@@ -101,6 +101,20 @@ struct davit_tree *davit_tree_new(struct davit_arena *arena, enum davit_tree_kin
 int davit_tree_add(struct davit_tree *parent, struct davit_tree *child, struct davit_tree_keys *keys,
 		   struct davit_error *err);
 
+/* ------------------------------------------------------------------- the whole */
+
+struct davit_spec;
+
+/* A record of the store: {"spec": {}, "created": n, "updated": n, "nonce": n}, read in
+ * one go, for a start of the daemon reads all of them. Numbers that are missing are 0.
+ * The spec is the caller's. Codes: DAVIT_EINVAL, DAVIT_ENOMEM. */
+struct davit_spec_record {
+	struct davit_spec *spec;
+	int64_t created, updated, nonce;
+};
+int davit_spec_read_record(const char *text, size_t len, struct davit_spec_record *ret,
+			   struct davit_error *err);
+
 void davit_json_in_open(struct davit_json_in *in, const char *text, size_t len);
 int davit_json_in_next(struct davit_json_in *in, struct davit_tree **ret);
 int davit_yaml_in_open(struct davit_yaml_in *in, const char *text, size_t len, struct davit_error *err);

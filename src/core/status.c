@@ -332,6 +332,8 @@ static void instance_write(const struct instance *i, struct davit_json *j)
 	else
 		davit_json_null(j);
 	davit_json_put_bool(j, "ready", i->ready);
+	if (i->service && i->service->spec->n_health)
+		davit_json_put_string(j, "health", health_name(i));
 	if (i->paused)
 		davit_json_put_bool(j, "paused", true);
 	davit_json_put_time(j, "started", i->started);

@@ -6,7 +6,7 @@
 static const char *const cause_names[] = {
 	[DAVIT_CAUSE_CLEAN] = "clean",	     [DAVIT_CAUSE_CODE] = "code",
 	[DAVIT_CAUSE_SIGNAL] = "signal",     [DAVIT_CAUSE_TIMEOUT] = "timeout",
-	[DAVIT_CAUSE_OOM] = "oom",	     [DAVIT_CAUSE_HEALTH] = "health",
+	[DAVIT_CAUSE_OOM] = "oom",	     [DAVIT_CAUSE_HEALTH] = "unhealthy",
 	[DAVIT_CAUSE_WATCHDOG] = "watchdog", [DAVIT_CAUSE_START] = "start",
 	[DAVIT_CAUSE_VANISHED] = "vanished", [DAVIT_CAUSE_STOPPED] = "stopped",
 };

@@ -126,10 +126,11 @@ static void exit_detail(const struct instance *i, char *buf, size_t n)
 	const struct davit_exit *e = &i->exit;
 
 	if (e->kind == DAVIT_EXIT_CODE)
-		snprintf(buf, n, "run %u ended with exit code %d", i->exit_run, e->code);
+		snprintf(buf, n, "run %u ended with exit code %d%s%s", i->exit_run, e->code,
+			 e->reason[0] ? ": " : "", e->reason);
 	else if (e->kind == DAVIT_EXIT_SIGNAL)
-		snprintf(buf, n, "run %u was ended by signal %d (%s)", i->exit_run, e->signal,
-			 strsignal(e->signal));
+		snprintf(buf, n, "run %u was ended by signal %d (%s)%s%s", i->exit_run, e->signal,
+			 strsignal(e->signal), e->reason[0] ? ": " : "", e->reason);
 	else if (e->kind == DAVIT_EXIT_OOM)
 		snprintf(buf, n, "run %u was killed at its memory limit", i->exit_run);
 	else

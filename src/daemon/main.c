@@ -5,6 +5,7 @@
  */
 #include "daemon/api.h"
 #include "daemon/daemon.h"
+#include "daemon/probes.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -226,6 +227,8 @@ static int open_core(struct davit_daemon *d, const struct options *o, struct dav
 		.default_runtime = o->runtime,
 		.default_source = o->source,
 		.default_profile = o->profile,
+		.probes = &daemon_probes,
+		.probes_user = d->loop,
 	};
 	int r = davit_secrets_open(d->paths.state, d->paths.run, d->store, &d->secrets, err);
 

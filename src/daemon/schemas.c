@@ -51,7 +51,7 @@ static const struct {
 			   "created", TIME) "," P("inUse", BOOL)))},
 	{"Instance",
 	 OBJECT(P("id", STRING) "," P("service", STRING) "," P("index", INT) "," P("state", STRING) "," P(
-		 "pid", NULLABLE_INT) "," P("ready", BOOL) "," P("started",
+		 "pid", NULLABLE_INT) "," P("ready", BOOL) "," P("health", NULLABLE) "," P("started",
 								 TIME) "," P("restarts",
 									     INT) "," P("exit",
 											REF("Exit")))},

@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
  * The daemon's socket. One connection counts, a new one replaces the old. The
- * keeper never waits for it: an answer that does not fit stays in `reply` and no
- * request is read until it is gone; events stay as marks in their slots.
+ * keeper never waits for it: answers that it does not take stay in `reply` and no
+ * request is read until they are gone; events stay as marks in their slots. The
+ * answers of one turn are sent together, so that a burst of starts does not wake
+ * the daemon for each.
  */
-#include "keeper/keeper.h"
+#include "keeper/launch.h"
+#include "keeper/terminal.h"
+
+#include "base/units.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +22,7 @@
 #define FDS_MAX 8
 #define BODY_MAX (8u << 20)
 #define REQUESTS_PER_TURN 32
+#define TURN_NS (4 * DAVIT_NSEC_PER_MSEC)
 
 int keeper_listen(struct keeper *k, struct davit_error *err)
 {
@@ -70,13 +76,16 @@ void keeper_conn_close(struct keeper *k)
 	keeper_close(&k->conn);
 	k->greeted = false;
 	k->reply_len = 0;
-	k->list_next = KEEPER_NONE;
+	keeper_close(&k->reply_fd);
+	k->list_next = k->terms_next = KEEPER_NONE;
 	/* The next daemon learns by LIST what has not been told. */
 	KEEPER_FOREACH(i, &k->used)
 	{
 		keeper_slot(k, i)->flags &= ~(unsigned)KEEPER_TELL;
 		keeper_slot(k, i)->n_stop_tags = 0;
 	}
+	keeper_launch_forget(k);
+	keeper_terms_forget_tags(k);
 	memset(&k->tell, 0, sizeof k->tell);
 	k->tell_execs = false;
 	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
@@ -87,16 +96,36 @@ void keeper_conn_close(struct keeper *k)
 /* ------------------------------------------------------------------- sending */
 
 /* 1 sent, 0 not now, -1 the connection is gone (and closed). */
-static int send_packet(struct keeper *k, const void *data, size_t n)
+static int send_packet_fd(struct keeper *k, const void *data, size_t n, int fd)
 {
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)data, .iov_len = n};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+
 	if (k->conn < 0)
 		return -1;
-	if (DAVIT_EINTR(send(k->conn, data, n, MSG_NOSIGNAL | MSG_DONTWAIT)) >= 0)
+	if (fd >= 0) {
+		m.msg_control = control.bytes;
+		m.msg_controllen = sizeof control;
+		control.align.cmsg_level = SOL_SOCKET;
+		control.align.cmsg_type = SCM_RIGHTS;
+		control.align.cmsg_len = CMSG_LEN(sizeof fd);
+		memcpy(CMSG_DATA(&control.align), &fd, sizeof fd);
+	}
+	if (DAVIT_EINTR(sendmsg(k->conn, &m, MSG_NOSIGNAL | MSG_DONTWAIT)) >= 0)
 		return 1;
 	if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)
 		return 0;
 	keeper_conn_close(k);
 	return -1;
+}
+
+static int send_packet(struct keeper *k, const void *data, size_t n)
+{
+	return send_packet_fd(k, data, n, -1);
 }
 
 /* Header, struct and two texts in one packet. */
@@ -130,7 +159,14 @@ static struct keeper_header header(uint32_t type, uint32_t size, uint64_t tag, c
 void keeper_answer(struct keeper *k, struct keeper_header *h, size_t size, const char *text)
 {
 	h->size = (uint32_t)size;
-	k->reply_len = compose(k->reply, sizeof k->reply, h, text, NULL);
+	k->reply_len += compose(k->reply + k->reply_len, KEEPER_REPLY_MAX, h, text, NULL);
+}
+
+void keeper_answer_fd(struct keeper *k, struct keeper_header *h, size_t size, int fd)
+{
+	k->reply_fd_at = k->reply_len;
+	k->reply_fd = fd;
+	keeper_answer(k, h, size, NULL);
 }
 
 void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int code,
@@ -146,7 +182,8 @@ void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int co
 }
 
 /* As the protocol has it, with the reason in words. */
-static struct keeper_exit exit_of(const struct keeper_end *e)
+struct keeper_exit keeper_exit_of(const struct keeper *k, const struct keeper_end *e,
+				  const struct keeper_slot *s)
 {
 	static const char *const why[] = {
 		[KEEPER_WHY_NONE] = "",
@@ -164,6 +201,8 @@ static struct keeper_exit exit_of(const struct keeper_end *e)
 
 	if (e->why < DAVIT_ARRAY_SIZE(why))
 		snprintf(x.reason, sizeof x.reason, "%s", why[e->why]);
+	else if (e->why == KEEPER_WHY_LAUNCH)
+		snprintf(x.reason, sizeof x.reason, "%s", keeper_launch_message(k, s));
 	return x;
 }
 
@@ -177,7 +216,7 @@ static int send_instance(struct keeper *k, struct keeper_slot *s)
 		.pid = s->pid,
 		.ready = (s->flags & KEEPER_IS_READY) != 0,
 		.started = s->started,
-		.exit = exit_of(&s->end),
+		.exit = keeper_exit_of(k, &s->end, s),
 	};
 	/* Told with this: no event of its own any more. A stop's end is an answer. */
 	int r = send_packet(k, buf, compose(buf, sizeof buf, &m.h, keeper_label(k, s), keeper_status(k, s)));
@@ -217,14 +256,38 @@ static int send_stopped(struct keeper *k, struct keeper_slot *s)
 	return 1;
 }
 
-/* The events of one slot, in their order: ready and status before the exit,
+static int send_launched(struct keeper *k, struct keeper_slot *s)
+{
+	const struct keeper_launching *l = keeper_launching(k, s);
+	char buf[sizeof(struct keeper_spawned) + sizeof l->message];
+
+	if (l->result < 0) {
+		struct keeper_done d = {.h = header(KEEPER_DONE, sizeof d, l->tag, s->id),
+					.result = l->result};
+		return send_packet(k, buf, compose(buf, sizeof buf, &d.h, l->message, NULL));
+	}
+	struct keeper_spawned m = {
+		.h = header(KEEPER_SPAWNED, sizeof m, l->tag, s->id),
+		.pid = s->pid,
+		.run = s->run,
+		.started = s->started,
+		.start_ticks = s->start_ticks,
+	};
+	return send_packet(k, buf, compose(buf, sizeof buf, &m.h, NULL, NULL));
+}
+
+/* The events of one slot, in their order: the answer to its launch, ready and status before the exit,
  * and the exit before the end of a stop. */
 static int send_events(struct keeper *k, struct keeper_slot *s)
 {
-	static const uint32_t order[] = {KEEPER_TELL_READY, KEEPER_TELL_STATUS, KEEPER_TELL_EXITED,
-					 KEEPER_TELL_STOPPED};
+	static const uint32_t order[] = {KEEPER_TELL_LAUNCHED, KEEPER_TELL_READY, KEEPER_TELL_STATUS,
+					 KEEPER_TELL_EXITED, KEEPER_TELL_STOPPED};
 	struct keeper_exited exited = {
-		.h = header(KEEPER_EXITED, sizeof exited, 0, s->id), .run = s->run, .exit = exit_of(&s->end)};
+		.h = header(KEEPER_EXITED, sizeof exited, 0, s->id),
+		.run = s->run,
+		.alone = (s->flags & KEEPER_ALONE) != 0,
+		.exit = keeper_exit_of(k, &s->end, s),
+	};
 	struct keeper_event_text text = {.h = header(KEEPER_READY, sizeof text, 0, s->id), .run = s->run};
 	char buf[sizeof text + KEEPER_STATUS_MAX + sizeof exited];
 
@@ -236,6 +299,8 @@ static int send_events(struct keeper *k, struct keeper_slot *s)
 			r = send_packet(k, buf, compose(buf, sizeof buf, &exited.h, NULL, NULL));
 		} else if (order[i] == KEEPER_TELL_STOPPED) {
 			r = send_stopped(k, s);
+		} else if (order[i] == KEEPER_TELL_LAUNCHED) {
+			r = send_launched(k, s);
 		} else {
 			bool ready = order[i] == KEEPER_TELL_READY;
 			text.h.type = ready ? KEEPER_READY : KEEPER_STATUS;
@@ -260,7 +325,7 @@ static int send_execs(struct keeper *k)
 			continue;
 		struct keeper_exited m = {
 			.h = header(KEEPER_EXEC_EXITED, sizeof m, x->tag, keeper_slot(k, x->slot)->id),
-			.exit = exit_of(&x->end),
+			.exit = keeper_exit_of(k, &x->end, NULL),
 		};
 		r = send_packet(k, buf, compose(buf, sizeof buf, &m.h, NULL, NULL));
 		if (r <= 0)
@@ -271,19 +336,107 @@ static int send_execs(struct keeper *k)
 	return 1;
 }
 
-static bool send_reply(struct keeper *k)
+static int send_terminal_info(struct keeper *k, const struct keeper_term *t)
 {
-	if (k->reply_len && send_packet(k, k->reply, k->reply_len) > 0)
-		k->reply_len = 0;
+	char buf[sizeof(struct keeper_attached) + sizeof t->instance + sizeof t->command];
+	struct keeper_attached m;
+
+	keeper_term_tell(k, t, &m);
+	m.h = header(KEEPER_TERMINAL_INFO, sizeof m, k->terms_tag, t->id);
+	return send_packet(k, buf, compose(buf, sizeof buf, &m.h, t->instance, t->command));
+}
+
+static bool send_terminals(struct keeper *k)
+{
+	struct keeper_header to = {.tag = k->terms_tag};
+
+	for (; k->terms_next < KEEPER_TERMINALS_MAX; k->terms_next++) {
+		const struct keeper_term *t = &k->terms[k->terms_next];
+		if (t->used && (!k->terms_of[0] || !strcmp(t->instance, k->terms_of)) &&
+		    send_terminal_info(k, t) <= 0)
+			return false;
+	}
+	k->terms_next = KEEPER_NONE;
+	keeper_answer_done(k, &to, 0, NULL);
+	return true;
+}
+
+static int send_closed(struct keeper *k, struct keeper_term *t)
+{
+	while (t->n_closing > 0) {
+		char buf[sizeof(struct keeper_done) + 1];
+		struct keeper_done d = {
+			.h = header(KEEPER_DONE, sizeof d, t->closing[t->n_closing - 1], t->id)};
+		int r = send_packet(k, buf, compose(buf, sizeof buf, &d.h, "", NULL));
+		if (r <= 0)
+			return r;
+		t->n_closing--;
+	}
+	return 1;
+}
+
+/* Ends of terminals, and of their closing. */
+static int send_terms(struct keeper *k)
+{
+	for (size_t i = 0; i < KEEPER_TERMINALS_MAX && k->n_terms; i++) {
+		struct keeper_term *t = &k->terms[i];
+		char buf[sizeof(struct keeper_exited)];
+		int r = 1;
+		if (!t->used || t->pid || t->fd_master >= 0)
+			continue;
+		struct keeper_exited m = {.h = header(KEEPER_TERMINAL_EXITED, sizeof m, 0, t->id),
+					  .exit = keeper_exit_of(k, &t->end, NULL)};
+		if (!t->told)
+			r = send_packet(k, buf, compose(buf, sizeof buf, &m.h, NULL, NULL));
+		if (r > 0)
+			t->told = 1;
+		if (r > 0)
+			r = send_closed(k, t);
+		if (r <= 0)
+			return r;
+		keeper_term_settle(k, t);
+	}
+	k->tell_terms = false;
+	return 1;
+}
+
+bool keeper_send_replies(struct keeper *k)
+{
+	struct keeper_header h;
+	size_t done = 0;
+	int r = 1;
+
+	while (r > 0 && done < k->reply_len) {
+		bool with_fd = k->reply_fd >= 0 && done == k->reply_fd_at;
+		memcpy(&h, k->reply + done, sizeof h);
+		r = send_packet_fd(k, k->reply + done, h.total, with_fd ? k->reply_fd : -1);
+		if (r > 0) {
+			done += h.total;
+			if (with_fd)
+				keeper_close(&k->reply_fd);
+		}
+	}
+	if (r < 0)
+		return true; /* the connection has taken them all with it */
+	k->reply_len -= done;
+	k->reply_fd_at -= done;
+	memmove(k->reply, k->reply + done, k->reply_len);
 	return !k->reply_len;
+}
+
+static bool has_room(const struct keeper *k)
+{
+	return k->reply_fd < 0 && k->reply_len + KEEPER_REPLY_MAX <= sizeof k->reply;
 }
 
 /* True when nothing waits any more. */
 static bool send_all(struct keeper *k)
 {
-	if (!send_reply(k))
+	if (!keeper_send_replies(k))
 		return false;
-	if (k->list_next != KEEPER_NONE && (!send_list(k) || !send_reply(k)))
+	if (k->list_next != KEEPER_NONE && (!send_list(k) || !keeper_send_replies(k)))
+		return false;
+	if (k->terms_next != KEEPER_NONE && (!send_terminals(k) || !keeper_send_replies(k)))
 		return false;
 	if (!k->greeted)
 		return true;
@@ -293,7 +446,14 @@ static bool send_all(struct keeper *k)
 			return false;
 		keeper_set_remove(&k->tell, i);
 	}
-	return !k->tell_execs || send_execs(k) > 0;
+	if (k->tell_execs && send_execs(k) <= 0)
+		return false;
+	return !k->tell_terms || send_terms(k) > 0;
+}
+
+static bool lists(const struct keeper *k)
+{
+	return k->list_next != KEEPER_NONE || k->terms_next != KEEPER_NONE;
 }
 
 /* QUIT with KILL: the end, once the last stop is over. */
@@ -301,7 +461,7 @@ static void finish_quitting(struct keeper *k)
 {
 	struct keeper_header to = {.tag = k->quit_tag};
 
-	if (!k->quitting || keeper_set_next(&k->stopping, 0) != KEEPER_NONE)
+	if (!k->quitting || keeper_set_next(&k->stopping, 0) != KEEPER_NONE || keeper_terms_run(k))
 		return;
 	if (k->conn >= 0 && k->reply_len)
 		return;
@@ -318,14 +478,15 @@ void keeper_conn_flush(struct keeper *k)
 	finish_quitting(k);
 	if (k->conn < 0) {
 		k->reply_len = 0;
+		keeper_close(&k->reply_fd);
 		return;
 	}
 	sent = send_all(k);
 	if (k->conn < 0)
 		return;
 	/* Requests are read while events wait, or two that wait to send would wait
-	 * for each other; not while an answer waits, which has but one place. */
-	want = (sent ? 0u : EPOLLOUT) | (k->reply_len || k->list_next != KEEPER_NONE ? 0u : EPOLLIN);
+	 * for each other; not while answers wait, which have little room. */
+	want = (sent ? 0u : EPOLLOUT) | (k->reply_len || lists(k) ? 0u : EPOLLIN);
 	if (want != k->conn_events) {
 		struct epoll_event e = {.events = want,
 					.data.u64 = (uint64_t)KEEPER_ON_CONN << 56 | (uint32_t)k->conn};
@@ -417,12 +578,16 @@ static bool receive(struct keeper *k)
 	return k->conn >= 0;
 }
 
+/* Not for longer than a moment: what others wait for has its turn, and the first
+ * of many answers is sent. */
 void keeper_conn_ready(struct keeper *k, uint32_t events)
 {
+	int64_t until = keeper_monotonic() + TURN_NS;
+
 	for (int i = 0; i < REQUESTS_PER_TURN && !k->quit; i++) {
-		if (!send_reply(k) || k->list_next != KEEPER_NONE || k->conn < 0)
+		if (!has_room(k) || lists(k) || k->conn < 0)
 			return;
-		if (!receive(k))
+		if (!receive(k) || keeper_monotonic() > until)
 			return;
 	}
 }

@@ -2,7 +2,8 @@
  *
  * The loop: epoll, and a few things that are due at a time.
  */
-#include "keeper/keeper.h"
+#include "keeper/launch.h"
+#include "keeper/terminal.h"
 
 #include "base/units.h"
 
@@ -49,6 +50,17 @@ int keeper_rewatch(struct keeper *k, int fd, enum keeper_source source, uint32_t
 	return epoll_ctl(k->epoll, EPOLL_CTL_MOD, fd, &e);
 }
 
+void keeper_adjust(struct keeper *k, int fd, enum keeper_source source, uint32_t number, uint32_t generation,
+		   uint32_t *now, uint32_t want)
+{
+	struct epoll_event e = {.events = want, .data.u64 = pack(source, number, generation)};
+
+	if (*now == want || fd < 0)
+		return;
+	if (epoll_ctl(k->epoll, *now ? (want ? EPOLL_CTL_MOD : EPOLL_CTL_DEL) : EPOLL_CTL_ADD, fd, &e) == 0)
+		*now = want;
+}
+
 void keeper_close(int *fd)
 {
 	if (*fd >= 0)
@@ -56,7 +68,8 @@ void keeper_close(int *fd)
 	*fd = -1;
 }
 
-static void slot_event(struct keeper *k, enum keeper_source source, uint32_t number, uint32_t generation)
+static void slot_event(struct keeper *k, enum keeper_source source, uint32_t number, uint32_t generation,
+		       uint32_t events)
 {
 	struct keeper_slot *s = number < KEEPER_SLOTS_MAX ? keeper_slot(k, number) : NULL;
 
@@ -67,10 +80,10 @@ static void slot_event(struct keeper *k, enum keeper_source source, uint32_t num
 		keeper_reap(k, s);
 		break;
 	case KEEPER_ON_PIPE:
-		keeper_log_pump(k, s, KEEPER_OUT);
+		keeper_log_ready(k, s, KEEPER_OUT, events);
 		break;
 	case KEEPER_ON_PIPE_ERR:
-		keeper_log_pump(k, s, KEEPER_ERR);
+		keeper_log_ready(k, s, KEEPER_ERR, events);
 		break;
 	case KEEPER_ON_READY:
 		keeper_ready_readable(k, s);
@@ -108,8 +121,13 @@ static void dispatch(struct keeper *k, const struct epoll_event *e)
 		if ((x->generation & 0xffffff) == generation)
 			keeper_reap_exec(k, x);
 		break;
+	case KEEPER_ON_TERM:
+	case KEEPER_ON_TERM_PID:
+	case KEEPER_ON_CLIENT:
+		keeper_term_event(k, source, number, generation, e->events);
+		break;
 	default:
-		slot_event(k, source, number, generation);
+		slot_event(k, source, number, generation, e->events);
 		break;
 	}
 }
@@ -125,7 +143,7 @@ static bool take_due(int64_t *due, int64_t now)
 /* With nothing to keep and nobody who asks the keeper ends, after a while. */
 static void look_around(struct keeper *k)
 {
-	if (k->conn >= 0 || keeper_set_next(&k->used, 0) != KEEPER_NONE)
+	if (k->conn >= 0 || keeper_set_next(&k->used, 0) != KEEPER_NONE || keeper_terms_run(k))
 		k->alone_due = 0;
 	else
 		keeper_due(&k->alone_due, keeper_monotonic() + k->linger);
@@ -143,13 +161,18 @@ static void run_due(struct keeper *k)
 		keeper_log_retry(k);
 	if (take_due(&k->marker_due, now))
 		keeper_log_markers(k);
+	if (take_due(&k->launch_due, now))
+		keeper_launch_tick(k);
+	if (take_due(&k->term_due, now))
+		keeper_terms_tick(k);
 	if (take_due(&k->stop_due, now))
 		keeper_stop_tick(k);
 }
 
 static int timeout(const struct keeper *k)
 {
-	const int64_t dues[] = {k->sweep_due, k->retry_due, k->marker_due, k->stop_due, k->alone_due};
+	const int64_t dues[] = {k->sweep_due, k->retry_due,  k->marker_due, k->stop_due,
+				k->alone_due, k->launch_due, k->term_due};
 	int64_t next = 0, left;
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dues); i++)

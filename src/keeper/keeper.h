@@ -18,7 +18,8 @@
 #include <sys/un.h>
 
 #define KEEPER_MAGIC "DAVITKP"
-#define KEEPER_FILE_VERSION 2 /* of the slots file; another one is not read */
+#define KEEPER_FILE_VERSION 3 /* of the slots file */
+#define KEEPER_FILE_OLDEST 2  /* that is read: each version has added to the end of the one before */
 #define KEEPER_EXECS_MAX 256
 #define KEEPER_STOP_TAGS 4
 #define KEEPER_NONE UINT32_MAX
@@ -30,6 +31,8 @@
 #define KEEPER_BASES 24 /* common beginnings of directories; codes stay below ' ' */
 #define KEEPER_BASE_MAX 512
 #define KEEPER_STATUS_MAX 128
+#define KEEPER_REPLY_MAX 2048	 /* of one answer */
+#define KEEPER_REPLIES_MAX 16384 /* of those of one turn */
 
 enum keeper_stream { KEEPER_OUT, KEEPER_ERR };
 
@@ -46,13 +49,24 @@ enum {
 	KEEPER_LOG_KNOWN = 1 << 10, /* log_offset and log_segment were read from the directory */
 	KEEPER_CGROUP2 = 1 << 11,   /* the first cgroup is of the v2 hierarchy */
 	KEEPER_EXTRA = 1 << 12,	    /* the strings are in the slot's page of the second part */
+	KEEPER_LAUNCHING = 1 << 13, /* the main process is a launcher: see launch.h */
+	KEEPER_TELL_LAUNCHED = 1 << 14,
+	KEEPER_ALONE = 1 << 15, /* the run ended, and nothing was left of it */
 };
-#define KEEPER_TELL (KEEPER_TELL_EXITED | KEEPER_TELL_READY | KEEPER_TELL_STATUS | KEEPER_TELL_STOPPED)
+#define KEEPER_TELL                                                                                          \
+	(KEEPER_TELL_EXITED | KEEPER_TELL_READY | KEEPER_TELL_STATUS | KEEPER_TELL_STOPPED |                 \
+	 KEEPER_TELL_LAUNCHED)
 
 enum keeper_stop_phase { KEEPER_STOP_NONE, KEEPER_STOP_GRACE, KEEPER_STOP_KILL };
 
 /* How a process ended; why it is not known, as a number. */
-enum keeper_why { KEEPER_WHY_NONE, KEEPER_WHY_MEMORY, KEEPER_WHY_FOREIGN, KEEPER_WHY_DOWN };
+enum keeper_why {
+	KEEPER_WHY_NONE,
+	KEEPER_WHY_MEMORY,
+	KEEPER_WHY_FOREIGN,
+	KEEPER_WHY_DOWN,
+	KEEPER_WHY_LAUNCH, /* the words are in the slot's struct keeper_launching */
+};
 struct keeper_end {
 	uint8_t kind; /* enum davit_exit_kind */
 	uint8_t core_dumped;
@@ -111,6 +125,26 @@ struct keeper_slot {
 _Static_assert(sizeof(struct keeper_slot) == KEEPER_SLOT_SIZE, "the file's layout");
 #define KEEPER_EXTRA_SIZE 4096 /* a page: strings that do not fit in the slot */
 
+/* A launch of a slot: kept beside it, in the third part of the file. */
+struct keeper_launching {
+	uint32_t phase;	  /* enum keeper_launch_phase */
+	int32_t result;	  /* of one that failed */
+	uint64_t tag;	  /* of LAUNCH, 0 when nobody waits for the answer any more */
+	int64_t deadline; /* monotonic ns */
+	/* What the slot was before, and is again when the launch fails. */
+	uint32_t run, state;
+	int64_t started;
+	int32_t session;
+	uint32_t heard; /* bytes in `message`: the tail of standard error, while it runs */
+	uint64_t session_ticks;
+	struct keeper_end end;
+	char pid_file[KEEPER_PID_FILE_MAX];
+	char message[448];
+	char spare[120];
+};
+#define KEEPER_LAUNCHING_SIZE 1024
+_Static_assert(sizeof(struct keeper_launching) == KEEPER_LAUNCHING_SIZE, "the file's layout");
+
 /* A process started by EXEC. */
 struct keeper_exec_slot {
 	uint32_t used;
@@ -139,7 +173,47 @@ struct keeper_file {
 };
 #define KEEPER_SLOTS_AT ((sizeof(struct keeper_file) + 4095) & ~(size_t)4095)
 #define KEEPER_EXTRA_AT (KEEPER_SLOTS_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_SLOT_SIZE)
-#define KEEPER_FILE_SIZE (KEEPER_EXTRA_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_EXTRA_SIZE)
+/* A client of a terminal; free when fd is -1. */
+struct keeper_term_client {
+	int32_t fd;
+	uint32_t generation;
+	uint64_t at;	 /* of `written`: what it gets next */
+	int64_t stalled; /* monotonic ns since when it takes nothing, 0: it does */
+	uint32_t events; /* what epoll watches it for; 0: not at all */
+	uint32_t slow;	 /* nobody waits for it any more */
+};
+
+/* A terminal: see terminal.h. In the fourth part of the file; what it printed is in
+ * a memory file of its own, which an upgrade keeps and a crash loses. */
+struct keeper_term {
+	uint32_t used;
+	uint32_t generation;
+	char id[24], instance[24], command[128];
+	uint32_t slot; /* or KEEPER_NONE */
+	int32_t pid;   /* 0: ended */
+	uint64_t start_ticks;
+	int64_t started; /* unix ns */
+	int32_t fd_pid, fd_master, fd_ring;
+	uint16_t rows, columns;
+	uint32_t events;  /* what epoll watches the master for */
+	uint32_t blocked; /* the command does not take input now */
+	uint32_t hung_up; /* nobody has the other side open */
+	uint32_t told;	  /* its end */
+	uint32_t taken;	  /* by a client, to the end */
+	uint32_t n_closing;
+	uint64_t closing[4]; /* tags of TERMINAL_CLOSE */
+	int64_t kill_at;     /* monotonic ns; 0: not closing */
+	struct keeper_end end;
+	uint64_t written; /* bytes ever */
+	struct keeper_term_client clients[KEEPER_CLIENTS_MAX];
+	char spare[456];
+};
+#define KEEPER_TERM_SIZE 1024
+_Static_assert(sizeof(struct keeper_term) == KEEPER_TERM_SIZE, "the file's layout");
+
+#define KEEPER_LAUNCHES_AT (KEEPER_EXTRA_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_EXTRA_SIZE)
+#define KEEPER_TERMS_AT (KEEPER_LAUNCHES_AT + (size_t)KEEPER_SLOTS_MAX * KEEPER_LAUNCHING_SIZE)
+#define KEEPER_FILE_SIZE (KEEPER_TERMS_AT + (size_t)KEEPER_TERMINALS_MAX * KEEPER_TERM_SIZE)
 
 struct keeper_set {
 	uint64_t word[KEEPER_SLOTS_MAX / 64];
@@ -173,13 +247,17 @@ struct keeper {
 	struct keeper_file *file;
 	char *slots; /* of KEEPER_SLOT_SIZE each */
 	char *extra; /* of KEEPER_EXTRA_SIZE each */
-	struct keeper_set used, tell, stopping, blocked, dropping;
+	struct keeper_launching *launches;
+	struct keeper_term *terms;
+	char *rings[KEEPER_TERMINALS_MAX]; /* mapped twice, one behind the other */
+	uint32_t n_terms;		   /* used ones */
+	struct keeper_set used, tell, stopping, blocked, dropping, launching;
 	struct keeper_index by_id, by_pid;
 
 	/* what is due when, monotonic ns; 0: not */
-	int64_t sweep_due, stop_due, retry_due, marker_due, alone_due;
+	int64_t sweep_due, stop_due, retry_due, marker_due, alone_due, launch_due, term_due;
 	int64_t linger;		    /* how long the keeper stays with neither a slot nor a daemon, ns */
-	int64_t swept;		    /* when orphans were last looked for */
+	int64_t swept, sweep_cost;  /* when orphans were last looked for, and how long it took */
 	int64_t scanned, scan_cost; /* when /proc was last walked, and how long it took */
 
 	int conn;
@@ -187,9 +265,14 @@ struct keeper {
 	uint32_t conn_events; /* what epoll watches conn for */
 	uint32_t list_next;   /* the slot that LIST tells next, or KEEPER_NONE */
 	uint64_t list_tag;
-	bool tell_execs;
-	size_t reply_len; /* an answer that could not be sent yet */
-	char reply[2048];
+	bool tell_execs, tell_terms;
+	uint32_t terms_next; /* as list_next, of TERMINALS */
+	uint64_t terms_tag;
+	char terms_of[24];
+	size_t reply_len; /* answers that were not sent yet, one behind the other */
+	size_t reply_fd_at;
+	int reply_fd; /* goes with the answer at reply_fd_at, or -1; ours */
+	char reply[KEEPER_REPLIES_MAX];
 
 	struct keeper_log_file logs[KEEPER_LOG_FILES];
 	uint64_t log_clock;
@@ -210,6 +293,16 @@ static inline struct keeper_slot *keeper_slot(const struct keeper *k, uint32_t i
 static inline uint32_t keeper_slot_number(const struct keeper *k, const struct keeper_slot *s)
 {
 	return (uint32_t)(((const char *)s - k->slots) / KEEPER_SLOT_SIZE);
+}
+
+/* The file as it is mapped, or memory of its size. */
+static inline void keeper_set_file(struct keeper *k, void *map)
+{
+	k->file = map;
+	k->slots = (char *)map + KEEPER_SLOTS_AT;
+	k->extra = (char *)map + KEEPER_EXTRA_AT;
+	k->launches = (void *)((char *)map + KEEPER_LAUNCHES_AT);
+	k->terms = (void *)((char *)map + KEEPER_TERMS_AT);
 }
 
 /* ------------------------------------------------------------------- sets */
@@ -276,11 +369,17 @@ enum keeper_source {
 	KEEPER_ON_NOTIFY,
 	KEEPER_ON_CGROUP,
 	KEEPER_ON_EXEC,
+	KEEPER_ON_TERM,	    /* a terminal's master */
+	KEEPER_ON_TERM_PID, /* its command */
+	KEEPER_ON_CLIENT,   /* number: of the terminal, and << 16 of the client */
 };
 /* Watches fd; number and generation are those of the slot or exec slot. */
 int keeper_watch(struct keeper *k, int fd, enum keeper_source source, uint32_t number, uint32_t generation,
 		 uint32_t events);
 int keeper_rewatch(struct keeper *k, int fd, enum keeper_source source, uint32_t events);
+/* Changes what fd is watched for from *now to `want`; 0: not at all. */
+void keeper_adjust(struct keeper *k, int fd, enum keeper_source source, uint32_t number, uint32_t generation,
+		   uint32_t *now, uint32_t want);
 /* Closes *fd unless -1, which also ends the watch; sets it to -1. */
 void keeper_close(int *fd);
 /* Handles what is ready and due until k->quit. */
@@ -304,8 +403,12 @@ void keeper_conn_flush(struct keeper *k);
 /* Marks an event of the slot; sent now or as soon as the socket takes it. */
 void keeper_tell(struct keeper *k, struct keeper_slot *s, uint32_t flag);
 void keeper_tell_exec(struct keeper *k);
-/* The one answer of the request under way. */
+/* Sends the answers of the requests so far; false when some still wait. */
+bool keeper_send_replies(struct keeper *k);
+/* The one answer of the request under way; sent at the end of the turn. */
 void keeper_answer(struct keeper *k, struct keeper_header *h, size_t size, const char *text);
+/* The descriptor goes with the answer, and is closed then. */
+void keeper_answer_fd(struct keeper *k, struct keeper_header *h, size_t size, int fd);
 /* KEEPER_DONE with err's message; code 0 is success. */
 void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int code,
 			const struct davit_error *err);
@@ -387,6 +490,12 @@ int keeper_child_start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd);
 int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err);
 /* Records that the process is the slot's run. */
 void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid_t pid, uint64_t ticks);
+/* A process beside a slot (NULL: alone), reaped by its owner. */
+int keeper_start_beside(struct keeper *k, const struct keeper_slot *s, struct keeper_command *c,
+			const int streams[3], bool tty, pid_t *ret_pid, int *ret_pidfd, uint64_t *ret_ticks,
+			struct davit_error *err);
+/* False when no descriptor above `fd` may be taken any more. */
+bool keeper_may_open(const struct keeper *k, int fd, struct davit_error *err);
 int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],
 		bool tty, uint64_t tag, struct keeper_exec_slot **ret, struct davit_error *err);
 
@@ -415,6 +524,8 @@ bool keeper_is_member(struct keeper *k, const struct keeper_slot *s, pid_t pid);
 /* One turn: what is in the pipe, at most KEEPER_CHUNK bytes, goes to the log.
  * True when there may be more to read now. */
 bool keeper_log_pump(struct keeper *k, struct keeper_slot *s, enum keeper_stream stream);
+/* What epoll says of a stream's pipe: a turn, or its end. */
+void keeper_log_ready(struct keeper *k, struct keeper_slot *s, enum keeper_stream stream, uint32_t events);
 /* What is in both pipes now; ends lines that are not complete. */
 void keeper_log_drain(struct keeper *k, struct keeper_slot *s);
 /* Closes the pipes; what could not be written is counted as dropped. */
@@ -434,11 +545,15 @@ void keeper_segment_close(struct keeper *k, const struct keeper_slot *s);
 /* The pidfd of the slot (or exec) says that the process ended. */
 void keeper_reap(struct keeper *k, struct keeper_slot *s);
 void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x);
-/* Ends the slot's run with s->end as it is. */
+/* Ends the slot's run with s->end as it is. Told unless it is a launch. */
 void keeper_reap_finish(struct keeper *k, struct keeper_slot *s);
 /* SIGCHLD: a sweep is due, now or a moment after the last one. */
 void keeper_reap_signal(struct keeper *k);
-/* Reaps every child that has ended. _pending: if one may have, since the last time. */
+/* How the child of the pidfd ended, and reaps it. False while it lives. */
+bool keeper_reap_child(struct keeper_end *e, int pidfd);
+/* Reaps every child that has ended; not while something is launched, whose main
+ * process must not be reaped before its pid file was read. _pending: if one may
+ * have, since the last time. */
 void keeper_reap_pending(struct keeper *k);
 void keeper_reap_sweep(struct keeper *k);
 /* The memory cgroup's count of kills, 0 when there is none. */

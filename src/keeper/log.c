@@ -12,7 +12,7 @@
  * The pipe is the buffer when the disk is full, and the content stays with the
  * workload when the keeper dies.
  */
-#include "keeper/keeper.h"
+#include "keeper/launch.h"
 
 #include "base/units.h"
 
@@ -332,7 +332,17 @@ bool keeper_log_pump(struct keeper *k, struct keeper_slot *s, enum keeper_stream
 		have += (size_t)r;
 	}
 	done = write_stream(k, s, stream, k->chunk, have);
+	if (s->flags & KEEPER_LAUNCHING && stream == KEEPER_ERR)
+		keeper_launch_heard(k, s, k->chunk, done);
 	return done == have;
+}
+
+void keeper_log_ready(struct keeper *k, struct keeper_slot *s, enum keeper_stream stream, uint32_t events)
+{
+	if (events == EPOLLHUP) /* every holder is gone, and so is what they wrote */
+		keeper_close(&s->fd_pipe[stream]);
+	else
+		keeper_log_pump(k, s, stream);
 }
 
 void keeper_log_drain(struct keeper *k, struct keeper_slot *s)

@@ -6,7 +6,7 @@
  * the program that was called ends with status 0 once it is ready, or with 1
  * and a message. --fd N: a byte is written there and N closed when it is ready.
  *
- * davit-keeper --layout: writes the version of the slots file that it reads.
+ * davit-keeper --layout: writes the versions of the slots file that it reads.
  */
 #include "keeper/keeper.h"
 
@@ -37,7 +37,9 @@ static struct keeper keeper = {
 	.fd_signal = -1,
 	.fd_scratch = {-1, -1},
 	.conn = -1,
+	.reply_fd = -1,
 	.list_next = KEEPER_NONE,
+	.terms_next = KEEPER_NONE,
 };
 
 static int usage(void)
@@ -213,6 +215,15 @@ static void close_foreign(int a, int b)
 	syscall(SYS_close_range, high + 1, ~0u, 0u);
 }
 
+/* Where each session is a group of the scheduler's (autogroup), ours weighs three
+ * times as much as another: on a busy machine those that we keep would else leave
+ * us too little to start the next, or to read what they print. They do not inherit
+ * it, for each is a session of its own. Not ours to have without root. */
+static void take_share(void)
+{
+	keeper_write_file("/proc/self", "autogroup", "-5");
+}
+
 /* Leaves the caller's session, directory, terminal and descriptors. It returns
  * in the new process; the first one waits for its word and exits. */
 static int become_daemon(int keep, int *ret_ready, struct davit_error *err)
@@ -236,6 +247,7 @@ static int become_daemon(int keep, int *ret_ready, struct davit_error *err)
 		_exit(0);
 	if (pid < 0)
 		return davit_error_errno(err, errno, NULL, "cannot become a daemon");
+	take_share();
 	close(p[0]);
 	close_foreign(keep, p[1]);
 	umask(077);
@@ -278,7 +290,8 @@ int main(int argc, char **argv)
 	bool upgraded = argc == 5 && !strcmp(argv[3], "--upgraded");
 
 	if (argc == 2 && !strcmp(argv[1], "--layout")) {
-		dprintf(STDOUT_FILENO, "%d\n", KEEPER_FILE_VERSION);
+		for (int v = KEEPER_FILE_OLDEST; v <= KEEPER_FILE_VERSION; v++)
+			dprintf(STDOUT_FILENO, "%d%c", v, v < KEEPER_FILE_VERSION ? ' ' : '\n');
 		return 0;
 	}
 	if ((argc != 3 && argc != 5) || !number(argv[2], 9999, &index) || argv[1][0] != '/' ||

@@ -165,7 +165,7 @@ static void assignment(struct keeper *k, struct keeper_slot *s, char *line)
 	} else if (!strncmp(line, "STATUS=", 7)) {
 		if (keeper_status_set(k, s, line + 7))
 			keeper_tell(k, s, KEEPER_TELL_STATUS);
-	} else if (!strncmp(line, "MAINPID=", 8)) {
+	} else if (!strncmp(line, "MAINPID=", 8) && !(s->flags & KEEPER_LAUNCHING)) {
 		change_main(k, s, line + 8);
 	}
 }

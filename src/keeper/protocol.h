@@ -24,6 +24,8 @@
 #define KEEPER_PROTOCOL_VERSION 1
 #define KEEPER_PACKET_MAX 65536
 #define KEEPER_SLOTS_MAX 4096 /* instances per keeper: three descriptors each */
+#define KEEPER_TERMINALS_MAX 256
+#define KEEPER_CLIENTS_MAX 8 /* attached to one terminal */
 #define KEEPER_LABEL_MAX 512
 
 enum keeper_type {
@@ -38,6 +40,13 @@ enum keeper_type {
 	KEEPER_REMOVE,	  /* frees a slot that does not run; answered by DONE */
 	KEEPER_QUIT,	  /* ends the keeper if no slot is taken, or with flag KILL kills all first */
 	KEEPER_UPGRADE,	  /* executes the keeper's program anew, in place */
+	KEEPER_LAUNCH,	  /* as SPAWN, by a program that starts the workload and ends */
+	KEEPER_TERMINAL,  /* a command on a terminal that the keeper holds; answered by ATTACHED */
+	KEEPER_ATTACH,	  /* one more client of a terminal; answered by ATTACHED */
+	KEEPER_RESIZE,
+	KEEPER_TERMINAL_SIGNAL, /* to the foreground group */
+	KEEPER_TERMINALS,	/* answered by one TERMINAL_INFO per terminal, then DONE */
+	KEEPER_TERMINAL_CLOSE,	/* hang-up, then kill; answered by DONE when it is gone */
 	/* keeper -> davitd */
 	KEEPER_WELCOME = 64,
 	KEEPER_INSTANCE, /* state of one slot: answer to LIST */
@@ -47,6 +56,9 @@ enum keeper_type {
 	KEEPER_READY,	 /* event: READY=1 or the descriptor's newline */
 	KEEPER_STATUS,	 /* event: STATUS= text behind */
 	KEEPER_EXEC_EXITED, /* event: a process of EXEC ended */
+	KEEPER_ATTACHED,    /* with a descriptor */
+	KEEPER_TERMINAL_INFO,
+	KEEPER_TERMINAL_EXITED, /* event: the command of a terminal ended, and its output is complete */
 };
 
 struct keeper_header {
@@ -119,6 +131,26 @@ struct keeper_exec {
 	uint32_t tty;
 };
 
+/* The program is not the workload but starts it, writes its pid to a file and ends
+ * (`crun run --detach --pid-file F ...`). When it has ended with 0 the process of
+ * the pid file, which has become a child of the keeper by then, is the main process
+ * of the run: SPAWNED is answered then, with its pid. When the launcher fails, or
+ * what it wrote makes no sense, everything of the slot is killed and DONE answered:
+ * DAVIT_EEXEC with the last lines of its standard error, or DAVIT_ECANCELED when a
+ * STOP came in between; the run does not count. The standard streams are the slot's
+ * log, for the launcher as for the workload that inherits them. */
+struct keeper_launch {
+	struct keeper_header h;
+	uint32_t limit_ms; /* for the launcher; 0: KEEPER_LAUNCH_MS */
+	uint32_t pad;
+	struct keeper_spawn spawn; /* as SPAWN; its strings follow in the same order */
+
+	/* behind the strings of SPAWN: path of the pid file, absolute, below
+	 * KEEPER_PID_FILE_MAX bytes. A file that is there before is removed. */
+};
+#define KEEPER_LAUNCH_MS 60000
+#define KEEPER_PID_FILE_MAX 384
+
 struct keeper_signal {
 	struct keeper_header h;
 	int32_t signo;
@@ -175,8 +207,49 @@ struct keeper_spawned {
 struct keeper_exited {
 	struct keeper_header h;
 	uint32_t run;
-	uint32_t pad;
+	uint32_t alone; /* 1: it was the last of the run, and a STOP finds nothing; 0: not known */
 	struct keeper_exit exit;
+};
+
+/* Terminals. The header's id is the terminal's own, chosen by the daemon, in every
+ * message about one. The command goes on without clients; the last DAVIT_SCROLLBACK
+ * bytes of its output are kept. A terminal whose command has ended stays until one
+ * client has taken all of it and the daemon was told, or until TERMINAL_CLOSE; the
+ * oldest of more than a few go. */
+struct keeper_terminal {
+	struct keeper_header h;
+	char slot[24]; /* the instance beside which it runs and with which it ends; empty: none */
+	uint32_t rows, columns;
+	struct keeper_spawn spawn; /* as EXEC; its strings follow in the same order */
+
+	/* behind the strings of SPAWN: instance and command, for TERMINALS */
+};
+
+struct keeper_attach { /* and RESIZE */
+	struct keeper_header h;
+	uint32_t rows, columns; /* 0: as they are */
+};
+
+/* With a descriptor: a stream socket that carries bytes and nothing else. What was
+ * printed last comes first; what is written is typed. Its end of file comes when the
+ * command has ended and everything was sent. Closing it detaches. A client that does
+ * not read makes the command wait if it is the only one; among several it is passed
+ * over after a second, and gets only the end of what there is when it reads again. */
+struct keeper_attached {
+	struct keeper_header h;
+	int32_t pid;
+	uint32_t rows, columns;
+	uint32_t attached;	 /* with this one */
+	int64_t started;	 /* unix ns */
+	struct keeper_exit exit; /* kind is DAVIT_EXIT_NONE while it runs */
+
+	/* TERMINAL_INFO: behind, instance and command */
+};
+
+struct keeper_terminal_signal {
+	struct keeper_header h;
+	int32_t signo;
+	uint32_t pad;
 };
 
 struct keeper_event_text {

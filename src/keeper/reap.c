@@ -3,7 +3,8 @@
  * How things ended. Main processes by their pidfd; processes that lost their
  * parent and came to us (we are a subreaper) by a sweep.
  */
-#include "keeper/keeper.h"
+#include "keeper/launch.h"
+#include "keeper/terminal.h"
 
 #include "base/units.h"
 
@@ -95,12 +96,12 @@ static void collect(int pidfd)
 
 uint64_t keeper_oom_kills(const struct keeper *k, const struct keeper_slot *s)
 {
-	static const char *const files[] = {"memory.events", "memory.oom_control"};
 	char dir[KEEPER_PATH_MAX], buf[512], *p;
+	unsigned n = 0;
 
-	KEEPER_FOREACH_CGROUP(dir, k, s)
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(files); i++) {
-		if (keeper_read_file(dir, files[i], buf, sizeof buf) < 0)
+	while (keeper_cgroup(k, s, n++, dir)) {
+		bool v2 = n == 1 && s->flags & KEEPER_CGROUP2;
+		if (keeper_read_file(dir, v2 ? "memory.events" : "memory.oom_control", buf, sizeof buf) < 0)
 			continue;
 		/* "oom_kill 3"; "oom_kill_disable 0" is something else. */
 		for (p = buf; (p = strstr(p, "oom_kill ")); p++)
@@ -121,7 +122,11 @@ void keeper_reap_finish(struct keeper *k, struct keeper_slot *s)
 	keeper_notify_close(k, s);
 	keeper_slot_set_pid(k, s, 0);
 	keeper_segment_close(k, s);
-	keeper_tell(k, s, KEEPER_TELL_EXITED);
+	/* The usual end. Told with it, it saves the daemon a STOP. */
+	if (keeper_has_cgroup(k, s) && !keeper_tree_signal(k, s, 0))
+		s->flags |= KEEPER_ALONE;
+	if (!(s->flags & KEEPER_LAUNCHING))
+		keeper_tell(k, s, KEEPER_TELL_EXITED);
 	keeper_stop_poke(k, s);
 }
 
@@ -132,6 +137,10 @@ void keeper_reap(struct keeper *k, struct keeper_slot *s)
 	if (s->state != KEEPER_SLOT_RUNNING || s->fd_pid < 0 ||
 	    !look(&e, s->flags & KEEPER_CHILD, s->pid, s->start_ticks, s->fd_pid))
 		return;
+	if (s->flags & KEEPER_LAUNCHING) {
+		keeper_launch_ended(k, s, &e);
+		return;
+	}
 	if (e.kind == DAVIT_EXIT_SIGNAL && e.signal == SIGKILL && keeper_oom_kills(k, s) > s->oom_kills) {
 		e.kind = DAVIT_EXIT_OOM;
 		e.why = KEEPER_WHY_MEMORY;
@@ -165,9 +174,23 @@ void keeper_reap_signal(struct keeper *k)
 	while (read(k->fd_signal, si, sizeof si) > 0)
 		;
 	/* At the end of this turn, when what has a pidfd was reaped by that. The
-	 * pause bounds what a storm of exits costs: a sweep looks at every child.
-	 * One-shot: armed again by the sweep. */
-	keeper_due(&k->sweep_due, k->swept + SWEEP_PAUSE_NS);
+	 * pause bounds what a storm of exits costs: a sweep looks at every child, and
+	 * takes at most a hundredth of the time. One-shot: armed again by the sweep. */
+	keeper_due(&k->sweep_due, k->swept + SWEEP_PAUSE_NS + 100 * k->sweep_cost);
+}
+
+bool keeper_reap_child(struct keeper_end *e, int pidfd)
+{
+	siginfo_t si = {0};
+
+	if (DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED | WNOHANG)) < 0)
+		*e = (struct keeper_end){.kind = DAVIT_EXIT_UNKNOWN, .why = KEEPER_WHY_FOREIGN};
+	else if (!si.si_pid)
+		return false;
+	else
+		from_siginfo(e, &si);
+	e->time = keeper_realtime();
+	return true;
 }
 
 static struct keeper_exec_slot *exec_of_pid(struct keeper *k, pid_t pid)
@@ -189,6 +212,12 @@ void keeper_reap_pending(struct keeper *k)
 
 void keeper_reap_sweep(struct keeper *k)
 {
+	int64_t began = keeper_monotonic();
+
+	if (keeper_set_next(&k->launching, 0) != KEEPER_NONE) {
+		keeper_launch_sweep(k);
+		return;
+	}
 	for (;;) {
 		struct keeper_exec_slot *x;
 		struct keeper_slot *s;
@@ -202,9 +231,12 @@ void keeper_reap_sweep(struct keeper *k)
 			keeper_reap(k, s);
 		else if (x)
 			keeper_reap_exec(k, x);
+		else if (keeper_term_reap_pid(k, si.si_pid))
+			continue;
 		waitid(P_PID, (id_t)si.si_pid, &si, WEXITED | WNOHANG);
 	}
 	k->swept = keeper_monotonic();
+	k->sweep_cost = k->swept - began;
 	k->sweep_due = 0;
 	keeper_rewatch(k, k->fd_signal, KEEPER_ON_SIGNAL, EPOLLIN | EPOLLONESHOT);
 }

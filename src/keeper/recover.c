@@ -3,7 +3,8 @@
  * Taking up what was running: after a crash from the slots alone, after an
  * upgrade with every descriptor still open.
  */
-#include "keeper/keeper.h"
+#include "keeper/launch.h"
+#include "keeper/terminal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -84,6 +85,8 @@ static void recover_running(struct keeper *k, struct keeper_slot *s)
 	struct keeper_stat st;
 
 	s->flags &= ~(uint32_t)KEEPER_CHILD;
+	if (s->flags & KEEPER_LAUNCHING)
+		keeper_launch_recover(k, s);
 	s->fd_pid = keeper_pidfd(s->pid, s->start_ticks);
 	if (s->fd_pid < 0 || (keeper_stat(s->pid, &st) == 0 && (st.state == 'Z' || st.state == 'X') &&
 			      s->end.kind != DAVIT_EXIT_NONE)) {
@@ -162,10 +165,12 @@ void keeper_recover(struct keeper *k)
 		if (s->state == KEEPER_SLOT_RUNNING)
 			recover_running(k, s);
 		resume_stop(k, s);
+		keeper_launch_resume(k, s);
 	}
 	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
 		if (k->file->execs[i].used)
 			recover_exec(k, &k->file->execs[i]);
+	keeper_terms_recover(k);
 }
 
 /* ---------------------------------------------------------------- an upgrade */
@@ -192,7 +197,19 @@ static void keep_all(struct keeper *k, bool keep)
 	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
 		if (k->file->execs[i].used)
 			keep_on_exec(k->file->execs[i].fd_pid, keep);
+	for (size_t i = 0; i < KEEPER_TERMINALS_MAX; i++) {
+		const struct keeper_term *t = &k->terms[i];
+		if (!t->used)
+			continue;
+		keep_on_exec(t->fd_pid, keep);
+		keep_on_exec(t->fd_master, keep);
+		keep_on_exec(t->fd_ring, keep);
+		for (size_t j = 0; j < KEEPER_CLIENTS_MAX; j++)
+			keep_on_exec(t->clients[j].fd, keep);
+	}
 }
+
+enum { LAYOUT_MAX = 32 };
 
 static pid_t run_layout(const char *program, int out)
 {
@@ -207,28 +224,39 @@ static pid_t run_layout(const char *program, int out)
 	return pid;
 }
 
-/* What `PROGRAM --layout` writes: the version of the slots file that it reads, or
- * -1. It answers without reading anything; the keeper waits for it. */
-static long layout_of(const char *program)
+/* Whether the program takes over our slots. What `PROGRAM --layout` writes are the
+ * versions that it reads, the oldest first, in one line. It answers without reading
+ * anything; the keeper waits for it. */
+static bool reads_layout(const char *program, char text[LAYOUT_MAX])
 {
-	char text[16] = "";
 	size_t len = 0;
 	ssize_t n = 1;
 	pid_t pid;
 	int p[2];
 
 	if (pipe2(p, O_CLOEXEC) < 0)
-		return -1;
+		return false;
 	pid = run_layout(program, p[1]);
 	close(p[1]);
-	while (pid > 0 && n > 0 && len < sizeof text - 1) {
-		n = DAVIT_EINTR(read(p[0], text + len, sizeof text - 1 - len));
+	while (pid > 0 && n > 0 && len < LAYOUT_MAX - 1) {
+		n = DAVIT_EINTR(read(p[0], text + len, LAYOUT_MAX - 1 - len));
 		len += n > 0 ? (size_t)n : 0;
 	}
+	text[len] = '\0';
 	close(p[0]);
 	if (pid > 0)
 		DAVIT_EINTR(waitpid(pid, NULL, 0));
-	return len > 0 && text[len - 1] == '\n' ? strtol(text, NULL, 10) : -1;
+	if (len == 0 || text[len - 1] != '\n')
+		return false;
+	text[len - 1] = '\0';
+	for (char *at = text, *end; *at; at = end) {
+		long v = strtol(at, &end, 10);
+		if (end == at)
+			return false;
+		if (v == KEEPER_FILE_VERSION)
+			return true;
+	}
+	return false;
 }
 
 int keeper_upgrade(struct keeper *k, uint64_t tag, struct davit_error *err)
@@ -236,15 +264,15 @@ int keeper_upgrade(struct keeper *k, uint64_t tag, struct davit_error *err)
 	char index[16], slots[16];
 	char *argv[] = {(char[]){"davit-keeper"}, k->run_dir, index, (char[]){"--upgraded"}, slots, NULL};
 	struct keeper_file *f = k->file;
-	long layout = layout_of(k->program);
+	char layouts[LAYOUT_MAX] = "";
 	int r;
 
 	/* One that cannot read the slots would have to let go of everything. */
-	if (layout != KEEPER_FILE_VERSION)
+	if (!reads_layout(k->program, layouts))
 		return davit_error_set(
 			err, DAVIT_ENOTSUP, NULL,
-			"%s does not take over slots of layout %d (it has %ld): this keeper stays",
-			k->program, KEEPER_FILE_VERSION, layout);
+			"%s does not take over slots of layout %d (it reads: %s): this keeper stays",
+			k->program, KEEPER_FILE_VERSION, layouts[0] ? layouts : "nothing");
 	snprintf(index, sizeof index, "%u", k->index);
 	snprintf(slots, sizeof slots, "%d", k->fd_slots);
 	f->upgrade_tag = tag;
@@ -284,6 +312,7 @@ static void watch_slot(struct keeper *k, struct keeper_slot *s)
 		keeper_due(&k->marker_due, keeper_monotonic());
 	}
 	resume_stop(k, s);
+	keeper_launch_resume(k, s);
 }
 
 void keeper_upgraded(struct keeper *k)
@@ -304,6 +333,7 @@ void keeper_upgraded(struct keeper *k)
 			k->tell_execs = true;
 	}
 	keep_all(k, false);
+	keeper_terms_upgraded(k);
 	if (k->conn >= 0) {
 		k->conn_events = EPOLLIN;
 		keeper_watch(k, k->conn, KEEPER_ON_CONN, (uint32_t)k->conn, 0, EPOLLIN);

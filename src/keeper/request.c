@@ -2,7 +2,9 @@
  *
  * What the daemon asks for: one function a request.
  */
-#include "keeper/keeper.h"
+#include "keeper/request.h"
+#include "keeper/launch.h"
+#include "keeper/terminal.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -12,18 +14,7 @@
 
 #include <linux/magic.h>
 
-/* A request as its handler sees it. */
-struct request {
-	const struct keeper_header *h; /* in the message */
-	struct keeper_reader body;     /* what stands behind the fixed struct */
-	int *fds;
-	size_t n_fds;
-	struct keeper_slot *slot; /* of h->id, where the table wants one */
-	struct davit_error err;
-};
-
-/* The fixed struct, as far as the sender's version knows it; the rest zero. */
-static void fixed(const struct request *q, void *ret, size_t size)
+void keeper_request_fixed(const struct request *q, void *ret, size_t size)
 {
 	size_t n = q->h->size < size ? q->h->size : size;
 
@@ -36,7 +27,7 @@ static int hello(struct keeper *k, struct request *q)
 	struct keeper_hello m;
 	struct keeper_welcome w = {.h = {.type = KEEPER_WELCOME, .tag = q->h->tag}};
 
-	fixed(q, &m, sizeof m);
+	keeper_request_fixed(q, &m, sizeof m);
 	if (m.version == 0)
 		return davit_error_set(&q->err, DAVIT_EPROTO, NULL, "HELLO without a version");
 	k->greeted = true;
@@ -80,7 +71,7 @@ static int create(struct keeper *k, struct request *q)
 	struct statfs fs;
 	int r;
 
-	fixed(q, &m, sizeof m);
+	keeper_request_fixed(q, &m, sizeof m);
 	if (!m.h.id[0])
 		return davit_error_set(&q->err, DAVIT_EINVAL, NULL, "CREATE without an id");
 	s = keeper_slot_find(k, m.h.id);
@@ -117,7 +108,7 @@ static int spawn(struct keeper *k, struct request *q)
 	struct keeper_spawn m;
 	int r;
 
-	fixed(q, &m, sizeof m);
+	keeper_request_fixed(q, &m, sizeof m);
 	if (s->state == KEEPER_SLOT_RUNNING)
 		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s runs already", s->id);
 	if (s->stop_phase != KEEPER_STOP_NONE)
@@ -138,6 +129,27 @@ static int spawn(struct keeper *k, struct request *q)
 	return 0;
 }
 
+static int launch(struct keeper *k, struct request *q)
+{
+	struct keeper_slot *s = q->slot;
+	struct keeper_command c;
+	struct keeper_launch m;
+	int r;
+
+	keeper_request_fixed(q, &m, sizeof m);
+	if (s->state == KEEPER_SLOT_RUNNING)
+		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s runs already", s->id);
+	if (s->stop_phase != KEEPER_STOP_NONE)
+		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s is being stopped", s->id);
+	r = keeper_command_read(k, &m.spawn, &q->body, &c, &q->err);
+	if (r < 0)
+		return r;
+	const char *pid_file = keeper_read_string(&q->body);
+	r = keeper_launch(k, s, &c, pid_file, m.limit_ms, q->h->tag, &q->err);
+	keeper_command_fini(&c);
+	return r;
+}
+
 static int exec(struct keeper *k, struct request *q)
 {
 	struct keeper_spawned answer = {.h = {.type = KEEPER_SPAWNED, .tag = q->h->tag}};
@@ -147,9 +159,11 @@ static int exec(struct keeper *k, struct request *q)
 	struct keeper_exec m;
 	int r;
 
-	fixed(q, &m, sizeof m);
+	keeper_request_fixed(q, &m, sizeof m);
 	if (s->state != KEEPER_SLOT_RUNNING || s->stop_phase != KEEPER_STOP_NONE)
 		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s does not run", s->id);
+	if (s->flags & KEEPER_LAUNCHING)
+		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s is being launched", s->id);
 	if (q->n_fds < 3)
 		return davit_error_set(&q->err, DAVIT_EPROTO, NULL, "EXEC needs three descriptors, not %zu",
 				       q->n_fds);
@@ -192,11 +206,13 @@ static int do_signal(struct keeper *k, struct request *q)
 	struct keeper_slot *s = q->slot;
 	struct keeper_signal m;
 
-	fixed(q, &m, sizeof m);
+	keeper_request_fixed(q, &m, sizeof m);
 	if (m.signo <= 0 || m.signo > SIGRTMAX)
 		return davit_error_set(&q->err, DAVIT_EINVAL, NULL, "%d is not a signal", m.signo);
 	if (m.exec_tag)
 		return signal_exec(k, q, &m);
+	if (s->flags & KEEPER_LAUNCHING)
+		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s is being launched", s->id);
 	if (s->state != KEEPER_SLOT_RUNNING)
 		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s does not run", s->id);
 	if (m.scope == 2)
@@ -213,7 +229,7 @@ static int stop(struct keeper *k, struct request *q)
 	struct keeper_slot *s = q->slot;
 	struct keeper_stop m;
 
-	fixed(q, &m, sizeof m);
+	keeper_request_fixed(q, &m, sizeof m);
 	if (m.signo < 0 || m.signo > SIGRTMAX)
 		return davit_error_set(&q->err, DAVIT_EINVAL, NULL, "%d is not a signal", m.signo);
 	if (s->n_stop_tags == KEEPER_STOP_TAGS)
@@ -235,6 +251,7 @@ static int do_remove(struct keeper *k, struct request *q)
 		return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s still runs", s->id);
 	keeper_log_close(k, s);
 	keeper_notify_close(k, s);
+	keeper_terms_drop(k, s);
 	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
 		if (k->file->execs[i].used && k->file->execs[i].slot == keeper_slot_number(k, s)) {
 			keeper_close(&k->file->execs[i].fd_pid);
@@ -256,6 +273,14 @@ static int quit(struct keeper *k, struct request *q)
 		/* Also what a run that ended has left behind. */
 		keeper_stop(k, s, SIGKILL, 0);
 	}
+	for (size_t i = 0; i < KEEPER_TERMINALS_MAX && k->n_terms; i++) {
+		if (!k->terms[i].used)
+			continue;
+		if (!(q->h->flags & KEEPER_FLAG_KILL))
+			return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "terminal %s is not closed",
+					       k->terms[i].id);
+		keeper_term_kill(&k->terms[i], SIGKILL);
+	}
 	k->quitting = true;
 	k->quit_tag = q->h->tag;
 	return 0;
@@ -263,6 +288,9 @@ static int quit(struct keeper *k, struct request *q)
 
 static int upgrade(struct keeper *k, struct request *q)
 {
+	/* The new program would not know of them. */
+	if (!keeper_send_replies(k))
+		return davit_error_set(&q->err, DAVIT_EUNAVAIL, NULL, "earlier answers were not taken yet");
 	return keeper_upgrade(k, q->h->tag, &q->err);
 }
 
@@ -281,6 +309,13 @@ static const struct {
 	[KEEPER_REMOVE] = {do_remove},
 	[KEEPER_QUIT] = {quit, .answers = true},
 	[KEEPER_UPGRADE] = {upgrade, .answers = true},
+	[KEEPER_LAUNCH] = {launch, .wants_slot = true, .answers = true},
+	[KEEPER_TERMINAL] = {keeper_request_terminal, .answers = true},
+	[KEEPER_ATTACH] = {keeper_request_attach, .answers = true},
+	[KEEPER_RESIZE] = {keeper_request_resize},
+	[KEEPER_TERMINAL_SIGNAL] = {keeper_request_terminal_signal},
+	[KEEPER_TERMINALS] = {keeper_request_terminals, .answers = true},
+	[KEEPER_TERMINAL_CLOSE] = {keeper_request_terminal_close, .answers = true},
 };
 
 void keeper_request(struct keeper *k, const struct keeper_header *h, int *fds, size_t n_fds)

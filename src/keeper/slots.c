@@ -161,14 +161,15 @@ void keeper_slot_release(struct keeper *k, struct keeper_slot *s)
 	keeper_set_remove(&k->stopping, i);
 	keeper_set_remove(&k->blocked, i);
 	keeper_set_remove(&k->dropping, i);
+	keeper_set_remove(&k->launching, i);
 	memset(s->id, 0, sizeof s->id);
 }
 
 static bool usable(const struct keeper_file *f, const char *boot_id)
 {
-	return !memcmp(f->magic, KEEPER_MAGIC, sizeof f->magic) && f->version == KEEPER_FILE_VERSION &&
-	       f->slot_size == KEEPER_SLOT_SIZE && !strcmp(f->boot_id, boot_id) &&
-	       f->high <= KEEPER_SLOTS_MAX;
+	return !memcmp(f->magic, KEEPER_MAGIC, sizeof f->magic) && f->version >= KEEPER_FILE_OLDEST &&
+	       f->version <= KEEPER_FILE_VERSION && f->slot_size == KEEPER_SLOT_SIZE &&
+	       !strcmp(f->boot_id, boot_id) && f->high <= KEEPER_SLOTS_MAX;
 }
 
 int keeper_slots_open(struct keeper *k, struct davit_error *err)
@@ -186,24 +187,22 @@ int keeper_slots_open(struct keeper *k, struct davit_error *err)
 		k->fd_slots = openat(k->fd_run, path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (k->fd_slots < 0 || fstat(k->fd_slots, &st) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open %s", path);
-	if ((size_t)st.st_size != KEEPER_FILE_SIZE &&
-	    (ftruncate(k->fd_slots, 0) < 0 || ftruncate(k->fd_slots, (off_t)KEEPER_FILE_SIZE) < 0))
+	/* An older one is shorter: what was added is empty in it. */
+	if ((size_t)st.st_size != KEEPER_FILE_SIZE && ftruncate(k->fd_slots, (off_t)KEEPER_FILE_SIZE) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot size %s", path);
 	map = mmap(NULL, KEEPER_FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd_slots, 0);
 	if (map == MAP_FAILED)
 		return davit_error_errno(err, errno, NULL, "cannot map %s", path);
-	k->file = map;
-	k->slots = (char *)map + KEEPER_SLOTS_AT;
-	k->extra = (char *)map + KEEPER_EXTRA_AT;
+	keeper_set_file(k, map);
 	if (!usable(k->file, boot_id)) {
 		/* Truncating frees the pages; the mapping sees zeroes. */
 		if (ftruncate(k->fd_slots, 0) < 0 || ftruncate(k->fd_slots, (off_t)KEEPER_FILE_SIZE) < 0)
 			return davit_error_errno(err, errno, NULL, "cannot clear %s", path);
 		memcpy(k->file->magic, KEEPER_MAGIC, sizeof k->file->magic);
-		k->file->version = KEEPER_FILE_VERSION;
 		k->file->slot_size = KEEPER_SLOT_SIZE;
 		snprintf(k->file->boot_id, sizeof k->file->boot_id, "%s", boot_id);
 	}
+	k->file->version = KEEPER_FILE_VERSION;
 	for (uint32_t i = 0; i < k->file->high; i++)
 		if (keeper_slot(k, i)->state != KEEPER_SLOT_FREE)
 			keeper_slot_enlist(k, i);

@@ -199,6 +199,17 @@ static int start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd, uint64_
 /* A few descriptors are always left, for connections and log files. */
 #define RESERVE 96
 
+/* A new one gets the lowest number that is free. */
+bool keeper_may_open(const struct keeper *k, int fd, struct davit_error *err)
+{
+	if ((rlim_t)fd + RESERVE <= k->descriptors)
+		return true;
+	davit_error_set(err, DAVIT_EQUOTA, NULL,
+			"the keeper has no descriptors left for another process (limit %llu)",
+			(unsigned long long)k->descriptors);
+	return false;
+}
+
 static int open_outputs(const struct keeper *k, struct keeper_slot *s, const struct keeper_spawn *f,
 			int child[2], struct davit_error *err)
 {
@@ -209,12 +220,7 @@ static int open_outputs(const struct keeper *k, struct keeper_slot *s, const str
 		if (r < 0)
 			return r;
 	}
-	/* A new one gets the lowest number that is free. */
-	if ((rlim_t)child[1] + RESERVE > k->descriptors)
-		return davit_error_set(err, DAVIT_EQUOTA, NULL,
-				       "the keeper has no descriptors left for another process (limit %llu)",
-				       (unsigned long long)k->descriptors);
-	return 0;
+	return keeper_may_open(k, child[1], err) ? 0 : DAVIT_EQUOTA;
 }
 
 static int watch_all(struct keeper *k, struct keeper_slot *s, struct davit_error *err)
@@ -234,7 +240,7 @@ void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid
 	s->session = pid;
 	s->start_ticks = s->session_ticks = ticks;
 	s->started = keeper_realtime();
-	s->flags = (s->flags & ~(unsigned)(KEEPER_IS_READY | KEEPER_TELL)) | KEEPER_CHILD;
+	s->flags = (s->flags & ~(unsigned)(KEEPER_IS_READY | KEEPER_ALONE | KEEPER_TELL)) | KEEPER_CHILD;
 	keeper_status_set(k, s, "");
 	memset(&s->end, 0, sizeof s->end);
 	keeper_set_remove(&k->tell, keeper_slot_number(k, s));
@@ -311,8 +317,9 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 	return r;
 }
 
-int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],
-		bool tty, uint64_t tag, struct keeper_exec_slot **ret, struct davit_error *err)
+int keeper_start_beside(struct keeper *k, const struct keeper_slot *s, struct keeper_command *c,
+			const int streams[3], bool tty, pid_t *ret_pid, int *ret_pidfd, uint64_t *ret_ticks,
+			struct davit_error *err)
 {
 	struct keeper_child child = {.command = c,
 				     .nofile = &k->file->nofile,
@@ -320,8 +327,24 @@ int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *
 				     .tty = tty,
 				     .ready_fd = -1,
 				     .cgroup_fd = -1};
-	struct keeper_exec_slot *x = NULL;
 	char instance[48];
+	int r = s ? prepare_cgroups(k, s, &child, err) : 0;
+
+	if (r == 0) {
+		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s ? s->id : "");
+		if (s)
+			add_variable(c, instance);
+		memcpy(child.streams, streams, sizeof child.streams);
+		r = start(&child, ret_pid, ret_pidfd, ret_ticks, err);
+	}
+	close_cgroups(&child);
+	return r;
+}
+
+int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],
+		bool tty, uint64_t tag, struct keeper_exec_slot **ret, struct davit_error *err)
+{
+	struct keeper_exec_slot *x = NULL;
 	uint64_t ticks = 0;
 	int pidfd, r;
 	pid_t pid;
@@ -332,14 +355,7 @@ int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *
 	if (!x)
 		return davit_error_set(err, DAVIT_EQUOTA, NULL, "%d commands run beside instances already",
 				       KEEPER_EXECS_MAX);
-	r = prepare_cgroups(k, s, &child, err);
-	if (r == 0) {
-		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
-		add_variable(c, instance);
-		memcpy(child.streams, streams, sizeof child.streams);
-		r = start(&child, &pid, &pidfd, &ticks, err);
-	}
-	close_cgroups(&child);
+	r = keeper_start_beside(k, s, c, streams, tty, &pid, &pidfd, &ticks, err);
 	if (r < 0)
 		return r;
 	*x = (struct keeper_exec_slot){

@@ -4,7 +4,8 @@
  * phase and the deadline are in the slot, so a stop goes on when the daemon is
  * gone and when the keeper was replaced.
  */
-#include "keeper/keeper.h"
+#include "keeper/launch.h"
+#include "keeper/terminal.h"
 
 #include "base/units.h"
 
@@ -61,6 +62,8 @@ static void finish(struct keeper *k, struct keeper_slot *s)
 	s->stop_phase = KEEPER_STOP_NONE;
 	keeper_set_remove(&k->stopping, keeper_slot_number(k, s));
 	keeper_close(&s->fd_cgroup);
+	if (s->flags & KEEPER_LAUNCHING)
+		keeper_launch_over(k, s);
 	keeper_tell(k, s, KEEPER_TELL_STOPPED);
 }
 
@@ -75,13 +78,19 @@ void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, int64_t gra
 {
 	int64_t deadline = keeper_monotonic() + grace_ns;
 
+	if (s->flags & KEEPER_LAUNCHING) {
+		keeper_launch_stop(k, s);
+		grace_ns = 0; /* there is no workload yet that could end in order */
+	}
+	keeper_terms_hang_up(k, s);
 	if (s->state != KEEPER_SLOT_RUNNING && !s->session) {
 		finish(k, s); /* it never ran */
 		return;
 	}
 	/* The usual end of a run that left nothing behind. No sweep: it looks at every
 	 * child, and the one that is due anyway reaps an orphan that ended before. */
-	if (s->state != KEEPER_SLOT_RUNNING && keeper_has_cgroup(k, s) && !keeper_tree_signal(k, s, 0)) {
+	if (s->state != KEEPER_SLOT_RUNNING &&
+	    (s->flags & KEEPER_ALONE || (keeper_has_cgroup(k, s) && !keeper_tree_signal(k, s, 0)))) {
 		finish(k, s);
 		return;
 	}

@@ -190,6 +190,35 @@ static void a_cgroup_is_joined_at_birth_and_emptied_by_a_stop(void **state)
 	assert_int_equal(rmdir(path), 0);
 }
 
+static void an_exit_tells_whether_anything_is_left_of_its_run(void **state)
+{
+	struct client *c = *state;
+	char path[128], script[300];
+	struct packet p;
+	pid_t left;
+
+	if (!own_cgroup(path)) {
+		print_message("no cgroup v2 hierarchy can be written here\n");
+		skip();
+	}
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path}), 0);
+	assert_true(client_spawn(c, ID(01), 1, ARGV("/bin/true"), NULL) > 0);
+	assert_true(client_wait(c, KEEPER_EXITED, 0, ID(01), 3000, &p));
+	assert_int_equal(p.u.exited.alone, 1);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000, 3000), 0);
+	/* What one run said does not hold for the next. */
+	snprintf(script, sizeof script, "setsid sleep 1000 & echo $! >%s/l", c->dir);
+	assert_true(client_spawn(c, ID(01), 2, ARGV("/bin/sh", "-c", script), NULL) > 0);
+	assert_true(client_wait(c, KEEPER_EXITED, 0, ID(01), 3000, &p));
+	assert_int_equal(p.u.exited.run, 2);
+	assert_int_equal(p.u.exited.alone, 0);
+	left = read_pid(c, "l");
+	assert_true(alive(left));
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000, 3000), 0);
+	assert_false(alive(left));
+	assert_int_equal(rmdir(path), 0);
+}
+
 static void without_clone3_a_workload_starts_fails_and_stops_the_same(void **state)
 {
 	struct client *c = *state;
@@ -292,6 +321,7 @@ int main(void)
 		T(stopping_one_instance_leaves_its_neighbour_alone),
 		T(signals_reach_the_main_process_or_all_descendants),
 		T(a_cgroup_is_joined_at_birth_and_emptied_by_a_stop),
+		T(an_exit_tells_whether_anything_is_left_of_its_run),
 		T(without_clone3_a_workload_starts_fails_and_stops_the_same),
 		T(a_kill_for_lack_of_memory_is_told_as_such),
 		T(two_hundred_short_runs_leave_no_zombie),

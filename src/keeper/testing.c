@@ -291,6 +291,24 @@ static int64_t now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
+static ssize_t receive(int fd, struct packet *p)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = {.iov_base = &p->u, .iov_len = sizeof p->u};
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *cm = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+
+	p->fd = -1;
+	if (cm)
+		memcpy(&p->fd, CMSG_DATA(cm), sizeof p->fd);
+	return n;
+}
+
 bool client_wait(struct client *c, uint32_t type, uint64_t tag, const char *id, int ms, struct packet *ret)
 {
 	int64_t end = now_ms() + ms;
@@ -306,7 +324,7 @@ bool client_wait(struct client *c, uint32_t type, uint64_t tag, const char *id, 
 		assert_non_null(grown);
 		c->got = grown;
 		memset(&c->got[c->n_got], 0, sizeof *grown);
-		n = recv(c->fd, &c->got[c->n_got].u, sizeof grown->u, MSG_DONTWAIT);
+		n = receive(c->fd, &c->got[c->n_got]);
 		if (n <= 0)
 			return false;
 		c->got[c->n_got].len = (size_t)n;
@@ -378,7 +396,7 @@ static void add_command(struct davit_buf *b, struct keeper_spawn *m, const char 
 }
 
 /* SPAWNED or DONE, whichever comes. */
-static int spawned(struct client *c, uint64_t tag)
+int client_spawned(struct client *c, uint64_t tag)
 {
 	struct packet p;
 	int64_t end = now_ms() + 5000;
@@ -401,7 +419,22 @@ int client_spawn(struct client *c, const char *id, uint32_t run, const char *con
 	struct keeper_spawn m = {.run = run};
 
 	add_command(&body, &m, argv, o ? o : &plain);
-	return spawned(c, client_send(c, &m.h, KEEPER_SPAWN, id, sizeof m, body.data, body.len, NULL, 0));
+	return client_spawned(c,
+			      client_send(c, &m.h, KEEPER_SPAWN, id, sizeof m, body.data, body.len, NULL, 0));
+}
+
+uint64_t client_launch(struct client *c, const char *id, uint32_t run, const char *const *argv, int limit_ms)
+{
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	struct keeper_launch m = {.limit_ms = (uint32_t)limit_ms, .spawn.run = run};
+	char path[128], variable[160];
+
+	snprintf(path, sizeof path, "%s/%s.pid", c->dir, id);
+	snprintf(variable, sizeof variable, "PIDFILE=%s", path);
+	const char *const env[] = {"PATH=/usr/bin:/bin", variable, NULL};
+	add_command(&body, &m.spawn, argv, &(struct spawn_options){.env = env});
+	davit_buf_add(&body, path, strlen(path) + 1);
+	return client_send(c, &m.h, KEEPER_LAUNCH, id, sizeof m, body.data, body.len, NULL, 0);
 }
 
 int client_shell(struct client *c, const char *id, const char *script)
@@ -422,7 +455,48 @@ int client_exec(struct client *c, const char *id, const char *const *argv, const
 
 	add_command(&body, &m.spawn, argv, &(struct spawn_options){0});
 	*ret_tag = client_send(c, &m.h, KEEPER_EXEC, id, sizeof m, body.data, body.len, fds, 3);
-	return spawned(c, *ret_tag);
+	return client_spawned(c, *ret_tag);
+}
+
+static int attached(struct client *c, uint64_t tag, struct packet *ret)
+{
+	struct packet p;
+	int64_t end = now_ms() + 5000;
+
+	while (now_ms() < end) {
+		if (client_wait(c, KEEPER_ATTACHED, tag, NULL, 2, &p)) {
+			assert_true(p.fd >= 0);
+			if (ret)
+				*ret = p;
+			return p.fd;
+		}
+		if (take(c, KEEPER_DONE, tag, NULL, &p))
+			return take_done(c, &p);
+	}
+	fail_msg("neither ATTACHED nor DONE");
+	return 0;
+}
+
+int client_terminal(struct client *c, const char *id, const char *slot, const char *const *argv,
+		    struct packet *ret)
+{
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	struct keeper_terminal m = {.rows = 24, .columns = 80};
+	const char *const env[] = {"PATH=/usr/bin:/bin", "TERM=dumb", "PS1=$ ", NULL};
+
+	snprintf(m.slot, sizeof m.slot, "%s", slot);
+	add_command(&body, &m.spawn, argv, &(struct spawn_options){.env = env});
+	davit_buf_add(&body, slot, strlen(slot) + 1);
+	davit_buf_add(&body, argv[0], strlen(argv[0]) + 1);
+	return attached(c, client_send(c, &m.h, KEEPER_TERMINAL, id, sizeof m, body.data, body.len, NULL, 0),
+			ret);
+}
+
+int client_attach(struct client *c, const char *id, struct packet *ret)
+{
+	struct keeper_attach m = {0};
+
+	return attached(c, client_send(c, &m.h, KEEPER_ATTACH, id, sizeof m, NULL, 0, NULL, 0), ret);
 }
 
 int client_stop(struct client *c, const char *id, int signo, int grace_ms, int wait_ms)

@@ -18,6 +18,7 @@
 
 struct packet {
 	size_t len;
+	int fd; /* that came with it, or -1 */
 	union {
 		struct keeper_header h;
 		struct keeper_welcome welcome;
@@ -26,6 +27,7 @@ struct packet {
 		struct keeper_spawned spawned;
 		struct keeper_exited exited;
 		struct keeper_event_text text;
+		struct keeper_attached attached;
 		char bytes[4096];
 	} u;
 };
@@ -100,10 +102,19 @@ int client_create(struct client *c, const char *id, const struct log_options *o)
 /* The pid, or the negative result. */
 int client_spawn(struct client *c, const char *id, uint32_t run, const char *const *argv,
 		 const struct spawn_options *o);
+/* LAUNCH of that program, which writes its pid to dir/ID.pid ($PIDFILE); not waited for. */
+uint64_t client_launch(struct client *c, const char *id, uint32_t run, const char *const *argv, int limit_ms);
+/* The pid of SPAWNED, or the result of DONE. */
+int client_spawned(struct client *c, uint64_t tag);
 /* Creates and runs `/bin/sh -c script`. */
 int client_shell(struct client *c, const char *id, const char *script);
 int client_exec(struct client *c, const char *id, const char *const *argv, const int fds[3], bool tty,
 		uint64_t *ret_tag);
+/* A terminal with `argv` of that id, beside an instance ("": alone): the descriptor
+ * of its first client, or the result. */
+int client_terminal(struct client *c, const char *id, const char *slot, const char *const *argv,
+		    struct packet *ret);
+int client_attach(struct client *c, const char *id, struct packet *ret);
 int client_stop(struct client *c, const char *id, int signo, int grace_ms, int wait_ms);
 int client_signal(struct client *c, const char *id, int signo, uint32_t scope, uint64_t exec_tag);
 int client_simple(struct client *c, uint32_t type, const char *id);

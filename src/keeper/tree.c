@@ -6,7 +6,7 @@
  * is the keeper (which inherits orphans), or its environment names the instance
  * and its parent is nobody's; or when its parent belongs to it.
  */
-#include "keeper/keeper.h"
+#include "keeper/terminal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -94,9 +94,16 @@ static unsigned signal_directory(struct keeper *k, const struct keeper_slot *s, 
 
 static bool populated(const char *dir)
 {
-	char buf[256];
+	char path[KEEPER_PATH_MAX], buf[256];
+	ssize_t n = -1;
 
-	return keeper_read_file(dir, "cgroup.events", buf, sizeof buf) >= 0 && strstr(buf, "populated 1");
+	/* One read tells all that this file has. It is done at each exit. */
+	if ((size_t)snprintf(path, sizeof path, "%s/cgroup.events", dir) < sizeof path) {
+		DAVIT_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
+		n = fd < 0 ? -1 : DAVIT_EINTR(read(fd, buf, sizeof buf - 1));
+	}
+	buf[n > 0 ? n : 0] = '\0';
+	return strstr(buf, "populated 1");
 }
 
 static unsigned signal_cgroup(struct keeper *k, struct keeper_slot *s, int signo)
@@ -227,6 +234,15 @@ static void claim(struct keeper *k, size_t n, const struct keeper_set *which)
 		p = find_process(n, x->pid);
 		if (p && p->start_ticks == x->start_ticks)
 			p->owner = (uint16_t)(x->slot + 1);
+	}
+	for (size_t i = 0; i < KEEPER_TERMINALS_MAX && k->n_terms; i++) {
+		const struct keeper_term *t = &k->terms[i];
+		struct process *p;
+		if (!t->used || !t->pid || t->slot == KEEPER_NONE || !keeper_set_has(which, t->slot))
+			continue;
+		p = find_process(n, t->pid);
+		if (p && p->start_ticks == t->start_ticks)
+			p->owner = (uint16_t)(t->slot + 1);
 	}
 	for (size_t i = 0; i < n; i++) {
 		struct process *p = &processes[i];

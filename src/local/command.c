@@ -19,9 +19,8 @@ static void add_string(struct davit_buf *b, const char *s)
 	davit_buf_add(b, s, strlen(s) + 1);
 }
 
-void *local_packet(struct local_runtime *p, enum keeper_type type, size_t size, const char *id)
+void *keeper_packet(struct davit_buf *b, enum keeper_type type, size_t size, const char *id)
 {
-	struct davit_buf *b = &p->packet;
 	struct keeper_header *h;
 
 	davit_buf_reset(b);
@@ -34,6 +33,11 @@ void *local_packet(struct local_runtime *p, enum keeper_type type, size_t size, 
 	h->size = (uint32_t)size;
 	snprintf(h->id, sizeof h->id, "%s", id);
 	return h;
+}
+
+void *local_packet(struct local_runtime *p, enum keeper_type type, size_t size, const char *id)
+{
+	return keeper_packet(&p->packet, type, size, id);
 }
 
 char *local_log_dir(struct davit_runtime *rt, const char *id)

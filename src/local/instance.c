@@ -66,6 +66,7 @@ void local_ended(struct local_instance *pi, uint32_t run, const struct keeper_ex
 	pi->run = pi->told = run;
 	pi->exit = *exit;
 	pi->state = DAVIT_STATE_STOPPED;
+	pi->alone = false;
 	pi->pid = 0;
 	pi->ready = false;
 	local_tell(pi, LOCAL_NEWS_EXIT);
@@ -91,6 +92,13 @@ void local_instance_event(struct local_runtime *p, const struct keeper_header *h
 		const struct keeper_exited *e = (const void *)h;
 
 		local_ended(pi, e->run, &e->exit);
+		pi->alone = e->alone && pi->run == e->run;
+	} else if (h->type == KEEPER_SPAWNED && h->size >= sizeof(struct keeper_spawned)) {
+		/* A launch that a daemon before us began: its workload has taken over. */
+		const struct keeper_spawned *s = (const void *)h;
+
+		if (s->run == pi->run && pi->state == DAVIT_STATE_STARTED)
+			pi->pid = s->pid;
 	} else if (h->size >= sizeof(struct keeper_event_text)) {
 		const struct keeper_event_text *e = (const void *)h;
 
@@ -483,7 +491,8 @@ void local_stop(struct davit_instance *inst, const struct davit_stop *how, struc
 {
 	struct local_instance *pi = local_instance_of(inst);
 
-	if (!pi->inst) {
+	/* Nothing runs, or the keeper said that nothing was left of the last run. */
+	if (!pi->inst || (pi->state == DAVIT_STATE_STOPPED && pi->alone)) {
 		davit_op_complete(op, 0);
 		return;
 	}

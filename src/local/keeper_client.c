@@ -324,7 +324,8 @@ static void dispatch(struct keeper_client *k, const struct keeper_header *h)
 	q = request_of(k, h->tag);
 	if (!q)
 		return; /* forgotten */
-	if (h->type != KEEPER_INSTANCE && !(q->lasting && h->type == KEEPER_SPAWNED))
+	if (h->type != KEEPER_INSTANCE && h->type != KEEPER_TERMINAL_INFO &&
+	    !(q->lasting && h->type == KEEPER_SPAWNED))
 		keeper_client_forget(k, q);
 	q->answer(q, h, NULL);
 }
@@ -333,6 +334,30 @@ static bool well_formed(const struct keeper_header *h, size_t len)
 {
 	return len >= sizeof *h && h->size >= sizeof *h && h->size <= len && h->total == len &&
 	       memchr(h->id, '\0', sizeof h->id);
+}
+
+int keeper_client_take_fd(struct keeper_client *k)
+{
+	return DAVIT_TAKE_FD(k->answer_fd);
+}
+
+/* recv with MSG_TRUNC, and k->answer_fd. */
+static ssize_t receive(struct keeper_client *k, char *buf, size_t size)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = {.iov_base = buf, .iov_len = size};
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	ssize_t n = DAVIT_EINTR(recvmsg(k->fd, &m, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC));
+	const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+	    c->cmsg_len >= CMSG_LEN(sizeof(int)))
+		memcpy(&k->answer_fd, CMSG_DATA(c), sizeof k->answer_fd);
+	return n;
 }
 
 static void on_socket(void *user, int events)
@@ -344,7 +369,7 @@ static void on_socket(void *user, int events)
 		flush(k);
 	for (int i = 0; i < RECEIVE_BUDGET && k->fd >= 0; i++) {
 		/* One byte is kept for a NUL: strings behind the struct end in any case. */
-		ssize_t n = DAVIT_EINTR(recv(k->fd, buf, sizeof buf - 1, MSG_DONTWAIT | MSG_TRUNC));
+		ssize_t n = receive(k, buf, sizeof buf - 1);
 
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return;
@@ -358,6 +383,8 @@ static void on_socket(void *user, int events)
 		}
 		buf[n] = '\0';
 		dispatch(k, (const void *)buf);
+		if (k->answer_fd >= 0)
+			close(DAVIT_TAKE_FD(k->answer_fd)); /* nobody took it */
 	}
 }
 
@@ -494,6 +521,7 @@ void keeper_client_open(struct keeper_client *k, unsigned index, const struct ke
 		.place = place,
 		.fd = -1,
 		.launch_fd = -1,
+		.answer_fd = -1,
 		.pause = PAUSE_MIN,
 	};
 	davit_list_init(&k->queue);

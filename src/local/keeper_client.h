@@ -18,8 +18,8 @@ struct keeper_client;
 /* A request under way. Embedded in, or the head of, its owner's object, which
  * lives until `answer` was called for the last time. */
 struct keeper_request {
-	/* An answer (borrowed during the call). Every type but INSTANCE ends the
-	 * request, with one exception: an EXEC's goes on until EXEC_EXITED, when
+	/* An answer (borrowed during the call). Every type but INSTANCE and
+	 * TERMINAL_INFO ends the request, with one exception: an EXEC's goes on until EXEC_EXITED, when
 	 * `lasting` is set. NULL: the connection was lost (`why` says how), and the
 	 * request with it. */
 	void (*answer)(struct keeper_request *q, const struct keeper_header *h,
@@ -63,7 +63,8 @@ struct keeper_client {
 	/* private */
 	const struct keeper_place *place;
 	int fd, launch_fd;
-	pid_t child; /* the launcher, until it is reaped */
+	int answer_fd; /* came with the message that is being told */
+	pid_t child;   /* the launcher, until it is reaped */
 	struct local_poll *poll, *launch_poll;
 	struct davit_buf complaint;	 /* what the launcher wrote to its standard error */
 	struct davit_timer timer;	 /* next attempt, or the deadline of this one */
@@ -89,6 +90,12 @@ void keeper_client_close(struct keeper_client *k);
  * here is told later, through q. */
 int keeper_client_send(struct keeper_client *k, struct davit_buf *packet, const int *fds, size_t n_fds,
 		       struct keeper_request *q, struct davit_error *err);
+/* The descriptor that came with the answer being told, the caller's from now on; -1
+ * when there is none. */
+int keeper_client_take_fd(struct keeper_client *k);
+/* Begins a message in the buffer: zeroed, of that size, for the id. Returns it, or
+ * NULL when out of memory. It moves when more is appended. */
+void *keeper_packet(struct davit_buf *b, enum keeper_type type, size_t size, const char *id);
 /* Its answers are of no interest any more: q is not called after. */
 void keeper_client_forget(struct keeper_client *k, struct keeper_request *q);
 

@@ -92,12 +92,28 @@ static void list(struct local_keeper *k)
 	keeper_client_send(&k->client, &p->packet, NULL, 0, &k->list, NULL);
 }
 
+/* The keeper counts what it holds; what waits to be created there has its place too. */
+static void count_waiting(struct local_keeper *k)
+{
+	size_t pos = 0;
+	void *value;
+
+	while (davit_map_next(&k->runtime->instances, &pos, NULL, &value)) {
+		const struct local_instance *pi = value;
+
+		if (pi->keeper == k && pi->action == LOCAL_CREATE)
+			k->client.slots_used++;
+	}
+}
+
 static void on_up(struct keeper_client *c, const struct keeper_welcome *w)
 {
 	struct local_keeper *k = c->user;
 	struct local_runtime *p = k->runtime;
 
 	(void)w;
+	local_terminals_up(&p->terminals, c);
+	count_waiting(k);
 	if (p->open_op) {
 		if (all_up(p))
 			davit_op_complete(DAVIT_TAKE(p->open_op), 0);
@@ -113,6 +129,7 @@ static void on_down(struct keeper_client *c, const struct davit_error *why)
 	struct local_runtime *p = k->runtime;
 
 	k->listed = false;
+	local_terminals_down(&p->terminals, c, why);
 	if (p->open_op) {
 		/* One that was on its way out is met once; the next attempt starts another. */
 		p->open_error = *why;
@@ -130,7 +147,10 @@ static void on_event(struct keeper_client *c, const struct keeper_header *h)
 {
 	struct local_keeper *k = c->user;
 
-	local_instance_event(k->runtime, h);
+	if (h->type == KEEPER_TERMINAL_EXITED)
+		local_terminals_event(&k->runtime->terminals, h);
+	else
+		local_instance_event(k->runtime, h);
 }
 
 static const struct keeper_callbacks callbacks = {.up = on_up, .down = on_down, .event = on_event};

@@ -14,6 +14,7 @@
 #include "local/cgroup.h"
 #include "local/keeper_client.h"
 #include "local/ports.h"
+#include "local/terminal.h"
 
 struct local_keeper;
 struct local_runtime;
@@ -25,9 +26,13 @@ struct local_ops {
 	 * it is about to be created; otherwise what a build gives may be missing. */
 	int (*check)(struct local_runtime *p, const struct davit_workload *w, bool complete,
 		     struct davit_error *err);
-	/* Builds SPAWN for that run, and EXEC, in p->packet. */
+	/* Builds SPAWN (or LAUNCH) for that run, and EXEC, in p->packet. */
 	int (*build_spawn)(struct local_instance *pi, uint32_t run, struct davit_error *err);
 	int (*build_exec)(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err);
+	/* Builds TERMINAL in p->packet: its `spawn` and the strings of that. NULL where the
+	 * driver has no terminals. */
+	int (*build_terminal)(struct local_instance *pi, const struct davit_terminal *t,
+			      struct davit_error *err);
 };
 
 struct local_sweep {
@@ -58,6 +63,7 @@ struct local_runtime {
 	struct local_sweep sweep;   /* groups that were busy when they were to be removed */
 	struct local_ports ports;
 	struct davit_list log_streams, execs; /* open ones: they end with the runtime */
+	struct local_terminals terminals;
 };
 
 /* One keeper and what the driver knows of it. */
@@ -97,6 +103,7 @@ struct local_instance {
 	uint8_t action;	 /* enum local_action, of op */
 	uint8_t waiting; /* PROCESS_NEWS_... */
 	bool ready;
+	bool alone;	/* when run `run` ended, nothing was left of it */
 	bool cpu_known; /* cpu_base is right for this run */
 	char id[DAVIT_ID_MAX];
 	struct keeper_exit exit; /* of run `run`, when state is stopped */
@@ -192,6 +199,9 @@ bool local_group_cpu(struct local_instance *pi, uint64_t *ret_ns);
 extern const struct davit_logs_facet local_logs;
 extern const struct davit_exec_facet local_exec;
 extern const struct davit_stats_facet local_stats;
+/* With it, SURVIVE and TERMINAL_KEPT. */
+extern const struct davit_terminal_facet local_terminal;
+extern const struct local_terminals_ops local_terminals_ops; /* runtime.c's, for local_terminal */
 /* Ends what is open, without a callback. */
 void local_logs_close_all(struct local_runtime *p);
 void local_execs_close_all(struct local_runtime *p);

@@ -18,6 +18,7 @@ static void release(struct local_runtime *p)
 
 	local_logs_close_all(p);
 	local_execs_close_all(p);
+	local_terminals_fini(&p->terminals);
 	/* Each detach removes the entry that was just returned, which is allowed. */
 	while (davit_map_next(&p->instances, &pos, NULL, &value))
 		local_instance_detach(value);
@@ -96,6 +97,7 @@ void local_open(struct davit_runtime *rt, const struct local_ops *ops, struct da
 	p->ops = ops;
 	davit_list_init(&p->log_streams);
 	davit_list_init(&p->execs);
+	local_terminals_init(&p->terminals, rt, &local_terminals_ops, &p->packet);
 	davit_deferred_init(&p->open_failed, rt->loop, on_open_failed);
 	if (prepare(p, &err) < 0) {
 		release(p);

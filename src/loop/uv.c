@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * The real loop, over libuv: one uv_timer for the earliest deadline and one
- * uv_check that runs what the iteration's callbacks deferred.
+ * The real loop, over libuv: one uv_timer for the earliest deadline, and one
+ * uv_idle for what is due now. Not a timer of 0 for that: libuv runs such a one
+ * again and again before it looks at descriptors, and a long queue of deferred
+ * calls would keep them waiting.
  */
 #include "base/util.h"
 #include "loop/loop_impl.h"
@@ -14,7 +16,7 @@ struct real_loop {
 	struct davit_loop base;
 	uv_loop_t uv;
 	uv_timer_t timer;
-	uv_prepare_t prepare;
+	uv_idle_t idle;
 	uint64_t random[32];
 	unsigned random_left;
 };
@@ -61,13 +63,10 @@ static void on_timer(uv_timer_t *t)
 	davit_loop_dispatch(t->data);
 }
 
-/* Before the loop blocks: whatever callbacks deferred runs first. */
-static void on_prepare(uv_prepare_t *p)
+/* Once in an iteration, which does not block while this is started. */
+static void on_idle(uv_idle_t *i)
 {
-	struct davit_loop *loop = p->data;
-
-	if (loop->deferred.next != &loop->deferred)
-		davit_loop_dispatch(loop);
+	davit_loop_dispatch(i->data);
 }
 
 static void real_wake_at(struct davit_loop *loop, int64_t at)
@@ -75,13 +74,19 @@ static void real_wake_at(struct davit_loop *loop, int64_t at)
 	struct real_loop *r = real(loop);
 	int64_t delay = at - real_now(loop);
 
+	if (delay <= 0) {
+		uv_timer_stop(&r->timer);
+		uv_idle_start(&r->idle, on_idle);
+		return;
+	}
+	uv_idle_stop(&r->idle);
 	if (at == INT64_MAX) {
 		uv_timer_stop(&r->timer);
 		return;
 	}
 	/* Rounded up: a timer never fires early. */
 	uv_update_time(&r->uv);
-	uv_timer_start(&r->timer, on_timer, delay > 0 ? (uint64_t)(delay + 999999) / 1000000 : 0, 0);
+	uv_timer_start(&r->timer, on_timer, (uint64_t)(delay + 999999) / 1000000, 0);
 }
 
 static const struct davit_loop_ops real_ops = {
@@ -96,7 +101,7 @@ static void real_close(struct davit_loop *loop)
 	struct real_loop *r = real(loop);
 
 	uv_close((uv_handle_t *)&r->timer, NULL);
-	uv_close((uv_handle_t *)&r->prepare, NULL);
+	uv_close((uv_handle_t *)&r->idle, NULL);
 	while (uv_run(&r->uv, UV_RUN_NOWAIT))
 		;
 	uv_loop_close(&r->uv);
@@ -119,10 +124,8 @@ int davit_loop_open(struct davit_loop **ret_loop, struct davit_error *err)
 	davit_loop_setup(&r->base, &real_ops);
 	r->base.close = real_close;
 	uv_timer_init(&r->uv, &r->timer);
-	uv_prepare_init(&r->uv, &r->prepare);
-	uv_prepare_start(&r->prepare, on_prepare);
-	uv_unref((uv_handle_t *)&r->prepare);
-	r->timer.data = r->prepare.data = &r->base;
+	uv_idle_init(&r->uv, &r->idle);
+	r->timer.data = r->idle.data = &r->base;
 	*ret_loop = &r->base;
 	return 0;
 }

@@ -20,6 +20,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int __real_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...);
+int __wrap_unlink(const char *path);
 
 #define REQUIRE(x)                                                                                           \
 	do {                                                                                                 \
@@ -38,6 +39,14 @@ int __wrap_open(const char *path, int flags, ...)
 	if ((flags & O_ACCMODE) == O_RDONLY)
 		return __real_open(path, flags);
 	errno = EACCES;
+	return -1;
+}
+
+/* Nor removed. */
+int __wrap_unlink(const char *path)
+{
+	(void)path;
+	errno = ENOENT;
 	return -1;
 }
 
@@ -110,6 +119,7 @@ static void send_packet(int fd, const uint8_t *data, size_t n)
 		[KEEPER_EXEC] = sizeof(struct keeper_exec),
 		[KEEPER_SIGNAL] = sizeof(struct keeper_signal),
 		[KEEPER_STOP] = sizeof(struct keeper_stop),
+		[KEEPER_LAUNCH] = sizeof(struct keeper_launch),
 	};
 	_Alignas(8) char buf[KEEPER_PACKET_MAX];
 	struct keeper_header *h = (void *)buf;
@@ -147,9 +157,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		open_once(k);
 	void *map = mmap(NULL, KEEPER_FILE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	REQUIRE(map != MAP_FAILED);
-	k->file = map;
-	k->slots = (char *)map + KEEPER_SLOTS_AT;
-	k->extra = (char *)map + KEEPER_EXTRA_AT;
+	keeper_set_file(k, map);
 	k->list_next = KEEPER_NONE;
 	REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
 	k->conn = pair[0];

@@ -124,6 +124,7 @@ void sim_observe(void *user, const struct davit_fake_event *e)
 		note_unheard(i, e->time, DAVIT_JOURNAL_PATIENCE);
 		i->starts++;
 		i->live = true;
+		i->streak = i->passes = 0;
 		check_twins(s, i);
 		break;
 	case DAVIT_FAKE_EXITED:
@@ -177,6 +178,9 @@ static void check_running(struct sim *s, int service)
 	for (size_t k = 0; k < ds->n_slots; k++)
 		completed += ds->slots[k].current && ds->slots[k].current->node.state == DAVIT_NODE_COMPLETED;
 	live = live_of(s, service, now - 2 * SEC);
+	for (size_t k = 0; k < ds->n_slots; k++)
+		if (ds->slots[k].current)
+			sim_check_health(s, ds->slots[k].current);
 	if (live + completed < (size_t)ds->spec->instances)
 		sim_fail(s, "%s is said to be running, but only %zu of %" PRId64 " do", ds->spec->name, live,
 			 ds->spec->instances);
@@ -266,6 +270,21 @@ static bool timer_above(const struct instance *i)
 	return false;
 }
 
+/* When all probes pass, what has checks passes them. */
+static bool healthy(struct sim *s, const struct instance *i)
+{
+	const char *health = health_name(i);
+
+	if (i->killed_for || i->op)
+		return true;
+	if (!health && i->service->spec->n_health && i->generation == i->service->generation)
+		return wrong(s, "%s (%s) runs, and nobody looks after its health", i->workload.id,
+			     i->service->spec->name);
+	return !health || !strcmp(health, "healthy") ||
+	       wrong(s, "%s (%s) is %s, though every probe passes", i->workload.id, i->service->spec->name,
+		     health);
+}
+
 /* Is the state of what is to run one that its spec explains? */
 static bool explained(struct sim *s, struct davit_service *ds, uint32_t k)
 {
@@ -277,8 +296,9 @@ static bool explained(struct sim *s, struct davit_service *ds, uint32_t k)
 	switch (i->node.state) {
 	case DAVIT_NODE_RUNNING:
 		if (i->state == DAVIT_STATE_STARTED && is_live(s, i))
-			return i->ready || i->ready_timer || i->op || davit_timer_active(&i->again) ||
-			       wrong(s, "%s/%u is not ready, and nobody cares", ds->spec->name, k);
+			return healthy(s, i) &&
+			       (i->ready || i->ready_timer || i->op || davit_timer_active(&i->again) ||
+				wrong(s, "%s/%u is not ready, and nobody cares", ds->spec->name, k));
 		return wrong(s, "%s/%u (%s) is not running, though the engine says so", ds->spec->name, k,
 			     i->workload.id);
 	case DAVIT_NODE_STARTING:

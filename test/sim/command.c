@@ -435,6 +435,7 @@ void sim_calm(struct sim *s)
 	davit_faulty_fail_for(s->store, 0, 0);
 	davit_faulty_plan(s->store, NULL);
 	davit_fake_world_set_chances(s->world, &none);
+	s->well = true;
 	if (!s->core)
 		sim_core_up(s);
 	sim_wait_commands(s);

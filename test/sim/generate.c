@@ -12,7 +12,7 @@ void sim_choose_mix(struct sim *s)
 		&s->mix.deaths,	      &s->mix.store_faults, &s->mix.store_delays, &s->mix.chances,
 		&s->mix.outside,      &s->mix.unreachable,  &s->mix.clock,	  &s->mix.supervisors,
 		&s->mix.dependencies, &s->mix.readiness,    &s->mix.updates,	  &s->mix.failing_operations,
-		&s->mix.fresh,	      &s->mix.budget,
+		&s->mix.fresh,	      &s->mix.budget,	    &s->mix.health,
 	};
 	unsigned percent = (unsigned)sim_between(s, 10, 80);
 
@@ -96,6 +96,21 @@ static void readiness(struct sim *s, struct davit_buf *script, struct davit_buf 
 		davit_buf_addf(script, ", ready-after, %dms", (int)sim_between(s, 0, 6000));
 }
 
+/* Probes have their own mind (probe.c); commands pass in the end. */
+static void health(struct sim *s, bool with_ready, struct davit_buf *b, bool *plain)
+{
+	int64_t interval = sim_between(s, 200, 4000), retries = sim_between(s, 1, 4);
+
+	if (!s->mix.health || sim_chance(s, 40))
+		return;
+	*plain = false;
+	davit_buf_addf(b, "health: {type: %s, role: %s, interval: %dms, retries: %d, timeout: %dms, startPeriod: %dms}\n",
+		       PICK(s, "tcp, port: 80", "http, port: 80", "file, file: /up", "command, command: ['true']",
+			    "command, command: [sleep, 90ms]"),
+		       PICK(s, "liveness", "liveness", "readiness", with_ready ? "readiness" : "startup"), (int)interval, (int)retries,
+		       (int)sim_between(s, 100, 3000), (int)sim_between(s, 0, 3000));
+}
+
 static void restart(struct sim *s, struct davit_buf *b)
 {
 	int64_t initial = sim_between(s, 10, 3000);
@@ -138,6 +153,7 @@ char *sim_make_spec(struct sim *s, int service, bool *ret_plain)
 		else
 			davit_buf_addf(&b, "%.*s}\n", (int)(strstr(text, ", pattern") - text), text);
 	}
+	health(s, ready.len > 0, &b, &plain);
 	davit_buf_addf(&b, "instances: %d\n", (int)(sim_chance(s, 50) ? 1 : sim_between(s, 0, 4)));
 	restart(s, &b);
 	davit_buf_addf(&b, "stop: {grace: %dms}\n", (int)sim_between(s, 0, 4000));

@@ -156,7 +156,8 @@ static void on_started(struct davit_op *op, int result)
 
 void sim_core_up(struct sim *s)
 {
-	struct davit_core_config config = {.loop = s->loop, .store = s->store, .default_runtime = "fake"};
+	struct davit_core_config config = {.loop = s->loop, .store = s->store, .default_runtime = "fake",
+					   .probes = &sim_probes, .probes_user = s};
 	struct davit_error err;
 
 	if (s->mix.budget)
@@ -196,6 +197,7 @@ static void setup(struct sim *s)
 	davit_map_set_seed(1);
 	davit_log_divert(on_log);
 	davit_list_init(&s->commands);
+	davit_list_init(&s->probes);
 	s->reachable = true;
 	s->random = s->options.seed * 0x2545f4914f6cdd1du + 1;
 	sim_random(s);
@@ -269,6 +271,7 @@ static void play(struct sim *s)
 
 	for (int round = 0; round < rounds && !s->failed; round++) {
 		size_t steps = s->options.steps ? s->options.steps : (size_t)sim_between(s, 3, 80);
+		s->well = false;
 		while (steps-- && !s->failed)
 			sim_act(s);
 		sim_calm(s);

@@ -25,7 +25,7 @@ enum { SIM_SERVICES = 6, SIM_SUPERVISORS = 3 };
 struct sim_mix {
 	bool deaths, store_faults, store_delays, chances, outside, unreachable, clock;
 	bool supervisors, dependencies, readiness, updates, failing_operations, fresh;
-	bool budget;
+	bool budget, health;
 };
 
 /* An instance as the world shows it. */
@@ -41,6 +41,12 @@ struct sim_instance {
 	uint32_t unheard; /* ends that may have been lost, by no fault of the core */
 	unsigned epoch;	  /* fresh starts of the service when it was made */
 	unsigned deaths;  /* of the daemon when it was made */
+	/* What probes have answered of it. */
+	bool probing;
+	uint32_t streak;      /* failures in a row, in this run */
+	uint32_t passes;      /* in this run */
+	int64_t answered;     /* monotonic, of the last answer */
+	unsigned seen_deaths; /* of the daemon at the last answer */
 };
 
 /* What the user knows of a service. */
@@ -73,6 +79,8 @@ struct sim {
 	size_t n_instances;
 	struct davit_map by_id;
 	struct davit_list commands; /* under way */
+	bool well; /* every probe passes from now on */
+	struct davit_list probes; /* under way */
 	struct davit_buf trace;
 	struct davit_core_listener listener;
 	uint64_t last_told; /* id of the last event that this daemon told of */
@@ -110,6 +118,11 @@ void sim_wait_commands(struct sim *s);
 /* fault.c */
 void sim_fault(struct sim *s);
 void sim_set_reachable(struct sim *s, bool reachable);
+
+/* probe.c */
+extern const struct davit_core_probes sim_probes;
+/* What holds between the probes' answers and what the core makes of them. */
+void sim_check_health(struct sim *s, const struct instance *i);
 
 /* check.c */
 void sim_observe(void *user, const struct davit_fake_event *event);

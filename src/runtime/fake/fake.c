@@ -55,9 +55,9 @@ static void fake_open(struct davit_runtime *rt, struct davit_op *op)
 static void fake_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 {
 	static const enum davit_capability absent[] = {
-		DAVIT_CAP_TERMINAL,  DAVIT_CAP_USER,	   DAVIT_CAP_DIRECTORY,	 DAVIT_CAP_RLIMITS,
-		DAVIT_CAP_VOLUMES,   DAVIT_CAP_IMAGES,	   DAVIT_CAP_SECRETS,	 DAVIT_CAP_SERVICE_ACCOUNT,
-		DAVIT_CAP_CPU_LIMIT, DAVIT_CAP_PIDS_LIMIT, DAVIT_CAP_DISK_LIMIT, DAVIT_CAP_MEMORY_LIMIT,
+		DAVIT_CAP_TERMINAL,   DAVIT_CAP_USER,	    DAVIT_CAP_DIRECTORY,       DAVIT_CAP_RLIMITS,
+		DAVIT_CAP_VOLUMES,    DAVIT_CAP_SECRETS,    DAVIT_CAP_SERVICE_ACCOUNT, DAVIT_CAP_CPU_LIMIT,
+		DAVIT_CAP_PIDS_LIMIT, DAVIT_CAP_DISK_LIMIT, DAVIT_CAP_MEMORY_LIMIT,
 	};
 
 	memset(ret, 0, sizeof *ret);
@@ -331,7 +331,8 @@ static void fake_create(struct davit_instance *inst, struct davit_op *op)
 				      inst->workload->ports[i].host);
 			return;
 		}
-	if (fake_object_new(w, inst, on_step, &o, &err) < 0) {
+	if (!fake_has_image(w, inst->workload->image, &err) ||
+	    fake_object_new(w, inst, on_step, &o, &err) < 0) {
 		davit_op_fail_error(op, &err);
 		return;
 	}
@@ -381,13 +382,23 @@ static void fake_remove(struct davit_instance *inst, struct davit_op *op)
 	begin(o, FAKE_REMOVE, op);
 }
 
-/* A fake can carry anything. */
+/* A fake can carry anything, but only images that it has. */
 static void fake_check(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op)
 {
-	if (fake_world(rt)->reachable)
-		davit_op_complete(op, 0);
-	else
+	struct fake_script script;
+	struct davit_error err;
+
+	if (!fake_world(rt)->reachable) {
 		davit_op_fail(op, DAVIT_EUNAVAIL, "fake", "the fake platform does not answer");
+		return;
+	}
+	if (fake_script_parse(&script, w, &err) < 0 || !fake_has_image(fake_world(rt), w->image, &err))
+		davit_op_fail_error(op, &err);
+	else if (script.refused)
+		davit_op_fail(op, DAVIT_EINVAL, "command", "the fake platform refuses it, as told");
+	else
+		davit_op_complete(op, 0);
+	fake_script_fini(&script);
 }
 
 static void fake_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
@@ -452,6 +463,7 @@ static void fake_close(struct davit_runtime *rt)
 		davit_op_fail(DAVIT_TAKE(f->adopting), DAVIT_ECLOSED, "fake", "the runtime was closed");
 	}
 	fake_exec_end(w, NULL);
+	fake_streams_end(w);
 	while (davit_map_next(&w->logs, &pos, NULL, &log))
 		fake_log_detach(log);
 	DAVIT_LIST_FOREACH_SAFE (o, tmp, &w->list, list) {
@@ -488,4 +500,9 @@ const struct davit_runtime_driver davit_fake_driver = {
 	.stats = &fake_stats,
 	.signal = &fake_signal,
 	.ports = &fake_ports,
+	.pause = &fake_pause,
+	.copy = &fake_copy,
+	.images = &fake_images,
+	.volumes = &fake_volumes,
+	.networks = &fake_networks,
 };

@@ -18,6 +18,7 @@
  *   stop-delay D    remove-delay D
  *   fail-create [N] fail-start [N] the operation fails (the first N times), with
  *   fail-stop [N]   fail-remove [N]  DAVIT_EUNAVAIL
+ *   refuse                         check refuses it
  *   fail-exec [N]                  start fails with DAVIT_EEXEC
  *   ready-after D                  readiness, where the workload asks for it
  *   never-ready                    (otherwise it comes with the start)

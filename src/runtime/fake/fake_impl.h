@@ -38,6 +38,7 @@ struct fake_script {
 	int64_t delay[FAKE_OPERATIONS];
 	int64_t failures[FAKE_OPERATIONS]; /* how many are still to come; INT64_MAX: all */
 	int64_t exec_failures;
+	bool refused; /* by check */
 	bool ends;
 	int64_t end_after;
 	struct davit_exit end;
@@ -95,6 +96,7 @@ struct fake_writer { /* one `log` of a script at work */
 	struct fake_object *object;
 	const struct fake_log_plan *plan;
 	int64_t left;
+	int64_t frozen; /* of the timer, while paused */
 	struct davit_timer timer;
 };
 
@@ -106,6 +108,8 @@ struct fake_object {
 	char id[DAVIT_ID_MAX];
 	char *label;
 	char **argv, **env;
+	char *image;		 /* or NULL */
+	struct davit_list files; /* copied in (files.c) */
 	struct davit_port *ports;
 	size_t n_ports;
 	uint64_t memory_limit;
@@ -117,6 +121,8 @@ struct fake_object {
 	uint32_t run;
 	pid_t pid;
 	bool ready;
+	bool paused;
+	int64_t frozen[3]; /* while paused: what was left of its timers */
 	int64_t started_wall, started_at;
 	struct davit_exit exit;
 	char status[128];
@@ -150,6 +156,8 @@ struct davit_fake_world {
 	struct davit_list list;
 	struct davit_map logs; /* by id */
 	struct davit_list execs;
+	struct davit_list images, volumes, networks; /* platform.c */
+	struct davit_list streams;		     /* stream.c: under way */
 	uint32_t pids;
 	uint16_t next_port;
 	uint64_t taken[65536 / 64];
@@ -219,6 +227,29 @@ extern const struct davit_exec_facet fake_exec;
 extern const struct davit_stats_facet fake_stats;
 extern const struct davit_signal_facet fake_signal;
 extern const struct davit_ports_facet fake_ports;
+/* platform.c */
+extern const struct davit_images_facet fake_images;
+extern const struct davit_objects_facet fake_volumes, fake_networks;
+extern const struct davit_pause_facet fake_pause;
+void fake_platform_free(struct davit_fake_world *w);
+/* True for NULL; false with "image 'X' not found locally". */
+bool fake_has_image(const struct davit_fake_world *w, const char *reference, struct davit_error *err);
+/* Nothing for one that is not paused. */
+void fake_object_thaw(struct fake_object *o);
+
+/* files.c */
+extern const struct davit_copy_facet fake_copy;
+void fake_files_free(struct fake_object *o);
+
+/* stream.c: reads fd to its end (write NULL), or writes *write, which is taken over,
+ * and closes it; then calls `then`, which completes op, or fails op itself. drop is
+ * called with user in the end, in any case. */
+void fake_stream(struct davit_fake_world *w, int fd, struct davit_buf *write,
+		 void (*then)(struct davit_op *op, void *user, struct davit_buf *data), void *user,
+		 void (*drop)(void *user), struct davit_op *op);
+/* The runtime closes: fails what is under way. */
+void fake_streams_end(struct davit_fake_world *w);
+
 /* Ends the commands inside an object (NULL: all, without a call). */
 void fake_exec_end(struct davit_fake_world *w, struct fake_object *o);
 

@@ -39,6 +39,7 @@ static void ended(struct fake_object *o, const struct davit_exit *exit)
 	if (o->state != DAVIT_STATE_STARTED || o->untold_exit)
 		fake_world_broken(w, o->id, "run %u ended twice", o->run);
 	stop_timers(o);
+	o->paused = false;
 	o->state = DAVIT_STATE_STOPPED;
 	o->exit = *exit;
 	o->exit.time = davit_loop_wall(w->loop);
@@ -86,6 +87,7 @@ int fake_object_stop(struct fake_object *o, const struct davit_stop *how)
 	int r;
 
 	o->stopping = true;
+	fake_object_thaw(o);
 	r = davit_timer_start(&o->grace, how->grace_ns);
 	if (r == 0 && !o->ignores_stop && how->grace_ns > 0)
 		r = fake_object_end(o, o->script.delay[FAKE_STOP], &by_signal);
@@ -168,6 +170,7 @@ void fake_object_inspect(const struct fake_object *o, struct davit_inspection *r
 		.run = o->run,
 		.pid = running ? o->pid : 0,
 		.ready = o->ready,
+		.paused = o->paused,
 		.started = o->started_wall,
 	};
 	if (!running && o->state == DAVIT_STATE_STOPPED)
@@ -302,6 +305,8 @@ static int copy_workload(struct fake_object *o, const struct davit_workload *wl)
 	o->label = strdup(wl->label ? wl->label : "");
 	if (!o->label || davit_strv_dup(wl->argv, &o->argv) < 0 || davit_strv_dup(wl->env, &o->env) < 0)
 		return DAVIT_ENOMEM;
+	if (wl->image && !(o->image = strdup(wl->image)))
+		return DAVIT_ENOMEM;
 	if (wl->n_ports) {
 		o->ports = calloc(wl->n_ports, sizeof *o->ports);
 		if (!o->ports)
@@ -340,6 +345,7 @@ int fake_object_new(struct davit_fake_world *w, struct davit_instance *inst,
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	o->world = w;
 	davit_list_init(&o->list);
+	davit_list_init(&o->files);
 	init_timers(o, w->loop, step);
 	r = fake_script_parse(&o->script, wl, err);
 	if (r < 0) {
@@ -374,7 +380,9 @@ void fake_object_free(struct fake_object *o)
 	}
 	if (o->inst)
 		((struct fake_instance *)davit_instance_state(o->inst))->object = NULL;
+	fake_files_free(o);
 	fake_script_fini(&o->script);
+	free(o->image);
 	davit_strv_free(o->argv);
 	davit_strv_free(o->env);
 	free(o->writers);

@@ -260,6 +260,14 @@ FAIL(parse_fail_stop, failures[FAKE_STOP])
 FAIL(parse_fail_remove, failures[FAKE_REMOVE])
 FAIL(parse_fail_exec, exec_failures)
 
+static int parse_refuse(struct fake_script *s, struct words *w, struct davit_error *err)
+{
+	(void)w;
+	(void)err;
+	s->refused = true;
+	return 0;
+}
+
 static const struct {
 	const char *word;
 	int (*parse)(struct fake_script *s, struct words *w, struct davit_error *err);
@@ -287,6 +295,7 @@ static const struct {
 	{"log", parse_log},
 	{"show", parse_show},
 	{"random", parse_random},
+	{"refuse", parse_refuse},
 };
 
 static int parse(struct fake_script *s, struct words *w, struct davit_error *err)

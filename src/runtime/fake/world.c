@@ -40,6 +40,10 @@ int davit_fake_world_new(struct davit_loop *loop, struct davit_fake_world **ret,
 	w->next_port = FAKE_PORT_FIRST;
 	davit_list_init(&w->list);
 	davit_list_init(&w->execs);
+	davit_list_init(&w->images);
+	davit_list_init(&w->volumes);
+	davit_list_init(&w->networks);
+	davit_list_init(&w->streams);
 	*ret = w;
 	return 0;
 }
@@ -58,6 +62,7 @@ void davit_fake_world_free(struct davit_fake_world *w)
 		fake_object_free(o);
 	while (davit_map_next(&w->logs, &pos, NULL, &log))
 		fake_log_free(log);
+	fake_platform_free(w);
 	davit_map_fini(&w->objects);
 	davit_map_fini(&w->logs);
 	free(w);

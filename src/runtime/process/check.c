@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+static const char no_root[] = "workloads see the host's own file system";
 static const char no_image[] = "it runs programs of this host; a runtime with containers runs images";
 static const char no_disk[] = "workloads write to the host's file systems directly";
 static const char no_account[] = "the host has users, no service accounts: see `user`";
@@ -17,10 +18,27 @@ static const char no_user[] = "davitd does not run as root";
 void process_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 {
 	static const enum davit_capability always[] = {
-		DAVIT_CAP_SURVIVE,   DAVIT_CAP_EXIT_STATUS, DAVIT_CAP_LOGS,    DAVIT_CAP_EXEC,
-		DAVIT_CAP_TERMINAL,  DAVIT_CAP_STATS,	    DAVIT_CAP_SIGNAL,  DAVIT_CAP_TREE_STOP,
-		DAVIT_CAP_DIRECTORY, DAVIT_CAP_RLIMITS,	    DAVIT_CAP_NOTIFY,  DAVIT_CAP_READY_FD,
-		DAVIT_CAP_PORTS,     DAVIT_CAP_VOLUMES,	    DAVIT_CAP_SECRETS,
+		DAVIT_CAP_SURVIVE,   DAVIT_CAP_EXIT_STATUS,   DAVIT_CAP_LOGS,	 DAVIT_CAP_EXEC,
+		DAVIT_CAP_TERMINAL,  DAVIT_CAP_TERMINAL_KEPT, DAVIT_CAP_STATS,	 DAVIT_CAP_SIGNAL,
+		DAVIT_CAP_TREE_STOP, DAVIT_CAP_DIRECTORY,     DAVIT_CAP_RLIMITS, DAVIT_CAP_NOTIFY,
+		DAVIT_CAP_READY_FD,  DAVIT_CAP_PORTS,	      DAVIT_CAP_VOLUMES, DAVIT_CAP_SECRETS,
+	};
+	static const struct {
+		enum davit_capability cap;
+		const char *why;
+	} never[] = {
+		{DAVIT_CAP_DISK_LIMIT, no_disk},
+		{DAVIT_CAP_SERVICE_ACCOUNT, no_account},
+		{DAVIT_CAP_IMAGES, no_image},
+		{DAVIT_CAP_IMAGE_BUILD, no_image},
+		{DAVIT_CAP_PORT_MAPPING, "a process listens on the host's ports itself"},
+		{DAVIT_CAP_NAMED_VOLUMES, no_root},
+		{DAVIT_CAP_TMPFS, no_root},
+		{DAVIT_CAP_READ_ONLY_ROOT, no_root},
+		{DAVIT_CAP_NETWORKS, "a process uses the host's network"},
+		{DAVIT_CAP_DNS, "a process uses the host's name servers"},
+		{DAVIT_CAP_LINUX_CAPABILITIES, "give the workload a user, and noNewPrivileges"},
+		{DAVIT_CAP_COPY, "its files are the host's: cp does it"},
 	};
 	static const enum davit_capability limits[CGROUP_CONTROLLERS] = {
 		[CGROUP_MEMORY] = DAVIT_CAP_MEMORY_LIMIT,
@@ -38,9 +56,8 @@ void process_capabilities(struct davit_runtime *rt, struct davit_capabilities *r
 	snprintf(ret->why_not[DAVIT_CAP_OOM_REPORT], sizeof ret->why_not[0], "%s",
 		 ret->why_not[DAVIT_CAP_MEMORY_LIMIT]);
 	snprintf(ret->why_not[DAVIT_CAP_USER], sizeof ret->why_not[0], "%s", geteuid() ? no_user : "");
-	snprintf(ret->why_not[DAVIT_CAP_IMAGES], sizeof ret->why_not[0], "%s", no_image);
-	snprintf(ret->why_not[DAVIT_CAP_DISK_LIMIT], sizeof ret->why_not[0], "%s", no_disk);
-	snprintf(ret->why_not[DAVIT_CAP_SERVICE_ACCOUNT], sizeof ret->why_not[0], "%s", no_account);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(never); i++)
+		snprintf(ret->why_not[never[i].cap], sizeof ret->why_not[0], "%s", never[i].why);
 }
 
 static int check_mount(const struct davit_mount *m, struct davit_error *err)

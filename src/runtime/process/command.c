@@ -100,21 +100,18 @@ int process_build_spawn(struct local_instance *pi, uint32_t run, struct davit_er
 	return fill_command(pi, 0, w->argv, w->env, w->directory, w->user, err);
 }
 
-int process_build_exec(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err)
+/* A further command: its variables above the workload's, its own place and user
+ * or the workload's. The packet's struct has its spawn at `at`. */
+static int fill_beside(struct local_instance *pi, size_t at, char *const *argv, char *const *own,
+		       const char *directory, const char *user, struct davit_error *err)
 {
-	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
 	const struct davit_workload *w = pi->inst->workload;
-	struct keeper_exec *e = local_packet(p, KEEPER_EXEC, sizeof *e, pi->id);
 	DAVIT_AUTO_STRV env = NULL;
-	int r = davit_strv_dup(w->env, &env);
 
-	if (!e || r < 0)
+	if (davit_strv_dup(w->env, &env) < 0)
 		return out_of_memory(err);
-	e->tty = x->tty;
-	e->spawn.h.size = sizeof e->spawn;
-	e->spawn.ready_fd = -1;
-	for (size_t i = 0; x->env && x->env[i]; i++) {
-		DAVIT_AUTO_FREE char *name = strdup(x->env[i]);
+	for (size_t i = 0; own && own[i]; i++) {
+		DAVIT_AUTO_FREE char *name = strdup(own[i]);
 		char *value = name ? strchr(name, '=') : NULL;
 
 		if (!name)
@@ -126,6 +123,30 @@ int process_build_exec(struct local_instance *pi, const struct davit_exec *x, st
 		if (davit_strv_setenv(&env, name, value) < 0)
 			return out_of_memory(err);
 	}
-	return fill_command(pi, offsetof(struct keeper_exec, spawn), x->argv, env,
-			    x->directory ? x->directory : w->directory, x->user ? x->user : w->user, err);
+	return fill_command(pi, at, argv, env, directory ? directory : w->directory, user ? user : w->user,
+			    err);
+}
+
+int process_build_exec(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err)
+{
+	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
+	struct keeper_exec *e = local_packet(p, KEEPER_EXEC, sizeof *e, pi->id);
+
+	if (!e)
+		return out_of_memory(err);
+	e->tty = x->tty;
+	e->spawn.h.size = sizeof e->spawn;
+	e->spawn.ready_fd = -1;
+	return fill_beside(pi, offsetof(struct keeper_exec, spawn), x->argv, x->env, x->directory, x->user,
+			   err);
+}
+
+int process_build_terminal(struct local_instance *pi, const struct davit_terminal *t, struct davit_error *err)
+{
+	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
+
+	if (!local_packet(p, KEEPER_TERMINAL, sizeof(struct keeper_terminal), t->id))
+		return out_of_memory(err);
+	return fill_beside(pi, offsetof(struct keeper_terminal, spawn), t->argv, t->env, t->directory,
+			   t->user, err);
 }

@@ -9,6 +9,7 @@ static const struct local_ops ops = {
 	.check = process_check,
 	.build_spawn = process_build_spawn,
 	.build_exec = process_build_exec,
+	.build_terminal = process_build_terminal,
 };
 
 static void open_runtime(struct davit_runtime *rt, struct davit_op *op)
@@ -56,4 +57,5 @@ const struct davit_runtime_driver davit_process_driver = {
 	.stats = &local_stats,
 	.signal = &signals,
 	.ports = &ports,
+	.terminal = &local_terminal,
 };

@@ -16,5 +16,7 @@ int process_check(struct local_runtime *p, const struct davit_workload *w, bool 
 /* --- command.c: struct local_ops --- */
 int process_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error *err);
 int process_build_exec(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err);
+int process_build_terminal(struct local_instance *pi, const struct davit_terminal *t,
+			   struct davit_error *err);
 
 #endif

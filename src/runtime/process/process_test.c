@@ -74,6 +74,28 @@ static void each_run_tells_its_end_once_with_its_number(void **state)
 	assert_string_equal(log, "stdout run\nstdout run\nstdout run\n");
 }
 
+static void a_stop_behind_a_run_ends_what_it_left_or_finds_nothing(void **state)
+{
+	struct world *w = *state;
+	struct guest *g = world_guest(w, "exit 3");
+	struct guest *h = world_guest(w, "setsid sleep 66 & echo $! > \"$0\"");
+	char path[128];
+
+	snprintf(path, sizeof path, "%s/left", w->dir);
+	h->argv[3] = path;
+	guest_run(g);
+	guest_run(h);
+	WAIT_FOR(w, 5000, g->exits == 1 && h->exits == 1 && number_in(path) > 0);
+	assert_int_equal(guest_stop(g, 1000), 0);
+	assert_true(alive((pid_t)number_in(path)));
+	assert_int_equal(guest_stop(h, 1000), 0);
+	assert_false(alive((pid_t)number_in(path)));
+	assert_int_equal(guest_start(g), 0);
+	WAIT_FOR(w, 5000, g->exits == 2);
+	assert_int_equal(guest_stop(g, 1000), 0);
+	assert_int_equal(guest_remove(g), 0);
+}
+
 static void a_program_that_is_not_there_is_named(void **state)
 {
 	struct world *w = *state;
@@ -402,6 +424,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(an_instance_is_created_started_stopped_and_removed),
 		TEST(each_run_tells_its_end_once_with_its_number),
+		TEST(a_stop_behind_a_run_ends_what_it_left_or_finds_nothing),
 		TEST(a_program_that_is_not_there_is_named),
 		TEST(a_stop_goes_on_until_every_descendant_is_gone),
 		TEST(a_daemon_whose_parent_ended_is_stopped_too),

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/units.h"
+#include "base/util.h"
+#include "davit/error.h"
+#include "davit/loop.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include <cmocka.h>
+
+struct queue {
+	struct davit_deferred again;
+	struct davit_timer begin;
+	struct davit_loop *loop;
+	int64_t until; /* gives up then */
+	int fd;	       /* the pipe's end that is written to */
+	bool read, gave_up;
+};
+
+static void on_begin(struct davit_timer *t)
+{
+	struct queue *q = DAVIT_CONTAINER_OF(t, struct queue, begin);
+
+	assert_int_equal(write(q->fd, "x", 1), 1);
+	davit_defer(&q->again);
+}
+
+static void on_again(struct davit_deferred *d)
+{
+	struct queue *q = DAVIT_CONTAINER_OF(d, struct queue, again);
+
+	q->gave_up = davit_loop_now(q->loop) > q->until;
+	if (q->read || q->gave_up)
+		davit_loop_stop(q->loop);
+	else
+		davit_defer(d);
+}
+
+static void on_readable(uv_poll_t *p, int status, int events)
+{
+	struct queue *q = p->data;
+
+	(void)status;
+	(void)events;
+	q->read = true;
+	uv_close((uv_handle_t *)p, NULL);
+}
+
+static void deferred_calls_that_do_not_end_leave_descriptors_their_turn(void **state)
+{
+	struct queue q = {0};
+	struct davit_error err;
+	uv_poll_t poll;
+	int p[2];
+
+	(void)state;
+	assert_int_equal(davit_loop_open(&q.loop, &err), 0);
+	assert_int_equal(pipe(p), 0);
+	q.fd = p[1];
+	uv_poll_init(davit_loop_uv(q.loop), &poll, p[0]);
+	poll.data = &q;
+	uv_poll_start(&poll, UV_READABLE, on_readable);
+	davit_deferred_init(&q.again, q.loop, on_again);
+	q.until = davit_loop_now(q.loop) + DAVIT_NSEC_PER_SEC;
+	davit_timer_init(&q.begin, q.loop, on_begin);
+	davit_timer_start(&q.begin, DAVIT_NSEC_PER_MSEC);
+	davit_loop_run(q.loop);
+	assert_true(q.read && !q.gave_up);
+	davit_loop_close(q.loop);
+	close(p[0]);
+	close(p[1]);
+}
+
+struct late {
+	struct davit_timer timer;
+	int fired;
+};
+
+static void on_late(struct davit_timer *t)
+{
+	struct late *l = DAVIT_CONTAINER_OF(t, struct late, timer);
+
+	if (++l->fired < 3)
+		davit_timer_start(t, 0);
+}
+
+static void a_timer_of_nothing_fires_and_the_loop_ends_when_nothing_is_left(void **state)
+{
+	struct late l = {0};
+	struct davit_loop *loop;
+	struct davit_error err;
+
+	(void)state;
+	assert_int_equal(davit_loop_open(&loop, &err), 0);
+	davit_timer_init(&l.timer, loop, on_late);
+	davit_timer_start(&l.timer, 0);
+	davit_loop_run(loop);
+	assert_int_equal(l.fired, 3);
+	davit_loop_close(loop);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(deferred_calls_that_do_not_end_leave_descriptors_their_turn),
+		cmocka_unit_test(a_timer_of_nothing_fires_and_the_loop_ends_when_nothing_is_left),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
