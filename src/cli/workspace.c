@@ -84,17 +84,40 @@ int davit_workspace_meant(struct davit_cli *cli, const char *ref, const char *ve
 	return r;
 }
 
-int davit_workspace_switch(struct davit_cli *cli, json_t *workspace, bool run, struct davit_error *err)
+/* *ret is what it is then. */
+static int switch_to(struct davit_cli *cli, json_t *workspace, bool run, json_t **ret, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
-	const char *name = davit_string(workspace, "name");
-	json_t *answer = NULL;
-	int r;
 
 	if (cli->progress && cli->format == DAVIT_FORMAT_TEXT)
-		fprintf(stderr, "%s %s...\n", run ? "starting" : "stopping", name);
+		fprintf(stderr, "%s %s...\n", run ? "starting" : "stopping", davit_string(workspace, "name"));
 	davit_workspace_target(davit_string(workspace, "id"), run ? "/start" : "/stop", &target);
-	r = davit_api_call(cli, "POST", davit_buf_str(&target), NULL, &answer, err);
+	return davit_api_call(cli, "POST", davit_buf_str(&target), NULL, ret, err);
+}
+
+int davit_workspace_instance(struct davit_cli *cli, json_t *workspace, struct davit_buf *ret_id,
+			     struct davit_error *err)
+{
+	json_t *now = json_incref(workspace);
+	int r = 0;
+
+	if (strcmp(davit_string(workspace, "state"), "running") != 0) {
+		json_decref(now);
+		now = NULL;
+		r = switch_to(cli, workspace, true, &now, err);
+	}
+	if (r == 0)
+		davit_buf_adds(ret_id, davit_string(now, "instance"));
+	json_decref(now);
+	return r;
+}
+
+int davit_workspace_switch(struct davit_cli *cli, json_t *workspace, bool run, struct davit_error *err)
+{
+	const char *name = davit_string(workspace, "name");
+	json_t *answer = NULL;
+	int r = switch_to(cli, workspace, run, &answer, err);
+
 	if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, answer, err);
 	else if (r == 0)

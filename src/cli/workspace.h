@@ -20,6 +20,10 @@ int davit_workspace_meant(struct davit_cli *cli, const char *ref, const char *ve
 /* Starts or stops it, waits until that is done, and says so. For 'davit start', 'stop'. */
 int davit_workspace_switch(struct davit_cli *cli, json_t *workspace, bool run, struct davit_error *err);
 
+/* The id of its instance, appended to ret_id; one that does not run is started first. */
+int davit_workspace_instance(struct davit_cli *cli, json_t *workspace, struct davit_buf *ret_id,
+			     struct davit_error *err);
+
 /* A few lines for a person about a workspace. */
 void davit_workspace_print(const struct davit_cli *cli, json_t *workspace);
 

@@ -295,3 +295,37 @@ network.hosts ["b"] project' ]
   [ "$status" -eq 1 ]
   jq -e .error.message <<<"$output"
 }
+
+# On a terminal of its own.
+on_terminal() {
+  timeout 20 python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' "$@" \
+    </dev/null
+}
+
+@test "a terminal starts the workspace first, runs in its source, and gives its exit status" {
+  davit init --runtime process
+  run on_terminal "$BUILD/davit" terminal work -- sh -c 'pwd; echo "in $DAVIT_WORKSPACE"; exit 7'
+  [ "$status" -eq 7 ]
+  [[ "$output" == *"$PWD"* ]]
+  [[ "$output" == *"in work"* ]]
+  state_is work running
+  # And by the beginning of its id.
+  id=$(davit info work -o json | jq -r .id)
+  run on_terminal "$BUILD/davit" terminal "${id:0:8}" -- true
+  [ "$status" -eq 0 ]
+}
+
+@test "a terminal runs the shell of the config, and ends with the workspace" {
+  config <<<'{"shell": ["sh", "-c", "echo my shell; sleep 1000"]}'
+  davit init --runtime process
+  [ "$(davit terminal work --list -o json)" = "[]" ]
+  on_terminal "$BUILD/davit" terminal work >out 2>&1 &
+  eventually grep -q "my shell" out
+  [ "$(davit terminal work --list -o json | jq length)" -eq 1 ]
+  davit stop work
+  wait $! || true
+  eventually terminals_are 0
+}
+terminals_are() {
+  [ "$(davit terminal --list -o json | jq length)" -eq "$1" ]
+}
