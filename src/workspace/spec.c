@@ -44,10 +44,11 @@ static const char *text(const json_t *object, const char *key)
 	return json_string_value(json_object_get(object, key));
 }
 
-/* A runtime that runs images has a root of its own; others show the host's files. */
+/* A runtime that runs images and mounts the host's files into them; others show the
+ * host's files as they are, or run nothing at all. */
 static bool own_root(const struct making *m)
 {
-	return davit_can(m->can, DAVIT_CAP_IMAGES);
+	return davit_can(m->can, DAVIT_CAP_IMAGES) && davit_can(m->can, DAVIT_CAP_VOLUMES);
 }
 
 /* ------------------------------------------------------------------------- the parts */
@@ -72,7 +73,7 @@ static int add_image(struct making *m)
 		return davit_error_set(m->err, DAVIT_EINVAL, "image",
 				       "runtime %s needs an image: --image, or 'image' in workspace.json",
 				       m->w->runtime);
-	if (image && !own_root(m))
+	if (image && !davit_can(m->can, DAVIT_CAP_IMAGES))
 		return davit_error_set(m->err, DAVIT_ENOTSUP, "image", "runtime %s does not support images: %s",
 				       m->w->runtime, m->can->why_not[DAVIT_CAP_IMAGES]);
 	put_text(m, m->spec, "image", image);

@@ -49,7 +49,7 @@ config() {
 @test "it runs in its source, with SOURCES and its own variables" {
   config <<<'{"environment": [{"name": "MODE", "value": "a=b"}, {"name": "TOKEN", "secret": "token"}],
     "secrets": ["token"], "features": ["git"], "agent": {"model": "m"},
-    "command": ["sh", "-c", "pwd; env; cat $CREDENTIALS_DIRECTORY/token; exec sleep 1000"]}'
+    "command": ["sh", "-c", "pwd; env; cat $CREDENTIALS_DIRECTORY/token; echo; exec sleep 1000"]}'
   run davit init --runtime process --start
   [ "$status" -eq 1 ]
   [[ "$output" == *"secret 'token' not found"* ]]
