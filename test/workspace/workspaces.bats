@@ -296,10 +296,8 @@ network.hosts ["b"] project' ]
   jq -e .error.message <<<"$output"
 }
 
-# On a terminal of its own.
 on_terminal() {
-  timeout 20 python3 -c 'import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))' "$@" \
-    </dev/null
+  timeout 20 python3 "$BATS_TEST_DIRNAME/on_terminal.py" "$@" </dev/null
 }
 
 @test "a terminal starts the workspace first, runs in its source, and gives its exit status" {
