@@ -69,7 +69,8 @@ const struct davit_option davit_options_spec[] = {
 	{"depends-on", 0, "SERVICE[=CONDITION]", DAVIT_OPTION_STRING, .repeat = true, .field = "dependsOn",
 	 .doc = "Start after that service is started, ready (default) or completed"},
 	{"port", 'p', "[HOST:]PORT", DAVIT_OPTION_STRING, .repeat = true, .field = "ports",
-	 .doc = "A port that it listens on, [[ADDRESS:]HOST:]PORT[/udp], or several with commas; 0: a free one"},
+	 .doc = "A port that it listens on, [[ADDRESS:]HOST:]PORT[/udp], or several with commas; 0: a free "
+		"one"},
 	{"volume", 'v', "SOURCE[:TARGET][:ro]", DAVIT_OPTION_STRING, .repeat = true, .field = "volumes",
 	 .doc = "A path of the host that it sees, or, as NAME:TARGET without a slash, a volume"},
 	{"tmpfs", 0, "TARGET[:SIZE]", DAVIT_OPTION_STRING, .repeat = true, .field = "volumes",
@@ -86,7 +87,8 @@ const struct davit_option davit_options_spec[] = {
 	 .doc = "It is well when this command, run inside, ends with 0; split into words"},
 	{"health-file", 0, "FILE", DAVIT_OPTION_STRING, .repeat = true, .field = "health",
 	 .doc = "It is well when this file is there"},
-	{"health-role", 0, "ROLE", DAVIT_OPTION_CHOICE, .choices = "liveness|readiness|startup", .field = "health",
+	{"health-role", 0, "ROLE", DAVIT_OPTION_CHOICE, .choices = "liveness|readiness|startup",
+	 .field = "health",
 	 .doc = "What follows from these checks: a restart (liveness, the default), readiness, or startup"},
 	{"health-interval", 0, "DURATION", DAVIT_OPTION_DURATION, .field = "health",
 	 .doc = "Time between two tries (default 10s)"},
@@ -339,7 +341,8 @@ static int apply_list(struct davit_cli *cli, const struct davit_option *o, json_
 			r = json_array_append_new(list, json_string(text));
 		if (r < 0) {
 			json_decref(list);
-			return davit_error_set(err, DAVIT_EINVAL, o->field, "'%.64s' is not UTF-8 text", text);
+			return davit_error_set(err, DAVIT_EINVAL, o->field, "'%.64s' is not UTF-8 text",
+					       text);
 		}
 	}
 	return davit_spec_put(spec, o->field, list, err);

@@ -79,7 +79,13 @@ static void schedule(struct check *c)
 
 static void on_timer(struct davit_timer *t)
 {
-	health_try(DAVIT_CONTAINER_OF(t, struct check, timer));
+	struct check *c = DAVIT_CONTAINER_OF(t, struct check, timer);
+
+	/* What is frozen cannot answer, and is not sick. */
+	if (c->health->i->paused)
+		schedule_after(c, check_spec(c)->interval);
+	else
+		health_try(c);
 }
 
 /* What a daemon found running is looked at within an interval, not all at once. */
@@ -178,7 +184,8 @@ void health_tried(struct check *c, enum health_result result, const char *why)
 		free(c->why);
 		c->why = strdup(why);
 		c->failures++;
-		c->failing |= c->failures >= s->retries && (c->passed || davit_loop_now(i->core->loop) >= limit);
+		c->failing |=
+			c->failures >= s->retries && (c->passed || davit_loop_now(i->core->loop) >= limit);
 	}
 	tell_state(h, c);
 	if (c->failing && s->role != DAVIT_HEALTH_READINESS) {
