@@ -14,7 +14,8 @@ static const struct names {
 } names[] = {
 	{"service", "_davit_services", "davit status -o names 2>/dev/null"},
 	{"workspace", "_davit_workspaces", "davit list -o names 2>/dev/null"},
-	{"service or workspace", "_davit_either", "davit status -o names 2>/dev/null; davit list -o names 2>/dev/null"},
+	{"service or workspace", "_davit_either",
+	 "davit status -o names 2>/dev/null; davit list -o names 2>/dev/null"},
 };
 
 static const struct names *names_of(const struct davit_command *c)
@@ -156,8 +157,7 @@ static void zsh_option(const struct davit_option *o)
 
 static void zsh(void)
 {
-	fputs("#compdef davit\n# zsh completion for davit, made by 'davit completion zsh'\n",
-	      stdout);
+	fputs("#compdef davit\n# zsh completion for davit, made by 'davit completion zsh'\n", stdout);
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(names); i++)
 		printf("%s()\n{\n\tlocal -a names\n\tnames=(${(f)\"$(%s)\"})\n\tcompadd -a names\n}\n",
 		       names[i].function, names[i].command);

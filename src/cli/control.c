@@ -181,9 +181,10 @@ static const struct davit_option *const signal_options[] = {signal_own, davit_op
 static const char *const kill_examples[] = {"davit kill foobar", "stop all its instances and forget it",
 					    "davit kill foobar v2", "only version v2", NULL};
 static const char *const start_examples[] = {"davit start foobar", "run it again after 'davit stop'",
-					      "davit start 3fa9c1", "a workspace, by the beginning of its id", NULL};
+					     "davit start 3fa9c1", "a workspace, by the beginning of its id",
+					     NULL};
 static const char *const stop_examples[] = {"davit stop foobar", "end its instances, keep the service",
-					     "davit stop demo", "a workspace, by its name", NULL};
+					    "davit stop demo", "a workspace, by its name", NULL};
 static const char *const restart_examples[] = {"davit restart foobar", "replace its instances by new ones",
 					       NULL};
 static const char *const scale_examples[] = {"davit scale foobar 5", "run five instances",
@@ -212,8 +213,9 @@ const struct davit_command davit_command_start = {
 	.usage = "NAME|ID [VERSION]",
 	.group = "Services",
 	.summary = "Start a service or workspace that was stopped",
-	.details = "A workspace is meant by its id, or by its name where no service has that; the command then "
-		   "returns\nwhen it runs.",
+	.details =
+		"A workspace is meant by its id, or by its name where no service has that; the command then "
+		"returns\nwhen it runs.",
 	.options = options,
 	.min_args = 1,
 	.max_args = 2,
@@ -227,8 +229,9 @@ const struct davit_command davit_command_stop = {
 	.usage = "NAME|ID [VERSION]",
 	.group = "Services",
 	.summary = "Stop a service or workspace and keep its record",
-	.details = "A workspace is meant by its id, or by its name where no service has that; the command then "
-		   "returns\nwhen nothing of it runs.",
+	.details =
+		"A workspace is meant by its id, or by its name where no service has that; the command then "
+		"returns\nwhen nothing of it runs.",
 	.options = options,
 	.min_args = 1,
 	.max_args = 2,

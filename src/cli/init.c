@@ -32,8 +32,8 @@ static int lay(struct davit_workspace_merged *m, const char *path, const char *l
 }
 
 /* One that may be missing. */
-static int lay_if_there(struct davit_workspace_merged *m, const char *path, const char *layer, bool *ret_there,
-			struct davit_error *err)
+static int lay_if_there(struct davit_workspace_merged *m, const char *path, const char *layer,
+			bool *ret_there, struct davit_error *err)
 {
 	*ret_there = access(path, F_OK) == 0 || errno != ENOENT;
 	return *ret_there ? lay(m, path, layer, err) : 0;
@@ -150,8 +150,8 @@ static int no_runtime(struct davit_cli *cli, struct davit_error *err)
 	size_t i;
 
 	if (davit_api_call(cli, "GET", "/v1/runtimes", NULL, &all, NULL) == 0)
-		json_array_foreach(all, i, runtime)
-			davit_buf_addf(&names, "%s%s", i ? ", " : "; there are: ", davit_string(runtime, "name"));
+		json_array_foreach(all, i, runtime) davit_buf_addf(
+			&names, "%s%s", i ? ", " : "; there are: ", davit_string(runtime, "name"));
 	json_decref(all);
 	return davit_cli_usage(cli, err, "no runtime is named: use --runtime, or set " DEFAULT_RUNTIME "%s",
 			       davit_buf_str(&names));
@@ -167,8 +167,8 @@ static int post(struct davit_cli *cli, const char *runtime, const char *source, 
 		json_t *config, struct davit_error *err)
 {
 	bool start = davit_cli_flag(cli, "start");
-	json_t *body = json_pack("{s:s, s:s, s:O, s:b}", "runtime", runtime, "source", source, "config", config,
-				 "start", start);
+	json_t *body = json_pack("{s:s, s:s, s:O, s:b}", "runtime", runtime, "source", source, "config",
+				 config, "start", start);
 	json_t *answer = NULL;
 	int r;
 
@@ -199,7 +199,8 @@ static int find_source(const char *given, char **ret, struct davit_error *err)
 		return davit_error_errno(err, errno, "source", "the source %s", given);
 	if (stat(full, &st) < 0 || !S_ISDIR(st.st_mode)) {
 		free(full);
-		return davit_error_set(err, DAVIT_EINVAL, "source", "the source %s is not a directory", given);
+		return davit_error_set(err, DAVIT_EINVAL, "source", "the source %s is not a directory",
+				       given);
 	}
 	*ret = full;
 	return 0;
@@ -231,32 +232,38 @@ static const struct davit_option own[] = {
 	{"runtime", 0, "RUNTIME", DAVIT_OPTION_STRING,
 	 .doc = "Runtime that carries it (default: $" DEFAULT_RUNTIME "; never guessed)"},
 	{"name", 0, "NAME", DAVIT_OPTION_STRING, .doc = "What it is called (default: the directory's name)"},
-	{"agent", 0, "AGENT", DAVIT_OPTION_STRING, .doc = "Agent that works in it, with a level of configuration"},
+	{"agent", 0, "AGENT", DAVIT_OPTION_STRING,
+	 .doc = "Agent that works in it, with a level of configuration"},
 	{"project", 0, "PROJECT", DAVIT_OPTION_STRING,
 	 .doc = "Project that it belongs to, with a level of configuration"},
 	{"image", 0, "IMAGE", DAVIT_OPTION_STRING, .doc = "Image to run, on a runtime that has images"},
 	{"config", 0, "FILE", DAVIT_OPTION_PATH, .doc = "Instead of DIR/.davit/workspace.json"},
-	{"start", 0, NULL, DAVIT_OPTION_FLAG, .doc = "Start it, too; one that cannot be started leaves no record"},
+	{"start", 0, NULL, DAVIT_OPTION_FLAG,
+	 .doc = "Start it, too; one that cannot be started leaves no record"},
 	{"dump-config", 0, NULL, DAVIT_OPTION_FLAG,
-	 .doc = "Print what the levels of configuration come to, with where each value is from, and do nothing"},
+	 .doc = "Print what the levels of configuration come to, with where each value is from, and do "
+		"nothing"},
 	{0},
 };
 static const struct davit_option *const options[] = {own, davit_options_data, NULL};
-static const char *const examples[] = {"davit init --runtime process --start",
-				       "the current directory, on this host",
-				       "davit init ~/src/app --runtime podman --image localhost/dev:1 --name app",
-				       "in a container; started by 'davit start app' or 'davit terminal app'",
-				       "davit init --agent reviewer --dump-config",
-				       "what the levels of configuration come to",
-				       NULL};
+static const char *const examples[] = {
+	"davit init --runtime process --start",
+	"the current directory, on this host",
+	"davit init ~/src/app --runtime podman --image localhost/dev:1 --name app",
+	"in a container; started by 'davit start app' or 'davit terminal app'",
+	"davit init --agent reviewer --dump-config",
+	"what the levels of configuration come to",
+	NULL};
 
 const struct davit_command davit_command_init = {
 	.name = "init",
 	.usage = "[DIR]",
 	.group = "Workspaces",
 	.summary = "Make a workspace: a source tree inside a runtime",
-	.details = "Configuration is merged from DIR/.davit/workspace.json, then workspace.json, projects/PROJECT\n"
-		   "and agents/AGENT in davit's directory of configuration. A name that is taken gets a number.",
+	.details =
+		"Configuration is merged from DIR/.davit/workspace.json, then workspace.json, "
+		"projects/PROJECT\n"
+		"and agents/AGENT in davit's directory of configuration. A name that is taken gets a number.",
 	.options = options,
 	.max_args = 1,
 	.complete = "file",

@@ -19,8 +19,8 @@ static char *const shell[] = {"sh", "-c", "command -v bash >/dev/null 2>&1 && ex
 
 /* The instance that the command line names: of a workspace, which is then in
  * *ret_workspace (a new reference) and is started if it has to run, or of a service. */
-static int find_instance(struct davit_cli *cli, bool running, struct davit_buf *ret_id, json_t **ret_workspace,
-			 struct davit_error *err)
+static int find_instance(struct davit_cli *cli, bool running, struct davit_buf *ret_id,
+			 json_t **ret_workspace, struct davit_error *err)
 {
 	const char *name = davit_cli_arg(cli, 0), *version = davit_cli_arg(cli, 1);
 	int r = davit_workspace_meant(cli, name, version, ret_workspace, err);
@@ -173,7 +173,8 @@ static void add_words(struct davit_buf *target, const char *name, json_t *words)
 }
 
 /* own_shell: what the workspace's config says, or JSON null. */
-static void open_target(struct davit_cli *cli, const char *instance, json_t *own_shell, struct davit_buf *target)
+static void open_target(struct davit_cli *cli, const char *instance, json_t *own_shell,
+			struct davit_buf *target)
 {
 	bool given = cli->rest && cli->rest[0], own = !given && json_array_size(own_shell);
 	char *const *command = given ? cli->rest : shell;
@@ -291,10 +292,11 @@ const struct davit_command davit_command_terminal = {
 	.usage = "NAME|ID [VERSION] [-- COMMAND [ARG...]]",
 	.group = "Services",
 	.summary = "Work on a terminal inside an instance",
-	.details = "It goes on when you detach, when the connection breaks and when the daemon ends. Exits "
-		   "with the\n"
-		   "command's status, 128 + n when signal n ended it, 0 when you detached. A workspace that is "
-		   "stopped is\nstarted first, and may name its own shell.",
+	.details =
+		"It goes on when you detach, when the connection breaks and when the daemon ends. Exits "
+		"with the\n"
+		"command's status, 128 + n when signal n ended it, 0 when you detached. A workspace that is "
+		"stopped is\nstarted first, and may name its own shell.",
 	.options = options,
 	.max_args = 2,
 	.rest = true,

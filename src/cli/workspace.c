@@ -72,11 +72,12 @@ int davit_workspace_meant(struct davit_cli *cli, const char *ref, const char *ve
 		}
 	}
 	if (r == 0 && service) {
-		r = davit_error_set(err, DAVIT_EINVAL, "name",
-				    "'%s' is a service and a workspace: davit %s %s --namespace default is the "
-				    "service, davit %s %.*s the workspace",
-				    ref, cli->command->name, ref, cli->command->name, SHORT_ID,
-				    davit_string(found, "id"));
+		r = davit_error_set(
+			err, DAVIT_EINVAL, "name",
+			"'%s' is a service and a workspace: davit %s %s --namespace default is the "
+			"service, davit %s %.*s the workspace",
+			ref, cli->command->name, ref, cli->command->name, SHORT_ID,
+			davit_string(found, "id"));
 		json_decref(found);
 		return r;
 	}
@@ -85,7 +86,8 @@ int davit_workspace_meant(struct davit_cli *cli, const char *ref, const char *ve
 }
 
 /* *ret is what it is then. */
-static int switch_to(struct davit_cli *cli, json_t *workspace, bool run, json_t **ret, struct davit_error *err)
+static int switch_to(struct davit_cli *cli, json_t *workspace, bool run, json_t **ret,
+		     struct davit_error *err)
 {
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 
@@ -145,12 +147,13 @@ static void ports_text(json_t *ports, struct davit_buf *out)
 
 void davit_workspace_print(const struct davit_cli *cli, json_t *w)
 {
-	static const char *const keys[] = {"id",      "runtime", "image",  "source", "config",
+	static const char *const keys[] = {"id",      "runtime", "image",   "source", "config",
 					   "project", "agent",	 "created", "error"};
+	const char *state = davit_string(w, "state");
 	char when[DAVIT_AGE_MAX + 8];
 	DAVIT_AUTO_BUF ports = DAVIT_BUF_INIT;
 
-	printf("%s is %s\n", davit_string(w, "name"), davit_string(w, "state"));
+	printf("%s is %s%s\n", davit_string(w, "name"), strcmp(state, "error") ? "" : "in ", state);
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(keys); k++) {
 		const char *text = davit_string(w, keys[k]);
 		if (!strcmp(keys[k], "created"))
@@ -230,7 +233,8 @@ static int run_remove(struct davit_cli *cli, struct davit_error *err)
 	if (r < 0)
 		return r;
 	/* By id from here on: the name may pass to another meanwhile. */
-	davit_workspace_target(davit_string(w, "id"), davit_cli_flag(cli, "force") ? "?force=true" : "", &target);
+	davit_workspace_target(davit_string(w, "id"), davit_cli_flag(cli, "force") ? "?force=true" : "",
+			       &target);
 	r = davit_api_call(cli, "DELETE", davit_buf_str(&target), NULL, NULL, err);
 	if (r == 0 && cli->format == DAVIT_FORMAT_TEXT)
 		printf("%s: removed\n", davit_string(w, "name"));
@@ -257,16 +261,16 @@ static int port_of(json_t *w, const char *wanted, struct davit_error *err)
 		return davit_error_set(err, DAVIT_ESTATE, NULL,
 				       "workspace '%s' is not running; see 'davit start %s'", name, name),
 		       0;
-	json_array_foreach(ports, i, p)
-		if (!wanted || davit_integer(p, "container") == number)
-			return (int)davit_integer(p, "host");
+	json_array_foreach(ports, i, p) if (!wanted || davit_integer(p, "container") ==
+							       number) return (int)davit_integer(p, "host");
 	ports_text(ports, &text);
 	if (!text.len)
 		davit_error_set(err, DAVIT_ENOENT, "port",
-				"workspace '%s' forwards no ports: list them under 'ports' in workspace.json", name);
+				"workspace '%s' forwards no ports: list them under 'ports' in workspace.json",
+				name);
 	else
-		davit_error_set(err, DAVIT_ENOENT, "port", "workspace '%s' does not forward port %s, only %s", name,
-				wanted, davit_buf_str(&text));
+		davit_error_set(err, DAVIT_ENOENT, "port", "workspace '%s' does not forward port %s, only %s",
+				name, wanted, davit_buf_str(&text));
 	return 0;
 }
 
@@ -328,15 +332,16 @@ static const struct davit_option list_own[] = {
 static const struct davit_option *const list_options[] = {list_own, NULL};
 static const struct davit_option *const data_options[] = {davit_options_data, NULL};
 static const struct davit_option *const remove_options[] = {remove_own, davit_options_data, NULL};
-static const char *const list_examples[] = {"davit list", "all workspaces, of all runtimes", "davit list -o json",
-					    "the same for a program", NULL};
+static const char *const list_examples[] = {"davit list", "all workspaces, of all runtimes",
+					    "davit list -o json", "the same for a program", NULL};
 static const char *const info_examples[] = {"davit info demo", "by name", "davit info 3fa9c1",
 					    "by the beginning of its id", NULL};
-static const char *const remove_examples[] = {"davit remove demo", "forget it, and what its runtime holds of it",
+static const char *const remove_examples[] = {"davit remove demo",
+					      "forget it, and what its runtime holds of it",
 					      "davit remove demo --force", "although it runs", NULL};
 static const char *const open_examples[] = {"davit open demo", "the address of its first port",
-					    "davit open demo 3000", "the address behind which its port 3000 is",
-					    NULL};
+					    "davit open demo 3000",
+					    "the address behind which its port 3000 is", NULL};
 
 const struct davit_command davit_command_list = {
 	.name = "list",
@@ -368,8 +373,9 @@ const struct davit_command davit_command_remove = {
 	.usage = "NAME|ID",
 	.group = "Workspaces",
 	.summary = "Remove a workspace",
-	.details = "The source tree is not touched. What the runtime holds of it goes, also when that has gone "
-		   "already.\nOne that runs is refused without --force.",
+	.details =
+		"The source tree is not touched. What the runtime holds of it goes, also when that has gone "
+		"already.\nOne that runs is refused without --force.",
 	.options = remove_options,
 	.min_args = 1,
 	.max_args = 1,
@@ -383,8 +389,9 @@ const struct davit_command davit_command_open = {
 	.usage = "NAME|ID [PORT]",
 	.group = "Workspaces",
 	.summary = "Print the address of a workspace's port, and open it",
-	.details = "PORT is the one inside; the first of them when it is not given. On a terminal of a desktop\n"
-		   "(DISPLAY or WAYLAND_DISPLAY is set) xdg-open opens it too.",
+	.details =
+		"PORT is the one inside; the first of them when it is not given. On a terminal of a desktop\n"
+		"(DISPLAY or WAYLAND_DISPLAY is set) xdg-open opens it too.",
 	.options = data_options,
 	.min_args = 1,
 	.max_args = 2,

@@ -53,8 +53,8 @@ void davit_service_look(const struct davit_service *s, struct davit_service_look
 		snprintf(ret->why, sizeof ret->why, "%s", s->error);
 	if (!ret->answers)
 		snprintf(ret->why, sizeof ret->why, "runtime %s %s%s%s", name,
-			 r ? "does not answer" : "does not exist any more", r && r->error.message[0] ? ": " : "",
-			 r ? r->error.message : "");
+			 r ? "does not answer" : "does not exist any more",
+			 r && r->error.message[0] ? ": " : "", r ? r->error.message : "");
 }
 
 /* --- waiting --- */
@@ -120,8 +120,8 @@ static void on_cancel(struct davit_op *op, int why)
 	fail(w, why, why == DAVIT_ETIMEDOUT ? "it takes too long" : "nobody waits any more");
 }
 
-int davit_core_await(struct davit_core *c, const struct davit_selector *sel, bool running, struct davit_op *op,
-		     struct davit_error *err)
+int davit_core_await(struct davit_core *c, const struct davit_selector *sel, bool running,
+		     struct davit_op *op, struct davit_error *err)
 {
 	struct davit_service *s;
 	struct await *w;

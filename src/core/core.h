@@ -112,11 +112,11 @@ struct davit_service_look {
 	bool answers; /* its runtime does */
 	bool moving;  /* it is not at rest: something is being started or stopped, or will be */
 	bool deleting;
-	size_t running; /* instances whose program runs, as far as is known */
-	size_t failed;	/* that ended or could not be started, and are left so, as failures */
-	uint32_t runs;	/* how often the first instance was started */
+	size_t running;		  /* instances whose program runs, as far as is known */
+	size_t failed;		  /* that ended or could not be started, and are left so, as failures */
+	uint32_t runs;		  /* how often the first instance was started */
 	int64_t created, updated; /* unix ns, of its record */
-	char why[512];	/* why it does not run, or its runtime does not answer; may be empty */
+	char why[512];		  /* why it does not run, or its runtime does not answer; may be empty */
 };
 void davit_service_look(const struct davit_service *s, struct davit_service_look *ret);
 /* Instances present now. */
@@ -206,8 +206,8 @@ int davit_core_control(struct davit_core *c, const struct davit_selector *sel, e
  * or none does any more. DAVIT_ESTATE with the reason when it comes to rest
  * otherwise, DAVIT_EUNAVAIL when its runtime does not answer, DAVIT_ENOENT when it is
  * deleted. op may have a deadline, and be cancelled. */
-int davit_core_await(struct davit_core *c, const struct davit_selector *sel, bool running, struct davit_op *op,
-		     struct davit_error *err);
+int davit_core_await(struct davit_core *c, const struct davit_selector *sel, bool running,
+		     struct davit_op *op, struct davit_error *err);
 /* Sends a signal to the running instances (or the one with the id). */
 int davit_core_signal(struct davit_core *c, const struct davit_selector *sel, const char *instance, int signo,
 		      struct davit_op *op, struct davit_error *err);

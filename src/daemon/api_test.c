@@ -330,7 +330,8 @@ static void every_documented_path_answers(void **state)
 		DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 		const char *body = r->body == API_OBJECT
 					   ? "{\"instances\":1,\"signal\":\"HUP\",\"command\":[\"x\"],"
-					     "\"reference\":\"x\",\"name\":\"x\",\"source\":\"/tmp\",\"runtime\":\"fake\"}"
+					     "\"reference\":\"x\",\"name\":\"x\",\"source\":\"/"
+					     "tmp\",\"runtime\":\"fake\"}"
 					   : NULL;
 		struct davit_client *c = dial();
 		struct davit_client_request q = {.method = r->method,
@@ -870,7 +871,8 @@ static void a_workspace_is_made_found_switched_and_removed(void **state)
 	check_workspace("GET", by_id, NULL, "my-work", "stopped");
 	for (int i = 0; i < 2; i++) /* twice is as once */
 		check_workspace("POST", "/v1/workspaces/my-work/start", NULL, "my-work", "running");
-	refused("DELETE", by_id, NULL, 409, "workspace 'my-work' is running; stop it first, or remove it with --force");
+	refused("DELETE", by_id, NULL, 409,
+		"workspace 'my-work' is running; stop it first, or remove it with --force");
 	for (int i = 0; i < 2; i++)
 		check_workspace("POST", "/v1/workspaces/my-work/stop", NULL, "my-work", "stopped");
 	works("DELETE", by_id, NULL);
@@ -899,10 +901,10 @@ static void a_workspace_that_cannot_be_is_refused_and_leaves_no_record(void **st
 	refused("POST", at, WORKSPACE(",\"config\":{\"secrets\":[\"none\"]}"), 422, "secrets");
 	refused("POST", at, WORKSPACE(",\"config\":{\"network\":{\"mode\":\"deny\",\"hosts\":[\"a\"]}}"), 422,
 		"no runtime can let single hosts through");
-	refused("POST", at, WORKSPACE(",\"start\":true,\"config\":{\"command\":[\"fake\",\"fail-create\"]}"), 409,
-		"workspace 'tmp' was not started");
-	refused("POST", at, WORKSPACE(",\"start\":true,\"config\":{\"command\":[\"fake\",\"fail-exec\"]}"), 409,
-		"workspace 'tmp' was not started");
+	refused("POST", at, WORKSPACE(",\"start\":true,\"config\":{\"command\":[\"fake\",\"fail-create\"]}"),
+		409, "workspace 'tmp' was not started");
+	refused("POST", at, WORKSPACE(",\"start\":true,\"config\":{\"command\":[\"fake\",\"fail-exec\"]}"),
+		409, "workspace 'tmp' was not started");
 	v = ask("GET", at, NULL, &status);
 	assert_int_equal(json_array_size(v), 0);
 	json_decref(v);
@@ -910,8 +912,9 @@ static void a_workspace_that_cannot_be_is_refused_and_leaves_no_record(void **st
 
 static void a_workspace_that_ended_says_so(void **state)
 {
-	static const char fails[] = "{\"source\":\"/tmp\",\"runtime\":\"fake\",\"name\":\"fails\",\"start\":true,"
-				    "\"config\":{\"command\":[\"fake\",\"run\",\"50ms\",\"exit\",\"3\"]}}";
+	static const char fails[] =
+		"{\"source\":\"/tmp\",\"runtime\":\"fake\",\"name\":\"fails\",\"start\":true,"
+		"\"config\":{\"command\":[\"fake\",\"run\",\"50ms\",\"exit\",\"3\"]}}";
 	const char *is = "";
 	int status;
 	json_t *v;
@@ -951,6 +954,9 @@ int main(void)
 		cmocka_unit_test(a_paused_service_says_so),
 		cmocka_unit_test(archives_go_in_and_come_out),
 		cmocka_unit_test(a_terminal_wants_a_websocket_and_a_runtime_that_has_them),
+		cmocka_unit_test(a_workspace_is_made_found_switched_and_removed),
+		cmocka_unit_test(a_workspace_that_cannot_be_is_refused_and_leaves_no_record),
+		cmocka_unit_test(a_workspace_that_ended_says_so),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

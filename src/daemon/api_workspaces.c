@@ -32,7 +32,8 @@ static bool offer(void *user, struct davit_service *s)
 	return true;
 }
 
-static int find(struct davit_daemon *d, const char *wanted, struct davit_service **ret, struct davit_error *err)
+static int find(struct davit_daemon *d, const char *wanted, struct davit_service **ret,
+		struct davit_error *err)
 {
 	struct davit_workspace_search search = {.wanted = wanted};
 	void *found = NULL;
@@ -74,7 +75,8 @@ static bool write_instance(void *user, struct davit_instance *i)
 	davit_json_open_array(j);
 	for (size_t k = 0; k < w->n_ports; k++) {
 		davit_json_open(j);
-		davit_json_put_int(j, "container", w->ports[k].container ? w->ports[k].container : w->ports[k].host);
+		davit_json_put_int(j, "container",
+				   w->ports[k].container ? w->ports[k].container : w->ports[k].host);
 		davit_json_put_int(j, "host", w->ports[k].host);
 		davit_json_close(j);
 	}
@@ -275,7 +277,8 @@ static void awaited(struct davit_op *op, int result)
 	struct davit_service *s = NULL;
 
 	if (result < 0) {
-		davit_error_prefix(&op->error, "workspace '%s' is not %s", o->name, o->run ? "running" : "stopped");
+		davit_error_prefix(&op->error, "workspace '%s' is not %s", o->name,
+				   o->run ? "running" : "stopped");
 		order_fail(o, &op->error);
 		return;
 	}
@@ -382,10 +385,11 @@ static int may_drop(const struct order *o, const char *name, const struct davit_
 	if (o->force || (now->answers && !now->running && !(now->wanted && now->moving)))
 		return 0;
 	if (!strcmp(state, "unknown"))
-		return davit_error_set(err, DAVIT_ESTATE, "workspace",
-				       "it is not known whether workspace '%s' runs: %s; --force removes it all the "
-				       "same",
-				       name, now->why);
+		return davit_error_set(
+			err, DAVIT_ESTATE, "workspace",
+			"it is not known whether workspace '%s' runs: %s; --force removes it all the "
+			"same",
+			name, now->why);
 	if (!now->running && !now->wanted)
 		return 0;
 	return davit_error_set(err, DAVIT_ESTATE, "workspace",
@@ -408,8 +412,8 @@ static void drop(struct order *o)
 	davit_service_look(s, &now);
 	r = may_drop(o, sel.name, &now, &err);
 	if (r == 0)
-		r = davit_core_kill(o->call->daemon->core, &sel, now.answers, o->call->cause, step(o, dropped, 0),
-				    &err);
+		r = davit_core_kill(o->call->daemon->core, &sel, now.answers, o->call->cause,
+				    step(o, dropped, 0), &err);
 	if (r < 0)
 		order_fail(o, &err);
 }
@@ -428,7 +432,7 @@ void api_workspace_delete(struct api_call *call)
 
 struct taken {
 	const char *name;
-	const char *id;	   /* or NULL: of one that is to have the name */
+	const char *id; /* or NULL: of one that is to have the name */
 	bool taken;
 };
 
@@ -555,8 +559,8 @@ static void first_start(struct davit_op *op, int result)
 	o->why = op->error;
 	davit_error_prefix(&o->why, "workspace '%s' was not started", o->name);
 	sel = selector_of(s);
-	if (davit_core_kill(o->call->daemon->core, &sel, now.answers, o->call->cause, step(o, record_gone, 0), &err) <
-	    0)
+	if (davit_core_kill(o->call->daemon->core, &sel, now.answers, o->call->cause, step(o, record_gone, 0),
+			    &err) < 0)
 		order_fail(o, &o->why);
 }
 
@@ -587,8 +591,8 @@ static void create(struct order *o)
 	if (r == 0)
 		r = make_spec(o, &err);
 	if (r == 0)
-		r = davit_core_apply(o->call->daemon->core, &o->spec, 1, DAVIT_APPLY_CREATE, false, o->call->cause,
-				     step(o, created, 0), &err);
+		r = davit_core_apply(o->call->daemon->core, &o->spec, 1, DAVIT_APPLY_CREATE, false,
+				     o->call->cause, step(o, created, 0), &err);
 	if (r < 0)
 		order_fail(o, &err);
 }

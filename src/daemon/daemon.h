@@ -36,7 +36,7 @@ struct davit_daemon {
 	char **argv;
 	enum daemon_end end;
 	struct davit_map workspaces; /* names that are being given: name -> order (api_workspaces.c) */
-	struct davit_timer trim; /* gives memory back after a burst of requests */
+	struct davit_timer trim;     /* gives memory back after a burst of requests */
 };
 
 /* The one place that names stores and runtimes (table.c). NULL for a name that

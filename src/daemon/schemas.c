@@ -111,11 +111,18 @@ static const struct {
 	{"Why", OBJECT(P("service", STRING) "," P("status", STRING) "," P(
 			"chain", LIST("{\"type\":\"object\"}")) "," P("text", STRING))},
 	{"Workspace",
-	 OBJECT(P("id", STRING) "," P("name", STRING) "," P("state", WORKSPACE_STATE) "," P("error", STRING) "," P(
-		 "runtime", STRING) "," P("source", STRING) "," P("image", NULLABLE) "," P("agent", NULLABLE) "," P(
-		 "project", NULLABLE) "," P("config", NULLABLE) "," P("shell", STRINGS_OR_NULL) "," P(
-		 "created", TIME) "," P("updated", TIME) "," P("instance", NULLABLE) "," P(
-		 "ports", LIST(OBJECT(P("container", INT) "," P("host", INT)))))},
+	 OBJECT(P("id", STRING) "," P("name", STRING) "," P("state", WORKSPACE_STATE) "," P("error", STRING) "," P("runtime", STRING) "," P("source", STRING) "," P("image", NULLABLE) "," P(
+		 "agent",
+		 NULLABLE) "," P("project",
+				 NULLABLE) "," P("config",
+						 NULLABLE) "," P("shell",
+								 STRINGS_OR_NULL) "," P("created",
+											TIME) "," P("updated",
+												    TIME) "," P("instance",
+														NULLABLE) "," P("ports",
+																LIST(OBJECT(P("container", INT) "," P(
+																	"host",
+																	INT)))))},
 	{"Workspaces", LIST(REF("Workspace"))},
 };
 

@@ -63,9 +63,9 @@ static int unknown(struct reader *r, const struct davit_tree *t, const char *pat
 	for (size_t i = 0; i < n; i++)
 		names[i] = keys[i].name;
 	near = davit_nearest(t->key, names, n);
-	return davit_tree_error(r->err, t->key_line, t->key_column, t->key, "%s%sunknown key '%.64s'%s%s%s", path,
-				path[0] ? ": " : "", t->key, near ? "; did you mean '" : "", near ? near : "",
-				near ? "'?" : "");
+	return davit_tree_error(r->err, t->key_line, t->key_column, t->key, "%s%sunknown key '%.64s'%s%s%s",
+				path, path[0] ? ": " : "", t->key, near ? "; did you mean '" : "",
+				near ? near : "", near ? "'?" : "");
 }
 
 static int read_object(struct reader *r, const struct davit_tree *t, const char *path, const struct key *keys,
@@ -114,10 +114,10 @@ static int read_list(struct reader *r, const struct davit_tree *t, const char *p
 		e = read(r, c, inner, &item);
 		if (e < 0)
 			break;
-		json_array_foreach(list, k, other)
-			if (e == 0 && json_equal(id ? json_object_get(item, id) : item,
-						 id ? json_object_get(other, id) : other))
-				e = bad(r, c, inner, "the same as %.80s[%zu]", path, k);
+		json_array_foreach(list, k,
+				   other) if (e == 0 && json_equal(id ? json_object_get(item, id) : item,
+								   id ? json_object_get(other, id) : other))
+			e = bad(r, c, inner, "the same as %.80s[%zu]", path, k);
 		if (json_array_append_new(list, item) < 0)
 			e = no_memory(r->err);
 	}
@@ -432,10 +432,11 @@ static int read_agent(struct reader *r, const struct davit_tree *t, const char *
 }
 
 static const struct key top[] = {
-	{"image", read_line},	   {"command", read_command}, {"shell", read_command},
-	{"environment", read_environment}, {"mounts", read_mounts},   {"ports", read_ports},
-	{"network", read_network}, {"secrets", read_names},   {"features", read_names},
-	{"agent", read_agent},
+	{"image", read_line},	   {"command", read_command},
+	{"shell", read_command},   {"environment", read_environment},
+	{"mounts", read_mounts},   {"ports", read_ports},
+	{"network", read_network}, {"secrets", read_names},
+	{"features", read_names},  {"agent", read_agent},
 };
 
 /* ---------------------------------------------------------------------- the whole */

@@ -51,7 +51,8 @@ int davit_workspace_merge(struct davit_workspace_merged *m, const json_t *config
 /* Tells every value with its path ("mounts./data.ro") and layer, in order. The path is
  * borrowed during the call. DAVIT_ENOMEM. */
 int davit_workspace_merged_each(const struct davit_workspace_merged *m,
-				void (*fn)(void *user, const char *path, const json_t *value, const char *layer),
+				void (*fn)(void *user, const char *path, const json_t *value,
+					   const char *layer),
 				void *user, struct davit_error *err);
 
 #endif

@@ -25,8 +25,10 @@ static json_t *parsed(const char *text)
 static void every_key_is_read_into_one_form(void **state)
 {
 	static const char text[] =
-		"{\"image\": \"localhost/dev:1\", \"command\": [\"hold\", \"\"], \"shell\": [\"bash\", \"-l\"],"
-		" \"environment\": [{\"name\": \"A\", \"value\": \"\"}, {\"name\": \"T\", \"secret\": \"token\"}],"
+		"{\"image\": \"localhost/dev:1\", \"command\": [\"hold\", \"\"], \"shell\": [\"bash\", "
+		"\"-l\"],"
+		" \"environment\": [{\"name\": \"A\", \"value\": \"\"}, {\"name\": \"T\", \"secret\": "
+		"\"token\"}],"
 		" \"mounts\": [{\"host\": \"cache\", \"target\": \"/cache\"},"
 		" {\"host\": \"$HOME/.gitconfig\", \"target\": \"/etc/gitconfig\", \"ro\": true}],"
 		" \"ports\": [3000, {\"container\": 80, \"host\": 8080}, {\"container\": 81}],"
@@ -79,9 +81,10 @@ static const struct {
 	 "mounts[0].host: '$PWD/a': only $SOURCES and $HOME are known, at the beginning of a path"},
 	{"{\"mounts\": [{\"host\": \"/a/$HOME\", \"target\": \"/b\"}]}", 1, 22,
 	 "mounts[0].host: '/a/$HOME': only $SOURCES and $HOME are known, at the beginning of a path"},
-	{"{\"mounts\": [{\"host\": \"/a\", \"target\": \"/b\"}, {\"host\": \"/c\", \"target\": \"/b\"}]}", 1, 45,
-	 "mounts[1]: the same as mounts[0]"},
-	{"{\"environment\": [{\"name\": \"A\"}]}", 1, 18, "environment[0]: needs one of 'value' and 'secret'"},
+	{"{\"mounts\": [{\"host\": \"/a\", \"target\": \"/b\"}, {\"host\": \"/c\", \"target\": \"/b\"}]}", 1,
+	 45, "mounts[1]: the same as mounts[0]"},
+	{"{\"environment\": [{\"name\": \"A\"}]}", 1, 18,
+	 "environment[0]: needs one of 'value' and 'secret'"},
 	{"{\"environment\": [{\"name\": \"A\", \"value\": \"\", \"secret\": \"s\"}]}", 1, 18,
 	 "environment[0]: needs one of 'value' and 'secret'"},
 	{"{\"environment\": [{\"name\": \"1A\", \"value\": \"\"}]}", 1, 27,
@@ -103,7 +106,8 @@ static const struct {
 	{"{\"secrets\": [\"a/b\"]}", 1, 14, "secrets[0]: 'a/b' is not a name"},
 	{"{\"features\": [\"a\", \"a\"]}", 1, 20, "features[1]: the same as features[0]"},
 	{"{\"command\": []}", 1, 13, "command: must be a list of texts: the program, then its arguments"},
-	{"{\"command\": \"sleep 1\"}", 1, 13, "command: must be a list of texts: the program, then its arguments"},
+	{"{\"command\": \"sleep 1\"}", 1, 13,
+	 "command: must be a list of texts: the program, then its arguments"},
 	{"{\"shell\": [\"\"]}", 1, 12, "shell[0]: must not be empty"},
 	{"{\"agent\": []}", 1, 11, "agent: must be an object"},
 	{"{\"agent\": {\"n\": 1e999}}", 1, 17, "agent: '1e999' is out of range"},
@@ -121,12 +125,13 @@ static void what_is_wrong_is_refused_with_its_place(void **state)
 		struct davit_error err = {0};
 		json_t *v = NULL;
 		int r = davit_workspace_config_parse(wrong[i].text, strlen(wrong[i].text), NULL, &v, &err);
-		if (r == DAVIT_EINVAL && !strcmp(err.message, wrong[i].message) && err.line == wrong[i].line &&
-		    err.column == wrong[i].column)
+		if (r == DAVIT_EINVAL && !strcmp(err.message, wrong[i].message) &&
+		    err.line == wrong[i].line && err.column == wrong[i].column)
 			continue;
 		failures++;
-		print_message("%s\ngives %d %u:%u %s\n  not %d %u:%u %s\n", wrong[i].text, r, err.line, err.column,
-			      err.message, DAVIT_EINVAL, wrong[i].line, wrong[i].column, wrong[i].message);
+		print_message("%s\ngives %d %u:%u %s\n  not %d %u:%u %s\n", wrong[i].text, r, err.line,
+			      err.column, err.message, DAVIT_EINVAL, wrong[i].line, wrong[i].column,
+			      wrong[i].message);
 	}
 	assert_int_equal(failures, 0);
 }
@@ -192,20 +197,26 @@ static const struct merging later_wins[] = {
 	 "{\"name\":\"C\",\"value\":\"2\"}]}",
 	 "environment.A=two environment.B=one environment.C=two"},
 	{"{\"ports\": [80, 81]}", "{\"ports\": [{\"container\": 81, \"host\": 8081}]}",
-	 "{\"ports\":[{\"container\":80,\"host\":0},{\"container\":81,\"host\":8081}]}", "ports.80=one ports.81=two"},
-	{"{\"secrets\": [\"a\"], \"features\": [\"f\"]}", "{\"secrets\": [\"b\", \"a\"], \"features\": [\"g\"]}",
+	 "{\"ports\":[{\"container\":80,\"host\":0},{\"container\":81,\"host\":8081}]}",
+	 "ports.80=one ports.81=two"},
+	{"{\"secrets\": [\"a\"], \"features\": [\"f\"]}",
+	 "{\"secrets\": [\"b\", \"a\"], \"features\": [\"g\"]}",
 	 "{\"secrets\":[\"a\",\"b\"],\"features\":[\"f\",\"g\"]}",
 	 "secrets.a=one secrets.b=two features.f=one features.g=two"},
-	{"{\"mounts\": [{\"host\": \"/a\", \"target\": \"/t\"}]}", "{\"mounts\": [{\"host\": \"/b\", \"target\": \"/t\"}]}",
-	 "{\"mounts\":[{\"host\":\"/b\",\"target\":\"/t\",\"ro\":false}]}", "mounts./t.host=two mounts./t.ro=two"},
+	{"{\"mounts\": [{\"host\": \"/a\", \"target\": \"/t\"}]}",
+	 "{\"mounts\": [{\"host\": \"/b\", \"target\": \"/t\"}]}",
+	 "{\"mounts\":[{\"host\":\"/b\",\"target\":\"/t\",\"ro\":false}]}",
+	 "mounts./t.host=two mounts./t.ro=two"},
 	/* The agent's settings, key by key. */
 	{"{\"agent\": {\"a\": 1, \"b\": {\"c\": 1, \"d\": 1}}}", "{\"agent\": {\"b\": {\"c\": 2}, \"e\": 2}}",
 	 "{\"agent\":{\"a\":1,\"b\":{\"c\":2,\"d\":1},\"e\":2}}",
 	 "agent.a=one agent.b.c=two agent.b.d=one agent.e=two"},
 	{"{\"agent\": {\"a\": 1}}", "{\"agent\": {\"a\": {\"b\": 2}}}", "{\"agent\":{\"a\":{\"b\":2}}}",
 	 "agent.a.b=two"},
-	{"{\"agent\": {\"a\": {\"b\": 1}}}", "{\"agent\": {\"a\": 2}}", "{\"agent\":{\"a\":2}}", "agent.a=two"},
-	{"{\"agent\": {\"a\": [1, 2]}}", "{\"agent\": {\"a\": [3]}}", "{\"agent\":{\"a\":[3]}}", "agent.a=two"},
+	{"{\"agent\": {\"a\": {\"b\": 1}}}", "{\"agent\": {\"a\": 2}}", "{\"agent\":{\"a\":2}}",
+	 "agent.a=two"},
+	{"{\"agent\": {\"a\": [1, 2]}}", "{\"agent\": {\"a\": [3]}}", "{\"agent\":{\"a\":[3]}}",
+	 "agent.a=two"},
 };
 
 static void the_later_layer_wins(void **state)
@@ -238,9 +249,12 @@ static const struct merging tightening[] = {
 	{ALLOW, DENY("\"a\""), DENIED("\"a\""), "network.mode=two network.hosts=two"},
 	{DENY("\"a\""), ALLOW, DENIED("\"a\""), "network.mode=one network.hosts=one"},
 	/* a mount that is read-only stays so, even of another directory */
-	{MOUNT("/a", "true"), MOUNT("/a", "false"), MOUNTED("/a", "true"), "mounts./t.host=two mounts./t.ro=one"},
-	{MOUNT("/a", "true"), MOUNT("/b", "false"), MOUNTED("/b", "true"), "mounts./t.host=two mounts./t.ro=one"},
-	{MOUNT("/a", "false"), MOUNT("/a", "true"), MOUNTED("/a", "true"), "mounts./t.host=two mounts./t.ro=two"},
+	{MOUNT("/a", "true"), MOUNT("/a", "false"), MOUNTED("/a", "true"),
+	 "mounts./t.host=two mounts./t.ro=one"},
+	{MOUNT("/a", "true"), MOUNT("/b", "false"), MOUNTED("/b", "true"),
+	 "mounts./t.host=two mounts./t.ro=one"},
+	{MOUNT("/a", "false"), MOUNT("/a", "true"), MOUNTED("/a", "true"),
+	 "mounts./t.host=two mounts./t.ro=two"},
 };
 
 static void a_policy_is_tightened_and_never_loosened(void **state)
@@ -253,8 +267,10 @@ static void a_policy_is_tightened_and_never_loosened(void **state)
 static void a_layer_is_not_changed_by_what_comes_after(void **state)
 {
 	struct davit_workspace_merged m = {0};
-	json_t *one = parsed("{\"network\": {\"mode\": \"deny\", \"hosts\": [\"a\"]}, \"agent\": {\"a\": {\"b\": 1}}}");
-	json_t *before = json_deep_copy(one), *two = parsed("{\"network\": {\"mode\": \"deny\"}, \"agent\": {\"a\": {\"b\": 2}}}");
+	json_t *one = parsed(
+		"{\"network\": {\"mode\": \"deny\", \"hosts\": [\"a\"]}, \"agent\": {\"a\": {\"b\": 1}}}");
+	json_t *before = json_deep_copy(one),
+	       *two = parsed("{\"network\": {\"mode\": \"deny\"}, \"agent\": {\"a\": {\"b\": 2}}}");
 
 	(void)state;
 	assert_int_equal(davit_workspace_merge(&m, one, "one", NULL), 0);

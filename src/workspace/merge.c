@@ -45,12 +45,13 @@ static json_t *find(json_t *list, const json_t *item, const char *id, size_t *re
 	json_t *other;
 	size_t i;
 
-	json_array_foreach(list, i, other)
-		if (json_equal(id ? json_object_get(item, id) : item, id ? json_object_get(other, id) : other)) {
-			if (ret_at)
-				*ret_at = i;
-			return other;
-		}
+	json_array_foreach(list, i, other) if (json_equal(id ? json_object_get(item, id) : item,
+							  id ? json_object_get(other, id) : other))
+	{
+		if (ret_at)
+			*ret_at = i;
+		return other;
+	}
 	return NULL;
 }
 
@@ -115,11 +116,12 @@ static json_t *common(const json_t *a, json_t *b)
 	json_t *both = json_array(), *host;
 	size_t i;
 
-	json_array_foreach(a, i, host)
-		if (both && find(b, host, NULL, NULL) && json_array_append(both, host) < 0) {
-			json_decref(both);
-			return NULL;
-		}
+	json_array_foreach(a, i,
+			   host) if (both && find(b, host, NULL, NULL) && json_array_append(both, host) < 0)
+	{
+		json_decref(both);
+		return NULL;
+	}
 	return both;
 }
 
@@ -137,7 +139,8 @@ static int merge_network(struct davit_workspace_merged *m, json_t *network, cons
 		return 0; /* nothing that is denied is allowed again */
 	hosts = json_object_get(old, "hosts");
 	both = common(hosts, json_object_get(network, "hosts"));
-	if (both && json_array_size(both) < json_array_size(hosts) && note(m, "network", "hosts", layer) < 0) {
+	if (both && json_array_size(both) < json_array_size(hosts) &&
+	    note(m, "network", "hosts", layer) < 0) {
 		json_decref(both);
 		return -1;
 	}
@@ -194,7 +197,8 @@ static int merge_agent(struct davit_workspace_merged *m, const json_t *agent, co
 static const struct {
 	const char *key, *id;
 } lists[] = {
-	{"environment", "name"}, {"mounts", "target"}, {"ports", "container"}, {"secrets", NULL}, {"features", NULL},
+	{"environment", "name"}, {"mounts", "target"}, {"ports", "container"},
+	{"secrets", NULL},	 {"features", NULL},
 };
 
 static const char *const plain[] = {"image", "command", "shell"};
@@ -266,7 +270,8 @@ static void tell(struct telling *t, const char *path, const json_t *v)
 }
 
 int davit_workspace_merged_each(const struct davit_workspace_merged *m,
-				void (*fn)(void *user, const char *path, const json_t *value, const char *layer),
+				void (*fn)(void *user, const char *path, const json_t *value,
+					   const char *layer),
 				void *user, struct davit_error *err)
 {
 	struct telling t = {.m = m, .fn = fn, .user = user};

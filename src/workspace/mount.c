@@ -37,12 +37,13 @@ int davit_workspace_path_check(const char *path, struct davit_error *err)
 	int root = root_of(&rest);
 
 	if (root < 0 || strchr(rest, '$'))
-		return davit_error_set(err, DAVIT_EINVAL, NULL,
-				       "'%.64s': only $SOURCES and $HOME are known, at the beginning of a path",
-				       path);
+		return davit_error_set(
+			err, DAVIT_EINVAL, NULL,
+			"'%.64s': only $SOURCES and $HOME are known, at the beginning of a path", path);
 	for (const char *p = rest; *p; p += strcspn(p, "/"), p += *p == '/')
 		if (strcspn(p, "/") == 2 && p[0] == '.' && p[1] == '.')
-			return davit_error_set(err, DAVIT_EINVAL, NULL, "'%.64s' must not have '..' in it", path);
+			return davit_error_set(err, DAVIT_EINVAL, NULL, "'%.64s' must not have '..' in it",
+					       path);
 	if (strlen(path) >= PATH_MAX / 2)
 		return davit_error_set(err, DAVIT_EINVAL, NULL, "'%.32s...' is too long", path);
 	return 0;
@@ -100,8 +101,8 @@ int davit_workspace_mount_host(const char *path, const struct davit_workspace_ro
 	if (r == 0 && kind != ROOT_NONE)
 		r = resolve(root, &top, err);
 	if (r == 0 && kind != ROOT_NONE && !is_below(real, top))
-		r = davit_error_set(err, DAVIT_EPERM, "mounts", "%s leads out of %s by a link, to %s", path, root,
-				    real);
+		r = davit_error_set(err, DAVIT_EPERM, "mounts", "%s leads out of %s by a link, to %s", path,
+				    root, real);
 	if (r == 0)
 		*ret = DAVIT_TAKE(real);
 	return r;
@@ -140,7 +141,7 @@ int davit_workspace_mount_recheck(const char *path, struct davit_error *err)
 	int r = resolve(path, &real, err);
 
 	if (r == 0 && strcmp(real, path) != 0)
-		r = davit_error_set(err, DAVIT_EPERM, "mounts", "%s has become a link to %s since it was checked",
-				    path, real);
+		r = davit_error_set(err, DAVIT_EPERM, "mounts",
+				    "%s has become a link to %s since it was checked", path, real);
 	return r;
 }

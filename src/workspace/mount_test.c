@@ -159,8 +159,9 @@ static void home_inside_is_known_only_where_it_is_told(void **state)
 
 	(void)state;
 	assert_int_equal(davit_workspace_mount_target("$HOME/.cache", &roots, &got, &err), DAVIT_ENOTSUP);
-	assert_string_equal(err.message, "$HOME/.cache: the home directory inside the image is not known; set HOME in "
-					 "'environment'");
+	assert_string_equal(err.message,
+			    "$HOME/.cache: the home directory inside the image is not known; set HOME in "
+			    "'environment'");
 	told.home_inside = "/home/dev";
 	assert_int_equal(davit_workspace_mount_target("$HOME/.cache", &told, &got, &err), 0);
 	assert_string_equal(got, "/home/dev/.cache");

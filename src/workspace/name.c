@@ -122,9 +122,10 @@ void davit_workspace_search_offer(struct davit_workspace_search *s, const char *
 int davit_workspace_search_end(const struct davit_workspace_search *s, void **ret, struct davit_error *err)
 {
 	if (s->n_ids != 1 && !s->by_name)
-		return s->n_ids ? davit_error_set(err, DAVIT_EINVAL, "workspace",
-						  "the ids of %zu workspaces begin with '%s': write more of it",
-						  s->n_ids, s->wanted)
+		return s->n_ids ? davit_error_set(
+					  err, DAVIT_EINVAL, "workspace",
+					  "the ids of %zu workspaces begin with '%s': write more of it",
+					  s->n_ids, s->wanted)
 				: davit_error_set(err, DAVIT_ENOENT, "workspace", "workspace '%s' not found",
 						  s->wanted);
 	*ret = s->n_ids == 1 ? s->by_id : s->by_name;

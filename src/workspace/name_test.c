@@ -16,28 +16,28 @@ static const struct {
 	const char *wish, *name;
 } names[] = {
 	{"demo", "demo"},
-	{"Demo", "demo"},		    /* lower case */
-	{"MyProject2", "myproject2"},	    /* digits stay */
-	{"my project", "my-project"},	    /* what is not allowed is a '-' */
-	{"my   project", "my-project"},	    /* a run of it is one */
-	{"a/b\\c:d", "a-b-c-d"},	    /* so no path and no reference comes of it */
+	{"Demo", "demo"},			  /* lower case */
+	{"MyProject2", "myproject2"},		  /* digits stay */
+	{"my project", "my-project"},		  /* what is not allowed is a '-' */
+	{"my   project", "my-project"},		  /* a run of it is one */
+	{"a/b\\c:d", "a-b-c-d"},		  /* so no path and no reference comes of it */
 	{"my.project_v1-rc", "my.project_v1-rc"}, /* these three are allowed */
-	{"a--b", "a--b"},		    /* and are not merged */
-	{"a -b", "a--b"},		    /* not even with what stands for a blank */
-	{"  demo  ", "demo"},		    /* trimmed */
-	{"-demo-", "demo"},		    /* of '-' that were there, too */
-	{".hidden", "hidden"},		    /* a service's name begins with a letter or digit */
+	{"a--b", "a--b"},			  /* and are not merged */
+	{"a -b", "a--b"},			  /* not even with what stands for a blank */
+	{"  demo  ", "demo"},			  /* trimmed */
+	{"-demo-", "demo"},			  /* of '-' that were there, too */
+	{".hidden", "hidden"},			  /* a service's name begins with a letter or digit */
 	{"__init__.", "init"},
-	{"..", "workspace"},		    /* no name that means another directory */
-	{"", "workspace"},		    /* nothing */
+	{"..", "workspace"}, /* no name that means another directory */
+	{"", "workspace"},   /* nothing */
 	{NULL, "workspace"},
-	{"***", "workspace"},		    /* nothing left */
-	{"Größe", "gr-e"},		    /* beyond ASCII */
+	{"***", "workspace"}, /* nothing left */
+	{"Größe", "gr-e"},    /* beyond ASCII */
 	{"проект", "workspace"},
-	{"a\nb\tc", "a-b-c"},		    /* control characters */
-	{"$(reboot)", "reboot"},	    /* no shell would be tempted */
-	{LETTERS_63 "lmn", LETTERS_63},	    /* cut */
-	{"---" LETTERS_63, LETTERS_63},	    /* where what is trimmed takes no room */
+	{"a\nb\tc", "a-b-c"},		/* control characters */
+	{"$(reboot)", "reboot"},	/* no shell would be tempted */
+	{LETTERS_63 "lmn", LETTERS_63}, /* cut */
+	{"---" LETTERS_63, LETTERS_63}, /* where what is trimmed takes no room */
 };
 
 static void a_name_is_made_of_any_wish(void **state)
@@ -64,8 +64,11 @@ static void a_directory_gives_the_name_of_its_last_part(void **state)
 {
 	static const struct {
 		const char *path, *name;
-	} paths[] = {{"/srv/My App", "my-app"}, {"/srv/My App//", "my-app"}, {"demo", "demo"},
-		     {"/", "workspace"},	{"/srv/.git/", "git"}};
+	} paths[] = {{"/srv/My App", "my-app"},
+		     {"/srv/My App//", "my-app"},
+		     {"demo", "demo"},
+		     {"/", "workspace"},
+		     {"/srv/.git/", "git"}};
 	char name[DAVIT_WORKSPACE_NAME_MAX];
 
 	(void)state;

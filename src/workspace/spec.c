@@ -74,8 +74,9 @@ static int add_image(struct making *m)
 				       "runtime %s needs an image: --image, or 'image' in workspace.json",
 				       m->w->runtime);
 	if (image && !davit_can(m->can, DAVIT_CAP_IMAGES))
-		return davit_error_set(m->err, DAVIT_ENOTSUP, "image", "runtime %s does not support images: %s",
-				       m->w->runtime, m->can->why_not[DAVIT_CAP_IMAGES]);
+		return davit_error_set(m->err, DAVIT_ENOTSUP, "image",
+				       "runtime %s does not support images: %s", m->w->runtime,
+				       m->can->why_not[DAVIT_CAP_IMAGES]);
 	put_text(m, m->spec, "image", image);
 	return 0;
 }
@@ -105,15 +106,15 @@ static int add_environment(struct making *m)
 	{
 		const char *name = text(item, "name"), *secret = text(item, "secret");
 		if (secret)
-			m->oom |= json_array_append_new(m->secrets,
-							json_pack("{s:s, s:s}", "name", secret, "env", name)) < 0;
+			m->oom |= json_array_append_new(m->secrets, json_pack("{s:s, s:s}", "name", secret,
+									      "env", name)) < 0;
 		else
 			put(m, m->env, name, json_string(text(item, "value")));
 		if (!strcmp(name, "HOME") && own_root(m))
 			m->roots.home_inside = text(item, "value");
 	}
-	json_array_foreach(asked(m, "secrets"), i, item)
-		m->oom |= json_array_append_new(m->secrets, json_pack("{s:O}", "name", item)) < 0;
+	json_array_foreach(asked(m, "secrets"), i, item) m->oom |=
+		json_array_append_new(m->secrets, json_pack("{s:O}", "name", item)) < 0;
 	put_text(m, m->env, "SOURCES", m->roots.inside);
 	return 0;
 }
@@ -192,14 +193,15 @@ static int add_ports(struct making *m)
 		json_int_t inside = json_integer_value(json_object_get(port, "container"));
 		json_int_t host = json_integer_value(json_object_get(port, "host"));
 		if (!mapping && host && host != inside)
-			return davit_error_set(m->err, DAVIT_ENOTSUP, "ports",
-					       "port %d cannot be forwarded from port %d: runtime %s does not "
-					       "support port-mapping: %s",
-					       (int)inside, (int)host, m->w->runtime,
-					       m->can->why_not[DAVIT_CAP_PORT_MAPPING]);
-		m->oom |= json_array_append_new(m->ports, json_pack("{s:I, s:I, s:s}", "container", inside, "host",
-								    mapping ? host : inside, "bind",
-								    "127.0.0.1")) < 0;
+			return davit_error_set(
+				m->err, DAVIT_ENOTSUP, "ports",
+				"port %d cannot be forwarded from port %d: runtime %s does not "
+				"support port-mapping: %s",
+				(int)inside, (int)host, m->w->runtime,
+				m->can->why_not[DAVIT_CAP_PORT_MAPPING]);
+		m->oom |= json_array_append_new(m->ports,
+						json_pack("{s:I, s:I, s:s}", "container", inside, "host",
+							  mapping ? host : inside, "bind", "127.0.0.1")) < 0;
 	}
 	return 0;
 }
@@ -212,9 +214,10 @@ static int add_network(struct making *m)
 	if (!mode || strcmp(mode, "deny") != 0)
 		return 0;
 	if (json_array_size(json_object_get(network, "hosts")))
-		return davit_error_set(m->err, DAVIT_ENOTSUP, "network.hosts",
-				       "network.hosts: no runtime can let single hosts through; without it, mode "
-				       "deny leaves no network at all");
+		return davit_error_set(
+			m->err, DAVIT_ENOTSUP, "network.hosts",
+			"network.hosts: no runtime can let single hosts through; without it, mode "
+			"deny leaves no network at all");
 	if (!davit_can(m->can, DAVIT_CAP_NETWORKS))
 		return davit_error_set(m->err, DAVIT_ENOTSUP, "network.mode",
 				       "network.mode: runtime %s cannot deny the network: %s", m->w->runtime,
@@ -260,9 +263,9 @@ static json_t *part(struct making *m, const char *key, json_t *value)
 int davit_workspace_spec(const struct davit_workspace *w, const struct davit_capabilities *can, json_t **ret,
 			 struct davit_error *err)
 {
-	static int (*const steps[])(struct making *) = {check_source, add_image,  add_record,
+	static int (*const steps[])(struct making *) = {check_source, add_image,       add_record,
 							add_command,  add_environment, add_settings,
-							add_mounts,   add_ports,  add_network};
+							add_mounts,   add_ports,       add_network};
 	struct making m = {.w = w, .can = can, .spec = json_object(), .err = err};
 	int r = 0;
 
@@ -295,9 +298,12 @@ bool davit_workspace_read(const struct davit_spec *spec, struct davit_workspace_
 		const char *key;
 		const char **to;
 	} all[] = {
-		{META "id", &ret->id},		  {META "source", &ret->source},
-		{META "agent", &ret->agent},	  {META "project", &ret->project},
-		{META "config", &ret->config_path}, {META "shell", &ret->shell},
+		{META "id", &ret->id},
+		{META "source", &ret->source},
+		{META "agent", &ret->agent},
+		{META "project", &ret->project},
+		{META "config", &ret->config_path},
+		{META "shell", &ret->shell},
 	};
 
 	*ret = (struct davit_workspace_record){"", "", "", "", "", "", "", "", ""};

@@ -146,9 +146,10 @@ static void on_the_host_it_runs_in_the_source_itself(void **state)
 
 static void in_a_container_the_source_is_mounted(void **state)
 {
-	struct davit_spec *s = made("{\"image\": \"i:1\", \"ports\": [80, {\"container\": 81, \"host\": 8081}],"
-				    " \"mounts\": [{\"host\": \"$SOURCES\", \"target\": \"/again\", \"ro\": true}]}",
-				    &containers);
+	struct davit_spec *s =
+		made("{\"image\": \"i:1\", \"ports\": [80, {\"container\": 81, \"host\": 8081}],"
+		     " \"mounts\": [{\"host\": \"$SOURCES\", \"target\": \"/again\", \"ro\": true}]}",
+		     &containers);
 
 	(void)state;
 	assert_string_equal(s->image, "i:1");
@@ -160,7 +161,7 @@ static void in_a_container_the_source_is_mounted(void **state)
 	assert_false(s->volumes[0].read_only);
 	assert_string_equal(s->volumes[1].source, source);
 	assert_true(s->volumes[1].read_only);
-	assert_int_equal(s->stop_signal, 9); /* process 1 would ignore SIGTERM */
+	assert_int_equal(s->stop_signal, 9);   /* process 1 would ignore SIGTERM */
 	assert_int_equal(s->ports[0].host, 0); /* a free one */
 	assert_int_equal(s->ports[1].host, 8081);
 	assert_string_equal(s->ports[0].bind, "127.0.0.1");
@@ -212,31 +213,33 @@ static void a_denied_network_is_none_or_refused_with_the_reason(void **state)
 	davit_spec_free(s);
 	refused("{\"network\": {\"mode\": \"deny\"}}", &processes, DAVIT_ENOTSUP,
 		"network.mode: runtime some cannot deny the network: it has no such thing");
-	refused("{\"image\": \"i\", \"network\": {\"mode\": \"deny\", \"hosts\": [\"a\"]}}", &containers, DAVIT_ENOTSUP,
-		"no runtime can let single hosts through");
-	refused("{\"image\": \"i\", \"network\": {\"mode\": \"deny\"}, \"ports\": [80]}", &containers, DAVIT_EINVAL,
-		"none can be forwarded where network.mode is deny");
+	refused("{\"image\": \"i\", \"network\": {\"mode\": \"deny\", \"hosts\": [\"a\"]}}", &containers,
+		DAVIT_ENOTSUP, "no runtime can let single hosts through");
+	refused("{\"image\": \"i\", \"network\": {\"mode\": \"deny\"}, \"ports\": [80]}", &containers,
+		DAVIT_EINVAL, "none can be forwarded where network.mode is deny");
 }
 
 static void what_the_runtime_cannot_is_refused_with_the_reason(void **state)
 {
 	(void)state;
-	refused("{}", &containers, DAVIT_EINVAL, "runtime some needs an image: --image, or 'image' in workspace.json");
+	refused("{}", &containers, DAVIT_EINVAL,
+		"runtime some needs an image: --image, or 'image' in workspace.json");
 	refused("{\"image\": \"i\"}", &processes, DAVIT_ENOTSUP,
 		"runtime some does not support images: it has no such thing");
 	refused("{\"ports\": [{\"container\": 80, \"host\": 8080}]}", &processes, DAVIT_ENOTSUP,
 		"port 80 cannot be forwarded from port 8080");
-	refused("{\"image\": \"i\", \"mounts\": [{\"host\": \"/usr\", \"target\": \"$HOME/x\"}]}", &containers,
-		DAVIT_ENOTSUP, "set HOME in 'environment'");
-	refused("{\"image\": \"i\", \"mounts\": [{\"host\": \"/usr\", \"target\": \"$SOURCES\"}]}", &containers,
-		DAVIT_EINVAL, "is the target of volumes[0] already");
+	refused("{\"image\": \"i\", \"mounts\": [{\"host\": \"/usr\", \"target\": \"$HOME/x\"}]}",
+		&containers, DAVIT_ENOTSUP, "set HOME in 'environment'");
+	refused("{\"image\": \"i\", \"mounts\": [{\"host\": \"/usr\", \"target\": \"$SOURCES\"}]}",
+		&containers, DAVIT_EINVAL, "is the target of volumes[0] already");
 }
 
 static void home_of_the_environment_is_home_inside(void **state)
 {
-	struct davit_spec *s = made("{\"image\": \"i\", \"environment\": [{\"name\": \"HOME\", \"value\": \"/home/dev\"}],"
-				    " \"mounts\": [{\"host\": \"/usr\", \"target\": \"$HOME/usr\"}]}",
-				    &containers);
+	struct davit_spec *s =
+		made("{\"image\": \"i\", \"environment\": [{\"name\": \"HOME\", \"value\": \"/home/dev\"}],"
+		     " \"mounts\": [{\"host\": \"/usr\", \"target\": \"$HOME/usr\"}]}",
+		     &containers);
 
 	(void)state;
 	assert_string_equal(s->volumes[1].target, "/home/dev/usr");
