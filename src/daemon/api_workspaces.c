@@ -4,23 +4,17 @@
  * what is here is the way in: names without collisions, ids, states in the words of
  * workspaces, and answers that wait until what was asked for is done.
  */
-#include "daemon/api.h"
+#include "daemon/workspaces.h"
 
 #include "base/units.h"
-#include "workspace/config.h"
-#include "workspace/workspace.h"
 
-#include <errno.h>
-#include <limits.h>
-#include <pwd.h>
 #include <string.h>
 
 #define WAIT (5 * 60 * DAVIT_NSEC_PER_SEC) /* for a start or a stop */
-#define TRIES 20			   /* of a change that others are faster with */
 
 /* ------------------------------------------------------------------------ finding */
 
-static const struct davit_selector all = {.namespace_ = DAVIT_WORKSPACES};
+const struct davit_selector workspaces_all = {.namespace_ = DAVIT_WORKSPACES};
 
 static bool offer(void *user, struct davit_service *s)
 {
@@ -32,21 +26,21 @@ static bool offer(void *user, struct davit_service *s)
 	return true;
 }
 
-static int find(struct davit_daemon *d, const char *wanted, struct davit_service **ret,
-		struct davit_error *err)
+int workspace_find(struct davit_daemon *d, const char *wanted, struct davit_service **ret,
+		   struct davit_error *err)
 {
 	struct davit_workspace_search search = {.wanted = wanted};
 	void *found = NULL;
 	int r;
 
-	davit_core_services(d->core, &all, offer, &search);
+	davit_core_services(d->core, &workspaces_all, offer, &search);
 	r = davit_workspace_search_end(&search, &found, err);
 	if (r == 0)
 		*ret = found;
 	return r;
 }
 
-static struct davit_selector selector_of(const struct davit_service *s)
+struct davit_selector workspace_selector(const struct davit_service *s)
 {
 	const struct davit_spec *spec = davit_service_spec(s);
 
@@ -138,7 +132,7 @@ void api_workspaces_list(struct api_call *call)
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
 	davit_json_open_array(&j);
-	davit_core_services(call->daemon->core, &all, write_listed, &j);
+	davit_core_services(call->daemon->core, &workspaces_all, write_listed, &j);
 	davit_json_close_array(&j);
 	api_reply(call, &out);
 }
@@ -157,7 +151,7 @@ void api_workspace_get(struct api_call *call)
 	struct davit_service *s = NULL;
 	struct davit_error err;
 
-	if (find(call->daemon, call->path[0], &s, &err) < 0)
+	if (workspace_find(call->daemon, call->path[0], &s, &err) < 0)
 		api_fail(call, &err);
 	else
 		reply_one(call, s);
@@ -165,32 +159,7 @@ void api_workspace_get(struct api_call *call)
 
 /* ----------------------------------------------------------- orders that are waited for */
 
-/* One request on its way through several operations. The workspace is known by its
- * id from the first on: its name may be given anew meanwhile. */
-struct order {
-	struct api_call *call;
-	struct davit_map *coming; /* reservations: key -> order */
-	char id[DAVIT_WORKSPACE_ID_MAX];
-	char name[DAVIT_WORKSPACE_NAME_MAX];
-	unsigned tries;
-	bool run;   /* what is waited for */
-	bool force; /* of a removal */
-	/* init */
-	struct davit_workspace_merged merged;
-	char *source;
-	char wish[DAVIT_WORKSPACE_NAME_MAX];
-	unsigned nth;
-	bool reserved;
-	struct davit_spec *spec;
-	struct davit_error why; /* of a start that failed, told when its record is gone */
-};
-
-static const char *body_text(const struct order *o, const char *key)
-{
-	return json_string_value(json_object_get(o->call->body, key));
-}
-
-static void unreserve(struct order *o)
+void order_unreserve(struct order *o)
 {
 	if (!o->reserved)
 		return;
@@ -200,12 +169,11 @@ static void unreserve(struct order *o)
 		davit_map_fini(o->coming);
 }
 
-/* Ends the order; the call goes on without it. */
-static struct api_call *order_end(struct order *o)
+struct api_call *order_end(struct order *o)
 {
 	struct api_call *call = o->call;
 
-	unreserve(o);
+	order_unreserve(o);
 	davit_workspace_merged_fini(&o->merged);
 	davit_spec_free(o->spec);
 	free(o->source);
@@ -213,14 +181,19 @@ static struct api_call *order_end(struct order *o)
 	return call;
 }
 
-static void order_fail(struct order *o, const struct davit_error *err)
+void order_fail(struct order *o, const struct davit_error *err)
 {
 	struct davit_error copy = *err;
 
 	api_fail(order_end(o), &copy);
 }
 
-static struct order *order_new(struct api_call *call)
+void order_reply(struct order *o, struct davit_service *s)
+{
+	reply_one(order_end(o), s);
+}
+
+struct order *order_new(struct api_call *call)
 {
 	struct order *o = calloc(1, sizeof *o);
 
@@ -241,7 +214,7 @@ static struct order *order_of_path(struct api_call *call)
 	struct davit_error err;
 	struct order *o;
 
-	if (find(call->daemon, call->path[0], &s, &err) < 0) {
+	if (workspace_find(call->daemon, call->path[0], &s, &err) < 0) {
 		api_fail(call, &err);
 		return NULL;
 	}
@@ -251,27 +224,25 @@ static struct order *order_of_path(struct api_call *call)
 	return o;
 }
 
-/* The order's workspace as it is now, or NULL after the order was ended with the error. */
-static struct davit_service *order_target(struct order *o)
+struct davit_service *order_target(struct order *o)
 {
 	struct davit_service *s = NULL;
 	struct davit_error err;
 
-	if (find(o->call->daemon, o->id, &s, &err) == 0)
+	if (workspace_find(o->call->daemon, o->id, &s, &err) == 0)
 		return s;
 	order_fail(o, &err);
 	return NULL;
 }
 
-/* Begins an operation of the order; `begun` is to be called with what came of it. */
-static struct davit_op *step(struct order *o, void (*done)(struct davit_op *, int), int64_t timeout)
+struct davit_op *order_step(struct order *o, void (*done)(struct davit_op *, int), int64_t timeout)
 {
 	davit_op_init(&o->call->op, o->call->daemon->loop, done, o);
 	davit_op_begin(&o->call->op, timeout);
 	return &o->call->op;
 }
 
-static void awaited(struct davit_op *op, int result)
+void order_awaited(struct davit_op *op, int result)
 {
 	struct order *o = op->user;
 	struct davit_service *s = NULL;
@@ -284,11 +255,10 @@ static void awaited(struct davit_op *op, int result)
 	}
 	s = order_target(o);
 	if (s)
-		reply_one(order_end(o), s);
+		order_reply(o, s);
 }
 
-/* Waits until the workspace is as the order wants it. */
-static void await(struct order *o, void (*done)(struct davit_op *, int))
+void order_await(struct order *o, void (*done)(struct davit_op *, int))
 {
 	struct davit_service *s = order_target(o);
 	struct davit_selector sel;
@@ -296,10 +266,12 @@ static void await(struct order *o, void (*done)(struct davit_op *, int))
 
 	if (!s)
 		return;
-	sel = selector_of(s);
+	sel = workspace_selector(s);
 	strcpy(o->name, sel.name);
-	if (davit_core_await(o->call->daemon->core, &sel, o->run, step(o, done, WAIT), &err) < 0)
+	if (davit_core_await(o->call->daemon->core, &sel, o->run, order_step(o, done, WAIT), &err) < 0) {
+		davit_timer_stop(&o->call->op.deadline);
 		order_fail(o, &err);
+	}
 }
 
 static void control(struct order *o);
@@ -308,12 +280,12 @@ static void controlled(struct davit_op *op, int result)
 {
 	struct order *o = op->user;
 
-	if (result == DAVIT_ECONFLICT && ++o->tries < TRIES)
+	if (result == DAVIT_ECONFLICT && ++o->tries < WORKSPACE_TRIES)
 		control(o);
 	else if (result < 0)
 		order_fail(o, &op->error);
 	else
-		await(o, awaited);
+		order_await(o, order_awaited);
 }
 
 /* Starts or stops, whichever the order wants; what is so already is not touched. */
@@ -327,10 +299,10 @@ static void control(struct order *o)
 
 	if (!s)
 		return;
-	sel = selector_of(s);
+	sel = workspace_selector(s);
 	davit_service_look(s, &now);
 	if (o->run && now.running && now.wanted && now.answers) {
-		reply_one(order_end(o), s);
+		order_reply(o, s);
 		return;
 	}
 	if (o->run && !now.running)
@@ -338,7 +310,7 @@ static void control(struct order *o)
 	if (r == 0)
 		r = davit_core_control(o->call->daemon->core, &sel,
 				       o->run ? DAVIT_SERVICE_START : DAVIT_SERVICE_STOP, o->call->cause,
-				       step(o, controlled, 0), &err);
+				       order_step(o, controlled, 0), &err);
 	if (r < 0)
 		order_fail(o, &err);
 }
@@ -369,7 +341,7 @@ static void dropped(struct davit_op *op, int result)
 {
 	struct order *o = op->user;
 
-	if (result == DAVIT_ECONFLICT && ++o->tries < TRIES)
+	if (result == DAVIT_ECONFLICT && ++o->tries < WORKSPACE_TRIES)
 		drop(o); /* it was started or stopped just now: look again */
 	else if (result < 0)
 		order_fail(o, &op->error);
@@ -380,20 +352,19 @@ static void dropped(struct davit_op *op, int result)
 static int may_drop(const struct order *o, const char *name, const struct davit_service_look *now,
 		    struct davit_error *err)
 {
-	const char *state = state_of(now);
-
-	if (o->force || (now->answers && !now->running && !(now->wanted && now->moving)))
+	if (o->force)
 		return 0;
-	if (!strcmp(state, "unknown"))
+	if (!now->answers && (now->wanted || now->running))
 		return davit_error_set(
 			err, DAVIT_ESTATE, "workspace",
-			"it is not known whether workspace '%s' runs: %s; --force removes it all the "
-			"same",
+			"it is not known whether workspace '%s' runs: %s; --force removes it all "
+			"the same",
 			name, now->why);
-	if (!now->running && !now->wanted)
-		return 0;
-	return davit_error_set(err, DAVIT_ESTATE, "workspace",
-			       "workspace '%s' is running; stop it first, or remove it with --force", name);
+	if (now->running || (now->wanted && now->moving))
+		return davit_error_set(err, DAVIT_ESTATE, "workspace",
+				       "workspace '%s' is running; stop it first, or remove it with --force",
+				       name);
+	return 0;
 }
 
 /* With a runtime that does not answer nobody waits: what it still holds goes when it
@@ -408,12 +379,12 @@ static void drop(struct order *o)
 
 	if (!s)
 		return;
-	sel = selector_of(s);
+	sel = workspace_selector(s);
 	davit_service_look(s, &now);
 	r = may_drop(o, sel.name, &now, &err);
 	if (r == 0)
 		r = davit_core_kill(o->call->daemon->core, &sel, now.answers, o->call->cause,
-				    step(o, dropped, 0), &err);
+				    order_step(o, dropped, 0), &err);
 	if (r < 0)
 		order_fail(o, &err);
 }
@@ -426,226 +397,4 @@ void api_workspace_delete(struct api_call *call)
 		o->force = api_query_bool(call, "force");
 		drop(o);
 	}
-}
-
-/* -------------------------------------------------------------------------- init */
-
-struct taken {
-	const char *name;
-	const char *id; /* or NULL: of one that is to have the name */
-	bool taken;
-};
-
-/* A name is also taken when it is the beginning of another's id, and an id when it
- * begins with another's name: an id beats a name, and would hide it. */
-static bool check_taken(void *user, struct davit_service *s)
-{
-	struct taken *t = user;
-	const struct davit_spec *spec = davit_service_spec(s);
-	struct davit_workspace_record w;
-
-	t->taken |= !strcmp(spec->name, t->name);
-	if (davit_workspace_read(spec, &w)) {
-		t->taken |= !strncmp(w.id, t->name, strlen(t->name));
-		t->taken |= t->id && !strncmp(t->id, w.name, strlen(w.name));
-	}
-	return !t->taken;
-}
-
-static bool is_taken(struct order *o, const char *name, const char *id)
-{
-	struct taken t = {.name = name, .id = id};
-	const char *other;
-	size_t pos = 0;
-	void *v;
-
-	davit_core_services(o->call->daemon->core, &all, check_taken, &t);
-	while (davit_map_next(o->coming, &pos, &other, &v)) {
-		const struct order *with = v;
-		t.taken |= !strcmp(other, name) || !strncmp(with->id, name, strlen(name)) ||
-			   (id && !strncmp(id, other, strlen(other)));
-	}
-	return t.taken;
-}
-
-/* A name of the wished kind that nobody has and an id that hides none, reserved until
- * the order ends: two at once do not take the same. */
-static int reserve(struct order *o, struct davit_error *err)
-{
-	int r;
-
-	unreserve(o);
-	do
-		davit_workspace_name_nth(o->wish, ++o->nth, o->name);
-	while (is_taken(o, o->name, NULL));
-	do
-		r = davit_workspace_id_new(o->id, err);
-	while (r == 0 && is_taken(o, o->name, o->id));
-	if (r == 0 && davit_map_put(o->coming, o->name, o) < 0)
-		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	o->reserved = r == 0;
-	return r;
-}
-
-static const char *home_of(void)
-{
-	const char *home = getenv("HOME");
-	const struct passwd *pw = home && home[0] == '/' ? NULL : getpwuid(geteuid());
-
-	return pw ? pw->pw_dir : home && home[0] == '/' ? home : "/";
-}
-
-static int make_spec(struct order *o, struct davit_error *err)
-{
-	const struct davit_workspace w = {
-		.id = o->id,
-		.name = o->name,
-		.runtime = body_text(o, "runtime"),
-		.source = o->source,
-		.agent = body_text(o, "agent"),
-		.project = body_text(o, "project"),
-		.config_path = body_text(o, "configPath"),
-		.config = o->merged.config,
-		.home = home_of(),
-		.start = o->run,
-	};
-	const struct davit_capabilities *can = davit_core_capabilities(o->call->daemon->core, w.runtime, err);
-	DAVIT_AUTO_FREE char *text = NULL;
-	json_t *spec;
-	int r = can ? davit_workspace_spec(&w, can, &spec, err) : err->code;
-
-	if (r < 0)
-		return r;
-	text = json_dumps(spec, JSON_COMPACT);
-	json_decref(spec);
-	if (!text)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	davit_spec_free(o->spec);
-	o->spec = NULL;
-	r = davit_spec_parse_one(text, strlen(text), NULL, &o->spec, err);
-	if (r < 0)
-		err->line = err->column = 0; /* of a text that nobody has seen */
-	return r;
-}
-
-static void create(struct order *o);
-
-static void record_gone(struct davit_op *op, int result)
-{
-	struct order *o = op->user;
-
-	(void)result; /* when the store fails now, the workspace is there and says error */
-	order_fail(o, &o->why);
-}
-
-/* A workspace that never ran leaves no record. */
-static void first_start(struct davit_op *op, int result)
-{
-	struct order *o = op->user;
-	struct davit_service_look now;
-	struct davit_selector sel;
-	struct davit_service *s = NULL;
-	struct davit_error err;
-
-	if (result == 0 || result == DAVIT_ECLOSED || find(o->call->daemon, o->id, &s, &err) < 0) {
-		awaited(op, result);
-		return;
-	}
-	davit_service_look(s, &now);
-	if (now.runs > 0) {
-		awaited(op, result);
-		return;
-	}
-	o->why = op->error;
-	davit_error_prefix(&o->why, "workspace '%s' was not started", o->name);
-	sel = selector_of(s);
-	if (davit_core_kill(o->call->daemon->core, &sel, now.answers, o->call->cause, step(o, record_gone, 0),
-			    &err) < 0)
-		order_fail(o, &o->why);
-}
-
-static void created(struct davit_op *op, int result)
-{
-	struct order *o = op->user;
-	struct davit_service *s = NULL;
-
-	/* Another daemon on the same store was faster with the name. */
-	if ((result == DAVIT_EEXIST || result == DAVIT_ECONFLICT) && ++o->tries < TRIES) {
-		create(o);
-	} else if (result < 0) {
-		order_fail(o, &op->error);
-	} else if (o->run) {
-		await(o, first_start);
-	} else {
-		s = order_target(o);
-		if (s)
-			reply_one(order_end(o), s);
-	}
-}
-
-static void create(struct order *o)
-{
-	struct davit_error err;
-	int r = reserve(o, &err);
-
-	if (r == 0)
-		r = make_spec(o, &err);
-	if (r == 0)
-		r = davit_core_apply(o->call->daemon->core, &o->spec, 1, DAVIT_APPLY_CREATE, false,
-				     o->call->cause, step(o, created, 0), &err);
-	if (r < 0)
-		order_fail(o, &err);
-}
-
-/* The config by the same reader as files, so that the API is as strict. */
-static int take_config(struct order *o, struct davit_error *err)
-{
-	json_t *given = json_object_get(o->call->body, "config"), *config;
-	DAVIT_AUTO_FREE char *text = given ? json_dumps(given, JSON_COMPACT) : strdup("{}");
-	int r;
-
-	if (!text)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	r = davit_workspace_config_parse(text, strlen(text), NULL, &config, err);
-	if (r < 0) {
-		davit_error_prefix(err, "config");
-		err->line = err->column = 0;
-		return r;
-	}
-	r = davit_workspace_merge(&o->merged, config, "request", err);
-	json_decref(config);
-	return r;
-}
-
-static int take_source(struct order *o, struct davit_error *err)
-{
-	const char *given = body_text(o, "source");
-
-	if (given[0] != '/')
-		return davit_error_set(err, DAVIT_EINVAL, "source", "the source must be an absolute path");
-	o->source = realpath(given, NULL);
-	return o->source ? 0 : davit_error_errno(err, errno, "source", "the source %s", given);
-}
-
-void api_workspaces_create(struct api_call *call)
-{
-	struct order *o = order_new(call);
-	struct davit_error err;
-	int r;
-
-	if (!o)
-		return;
-	o->run = json_is_true(json_object_get(call->body, "start"));
-	r = take_source(o, &err);
-	if (r == 0)
-		r = take_config(o, &err);
-	if (r < 0) {
-		order_fail(o, &err);
-		return;
-	}
-	if (body_text(o, "name"))
-		davit_workspace_name(body_text(o, "name"), o->wish);
-	else
-		davit_workspace_name_of_path(o->source, o->wish);
-	create(o);
 }
