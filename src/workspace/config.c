@@ -8,8 +8,8 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/nearest.h"
+#include "base/tree.h"
 #include "base/units.h"
-#include "core/spec_tree.h"
 #include "workspace/mount.h"
 
 #include <stdio.h>
@@ -442,7 +442,7 @@ static const struct key top[] = {
 /* ---------------------------------------------------------------------- the whole */
 
 /* JSON alone: the readers of specs would take YAML as well. */
-static int read_document(struct reader *r, const char *text, size_t len, struct davit_arena *arena,
+static int read_document(struct reader *r, const char *text, size_t len, struct davit_region *region,
 			 json_t **ret)
 {
 	struct davit_tree_source s;
@@ -454,7 +454,7 @@ static int read_document(struct reader *r, const char *text, size_t len, struct 
 	if (!s.is_json || s.json.p == s.json.end || s.json.p[strspn(s.json.p, " \t\r\n")] != '{')
 		e = davit_tree_error(r->err, 1, 1, NULL, "not a JSON object: it must begin with '{'");
 	else
-		e = davit_tree_next(&s, arena, &doc, r->err);
+		e = davit_tree_next(&s, region, &doc, r->err);
 	davit_tree_close(&s);
 	return e < 0 ? e : read_object(r, doc, "", top, DAVIT_ARRAY_SIZE(top), ret);
 }
@@ -464,12 +464,12 @@ int davit_workspace_config_parse(const char *text, size_t len, const char *file,
 {
 	struct davit_error here;
 	struct reader r = {.file = file, .err = &here};
-	struct davit_arena arena = {0};
+	struct davit_region region = {0};
 	int e;
 
 	davit_error_clear(&here);
-	e = read_document(&r, text, len, &arena, ret);
-	davit_arena_fini(&arena);
+	e = read_document(&r, text, len, &region, ret);
+	davit_region_fini(&region);
 	if (e < 0 && file && here.line)
 		davit_error_prefix(&here, "%s:%u:%u", file, here.line, here.column);
 	return e < 0 ? davit_error_copy(err, &here) : 0;
