@@ -8,8 +8,10 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "runtime/engine/engine.h"
 #include "runtime/exec/exec.h"
 #include "runtime/fake/fake.h"
+#include "runtime/oci/oci.h"
 #include "runtime/process/process.h"
 #include "store/stores.h"
 
@@ -24,6 +26,11 @@ static const struct davit_store_driver *const stores[] = {
 
 static const struct davit_runtime_driver *const runtimes[] = {
 	&davit_process_driver,
+	&davit_oci_driver,
+	&davit_crun_driver,
+	&davit_runc_driver,
+	&davit_docker_driver,
+	&davit_podman_driver,
 	&davit_fake_driver,
 };
 
