@@ -15,6 +15,7 @@ each() {
     oci) davit load --runtime oci "$DAVIT_TEST_IMAGE_TAR" || continue ;;
     esac
     any=1
+    echo "# on $runtime" >&3 # which it was, in the TAP
     "$@" "$runtime" || { echo "on $runtime"; return 1; }
   done
   [ -n "$any" ] || skip "davit has no runtime of containers here, or was not run by test/engines/with-engines"
@@ -97,11 +98,9 @@ truth() {
 vanished() {
   [ "$1" != oci ] || return 0
   davit init --runtime "$1" --image "$DAVIT_TEST_IMAGE" --name v --start
-  local id
-  id=$(davit info v -o json | jq -r .instance)
-  case $1 in
-  docker) docker rm -f "$(docker ps -aq --filter "name=$id")" ;;
-  podman) podman --remote rm -f "$(podman --remote ps -aq --filter "name=$id")" ;;
+  case $1 in # in the engines of the rig nothing else runs
+  docker) docker rm -f "$(docker ps -q)" ;;
+  podman) podman --remote rm -f "$(podman --remote ps -q)" ;;
   esac
   eventually state_is v error
   davit remove v
