@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "runtime/engine/engine.h"
 #include "runtime/exec/exec.h"
 #include "runtime/fake/fake.h"
 #include "runtime/process/process.h"
@@ -24,6 +25,8 @@ static const struct davit_store_driver *const stores[] = {
 
 static const struct davit_runtime_driver *const runtimes[] = {
 	&davit_process_driver,
+	&davit_docker_driver,
+	&davit_podman_driver,
 	&davit_fake_driver,
 };
 

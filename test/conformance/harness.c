@@ -16,6 +16,7 @@
 const struct subject *subject;
 struct davit_runtime *rt;
 struct davit_loop *loop;
+int lost, regained;
 
 static const struct davit_runtime_driver *driver;
 static struct davit_capabilities capabilities;
@@ -148,11 +149,13 @@ static void on_vanished(struct davit_instance *inst, const char *reason)
 static void on_lost(struct davit_runtime *r, const struct davit_error *why)
 {
 	not_in_slot("lost");
+	lost++;
 }
 
 static void on_regained(struct davit_runtime *r)
 {
 	not_in_slot("regained");
+	regained++;
 }
 
 static const struct davit_runtime_events events = {
@@ -228,6 +231,8 @@ void begin(struct call *c, struct thing *t, int64_t timeout)
 int result(struct call *c)
 {
 	WAIT(c->done);
+	if (c->result < 0 && getenv("DAVIT_TEST_VERBOSE"))
+		printf("# %s: %s\n", davit_error_word(c->result), c->op.error.message);
 	if (c->result < 0 && (c->op.error.code != c->result || !*c->op.error.message))
 		fail(__FILE__, __LINE__, "an operation failed with %s and without a message",
 		     davit_error_word(c->result));
@@ -356,6 +361,8 @@ struct thing *make(enum behaviour what, int n)
 	t->workload.argv = t->argv;
 	t->workload.env = t->env;
 	t->workload.umask = 022;
+	if (subject->prepare)
+		subject->prepare(&t->workload);
 	t->inst = new_instance(t);
 	return t;
 }
@@ -573,6 +580,7 @@ enum verdict harness_run(const struct test *test, const char **ret_message)
 	current = test;
 	*wrong = *message = '\0';
 	in_slot = false;
+	lost = regained = 0;
 	v = guarded(run_test);
 	in_slot = false;
 	if (opening_failed)

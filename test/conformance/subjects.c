@@ -2,6 +2,7 @@
  *
  * The runtimes under test, and how each is made to do what a test needs.
  */
+#include "runtime/engine/engine.h"
 #include "runtime/exec/exec.h"
 #include "runtime/fake/fake.h"
 #include "runtime/process/process.h"
@@ -136,9 +137,9 @@ static const struct davit_runtime_driver *get_python(struct davit_loop *on, cons
 	return get_program(CONFORMANCE_EXAMPLES "/davit-runtime-python", why_not);
 }
 
-static const struct subject fake = {"fake", false, get_fake, put_fake, fake_words};
-static const struct subject pyproc = {"pyproc", true, get_pyproc, davit_exec_driver_free, guest_words};
-static const struct subject python = {"python", true, get_python, davit_exec_driver_free, guest_words};
+static const struct subject fake = {"fake", false, get_fake, put_fake, NULL, fake_words};
+static const struct subject pyproc = {"pyproc", true, get_pyproc, davit_exec_driver_free, NULL, guest_words};
+static const struct subject python = {"python", true, get_python, davit_exec_driver_free, NULL, guest_words};
 
 static const struct davit_runtime_driver *get_process(struct davit_loop *on, const char **why_not)
 {
@@ -149,8 +150,55 @@ static void put_process(const struct davit_runtime_driver *driver)
 {
 }
 
-static const struct subject process = {"process", true, get_process, put_process, guest_words};
+static const struct subject process = {"process", true, get_process, put_process, NULL, guest_words};
+
+/* --- engines, which test/engines/with-engines has started --- */
+
+static const struct davit_runtime_driver *get_engine(const struct davit_runtime_driver *driver,
+						     const char *word, const char **why_not)
+{
+	char name[64];
+	const char *socket;
+
+	snprintf(name, sizeof name, "DAVIT_TEST_%s_SOCKET", word);
+	socket = getenv(name);
+	snprintf(name, sizeof name, "DAVIT_TEST_NO_%s", word);
+	*why_not = getenv(name) ? getenv(name) : "it was not run by test/engines/with-engines";
+	if (!socket)
+		return NULL;
+	snprintf(name, sizeof name, "DAVIT_%s_SOCKET", word);
+	setenv(name, socket, 1);
+	return driver;
+}
+
+static const struct davit_runtime_driver *get_docker(struct davit_loop *on, const char **why_not)
+{
+	return get_engine(&davit_docker_driver, "DOCKER", why_not);
+}
+
+static const struct davit_runtime_driver *get_podman(struct davit_loop *on, const char **why_not)
+{
+	return get_engine(&davit_podman_driver, "PODMAN", why_not);
+}
+
+/* The guest is static, so that any image will do. */
+static void prepare_container(struct davit_workload *w)
+{
+	static struct davit_mount guest = {.type = DAVIT_MOUNT_BIND,
+					   .source = (char *)CONFORMANCE_GUEST,
+					   .target = (char *)CONFORMANCE_GUEST,
+					   .read_only = true};
+
+	w->image = getenv("DAVIT_TEST_IMAGE");
+	w->mounts = &guest;
+	w->n_mounts = 1;
+}
+
+static const struct subject docker = {"docker",		 true,	     get_docker, put_process,
+				      prepare_container, guest_words};
+static const struct subject podman = {"podman",		 true,	     get_podman, put_process,
+				      prepare_container, guest_words};
 
 const struct subject *const subjects[] = {
-	&fake, &pyproc, &python, &process, NULL,
+	&fake, &pyproc, &python, &process, &docker, &podman, NULL,
 };

@@ -50,6 +50,9 @@ struct subject {
 	const struct davit_runtime_driver *(*get)(struct davit_loop *loop, const char **why_not);
 	/* Lets go of what get has made. */
 	void (*put)(const struct davit_runtime_driver *driver);
+	/* What else its workloads need: an image, the guest mounted into it. NULL:
+	 * nothing. With it, words are UTF-8 and the environment has more in it. */
+	void (*prepare)(struct davit_workload *w);
 	/* Appends the words for a behaviour. False: this subject has no such thing. */
 	bool (*words)(enum behaviour what, int n, char ***argv);
 };
@@ -63,7 +66,7 @@ struct test {
 	void (*run)(void);
 };
 extern const struct test lifecycle_tests[], adopt_tests[], log_tests[], facet_tests[], terminal_tests[],
-	model_tests[];
+	container_tests[], model_tests[];
 
 /* --- for tests --- */
 
@@ -94,6 +97,7 @@ struct call { /* an operation and its end */
 extern const struct subject *subject;
 extern struct davit_runtime *rt;
 extern struct davit_loop *loop;
+extern int lost, regained; /* how often the runtime of this test was */
 
 _Noreturn void fail(const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 _Noreturn void skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
