@@ -11,6 +11,7 @@
 #include "runtime/engine/engine.h"
 #include "runtime/exec/exec.h"
 #include "runtime/fake/fake.h"
+#include "runtime/oci/oci.h"
 #include "runtime/process/process.h"
 #include "store/stores.h"
 
@@ -27,6 +28,9 @@ static const struct davit_runtime_driver *const runtimes[] = {
 	&davit_process_driver,
 	&davit_docker_driver,
 	&davit_podman_driver,
+	&davit_oci_driver,
+	&davit_crun_driver,
+	&davit_runc_driver,
 	&davit_fake_driver,
 };
 

@@ -25,6 +25,8 @@ struct exec {
 	struct davit_list list;
 	struct davit_op *op; /* until it runs */
 	char id[DAVIT_ID_MAX];
+	unsigned command; /* the driver's number for it */
+	int sent;	  /* the last signal that went to the command itself, or 0 */
 	bool tty, running, ended, paused, reading;
 	int in;	    /* what we write to; the terminal's master too, -1 when closed */
 	int out[2]; /* what we read from; -1 when at its end */
@@ -181,6 +183,12 @@ static void on_answer(struct keeper_request *q, const struct keeper_header *h, c
 	}
 	if (h && h->type == KEEPER_EXEC_EXITED && h->size >= sizeof(struct keeper_exited)) {
 		local_exit_of(&((const struct keeper_exited *)(const void *)h)->exit, &exit);
+		/* A program that runs the command for us can only say so. */
+		if (e->sent && exit.kind == DAVIT_EXIT_CODE && exit.code == 128 + e->sent) {
+			exit.kind = DAVIT_EXIT_SIGNAL;
+			exit.signal = e->sent;
+			exit.code = 0;
+		}
 	} else if (h && h->type == KEEPER_DONE && h->size >= sizeof(struct keeper_done)) {
 		const struct keeper_done *d = (const void *)h;
 
@@ -262,6 +270,7 @@ static int send_start(struct exec *e, struct local_instance *pi, struct davit_er
 
 	if (!r)
 		r = e->runtime->ops->build_exec(pi, e->x, err);
+	e->command = e->runtime->command;
 	if (!r)
 		return keeper_client_send(&e->keeper->client, &e->runtime->packet, theirs, 3, &e->q, err);
 	for (int i = 0; i < 3; i++)
@@ -382,8 +391,14 @@ static void exec_resize(struct davit_exec *x, uint16_t rows, uint16_t columns)
 
 static int send_signal(struct exec *e, int signo, uint32_t scope, struct davit_error *err)
 {
-	struct keeper_signal *m = local_packet(e->runtime, KEEPER_SIGNAL, sizeof *m, e->id);
+	const struct local_ops *ops = e->runtime->ops;
+	struct keeper_signal *m;
 
+	if (ops->signal_command && ops->signal_command(e->runtime, e->id, e->command, signo)) {
+		e->sent = signo;
+		return 0;
+	}
+	m = local_packet(e->runtime, KEEPER_SIGNAL, sizeof *m, e->id);
 	if (!m)
 		return davit_error_set(err, DAVIT_ENOMEM, "exec", "out of memory");
 	m->signo = signo;

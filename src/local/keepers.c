@@ -53,6 +53,8 @@ static void on_all_listed(struct local_runtime *p)
 	if (!p->adopted) {
 		p->adopted = true;
 		local_sweep_leftovers(p);
+		if (p->ops->leftovers)
+			p->ops->leftovers(p);
 	}
 	if (p->adopt_op)
 		davit_op_complete(DAVIT_TAKE(p->adopt_op), 0);
