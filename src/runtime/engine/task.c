@@ -39,6 +39,9 @@ static void on_done(struct http_call *c, const struct davit_error *err)
 	struct task *t = c->user;
 
 	t->call = NULL;
+	/* Its event stream may last longer than its listening: nothing else is tried. */
+	if (err && err->code == DAVIT_EUNAVAIL && !c->status)
+		events_lost(t->e, err);
 	t->step(t, c, err);
 }
 
