@@ -273,7 +273,9 @@ void health_restore(struct instance *i, const json_t *rec)
 	const char *state = json_string_value(json_object_get(rec, "health"));
 
 	health_end(i);
-	if (!has_checks(i))
+	/* One of an earlier version, whose ports and mounts are not known any more, is left
+	 * to its replacement. */
+	if (!has_checks(i) || !i->workload.argv)
 		return;
 	if (!state || json_integer_value(json_object_get(rec, "healthRun")) != i->run)
 		state = state_names[HEALTH_STARTING];

@@ -26,11 +26,11 @@ static const struct davit_store_driver *const stores[] = {
 
 static const struct davit_runtime_driver *const runtimes[] = {
 	&davit_process_driver,
-	&davit_docker_driver,
-	&davit_podman_driver,
 	&davit_oci_driver,
 	&davit_crun_driver,
 	&davit_runc_driver,
+	&davit_docker_driver,
+	&davit_podman_driver,
 	&davit_fake_driver,
 };
 

@@ -72,6 +72,7 @@ struct keeper_header {
 
 #define KEEPER_FLAG_MEMFD 1u /* body is in the passed memfd */
 #define KEEPER_FLAG_KILL 2u  /* QUIT: kill everything first */
+#define KEEPER_FLAG_RAW 4u   /* TERMINAL: raw from the start, for a command that passes it on to another */
 
 struct keeper_hello {
 	struct keeper_header h;

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <time.h>
 
 #define READ_MAX 65536
@@ -224,6 +225,7 @@ static int open_terminal(struct exec *e, int theirs[3], struct davit_error *err)
 	struct winsize size = {.ws_row = e->x->rows, .ws_col = e->x->columns};
 	DAVIT_AUTO_CLOSE int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 	DAVIT_AUTO_CLOSE int slave = -1;
+	struct termios mode;
 
 	if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0)
 		return davit_error_errno(err, errno, "exec", "cannot make a terminal");
@@ -232,6 +234,10 @@ static int open_terminal(struct exec *e, int theirs[3], struct davit_error *err)
 		return davit_error_errno(err, errno, "exec", "cannot open the terminal's other side");
 	if (size.ws_row && size.ws_col)
 		ioctl(master, TIOCSWINSZ, &size);
+	if (e->runtime->ops->passes_terminals && tcgetattr(slave, &mode) == 0) {
+		cfmakeraw(&mode);
+		tcsetattr(slave, TCSANOW, &mode);
+	}
 	theirs[1] = fcntl(slave, F_DUPFD_CLOEXEC, 3);
 	theirs[2] = fcntl(slave, F_DUPFD_CLOEXEC, 3);
 	if (theirs[1] < 0 || theirs[2] < 0 || fcntl(master, F_SETFL, O_NONBLOCK) < 0)

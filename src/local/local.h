@@ -37,6 +37,8 @@ struct local_ops {
 	/* --- for runtimes whose instances are more than processes; NULL: nothing to do --- */
 	/* The main process passes the signal of a stop on: the others do not get it too. */
 	bool main_passes_signals;
+	/* What build_exec executes passes its terminal on to another: it is raw from the start. */
+	bool passes_terminals;
 	/* Makes what the instance stands on, before the keeper hears of it, and tells
 	 * local_prepared once, within the call or later. */
 	void (*prepare)(struct local_instance *pi);

@@ -441,7 +441,7 @@ static void a_dead_engine_is_lost_and_regained(void)
 	}
 }
 
-static void a_hundred_are_measured_in_a_second(void)
+static void a_hundred_are_measured_soon(void)
 {
 	enum { N = 100 };
 	static struct thing *t[N];
@@ -469,7 +469,8 @@ static void a_hundred_are_measured_in_a_second(void)
 	for (int i = 0; i < N; i++)
 		CHECK_INT(result(&calls[i]), 0);
 	printf("# %d measured in %lld ms\n", N, (long long)((davit_loop_now(loop) - began) / MSEC));
-	CHECK(davit_loop_now(loop) - began < SEC);
+	/* Docker collects once a second for whoever asks meanwhile. */
+	CHECK(davit_loop_now(loop) - began < 2 * SEC);
 	for (int i = 0; i < N; i++) {
 		CHECK(stats[i].memory > 0);
 		do_stop(&calls[i], t[i], 0, 0);
@@ -494,6 +495,6 @@ const struct test container_tests[] = {
 	{"engine: a start by somebody else is a run", what_somebody_else_starts_is_a_run},
 	{"engine: a dead one is lost, and regained with every change told once",
 	 a_dead_engine_is_lost_and_regained},
-	{"engine: a hundred containers are measured in a second", a_hundred_are_measured_in_a_second},
+	{"engine: a hundred containers are measured in two seconds", a_hundred_are_measured_soon},
 	{0},
 };

@@ -25,7 +25,8 @@ static bool in_slot, forgetful;
 static bool opening_failed; /* open has failed: there is nothing to close */
 static unsigned serial;
 static jmp_buf escape;
-static char message[600];
+static char message[1200];
+static char last_error[480]; /* of an operation that has failed in this test */
 static char home[] = "/tmp/davit-conformance-XXXXXX";
 static struct davit_buf text;
 static char line_text[1 << 16];
@@ -38,8 +39,10 @@ void fail(const char *file, int line, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(message + n, sizeof message - n, fmt, ap);
+	n += (size_t)vsnprintf(message + n, sizeof message - n, fmt, ap);
 	va_end(ap);
+	if (*last_error && n < sizeof message)
+		snprintf(message + n, sizeof message - n, " (the last error was: %s)", last_error);
 	longjmp(escape, VERDICT_FAIL);
 }
 
@@ -218,6 +221,8 @@ static void on_done(struct davit_op *op, int r)
 	not_in_slot("an operation's end");
 	c->done++;
 	c->result = r;
+	if (r < 0)
+		snprintf(last_error, sizeof last_error, "%s", op->error.message);
 	c->runs_told = c->thing ? c->thing->runs_told : 0;
 }
 
@@ -578,7 +583,7 @@ enum verdict harness_run(const struct test *test, const char **ret_message)
 	enum verdict v;
 
 	current = test;
-	*wrong = *message = '\0';
+	*wrong = *message = *last_error = '\0';
 	in_slot = false;
 	lost = regained = 0;
 	v = guarded(run_test);

@@ -2,11 +2,14 @@
  *
  * The runtimes under test, and how each is made to do what a test needs.
  */
+#include "base/buf.h"
+#include "base/file.h"
 #include "runtime/engine/engine.h"
 #include "runtime/exec/exec.h"
 #include "runtime/fake/fake.h"
+#include "runtime/oci/oci.h"
 #include "runtime/process/process.h"
-#include "test/conformance/suite.h"
+#include "test/conformance/harness.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,7 +28,7 @@ static bool add(char ***argv, ...)
 
 /* --- programs, for runtimes of this host --- */
 
-static bool guest_words(enum behaviour what, int n, char ***argv)
+static bool words_of(const char *guest, enum behaviour what, int n, char ***argv)
 {
 	static const char *const verbs[] = {
 		[RUNS] = "run",
@@ -48,7 +51,12 @@ static bool guest_words(enum behaviour what, int n, char ***argv)
 	if (what == MISSING || what == X_MISSING)
 		return add(argv, "/nonexistent/program", NULL);
 	snprintf(number, sizeof number, "%d", n);
-	return add(argv, CONFORMANCE_GUEST, verbs[what], what == SHOWS ? NULL : number, NULL);
+	return add(argv, guest, verbs[what], what == SHOWS ? NULL : number, NULL);
+}
+
+static bool guest_words(enum behaviour what, int n, char ***argv)
+{
+	return words_of(CONFORMANCE_GUEST, what, n, argv);
 }
 
 /* --- fake, in a world that outlives the runtime --- */
@@ -199,6 +207,49 @@ static const struct subject docker = {"docker",		 true,	     get_docker, put_pro
 static const struct subject podman = {"podman",		 true,	     get_podman, put_process,
 				      prepare_container, guest_words};
 
+/* --- containers: a root file system with nothing but the guest --- */
+
+static char image[256];
+
+static void prepare_rootfs(struct davit_workload *w)
+{
+	w->image = image;
+}
+
+static bool container_words(enum behaviour what, int n, char ***argv)
+{
+	return words_of("/guest", what, n, argv);
+}
+
+static bool make_rootfs(const char **why_not)
+{
+	DAVIT_AUTO_FREE char *root = davit_path_join(harness_home(), "rootfs");
+	DAVIT_AUTO_FREE char *to = davit_path_join(root, "guest");
+	DAVIT_AUTO_BUF guest = DAVIT_BUF_INIT;
+	static struct davit_error err;
+
+	snprintf(image, sizeof image, "rootfs:%s", root);
+	if (davit_mkdirs(root, 0755, &err) == 0 &&
+	    davit_read_file(CONFORMANCE_GUEST, 64 << 20, &guest, &err) == 0 &&
+	    davit_write_file(to, guest.data, guest.len, 0755, &err) == 0)
+		return true;
+	*why_not = err.message;
+	return false;
+}
+
+static const struct davit_runtime_driver *get_crun(struct davit_loop *on, const char **why_not)
+{
+	return make_rootfs(why_not) ? &davit_crun_driver : NULL;
+}
+
+static const struct davit_runtime_driver *get_runc(struct davit_loop *on, const char **why_not)
+{
+	return make_rootfs(why_not) ? &davit_runc_driver : NULL;
+}
+
+static const struct subject crun = {"crun", true, get_crun, put_process, prepare_rootfs, container_words};
+static const struct subject runc = {"runc", true, get_runc, put_process, prepare_rootfs, container_words};
+
 const struct subject *const subjects[] = {
-	&fake, &pyproc, &python, &process, &docker, &podman, NULL,
+	&fake, &pyproc, &python, &process, &crun, &runc, &docker, &podman, NULL,
 };

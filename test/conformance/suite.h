@@ -55,8 +55,6 @@ struct subject {
 	void (*prepare)(struct davit_workload *w);
 	/* Appends the words for a behaviour. False: this subject has no such thing. */
 	bool (*words)(enum behaviour what, int n, char ***argv);
-	/* The image of its workloads, after get; NULL: they have none. */
-	const char *(*image)(void);
 };
 
 extern const struct subject *const subjects[]; /* NULL at the end */

@@ -142,9 +142,10 @@ static void stats_read(struct davit_instance *inst, struct davit_stats *ret, str
 	if (!t)
 		return;
 	t->ret = ret;
-	/* one-shot: without it the engine measures for a second. */
+	/* one-shot: without it the engine measures for a second. Docker collects once a
+	 * second for all that ask: so they do not wait for each other here. */
 	task_call(t,
-		  http_new(&t->e->calls, "GET", "/containers/%s/stats?stream=0&one-shot=1",
+		  http_new(&t->e->streams, "GET", "/containers/%s/stats?stream=0&one-shot=1",
 			   engine_instance(inst)->container),
 		  stats_answered);
 }

@@ -47,6 +47,40 @@ static void start_failed(struct task *t, const struct davit_error *err)
 		task_end(t, err);
 }
 
+static void start_accepted(struct task *t)
+{
+	struct davit_instance *inst = t->inst;
+
+	task_end(t, NULL);
+	logs_started(inst);
+	start_over(inst);
+}
+
+static void start_cancelled_late(struct task *t, int why)
+{
+	engine_instance(t->inst)->look_again = true;
+	start_accepted(t);
+}
+
+/* When it began, now, while it is surely ours: a restart by somebody else that is
+ * seen before its events would else be taken for it. */
+static void start_seen(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	struct engine_instance *ei = engine_instance(t->inst);
+	json_t *o = err ? NULL : http_answer(c);
+	struct observation seen;
+
+	if (o && observe(o, &seen, NULL) == 0) {
+		runs_learn(&ei->runs, seen.started);
+		ei->pid = seen.pid;
+		ei->look_again |= seen.state != DAVIT_STATE_STARTED;
+	} else {
+		ei->look_again = true;
+	}
+	json_decref(o);
+	start_accepted(t);
+}
+
 static void start_answered(struct task *t, struct http_call *c, const struct davit_error *err)
 {
 	struct davit_instance *inst = t->inst;
@@ -62,11 +96,17 @@ static void start_answered(struct task *t, struct http_call *c, const struct dav
 		runs_began(&ei->runs);
 		ei->state = DAVIT_STATE_STARTED;
 		ei->pid = 0;
-		ei->look_again = true; /* the event may have been seen already */
-		logs_started(inst);
-		task_end(t, NULL);
+		t->cancel = start_cancelled_late;
+		task_call(t, http_new(&t->e->calls, "GET", "/containers/%s/json", ei->container), start_seen);
+		return;
 	}
 	start_over(inst);
+}
+
+/* However it ends. */
+static void start_fini(struct task *t)
+{
+	engine_instance(t->inst)->starting = false;
 }
 
 static void start_now(struct task *t)
@@ -79,6 +119,7 @@ static void start_now(struct task *t)
 		return;
 	}
 	ei->starting = true;
+	t->fini = start_fini;
 	ei->died = 0;
 	ei->asked = davit_loop_wall(t->e->rt->loop);
 	t->cancel = start_cancelled;
@@ -252,8 +293,15 @@ static void remove_answered(struct task *t, struct http_call *c, const struct da
 	task_end(t, NULL);
 }
 
+/* However it ends. */
+static void remove_fini(struct task *t)
+{
+	engine_instance(t->inst)->removing = false;
+}
+
 static void remove_now(struct task *t)
 {
+	t->fini = remove_fini;
 	task_call(t,
 		  http_new(&t->e->calls, "DELETE", "/containers/%s?v=1", engine_instance(t->inst)->container),
 		  remove_answered);

@@ -133,9 +133,6 @@ void container_observed(struct davit_instance *inst, const struct observation *s
 		ei->look_again = true;
 		return;
 	}
-	/* It ended before we saw when it began, and runs again. */
-	if (ei->runs.run && !ei->runs.started && ei->died && seen->started > ei->died)
-		before.started = ei->runs.started = ei->died;
 	if (runs_learn(&ei->runs, seen->started))
 		uncounted_start(inst, &before);
 	if (seen->state == DAVIT_STATE_STARTED && ei->runs.run > ei->told) {

@@ -190,6 +190,7 @@ static const struct local_ops ops = {
 	.build_exec = oci_build_exec,
 	.build_terminal = oci_build_terminal,
 	.main_passes_signals = true,
+	.passes_terminals = true,
 	.prepare = prepare,
 	.cleanup = cleanup,
 	.settled = settled,

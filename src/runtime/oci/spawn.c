@@ -175,12 +175,15 @@ int oci_build_terminal(struct local_instance *pi, const struct davit_terminal *t
 	};
 	DAVIT_AUTO_FREE char *file = NULL;
 	DAVIT_AUTO_FREE char *pid_file = NULL;
+	struct keeper_terminal *m;
 	int r = oci_command_write(pi, &x, &file, &pid_file, err);
 
 	if (r < 0)
 		return r;
-	if (!local_packet(local_runtime_of(pi->inst->runtime), KEEPER_TERMINAL,
-			  sizeof(struct keeper_terminal), t->id))
+	m = local_packet(local_runtime_of(pi->inst->runtime), KEEPER_TERMINAL, sizeof *m, t->id);
+	if (m)
+		m->h.flags = KEEPER_FLAG_RAW;
+	else
 		return out_of_memory(err);
 	return add_exec(pi, offsetof(struct keeper_terminal, spawn), file, pid_file, err);
 }
