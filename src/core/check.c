@@ -39,7 +39,7 @@ static struct asked asked_of(const struct davit_spec *spec)
 int command_check_capabilities(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err)
 {
 	const char *name = spec->runtime ? spec->runtime : c->config.default_runtime;
-	const struct core_runtime *r = core_runtime_find(c, name);
+	struct core_runtime *r = core_runtime_find(c, name);
 	const struct asked asked = asked_of(spec);
 	const struct {
 		bool asked;
@@ -86,6 +86,8 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 				       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 	}
 	/* What it can do is not known, or it cannot be asked. */
+	if (r->phase != RUNTIME_OPEN)
+		core_runtime_wanted(r);
 	if (r->phase != RUNTIME_OPEN)
 		return davit_error_set(err, DAVIT_EUNAVAIL, "runtime", "runtime %s %s: %s", name,
 				       r->phase == RUNTIME_LOST ? "does not answer" : "is not available",

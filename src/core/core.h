@@ -63,6 +63,12 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 /* Registers a runtime under a name. Opened by davit_core_start. */
 int davit_core_add_runtime(struct davit_core *c, const char *name, const struct davit_runtime_driver *driver,
 			   struct davit_error *err);
+/* The same for one whose driver is loaded when it can be of use: `load` is called at
+ * each attempt to open the runtime until it gives the driver, which is then borrowed
+ * for ever. Its error is why the runtime is not available. It may block for a moment. */
+typedef int davit_runtime_load(void *user, const struct davit_runtime_driver **ret, struct davit_error *err);
+int davit_core_add_loaded_runtime(struct davit_core *c, const char *name, const char *summary,
+				  davit_runtime_load *load, void *user, struct davit_error *err);
 /* Loads the store, opens the runtimes, adopts what survived, then reconciles.
  * op completes when everything that was stored has been taken up. */
 void davit_core_start(struct davit_core *c, struct davit_op *op);

@@ -32,7 +32,10 @@ struct core_runtime {
 	struct davit_list list;
 	struct davit_core *core;
 	struct davit_runtime *rt; /* allocated while not CLOSED */
-	const struct davit_runtime_driver *driver;
+	const struct davit_runtime_driver *driver; /* NULL until it is loaded; never while OPEN */
+	davit_runtime_load *load;
+	void *load_user;
+	const char *summary;
 	char *name;
 	char *state_dir, *run_dir, *log_dir;
 	enum runtime_phase phase;
@@ -229,6 +232,8 @@ void core_watch_from(struct davit_core *c, int64_t revision);
 /* --- runtimes.c --- */
 struct core_runtime *core_runtime_find(struct davit_core *c, const char *name);
 void core_runtime_open(struct core_runtime *r);
+/* Somebody asks for one that is closed: the next attempt is not put off any longer. */
+void core_runtime_wanted(struct core_runtime *r);
 void core_runtime_free(struct core_runtime *r);
 
 /* --- registry.c: records of the store --- */

@@ -42,8 +42,9 @@ struct davit_daemon {
 const struct davit_store_driver *daemon_store(const char *name);
 const struct davit_store_driver *daemon_store_at(size_t i);
 /* Registers the built-in runtimes, then those that are executables named
- * davit-runtime-NAME in <config>/runtimes and <libexec>/runtimes. One of these
- * that cannot be is logged and left out. */
+ * davit-runtime-NAME, or shared objects named davit-runtime-NAME.so, in
+ * <config>/runtimes and <libexec>/runtimes. One of these that cannot be is logged
+ * and left out. */
 int daemon_add_runtimes(struct davit_daemon *d, struct davit_error *err);
 /* Frees what daemon_add_runtimes made; after the core. */
 void daemon_free_runtimes(void);
