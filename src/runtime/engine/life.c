@@ -112,6 +112,7 @@ static void start_fini(struct task *t)
 static void start_now(struct task *t)
 {
 	struct engine_instance *ei = engine_instance(t->inst);
+	struct http_call *c;
 	struct davit_error err;
 
 	if (runs_begin(t->e->rt->state_dir, ei->id, &ei->runs, &err) < 0) {
@@ -123,7 +124,13 @@ static void start_now(struct task *t)
 	ei->died = 0;
 	ei->asked = davit_loop_wall(t->e->rt->loop);
 	t->cancel = start_cancelled;
-	task_call(t, http_new(&t->e->calls, "POST", "/containers/%s/start", ei->container), start_answered);
+	c = http_new(&t->e->calls, "POST", "/containers/%s/start", ei->container);
+	/* A Docker Engine that ends stops listening, then ends the containers, and still serves
+	 * what is connected. What it starts then it forgets: the next engine can neither start
+	 * it ("task already exists") nor end it. */
+	if (c)
+		http_fresh(c);
+	task_call(t, c, start_answered);
 }
 
 void engine_start(struct davit_instance *inst, struct davit_op *op)
