@@ -213,6 +213,7 @@ struct davit_core {
 	struct davit_list tries;      /* of health checks, under way */
 	uint64_t changes;	      /* of records, since the start */
 	struct davit_list gone_waits; /* for services to be gone (command.c) */
+	struct davit_list awaits;     /* for services to run or to rest (await.c) */
 	struct davit_list facet_ops;  /* under way with drivers (facet_op.c) */
 	int64_t started;
 	size_t adopted; /* running instances taken over since the start */
@@ -373,6 +374,10 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 
 /* Fails what users wait for with DAVIT_ECLOSED; the core goes. */
 void command_abandon(struct davit_core *c);
+
+/* --- await.c --- */
+/* Fails what users wait for with DAVIT_ECLOSED; the core goes. */
+void await_abandon(struct davit_core *c);
 
 /* --- facets.c --- */
 /* Ends every log reader, command and terminal that is open on an instance that goes. */

@@ -5,6 +5,7 @@
 #ifndef DAVIT_DAEMON_H
 #define DAVIT_DAEMON_H
 
+#include "base/map.h"
 #include "base/paths.h"
 #include "core/core.h"
 #include "core/secret.h"
@@ -34,7 +35,8 @@ struct davit_daemon {
 	char *program;	 /* to upgrade to */
 	char **argv;
 	enum daemon_end end;
-	struct davit_timer trim; /* gives memory back after a burst of requests */
+	struct davit_map workspaces; /* names that are being given: name -> order (api_workspaces_init.c) */
+	struct davit_timer trim;     /* gives memory back after a burst of requests */
 };
 
 /* The one place that names stores and runtimes (table.c). NULL for a name that
