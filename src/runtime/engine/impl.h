@@ -132,6 +132,8 @@ void engine_remove(struct davit_instance *inst, struct davit_op *op);
 void engine_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op);
 /* The run that a stop waits for is over, or the object gone. */
 void life_ended(struct davit_instance *inst);
+/* Signals on their way to it have nothing left to do. */
+void signals_ended(struct davit_instance *inst);
 
 /* --- program.c: whether a program is there --- */
 /* Looks for what t->inst runs, then calls then(t); fails t when it is not there. */

@@ -174,6 +174,7 @@ void life_ended(struct davit_instance *inst)
 
 	if (t)
 		task_end(t, NULL);
+	signals_ended(inst);
 }
 
 static void send_kill(struct task *t, int signo);
