@@ -4,6 +4,8 @@
  */
 #include "runtime/engine/impl.h"
 
+#include "base/log.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,6 +33,28 @@ static void start_cancelled(struct task *t, int why)
 	engine_instance(inst)->look_again = true; /* it may have been started */
 	task_fail(t, why, "%s", davit_error_doc(why));
 	start_over(inst);
+}
+
+/* It is gone, and so is replaced. */
+static void broken_removed(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	struct davit_instance *inst = t->inst;
+	bool gone = !err || err->code == DAVIT_ENOENT;
+
+	engine_instance(inst)->starting = engine_instance(inst)->look_again = false;
+	task_fail(t, DAVIT_EIO, "%s could not start the container any more", t->e->flavour->name);
+	if (gone)
+		container_gone(inst, "the engine could not start it any more");
+	else
+		container_look(inst);
+}
+
+static void remove_broken(struct task *t)
+{
+	task_call(t,
+		  http_new(&t->e->calls, "DELETE", "/containers/%s?v=1&force=1",
+			   engine_instance(t->inst)->container),
+		  broken_removed);
 }
 
 static void start_failed(struct task *t, const struct davit_error *err)
@@ -86,7 +110,15 @@ static void start_answered(struct task *t, struct http_call *c, const struct dav
 	struct davit_instance *inst = t->inst;
 	struct engine_instance *ei = engine_instance(inst);
 
-	if (err) {
+	if (err && observe_broken(err->message)) {
+		davit_log(DAVIT_LOG_WARNING, "the container of %s is replaced: %s", ei->id, err->message);
+		t->fini = NULL;
+		if (ei->runs.run && !t->e->flavour->log_to_file)
+			logs_keep(t, remove_broken);
+		else
+			remove_broken(t);
+		return;
+	} else if (err) {
 		ei->look_again = true;
 		start_failed(t, err);
 	} else if (c->status == 304) { /* it ran already: somebody else's start */
