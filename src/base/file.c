@@ -97,7 +97,8 @@ int davit_read_file(const char *path, size_t max, struct davit_buf *out, struct 
 	return 0;
 }
 
-int davit_write_file(const char *path, const void *data, size_t n, mode_t mode, struct davit_error *err)
+static int replace_file(const char *path, const void *data, size_t n, mode_t mode, bool durable,
+			struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *tmp = NULL;
 	DAVIT_AUTO_CLOSE int fd = -1;
@@ -107,7 +108,7 @@ int davit_write_file(const char *path, const void *data, size_t n, mode_t mode, 
 	fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, mode);
 	if (fd < 0)
 		return davit_error_errno(err, errno, NULL, "cannot create %s", tmp);
-	if (davit_write_full(fd, data, n) < 0 || fsync(fd) < 0) {
+	if (davit_write_full(fd, data, n) < 0 || (durable && fsync(fd) < 0)) {
 		int saved = errno;
 		unlink(tmp);
 		return davit_error_errno(err, saved, NULL, "cannot write %s", path);
@@ -119,6 +120,17 @@ int davit_write_file(const char *path, const void *data, size_t n, mode_t mode, 
 		return davit_error_errno(err, saved, NULL, "cannot replace %s", path);
 	}
 	return 0;
+}
+
+int davit_write_file(const char *path, const void *data, size_t n, mode_t mode, struct davit_error *err)
+{
+	return replace_file(path, data, n, mode, true, err);
+}
+
+int davit_write_volatile_file(const char *path, const void *data, size_t n, mode_t mode,
+			      struct davit_error *err)
+{
+	return replace_file(path, data, n, mode, false, err);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)

@@ -30,9 +30,8 @@ struct oci_place {
 	uid_t uid;	     /* ours; not 0: rootless */
 	gid_t gid;
 	bool is_crun;
-	char why_no_overlay[112]; /* "" where overlayfs can be had */
-	char why_no_bridge[112];  /* "" where networks can be made */
-	uint64_t capabilities;	  /* that we may give: our own bounding set */
+	char why_no_bridge[112]; /* "" where networks can be made */
+	uint64_t capabilities;	 /* that we may give: our own bounding set */
 };
 
 /* Behind struct davit_runtime. */
@@ -112,12 +111,11 @@ int oci_image_find(const struct oci_place *pl, const char *reference, const char
 void oci_image_fini(struct oci_image *i);
 /* The reverse of a find with hold_as. */
 int oci_image_release(const struct oci_place *pl, const char *id, struct davit_error *err);
+/* By overlayfs, or a copy of the layers where it cannot be had. */
 int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci_image *image,
 		    struct davit_error *err);
 /* Unmounts and removes it; success when there is none. */
 int oci_rootfs_remove(const struct oci_place *pl, const char *id, struct davit_error *err);
-/* Whether overlayfs works in dir: "" or why not. */
-void oci_overlay_probe(const char *dir, char why_not[112]);
 
 /* --- inside.c: looking at files inside a root --- */
 /* Opens path as a process inside would: no link leads out. A descriptor or -1 with errno. */

@@ -182,7 +182,6 @@ int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oc
 		oci_place_drop(pl);
 		return r;
 	}
-	oci_overlay_probe(pl->roots, pl->why_no_overlay);
 	probe_bridge(pl);
 	*ret = pl;
 	return 0;
