@@ -55,7 +55,7 @@ struct subject {
 	void (*prepare)(struct davit_workload *w);
 	/* Appends the words for a behaviour. False: this subject has no such thing. */
 	bool (*words)(enum behaviour what, int n, char ***argv);
-	bool utf8; /* words and variables of other bytes are refused */
+	bool engine; /* Docker or Podman: others work on it too, and words are UTF-8 */
 };
 
 extern const struct subject *const subjects[]; /* NULL at the end */

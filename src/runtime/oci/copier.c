@@ -19,6 +19,7 @@ int main(int argc, char **argv)
 {
 	struct davit_error err = {0};
 	bool put = argc == 6 && !strcmp(argv[4], "put");
+	bool owners = geteuid() == 0; /* asked before we are root of a namespace */
 	int root, r;
 
 	if (argc != 6 || (!put && strcmp(argv[4], "get"))) {
@@ -31,8 +32,8 @@ int main(int argc, char **argv)
 	if (root < 0)
 		r = root;
 	else
-		r = put ? copier_put(root, argv[5], STDIN_FILENO, &err)
-			: copier_get(root, argv[5], STDOUT_FILENO, &err);
+		r = put ? copier_put(root, argv[5], STDIN_FILENO, owners, &err)
+			: copier_get(root, argv[5], STDOUT_FILENO, owners, &err);
 	if (r < 0)
 		fprintf(stderr, "%s\n", err.message);
 	return -r;

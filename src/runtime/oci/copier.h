@@ -18,9 +18,10 @@ int copier_open(int root, const char *path, int flags);
 /* As above; directories that are missing are made. */
 int copier_make_path(int root, const char *path);
 
-/* Unpacks a tar archive from descriptor `in` beneath the directory path. */
-int copier_put(int root, const char *path, int in, struct davit_error *err);
+/* Unpacks a tar archive from descriptor `in` beneath the directory path. owners: there is more
+ * than one user to give files to; otherwise all of them are, inside, root's. */
+int copier_put(int root, const char *path, int in, bool owners, struct davit_error *err);
 /* Packs path into a tar archive on descriptor `out`. */
-int copier_get(int root, const char *path, int out, struct davit_error *err);
+int copier_get(int root, const char *path, int out, bool owners, struct davit_error *err);
 
 #endif

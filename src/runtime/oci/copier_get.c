@@ -23,6 +23,7 @@
 struct get {
 	struct archive *a;
 	struct archive_entry_linkresolver *links;
+	bool owners;
 	struct davit_buf name; /* of the present entry, in the archive */
 	struct davit_error *err;
 };
@@ -68,6 +69,10 @@ static int put_entry(struct get *g, const struct stat *st, const char *link, int
 	if (!e)
 		return davit_error_set(g->err, DAVIT_ENOMEM, "copy", "out of memory");
 	archive_entry_copy_stat(e, st);
+	if (!g->owners) {
+		archive_entry_set_uid(e, 0);
+		archive_entry_set_gid(e, 0);
+	}
 	archive_entry_set_pathname(e, davit_buf_str(&g->name));
 	if (link)
 		archive_entry_set_symlink(e, link);
@@ -207,11 +212,11 @@ static int write_archive(struct get *g, int parent, const char *name, int out)
 	return r == 0 && archive_write_close(g->a) != ARCHIVE_OK ? not_written(g) : r;
 }
 
-int copier_get(int root, const char *path, int out, struct davit_error *err)
+int copier_get(int root, const char *path, int out, bool owners, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *words = strdup(path);
 	DAVIT_AUTO_CLOSE int parent = -1;
-	struct get g = {.name = DAVIT_BUF_INIT, .err = err};
+	struct get g = {.owners = owners, .name = DAVIT_BUF_INIT, .err = err};
 	const char *name;
 	struct stat st;
 	int r;

@@ -25,6 +25,7 @@ struct directory {
 
 struct put {
 	int top;
+	bool owners;
 	bool whole; /* top is the root: absolute links begin there */
 	struct archive *a;
 	struct archive_entry *e;
@@ -114,8 +115,7 @@ static struct timespec mtime_of(struct archive_entry *e)
 
 static int set_owner(struct put *p, int parent, const char *name)
 {
-	/* Without root there is one user: who copies. */
-	if (geteuid() || fchownat(parent, name, (uid_t)archive_entry_uid(p->e), (gid_t)archive_entry_gid(p->e),
+	if (!p->owners || fchownat(parent, name, (uid_t)archive_entry_uid(p->e), (gid_t)archive_entry_gid(p->e),
 				  AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
 	return cannot(p, "give an owner to");
@@ -201,7 +201,7 @@ static int make_file(struct put *p, int parent, const char *name, bool mounted)
 	struct timespec t[2] = {mtime_of(p->e), mtime_of(p->e)};
 	int r = fd < 0 ? cannot(p, "make") : write_content(p, fd);
 
-	if (r == 0 && !geteuid() &&
+	if (r == 0 && p->owners &&
 	    fchown(fd, (uid_t)archive_entry_uid(p->e), (gid_t)archive_entry_gid(p->e)) < 0)
 		r = cannot(p, "give an owner to");
 	if (r == 0 && (fchmod(fd, archive_entry_perm(p->e)) < 0 || futimens(fd, t) < 0))
@@ -221,10 +221,10 @@ static int make_directory(struct put *p, int parent, const char *name)
 	if (fd < 0)
 		return errno == ENOTDIR ? refuse(p, DAVIT_EEXIST, "something that is no directory is there")
 					: cannot(p, "open");
-	r = geteuid() || fchown(fd, (uid_t)archive_entry_uid(p->e), (gid_t)archive_entry_gid(p->e)) == 0
+	r = !p->owners || fchown(fd, (uid_t)archive_entry_uid(p->e), (gid_t)archive_entry_gid(p->e)) == 0
 		    ? 0
 		    : cannot(p, "give an owner to");
-	if (r == 0 && fchmod(fd, mode | (geteuid() ? 0700 : 0)) < 0)
+	if (r == 0 && fchmod(fd, mode | (p->owners ? 0 : 0700)) < 0)
 		r = cannot(p, "set the mode of");
 	return r < 0 ? r : remember(p);
 }
@@ -321,10 +321,10 @@ static int unpack(struct put *p, int in)
 	return r;
 }
 
-int copier_put(int root, const char *path, int in, struct davit_error *err)
+int copier_put(int root, const char *path, int in, bool owners, struct davit_error *err)
 {
 	struct stat st, top;
-	struct put p = {.where = path, .err = err};
+	struct put p = {.where = path, .owners = owners, .err = err};
 	int r;
 
 	p.top = copier_open(root, path, O_RDONLY | O_DIRECTORY);
