@@ -25,6 +25,7 @@ struct oci_place {
 	char *run_dir, *bundles, *roots, *engine, *volumes, *networks, *images;
 	char *init;	     /* path of davit-init */
 	char *image_program; /* path of davit-image */
+	char *copy_program;  /* path of davit-copy */
 	char *program;	     /* path of crun or runc */
 	char *cgroup;	     /* cgroupsPath without "/ID", for a runtime that makes groups; or NULL */
 	uid_t uid;	     /* ours; not 0: rootless */
@@ -38,7 +39,7 @@ struct oci_place {
 struct oci_runtime {
 	struct local_runtime local;
 	struct oci_place *place;
-	struct davit_list jobs;
+	struct davit_list jobs, copies;
 };
 
 /* Behind struct davit_instance. */
@@ -197,6 +198,8 @@ int oci_check(struct local_runtime *p, const struct davit_workload *w, bool comp
 	      struct davit_error *err);
 
 /* --- program.c: running a program to its end; for threads --- */
+/* Starts it with these descriptors (borrowed; -1: /dev/null) and the daemon's environment. An errno or 0. */
+int oci_spawn(char *const argv[], int in_fd, int out_fd, int err_fd, pid_t *ret_pid);
 /* Zeroed but for `in`. */
 struct oci_child {
 	int in; /* its standard input, borrowed; -1: nothing */
@@ -232,7 +235,12 @@ int oci_veth_make(const char *ours, const char *theirs, const char *netns, struc
 /* Nothing happens when there is none. */
 void oci_link_delete(const char *name);
 
+/* --- copy.c --- */
+/* At close: what is under way is ended. */
+void oci_copies_close(struct oci_runtime *o);
+
 /* --- facets --- */
+extern const struct davit_copy_facet oci_copy;
 extern const struct davit_images_facet oci_images;
 extern const struct davit_objects_facet oci_volumes, oci_networks;
 
