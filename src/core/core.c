@@ -236,7 +236,8 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	c->store = config->store;
 	struct davit_list *const lists[] = {&c->runtimes, &c->listeners,  &c->dirty,	  &c->notify,
 					    &c->held,	  &c->commands,	  &c->gone_waits, &c->orphans,
-					    &c->dead,	  &c->admissions, &c->tries,	  &c->facet_ops};
+					    &c->dead,	  &c->admissions, &c->tries,	  &c->facet_ops,
+					    &c->awaits};
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
 		davit_list_init(lists[k]);
 	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);
@@ -345,6 +346,7 @@ void davit_core_free(struct davit_core *c)
 	c->freeing = true;
 	command_abandon(c);
 	admit_abandon(c);
+	await_abandon(c);
 	if (c->start_op)
 		davit_op_fail(DAVIT_TAKE(c->start_op), DAVIT_ECLOSED, NULL, "the daemon ends");
 	if (c->stop_all_op)

@@ -32,7 +32,10 @@ struct core_runtime {
 	struct davit_list list;
 	struct davit_core *core;
 	struct davit_runtime *rt; /* allocated while not CLOSED */
-	const struct davit_runtime_driver *driver;
+	const struct davit_runtime_driver *driver; /* NULL until it is loaded; never while OPEN */
+	davit_runtime_load *load;
+	void *load_user;
+	const char *summary;
 	char *name;
 	char *state_dir, *run_dir, *log_dir;
 	enum runtime_phase phase;
@@ -210,6 +213,7 @@ struct davit_core {
 	struct davit_list tries;      /* of health checks, under way */
 	uint64_t changes;	      /* of records, since the start */
 	struct davit_list gone_waits; /* for services to be gone (command.c) */
+	struct davit_list awaits;     /* for services to run or to rest (await.c) */
 	struct davit_list facet_ops;  /* under way with drivers (facet_op.c) */
 	int64_t started;
 	size_t adopted; /* running instances taken over since the start */
@@ -229,6 +233,8 @@ void core_watch_from(struct davit_core *c, int64_t revision);
 /* --- runtimes.c --- */
 struct core_runtime *core_runtime_find(struct davit_core *c, const char *name);
 void core_runtime_open(struct core_runtime *r);
+/* Somebody asks for one that is closed: the next attempt is not put off any longer. */
+void core_runtime_wanted(struct core_runtime *r);
 void core_runtime_free(struct core_runtime *r);
 
 /* --- registry.c: records of the store --- */
@@ -368,6 +374,10 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 
 /* Fails what users wait for with DAVIT_ECLOSED; the core goes. */
 void command_abandon(struct davit_core *c);
+
+/* --- await.c --- */
+/* Fails what users wait for with DAVIT_ECLOSED; the core goes. */
+void await_abandon(struct davit_core *c);
 
 /* --- facets.c --- */
 /* Ends every log reader, command and terminal that is open on an instance that goes. */

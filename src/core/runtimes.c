@@ -328,6 +328,24 @@ static struct davit_instance *on_found(struct davit_runtime *rt, const struct da
 
 /* --- life --- */
 
+static int load(struct core_runtime *r, struct davit_error *err)
+{
+	const struct davit_runtime_driver *driver;
+	int code = r->load(r->load_user, &driver, err);
+
+	if (code == 0)
+		code = davit_runtime_driver_validate(driver, err);
+	if (code == 0)
+		r->driver = driver;
+	return code;
+}
+
+void core_runtime_wanted(struct core_runtime *r)
+{
+	if (r->phase == RUNTIME_CLOSED && davit_timer_active(&r->retry))
+		davit_timer_start(&r->retry, 0);
+}
+
 void core_runtime_open(struct core_runtime *r)
 {
 	struct davit_core *c = r->core;
@@ -336,6 +354,10 @@ void core_runtime_open(struct core_runtime *r)
 
 	if (paths && (davit_mkdirs(r->state_dir, 0700, &err) < 0 ||
 		      davit_mkdirs(r->run_dir, 0700, &err) < 0 || davit_mkdirs(r->log_dir, 0700, &err) < 0)) {
+		closed(r, &err);
+		return;
+	}
+	if (!r->driver && load(r, &err) < 0) {
 		closed(r, &err);
 		return;
 	}
@@ -362,15 +384,11 @@ void core_runtime_open(struct core_runtime *r)
 	r->driver->open(r->rt, &r->op);
 }
 
-int davit_core_add_runtime(struct davit_core *c, const char *name, const struct davit_runtime_driver *driver,
-			   struct davit_error *err)
+static int add(struct davit_core *c, const char *name, struct core_runtime **ret, struct davit_error *err)
 {
 	const struct davit_paths *paths = c->config.paths;
 	struct core_runtime *r;
-	int code = davit_runtime_driver_validate(driver, err);
 
-	if (code < 0)
-		return code;
 	if (core_runtime_find(c, name))
 		return davit_error_set(err, DAVIT_EEXIST, "runtime", "runtime '%s' is registered already",
 				       name);
@@ -378,7 +396,6 @@ int davit_core_add_runtime(struct davit_core *c, const char *name, const struct 
 	if (!r)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	r->core = c;
-	r->driver = driver;
 	davit_timer_init(&r->retry, c->loop, on_retry);
 	davit_list_init(&r->list);
 	r->name = strdup(name);
@@ -389,6 +406,36 @@ int davit_core_add_runtime(struct davit_core *c, const char *name, const struct 
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	}
 	davit_list_add_tail(&c->runtimes, &r->list);
+	*ret = r;
+	return 0;
+}
+
+int davit_core_add_runtime(struct davit_core *c, const char *name, const struct davit_runtime_driver *driver,
+			   struct davit_error *err)
+{
+	struct core_runtime *r;
+	int code = davit_runtime_driver_validate(driver, err);
+
+	if (code == 0)
+		code = add(c, name, &r, err);
+	if (code < 0)
+		return code;
+	r->driver = driver;
+	r->summary = driver->summary;
+	return 0;
+}
+
+int davit_core_add_loaded_runtime(struct davit_core *c, const char *name, const char *summary,
+				  davit_runtime_load *load_driver, void *user, struct davit_error *err)
+{
+	struct core_runtime *r;
+	int code = add(c, name, &r, err);
+
+	if (code < 0)
+		return code;
+	r->load = load_driver;
+	r->load_user = user;
+	r->summary = summary;
 	return 0;
 }
 

@@ -34,6 +34,9 @@ struct local_ops {
 	int (*build_terminal)(struct local_instance *pi, const struct davit_terminal *t,
 			      struct davit_error *err);
 
+	/* A keeper is started for the first instance, not when the runtime is opened. */
+	bool keeper_on_demand;
+
 	/* --- for runtimes whose instances are more than processes; NULL: nothing to do --- */
 	/* The main process passes the signal of a stop on: the others do not get it too. */
 	bool main_passes_signals;
@@ -170,8 +173,8 @@ void local_close(struct davit_runtime *rt);
 void local_adopt(struct davit_runtime *rt, struct davit_op *op);
 
 /* --- keepers.c: the set of keepers --- */
-/* Connects to the keepers whose sockets or slots are in the run directory, and
- * to number 0 in any case. */
+/* Connects to the keepers whose sockets or slots are in the run directory; if there
+ * are none, to number 0 unless ops->keeper_on_demand. */
 int local_keepers_open(struct local_runtime *p, struct davit_error *err);
 void local_keepers_close(struct local_runtime *p);
 /* The keeper for one more instance; a further one is started when the others

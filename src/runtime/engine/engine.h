@@ -8,7 +8,10 @@
 
 #include "davit/runtime.h"
 
-extern const struct davit_runtime_driver davit_docker_driver;
-extern const struct davit_runtime_driver davit_podman_driver;
+/* In a shared object, which davitd loads when there is an engine to speak to. */
+#define DAVIT_ENGINE_EXPORT __attribute__((visibility("default")))
+
+DAVIT_ENGINE_EXPORT extern const struct davit_runtime_driver davit_docker_driver;
+DAVIT_ENGINE_EXPORT extern const struct davit_runtime_driver davit_podman_driver;
 
 #endif

@@ -192,6 +192,7 @@ static const struct local_ops ops = {
 	.main_passes_signals = true,
 	.passes_terminals = true,
 	.prepare = prepare,
+	.keeper_on_demand = true,
 	.cleanup = cleanup,
 	.settled = settled,
 	.up = up,
