@@ -182,7 +182,7 @@ static void engine_open(struct davit_runtime *rt, const struct engine_flavour *f
 	struct engine *e = engine_of(rt);
 	struct davit_error err = {0};
 
-	*e = (struct engine){.rt = rt, .flavour = flavour};
+	*e = (struct engine){.rt = rt, .flavour = flavour, .ports.mapped = true};
 	if (!davit_loop_uv(rt->loop)) {
 		davit_op_fail(op, DAVIT_ENOTSUP, rt->name, "an engine needs the real loop");
 		return;

@@ -112,6 +112,8 @@ struct task {
 /* Begins one; NULL, and the op failed, when out of memory or not up. `inst`, when
  * given, is occupied if `exclusive`. */
 struct task *task_new(struct engine *e, struct davit_op *op, struct davit_instance *inst);
+/* The same on an instance that must run; NULL, and the op failed, otherwise. */
+struct task *task_on_running(struct davit_instance *inst, struct davit_op *op);
 /* Sends the task's next call, whose end is told to step. Ends the task when that
  * cannot be. c NULL: out of memory. */
 void task_call(struct task *t, struct http_call *c,
