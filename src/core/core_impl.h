@@ -31,7 +31,7 @@ enum runtime_phase { RUNTIME_CLOSED, RUNTIME_OPENING, RUNTIME_ADOPTING, RUNTIME_
 struct core_runtime {
 	struct davit_list list;
 	struct davit_core *core;
-	struct davit_runtime *rt; /* allocated while not CLOSED */
+	struct davit_runtime *rt;		   /* allocated while not CLOSED */
 	const struct davit_runtime_driver *driver; /* NULL until it is loaded; never while OPEN */
 	davit_runtime_load *load;
 	void *load_user;
