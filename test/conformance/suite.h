@@ -169,7 +169,8 @@ void close_runtime(void);
 void open_runtime(void);
 void adopt(bool forget);
 
-/* The whole log of a thing, once it has n lines: "o:text\n" and "e:text\n". */
+/* The log of a thing, once it has n lines: "o:text\n" and "e:text\n". n 0: all that is
+ * there now. */
 const char *log_text(struct thing *t, size_t n);
 /* One line of it, of standard output; freed after the test. */
 const char *log_line(struct thing *t, size_t index);
