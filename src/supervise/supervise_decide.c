@@ -2,7 +2,7 @@
  *
  * What follows when something ends: the steps of supervise.h, in their order.
  */
-#include "core/supervise_impl.h"
+#include "supervise/supervise_impl.h"
 
 static const char *strategy_name(enum davit_strategy s)
 {

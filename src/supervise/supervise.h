@@ -64,8 +64,8 @@
  * armed is left out (a lost start would be worse), and a restart that cannot be
  * noted for the intensity is not counted.
  */
-#ifndef DAVIT_CORE_SUPERVISE_H
-#define DAVIT_CORE_SUPERVISE_H
+#ifndef DAVIT_SUPERVISE_H
+#define DAVIT_SUPERVISE_H
 
 #include "base/list.h"
 #include "davit/loop.h"

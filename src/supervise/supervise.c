@@ -2,7 +2,7 @@
  *
  * The tree, what the user asks of it, and what the mechanism reports to it.
  */
-#include "core/supervise_impl.h"
+#include "supervise/supervise_impl.h"
 
 #include <string.h>
 

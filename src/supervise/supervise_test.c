@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "core/supervise.h"
+#include "supervise/supervise.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
