@@ -71,11 +71,9 @@ struct davit_context {
 
 /* Types from here on are the system's own; yours are below. */
 #define DAVIT_TYPE_SYSTEM UINT32_C(0xffffff00)
-enum davit_type {
-	DAVIT_TYPE_DOWN = (int)DAVIT_TYPE_SYSTEM, /* a watched one has ended: data is a struct davit_down */
-	DAVIT_TYPE_COMMAND,			  /* data: name, NUL, parameters */
-	DAVIT_TYPE_CALL,			  /* private: a promise's callback */
-};
+#define DAVIT_TYPE_DOWN (DAVIT_TYPE_SYSTEM + 0)	   /* a watched one has ended: data is a struct davit_down */
+#define DAVIT_TYPE_COMMAND (DAVIT_TYPE_SYSTEM + 1) /* data: name, NUL, parameters, NUL */
+#define DAVIT_TYPE_CALL (DAVIT_TYPE_SYSTEM + 2)	   /* private: a promise's callback */
 
 /* A message. One thread at a time has it: who made it until it is sent, then its
  * receiver, during the handler. The handler may write to it; it is freed when the
@@ -84,7 +82,7 @@ struct davit_message {
 	struct davit_message *next_;  /* private */
 	struct davit_ref sender;      /* nobody, if sent from outside */
 	struct davit_promise promise; /* of a request: answer it with davit_reply; else zeroed */
-	uint32_t type;		      /* yours, or enum davit_type */
+	uint32_t type;		      /* yours, or DAVIT_TYPE_... */
 	uint32_t size;		      /* of data, bytes */
 	uint32_t generation_;	      /* private: of the receiver */
 	uint8_t class_, flags_;	      /* private */

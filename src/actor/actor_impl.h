@@ -52,6 +52,7 @@ enum {
 	MSG_BLOB = 1,
 	MSG_COUNTED = 2, /* in the gate's `queued` */
 	MSG_RETRIED = 4, /* a request that may come twice */
+	MSG_GATED = 16,	 /* for a failed container, if its failure is the one meant */
 	MSG_OURS = 8,	 /* the system's own: never bounded, in no counter */
 };
 
@@ -117,6 +118,8 @@ struct gate {
 	_Atomic(uint64_t) dropped, refused, blocked;
 	pthread_mutex_t lock; /* drop-oldest: the messages stand here, so that the oldest can be found */
 	struct davit_message *first, *last;
+	struct container *container; /* that stands in the tree; the tree's actor alone */
+	char alias[64];		     /* of that one; under the tree's lock */
 };
 
 struct magazine {
@@ -351,6 +354,9 @@ bool promise_end(struct davit_context *c, struct davit_promise p, enum davit_pro
 /* Makes p a request's: m (a copy, owned; NULL: never sent again) goes to `to`. */
 void promise_request(struct davit_context *c, struct davit_promise p, struct davit_ref to, int64_t timeout,
 		     int retries, struct davit_message *m);
+/* The failure that a request is for; 0: none. */
+uint64_t promise_failure(struct davit_context *c, struct davit_promise p);
+void promise_set_failure(struct davit_context *c, struct davit_promise p, uint64_t failure);
 /* A request with this promise is about to be handled. False with why not. */
 bool promise_begin(struct davit_context *c, struct davit_promise p, enum davit_dead *ret_why);
 

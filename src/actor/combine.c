@@ -3,6 +3,7 @@
  * Several promises made into one.
  */
 #include "actor/promise_impl.h"
+#include "actor/container_impl.h"
 
 #include <string.h>
 
@@ -296,4 +297,25 @@ int davit_reduce(struct davit_context *c, const struct davit_promise *p, size_t 
 		return DAVIT_ENOMEM;
 	}
 	return promise_then_owned(c, all, reduced, r, ret);
+}
+
+static void all_over(struct davit_context *c, const struct davit_outcome *o, void *arg)
+{
+	uint64_t to = (uint64_t)(uintptr_t)arg;
+	struct davit_promise p = {(uint32_t)(to >> 32), (uint32_t)to};
+
+	if (o->state == DAVIT_PROMISE_FULFILLED)
+		davit_fulfil(c, p, o->data, o->size);
+	else
+		davit_reject(c, p, o->code, "%s", o->message);
+}
+
+void promise_when_all(struct davit_context *c, const struct davit_promise *p, size_t n, struct davit_promise to)
+{
+	uint64_t packed = (uint64_t)to.slot << 32 | to.generation;
+	struct davit_promise all;
+
+	_Static_assert(sizeof(void *) == 8, "a promise fits into a pointer");
+	if (davit_all(c, p, n, &all) || davit_done(c, all, all_over, (void *)(uintptr_t)packed))
+		davit_reject(c, to, DAVIT_ENOMEM, "out of memory");
 }

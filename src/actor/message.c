@@ -169,7 +169,7 @@ struct davit_message *message_copy(struct davit_context *c, const struct davit_m
 	memcpy(n->data, m->data, m->size);
 	n->sender = m->sender;
 	n->promise = m->promise;
-	n->flags_ = m->flags_ & (MSG_BLOB | MSG_RETRIED | MSG_OURS);
+	n->flags_ = m->flags_ & (MSG_BLOB | MSG_RETRIED | MSG_GATED);
 	if (m->flags_ & MSG_BLOB)
 		davit_blob_ref(davit_message_blob(m));
 	return n;

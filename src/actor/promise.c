@@ -5,6 +5,7 @@
  * made when the consumer came, so that settling needs no memory for it.
  */
 #include "actor/promise_impl.h"
+#include "davit/container.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -504,6 +505,30 @@ int64_t davit_deadline(struct davit_context *c, const struct davit_message *m)
 		deadline = e->deadline;
 	pthread_mutex_unlock(&t->lock);
 	return deadline;
+}
+
+uint64_t promise_failure(struct davit_context *c, struct davit_promise p)
+{
+	struct promises *t = c->system->promises;
+	struct promise *e;
+	uint64_t failure = 0;
+
+	pthread_mutex_lock(&t->lock);
+	if ((e = promise_at(t, p)))
+		failure = e->failure;
+	pthread_mutex_unlock(&t->lock);
+	return failure;
+}
+
+void promise_set_failure(struct davit_context *c, struct davit_promise p, uint64_t failure)
+{
+	struct promises *t = c->system->promises;
+	struct promise *e;
+
+	pthread_mutex_lock(&t->lock);
+	if ((e = promise_at(t, p)))
+		e->failure = failure;
+	pthread_mutex_unlock(&t->lock);
 }
 
 /* --- waiting --- */

@@ -35,6 +35,7 @@ struct promise {
 	struct davit_ref to;
 	int64_t timeout, deadline;
 	int retries;
+	uint64_t failure;
 	struct davit_message *again;
 	struct davit_alarm alarm;
 };

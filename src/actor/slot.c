@@ -4,6 +4,7 @@
  * that has ended leads to memory that can still be asked for its generation.
  */
 #include "actor/actor_impl.h"
+#include "actor/container_impl.h"
 
 #include <string.h>
 #include <sys/mman.h>
@@ -234,6 +235,10 @@ void actor_end(struct davit_context *c, struct davit_actor *a, int code, const c
 	drain(c, a, ref, signals);
 	if (a->flags & ACTOR_HEAP)
 		free(a->state.heap);
+	if (a->container) {
+		container_free(c, a->container);
+		a->container = NULL;
+	}
 	if (a->own)
 		actor_retire(a);
 	COUNT(c->worker, died);
