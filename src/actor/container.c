@@ -432,8 +432,22 @@ int container_bound(struct container *k)
 	return 0;
 }
 
+static void ops_free(struct davit_list *list)
+{
+	struct op *op;
+
+	while ((op = DAVIT_LIST_FIRST(list, struct op, link))) {
+		davit_list_remove(&op->link);
+		free(op);
+	}
+}
+
 void container_free(struct davit_context *c, struct container *k)
 {
+	ops_free(&k->ops);
+	ops_free(&k->ending);
+	ops_free(&k->births);
+	free(k->now);
 	davit_region_fini(&k->arena);
 	davit_message_free(c, k->again);
 	free(k->behaviour);

@@ -118,6 +118,7 @@ void davit_system_close(struct davit_system *s)
 		tree_close(s);
 	join(s);
 	if (s->chunks && s->promises) {
+		tree_forget(s);
 		promises_cancel_all(&s->outside->context);
 		end_all(s);
 		promises_cancel_all(&s->outside->context);

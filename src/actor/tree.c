@@ -199,6 +199,11 @@ static struct container *container_new(struct tree *t, struct container *parent,
 	if (!k)
 		return NULL;
 	*k = (struct container){.tree = t, .definition = d, .parent = parent, .options = d->options};
+	davit_list_init(&k->children);
+	davit_list_init(&k->siblings);
+	davit_list_init(&k->ops);
+	davit_list_init(&k->ending);
+	davit_list_init(&k->births);
 	k->alias = strdup(alias);
 	k->args = strdup(args);
 	if (!k->alias || !k->args ||
@@ -207,11 +212,6 @@ static struct container *container_new(struct tree *t, struct container *parent,
 		container_free(t->c, k);
 		return NULL;
 	}
-	davit_list_init(&k->children);
-	davit_list_init(&k->siblings);
-	davit_list_init(&k->ops);
-	davit_list_init(&k->ending);
-	davit_list_init(&k->births);
 	davit_timer_init(&k->patience, t->loop, patience_over);
 	davit_timer_init(&k->solve_timer, t->loop, solve_timer);
 	return k;
@@ -634,6 +634,16 @@ void tree_close(struct davit_system *s)
 	limbo_drop(c, s->tree);
 }
 
+void tree_forget(struct davit_system *s)
+{
+	struct tree *t = s->tree;
+
+	if (!t)
+		return;
+	davit_supervise_fini(&t->sup);
+	davit_loop_close(DAVIT_TAKE(t->loop));
+}
+
 /* Containers that are left were freed with their actors. */
 void tree_fini(struct davit_system *s)
 {
@@ -641,10 +651,10 @@ void tree_fini(struct davit_system *s)
 
 	if (!t)
 		return;
+	tree_forget(s);
 	davit_map_fini(&t->limbo);
 	davit_map_fini(&t->aliases);
 	davit_map_fini(&t->definitions);
-	davit_loop_close(t->loop);
 	pthread_mutex_destroy(&t->lock);
 	free(t);
 	s->tree = NULL;
