@@ -91,7 +91,7 @@ struct davit_actor {
 	struct davit_message *todo, *todo_last; /* taken, oldest first */
 	int (*handle)(struct davit_context *c, struct davit_message *m);
 	struct davit_actor *next; /* in a queue, or free */
-	struct gate *gate;	  /* of the place, for ever; NULL while no container had it */
+	_Atomic(struct gate *) gate; /* of the place, for ever; NULL while no container had it */
 	struct container *container;
 	struct watch *watch;
 	struct davit_worker *own; /* its thread, if it is dedicated */
@@ -316,7 +316,7 @@ void mailbox_take(struct davit_actor *a);
 /* The same for the last time: later ones find it closed. */
 void mailbox_close(struct davit_actor *a);
 /* Is there something in the gate's own list? */
-bool gate_holds(const struct davit_actor *a);
+bool gate_holds(struct gate *g);
 /* One message less in the gate. */
 void gate_leave(struct davit_actor *a);
 

@@ -120,12 +120,14 @@ static void handle(struct davit_context *c, struct davit_actor *a, struct davit_
 /* Nothing is left, or nothing that may be handled. True if it is idle now. */
 static bool rest(struct davit_actor *a)
 {
+	/* From when it is idle, somebody else may run it. */
+	struct gate *g = a->flags & ACTOR_HELD ? NULL : a->gate;
 	uintptr_t busy = BUSY, idle = IDLE;
 
 	if (!atomic_compare_exchange_strong(&a->mailbox, &busy, IDLE))
 		return false;
 	/* Both sides write their word, then read the other's: one of them sees it. */
-	if (LIKELY(!atomic_load(&a->signals) && !(!(a->flags & ACTOR_HELD) && gate_holds(a))))
+	if (LIKELY(!atomic_load(&a->signals) && !gate_holds(g)))
 		return true;
 	return !atomic_compare_exchange_strong(&a->mailbox, &idle, BUSY);
 }

@@ -25,9 +25,8 @@ void gate_leave(struct davit_actor *a)
 	}
 }
 
-bool gate_holds(const struct davit_actor *a)
+bool gate_holds(struct gate *g)
 {
-	struct gate *g = a->gate;
 	bool any;
 
 	if (LIKELY(!g) || atomic_load_explicit(&g->overflow, memory_order_relaxed) != GATE_DROP_OLDEST)
