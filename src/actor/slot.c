@@ -145,9 +145,13 @@ struct davit_actor *actor_new(struct davit_context *c,
 
 struct gate *actor_gate(struct davit_actor *a)
 {
-	if (!a->gate && (a->gate = calloc(1, sizeof *a->gate)))
-		pthread_mutex_init(&a->gate->lock, NULL);
-	return a->gate;
+	struct gate *g = a->gate;
+
+	if (g || !(g = calloc(1, sizeof *g)))
+		return g;
+	pthread_mutex_init(&g->lock, NULL);
+	a->gate = g;
+	return g;
 }
 
 static int spawn(struct davit_context *c, int (*handle)(struct davit_context *c, struct davit_message *m),
