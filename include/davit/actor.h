@@ -112,7 +112,7 @@ enum davit_dead {
 const char *davit_dead_name(enum davit_dead why);
 
 struct davit_system_config {
-	int workers; /* threads; 0: one a processor; DAVIT_NO_WORKERS: see davit_system_run */
+	int workers;	   /* threads; 0: one a processor; DAVIT_NO_WORKERS: see davit_system_run */
 	bool manual_clock; /* time moves by davit_system_advance alone */
 	/* Hears of every dead letter, on the thread where it became one: be brief, call
 	 * nothing of the system. The message is borrowed. May be NULL. */

@@ -115,7 +115,8 @@ struct davit_options {
 	int64_t period;	       /* ns; 0: 60 s */
 	bool auto_shutdown;    /* when a significant child is done, the others are stopped */
 	bool isolate;	       /* a child out of retries stays failed; else this container fails as well */
-	int64_t shutdown_time; /* ns a child has to stop when asked, before it is destroyed the hard way; 0: 5 s */
+	int64_t shutdown_time; /* ns a child has to stop when asked, before it is destroyed the hard way; 0: 5
+				  s */
 };
 
 /* A named command: answers through davit_reply, or by its error. */
@@ -142,7 +143,7 @@ struct davit_definition {
 	 * a stop, a failure or a destruction is logged and holds nothing up. */
 	int (*hook)(struct davit_context *c, enum davit_operation op, enum davit_phase phase);
 	const struct davit_command_entry *commands; /* ended by one without a name; NULL: none */
-	const struct davit_remedy *remedies;	    /* the first that fits is taken; ended by one without solvers */
+	const struct davit_remedy *remedies; /* the first that fits is taken; ended by one without solvers */
 };
 
 /* --- inside a container: its context --- */
@@ -163,8 +164,7 @@ void davit_set_data(struct davit_context *c, void *data);
 int davit_fail(struct davit_context *c, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Puts another behaviour on top, or takes the topmost away (never the initial one).
  * 0, or DAVIT_ENOMEM; DAVIT_ESTATE. */
-int davit_become(struct davit_context *c,
-		 int (*behaviour)(struct davit_context *c, struct davit_message *m));
+int davit_become(struct davit_context *c, int (*behaviour)(struct davit_context *c, struct davit_message *m));
 int davit_unbecome(struct davit_context *c);
 
 /* --- addresses, messages --- */
@@ -175,7 +175,8 @@ int davit_unbecome(struct davit_context *c);
 int davit_find(struct davit_context *c, const char *address, struct davit_ref *ret);
 /* As davit_send, by address. DAVIT_ENOENT: it became a dead letter. With
  * DAVIT_BUFFER_AWAY it is kept, up to 1024 an alias, until somebody has the alias. */
-int davit_send_to(struct davit_context *c, const char *address, struct davit_message **m, enum davit_buffer mode);
+int davit_send_to(struct davit_context *c, const char *address, struct davit_message **m,
+		  enum davit_buffer mode);
 /* A copy to all children of the caller, or of Main from outside. The number sent. */
 int davit_broadcast(struct davit_context *c, uint32_t type, const void *data, size_t size);
 
@@ -275,9 +276,9 @@ struct davit_container_info {
 	enum davit_state state;
 	uint64_t failure; /* its hash, while failed; else 0 */
 	int code;
-	char message[128]; /* of that failure */
-	int64_t restarts;  /* since it was created */
-	uint32_t queued;   /* messages that wait */
+	char message[128];		    /* of that failure */
+	int64_t restarts;		    /* since it was created */
+	uint32_t queued;		    /* messages that wait */
 	uint64_t dropped, refused, blocked; /* by the mailbox's policy */
 	size_t n_children;
 };

@@ -32,9 +32,9 @@ const char *davit_promise_state_name(enum davit_promise_state s);
 /* How it ended. Borrowed during a callback. */
 struct davit_outcome {
 	enum davit_promise_state state;
-	int code; /* of a rejection: DAVIT_E...; DAVIT_ECANCELED when cancelled; else 0 */
-	const char *message;	    /* of a rejection; never NULL */
-	const void *data;	    /* of a fulfilment; NUL-terminated behind size; never NULL */
+	int code;	     /* of a rejection: DAVIT_E...; DAVIT_ECANCELED when cancelled; else 0 */
+	const char *message; /* of a rejection; never NULL */
+	const void *data;    /* of a fulfilment; NUL-terminated behind size; never NULL */
 	size_t size;
 	struct davit_outcome *items; /* of the combinators: in the order of their promises */
 	size_t n_items;

@@ -36,7 +36,7 @@ enum {
 	RING = 1024, /* of a worker's run queue */
 	CLASSES = 5, /* of messages: 64 << class bytes; beyond: the heap */
 	CLASS_HEAP = CLASSES,
-	BATCH = 64,	  /* messages, or places, between a worker and the common store */
+	BATCH = 64, /* messages, or places, between a worker and the common store */
 	INLINE_STATE = 32,
 	MAX_WORKERS = 256, /* with spare and dedicated ones */
 };
@@ -81,7 +81,7 @@ struct watch {
 	struct watcher {
 		struct davit_ref ref;
 		bool link;
-	} *by;
+	} * by;
 	size_t n_by, cap_by;
 };
 
@@ -90,7 +90,7 @@ struct davit_actor {
 	_Atomic(uintptr_t) signals;
 	struct davit_message *todo, *todo_last; /* taken, oldest first */
 	int (*handle)(struct davit_context *c, struct davit_message *m);
-	struct davit_actor *next; /* in a queue, or free */
+	struct davit_actor *next;    /* in a queue, or free */
 	_Atomic(struct gate *) gate; /* of the place, for ever; NULL while no container had it */
 	struct container *container;
 	struct watch *watch;
@@ -151,17 +151,17 @@ struct davit_worker {
 	pthread_t thread;
 	bool started;
 	struct davit_worker *next_idle;
-	bool idle;		/* in the list of the idle; under the system's lock */
+	bool idle;			   /* in the list of the idle; under the system's lock */
 	_Atomic(struct davit_actor *) own; /* dedicated to this one */
 	bool dedicated;			   /* no part of the pool */
 
 	/* seen by others */
 	_Alignas(64) _Atomic(uint32_t) head;
-	_Atomic(uint32_t) wake;	 /* a futex: 1 there is something */
+	_Atomic(uint32_t) wake;	   /* a futex: 1 there is something */
 	_Atomic(uint32_t) blocked; /* in a call that blocks: free to be robbed */
 	_Alignas(64) _Atomic(uint32_t) tail;
-	_Atomic(uint32_t) epoch;  /* activations, to see who is stuck */
-	_Atomic(int64_t) cost;	  /* ns of an activation, average */
+	_Atomic(uint32_t) epoch; /* activations, to see who is stuck */
+	_Atomic(int64_t) cost;	 /* ns of an activation, average */
 	_Atomic(struct davit_actor *) ring[RING];
 };
 
@@ -197,7 +197,7 @@ struct davit_system {
 	_Atomic(bool) drowsy; /* the sentinel sleeps without end */
 	_Atomic(uint32_t) n_blocked;
 
-	pthread_mutex_t store_lock; /* of what follows: the common store */
+	pthread_mutex_t store_lock;	      /* of what follows: the common store */
 	struct davit_message *depot[CLASSES]; /* batches, chained by sender's bytes */
 	struct davit_actor *free;
 	struct slab *slabs;
@@ -241,8 +241,9 @@ static inline struct davit_actor *actor_of(const struct davit_system *s, struct 
 {
 	struct davit_actor *a = actor_at(s, ref.slot);
 
-	return LIKELY(a && atomic_load_explicit(&a->generation, memory_order_relaxed) == ref.generation) ? a
-													 : NULL;
+	return LIKELY(a && atomic_load_explicit(&a->generation, memory_order_relaxed) == ref.generation)
+		       ? a
+		       : NULL;
 }
 
 static inline struct davit_ref ref_of(const struct davit_actor *a)

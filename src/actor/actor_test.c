@@ -91,7 +91,9 @@ static void send_all(struct davit_context *c, struct davit_ref to)
 
 	memset(expected, 0, sizeof expected);
 	for (uint32_t i = 0; i < SENDERS; i++) {
-		assert_int_equal(davit_spawn(c, send_some, &(struct sender){to, i, 0}, sizeof(struct sender), &ref), 0);
+		assert_int_equal(
+			davit_spawn(c, send_some, &(struct sender){to, i, 0}, sizeof(struct sender), &ref),
+			0);
 		davit_tell(c, ref, GO, NULL, 0);
 	}
 	sem_wait(&done);
@@ -120,8 +122,9 @@ static void order_holds_through_restarts_and_nothing_is_lost(void **unused)
 	static const struct davit_definition parent = {
 		.name = "P", .behaviour = receive, .options = {.max_restarts = -1}};
 	static const struct davit_definition d = {.name = "R", .behaviour = receive};
-	struct davit_create what[] = {{.alias = "P", .definition = &parent, .flags = DAVIT_CREATE_START},
-				      {.alias = "R", .definition = &d, .parent = "P", .flags = DAVIT_CREATE_START}};
+	struct davit_create what[] = {
+		{.alias = "P", .definition = &parent, .flags = DAVIT_CREATE_START},
+		{.alias = "R", .definition = &d, .parent = "P", .flags = DAVIT_CREATE_START}};
 	struct davit_system_config config = {.workers = 2, .log = no_log};
 	struct davit_container_info info;
 	struct davit_system_stats st;
@@ -152,8 +155,9 @@ static void order_holds_through_restarts_and_nothing_is_lost(void **unused)
 static void a_sender_waits_at_a_full_mailbox_with_policy_block(void **unused)
 {
 	static const struct davit_definition d = {
-		.name = "R", .behaviour = receive, .options = {.limit = 100, .overflow = DAVIT_OVERFLOW_BLOCK,
-							       .block_time = 60 * SEC}};
+		.name = "R",
+		.behaviour = receive,
+		.options = {.limit = 100, .overflow = DAVIT_OVERFLOW_BLOCK, .block_time = 60 * SEC}};
 	struct davit_create what = {.alias = "R", .definition = &d, .flags = DAVIT_CREATE_START};
 	struct davit_container_info info;
 	struct davit_system *s;
@@ -238,9 +242,11 @@ static void containers_come_and_go_from_several_threads(void **unused)
 		struct davit_promise p[50];
 		for (int i = 0; i < 50; i++) {
 			snprintf(alias, sizeof alias, "c%d", i);
-			davit_container_create(
-				c, &(struct davit_create){.alias = alias, .definition = &d, .flags = DAVIT_CREATE_START},
-				&p[i]);
+			davit_container_create(c,
+					       &(struct davit_create){.alias = alias,
+								      .definition = &d,
+								      .flags = DAVIT_CREATE_START},
+					       &p[i]);
 		}
 		for (int i = 0; i < 50; i++)
 			assert_int_equal(davit_await(c, p[i], 5 * SEC, NULL, NULL), 0);

@@ -20,8 +20,8 @@ struct alarm {
 
 struct alarms {
 	pthread_mutex_t lock;
-	struct alarm *alarm; /* by slot */
-	uint32_t *heap;	     /* slots */
+	struct alarm *alarm;		/* by slot */
+	uint32_t *heap;			/* slots */
 	uint32_t n, cap, n_slots, free; /* free: slot + 1 */
 	uint64_t order;
 };

@@ -2,8 +2,8 @@
  *
  * Several promises made into one.
  */
-#include "actor/promise_impl.h"
 #include "actor/container_impl.h"
+#include "actor/promise_impl.h"
 
 #include <string.h>
 
@@ -101,7 +101,7 @@ static struct davit_outcome *verdict(struct group *g, size_t i)
 	case ANY:
 		return ok || g->n_bad == g->n ? DAVIT_TAKE(g->outcome[i]) : NULL;
 	case SOME:
-		return g->n_ok == g->want		? gather(g)
+		return g->n_ok == g->want	   ? gather(g)
 		       : g->n_bad > g->n - g->want ? DAVIT_TAKE(g->outcome[i])
 						   : NULL;
 	case RACE:
@@ -165,8 +165,8 @@ static struct group *group_new(enum kind kind, const struct davit_promise *p, si
 }
 
 /* One that is settled before it starts: of no promises, or of too few. */
-static int empty(struct davit_context *c, enum kind kind, const struct davit_promise *p, size_t n, size_t want,
-		 struct davit_promise *ret)
+static int empty(struct davit_context *c, enum kind kind, const struct davit_promise *p, size_t n,
+		 size_t want, struct davit_promise *ret)
 {
 	if (davit_promise_new(c, ret))
 		return DAVIT_ENOMEM;
@@ -193,8 +193,8 @@ static int combine(struct davit_context *c, enum kind kind, const struct davit_p
 	result = promise_take(t);
 	if (!result || !(g = group_new(kind, p, n, want))) {
 		if (result)
-			promise_settle(t, result, outcome_new(DAVIT_PROMISE_REJECTED, DAVIT_ENOMEM, "", NULL, 0),
-				       &w);
+			promise_settle(t, result,
+				       outcome_new(DAVIT_PROMISE_REJECTED, DAVIT_ENOMEM, "", NULL, 0), &w);
 		work_close(c, &w);
 		if (result)
 			davit_forget(c, (struct davit_promise){result->slot, result->generation});
@@ -266,7 +266,8 @@ struct reduction {
 	uint64_t acc[];
 };
 
-static int reduced(struct davit_context *c, const struct davit_outcome *o, struct davit_promise next, void *arg)
+static int reduced(struct davit_context *c, const struct davit_outcome *o, struct davit_promise next,
+		   void *arg)
 {
 	struct reduction *r = arg;
 	int e = 0;
@@ -310,7 +311,8 @@ static void all_over(struct davit_context *c, const struct davit_outcome *o, voi
 		davit_reject(c, p, o->code, "%s", o->message);
 }
 
-void promise_when_all(struct davit_context *c, const struct davit_promise *p, size_t n, struct davit_promise to)
+void promise_when_all(struct davit_context *c, const struct davit_promise *p, size_t n,
+		      struct davit_promise to)
 {
 	uint64_t packed = (uint64_t)to.slot << 32 | to.generation;
 	struct davit_promise all;

@@ -49,7 +49,8 @@ static int hook(struct davit_context *c, struct container *k, enum davit_operati
 
 	if (r < 0 && !k->code) {
 		k->code = r;
-		snprintf(k->text, sizeof k->text, "hook of %s: %s", davit_operation_name(op), davit_error_doc(r));
+		snprintf(k->text, sizeof k->text, "hook of %s: %s", davit_operation_name(op),
+			 davit_error_doc(r));
 	}
 	return k->code;
 }
@@ -199,7 +200,8 @@ void container_signal(struct davit_context *c, struct davit_actor *a, struct dav
 			return;
 		k->code = linked ? down->code : o->code;
 		if (linked)
-			snprintf(k->text, sizeof k->text, "one that is linked has ended: %.90s", down->reason);
+			snprintf(k->text, sizeof k->text, "one that is linked has ended: %.90s",
+				 down->reason);
 		else
 			memcpy(k->text, o->text, sizeof k->text);
 		fail(c, a, k, false);

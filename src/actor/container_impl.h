@@ -45,7 +45,7 @@ struct report {
 	struct davit_ref ref;
 	enum davit_state state; /* the one that it is in now */
 	uint64_t failure;
-	int code; /* of a failure, or of a creation that did not succeed */
+	int code;      /* of a failure, or of a creation that did not succeed */
 	bool starting; /* it failed while it was started */
 	char text[128];
 };
@@ -87,7 +87,7 @@ struct tree {
 	struct davit_supervise sup;
 	struct container *main;
 
-	pthread_mutex_t lock;	 /* of what follows, and of what is marked with (lock) */
+	pthread_mutex_t lock;	  /* of what follows, and of what is marked with (lock) */
 	struct davit_map aliases; /* struct container */
 	struct davit_map definitions;
 	struct davit_map limbo; /* struct limbo, by alias */
@@ -133,18 +133,18 @@ struct container {
 	struct davit_node leaf;
 	struct davit_node *brood; /* its children, in the engine; NULL: it never had any */
 	bool created, destroying, gone, hard;
-	bool doomed;   /* told to end */
-	bool by_group; /* it was stopped for others' sake: made anew when it is started */
-	bool relaunch; /* its brood failed: started afresh with it */
-	enum davit_state known;	  /* by its last report */
-	uint64_t failure;	  /* (lock) */
-	int failure_code;	  /* (lock) */
-	char failure_text[128];	  /* (lock) */
-	int64_t restarts;	  /* (lock) */
-	struct davit_list ops;	  /* struct op, in order */
-	struct op *now;		  /* under way */
-	struct davit_list ending; /* struct op: of its destruction */
-	struct davit_list births; /* struct op: of its creation */
+	bool doomed;		     /* told to end */
+	bool by_group;		     /* it was stopped for others' sake: made anew when it is started */
+	bool relaunch;		     /* its brood failed: started afresh with it */
+	enum davit_state known;	     /* by its last report */
+	uint64_t failure;	     /* (lock) */
+	int failure_code;	     /* (lock) */
+	char failure_text[128];	     /* (lock) */
+	int64_t restarts;	     /* (lock) */
+	struct davit_list ops;	     /* struct op, in order */
+	struct op *now;		     /* under way */
+	struct davit_list ending;    /* struct op: of its destruction */
+	struct davit_list births;    /* struct op: of its creation */
 	struct davit_message *again; /* TREE_CREATE: to be made when it is gone */
 	struct davit_timer patience; /* until a destruction goes on the hard way */
 
@@ -179,7 +179,8 @@ void tree_remove(struct container *k);
 /* Its own remedies do not help: its supervisor decides. */
 void tree_escalate(struct container *k);
 /* `to` ends when all n have. */
-void promise_when_all(struct davit_context *c, const struct davit_promise *p, size_t n, struct davit_promise to);
+void promise_when_all(struct davit_context *c, const struct davit_promise *p, size_t n,
+		      struct davit_promise to);
 struct container *tree_container(struct tree *t, struct davit_ref ref);
 
 /* operate.c */
@@ -209,6 +210,5 @@ struct container *lookup(struct tree *t, struct container *from, const char *add
 /* The end: what is kept becomes dead letters. */
 void limbo_drop(struct davit_context *c, struct tree *t);
 void limbo_release(struct davit_context *c, struct tree *t, struct container *k);
-
 
 #endif

@@ -131,7 +131,8 @@ static void hooks_run_before_on_and_after_each_transition(void **unused)
 	struct world *w = open_world();
 
 	assert_int_equal(make(w, "A", &traced, 0), 0);
-	assert_string_equal(trace(), "A:before-create A:config A:boot A:construct A:on-create A:after-create");
+	assert_string_equal(trace(),
+			    "A:before-create A:config A:boot A:construct A:on-create A:after-create");
 	operate(w, DAVIT_DO_START);
 	assert_string_equal(trace(), "A:before-start A:on-start A:after-start");
 	tell(w, "A", "die");
@@ -154,7 +155,8 @@ static void destroying_takes_the_deepest_and_last_first(void **unused)
 	make_under(w, "P", "B", &d);
 	trace();
 	assert_int_equal(do_destroy(w, "P", DAVIT_DESTROY_FORCE_SOFT), 0);
-	assert_string_equal(only(trace(), "on-destroy"), "B:on-destroy A1:on-destroy A:on-destroy P:on-destroy");
+	assert_string_equal(only(trace(), "on-destroy"),
+			    "B:on-destroy A1:on-destroy A:on-destroy P:on-destroy");
 	assert_false(davit_exists(w->c, "A1"));
 	assert_false(davit_exists(w->c, "P"));
 	close_world(w);

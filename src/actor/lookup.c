@@ -157,7 +157,8 @@ void limbo_drop(struct davit_context *c, struct tree *t)
 	}
 }
 
-int davit_send_to(struct davit_context *c, const char *address, struct davit_message **m, enum davit_buffer mode)
+int davit_send_to(struct davit_context *c, const char *address, struct davit_message **m,
+		  enum davit_buffer mode)
 {
 	struct davit_ref to;
 

@@ -98,8 +98,8 @@ static int operate_on(struct davit_context *c, uint32_t type, const char *addres
 		if (r->kind == OP_DESTROY) /* destroyed already */
 			davit_fulfil(c, r->promise, "", 0);
 		else
-			davit_reject(c, r->promise, DAVIT_ESTATE, "cannot do that to a destroyed instance: %s",
-				     address);
+			davit_reject(c, r->promise, DAVIT_ESTATE,
+				     "cannot do that to a destroyed instance: %s", address);
 		return 0;
 	}
 	*(struct operate_request *)body(m) = *r;
@@ -110,8 +110,8 @@ static int operate_on(struct davit_context *c, uint32_t type, const char *addres
 int davit_container_destroy(struct davit_context *c, const char *address, unsigned flags,
 			    struct davit_promise *ret)
 {
-	return operate_on(c, TREE_OPERATE, address, &(struct operate_request){.kind = OP_DESTROY, .flags = flags},
-			  ret);
+	return operate_on(c, TREE_OPERATE, address,
+			  &(struct operate_request){.kind = OP_DESTROY, .flags = flags}, ret);
 }
 
 int davit_container_start(struct davit_context *c, const char *address, struct davit_promise *ret)
@@ -150,7 +150,8 @@ int davit_flush(struct davit_context *c, unsigned flags, struct davit_promise *r
 
 /* --- several at once --- */
 
-static int together(struct davit_context *c, struct davit_promise *p, size_t n, int r, struct davit_promise *ret)
+static int together(struct davit_context *c, struct davit_promise *p, size_t n, int r,
+		    struct davit_promise *ret)
 {
 	if (!r && ret)
 		return davit_all(c, p, n, ret);

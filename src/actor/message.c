@@ -55,7 +55,7 @@ static struct davit_message *batch_get(struct davit_system *s, unsigned class, u
 			struct davit_message *m = (struct davit_message *)(void *)(slab->bytes + i * size);
 			m->next_ = i + 1 < n ? (struct davit_message *)(void *)(slab->bytes + (i + 1) * size)
 					     : NULL;
-			m->class_ = (uint8_t)class;
+			m->class_ = (uint8_t) class;
 		}
 		first = (struct davit_message *)(void *)slab->bytes;
 		*ret_n = (uint32_t)n;
@@ -197,10 +197,14 @@ void message_dead(struct davit_context *c, enum davit_dead why, struct davit_ref
 const char *davit_dead_name(enum davit_dead why)
 {
 	static const char *const names[] = {
-		[DAVIT_DEAD_NOBODY] = "nobody is there",	[DAVIT_DEAD_FULL] = "the mailbox is full",
-		[DAVIT_DEAD_STOPPED] = "the receiver is not started", [DAVIT_DEAD_ENDED] = "the receiver has ended",
-		[DAVIT_DEAD_EXPIRED] = "nobody waits for it any more", [DAVIT_DEAD_REPEAT] = "it was handled already",
-		[DAVIT_DEAD_DENIED] = "a rule denies it",	[DAVIT_DEAD_FAILED] = "its handler failed",
+		[DAVIT_DEAD_NOBODY] = "nobody is there",
+		[DAVIT_DEAD_FULL] = "the mailbox is full",
+		[DAVIT_DEAD_STOPPED] = "the receiver is not started",
+		[DAVIT_DEAD_ENDED] = "the receiver has ended",
+		[DAVIT_DEAD_EXPIRED] = "nobody waits for it any more",
+		[DAVIT_DEAD_REPEAT] = "it was handled already",
+		[DAVIT_DEAD_DENIED] = "a rule denies it",
+		[DAVIT_DEAD_FAILED] = "its handler failed",
 	};
 
 	return (unsigned)why < DAVIT_DEAD_COUNT ? names[why] : "unknown";

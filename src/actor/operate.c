@@ -248,7 +248,7 @@ void operate_report(struct container *k, int code, const char *text)
 
 	if (k->now) {
 		enum op_kind kind = k->now->r.kind;
-		wanted = kind == OP_STOP ? DAVIT_STATE_STOPPED
+		wanted = kind == OP_STOP   ? DAVIT_STATE_STOPPED
 			 : kind == OP_FAIL ? DAVIT_STATE_FAILED
 					   : DAVIT_STATE_STARTED;
 		if (kind == OP_SOLVE && k->now->r.solution == DAVIT_SOLVE_STOP)

@@ -314,8 +314,8 @@ int davit_done(struct davit_context *c, struct davit_promise p,
 		return DAVIT_ENOMEM;
 	}
 	if (!consume(c, p, CONSUMER_CALL, m)) {
-		((struct call *)body(m))->outcome =
-			outcome_new(DAVIT_PROMISE_REJECTED, DAVIT_ENOENT, "there is no such promise", NULL, 0);
+		((struct call *)body(m))->outcome = outcome_new(DAVIT_PROMISE_REJECTED, DAVIT_ENOENT,
+								"there is no such promise", NULL, 0);
 		send_ours(c, ((struct call *)body(m))->to, m);
 	}
 	return 0;
@@ -403,7 +403,8 @@ void promise_call_lost(struct davit_context *c, struct davit_message *m)
 	davit_outcome_free(call->outcome);
 	free(call->owned);
 	if (call->then)
-		promise_end(c, call->next, DAVIT_PROMISE_CANCELLED, DAVIT_ECANCELED, "its consumer has ended");
+		promise_end(c, call->next, DAVIT_PROMISE_CANCELLED, DAVIT_ECANCELED,
+			    "its consumer has ended");
 }
 
 /* --- requests --- */

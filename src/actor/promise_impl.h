@@ -54,7 +54,8 @@ struct promises {
 struct call {
 	struct davit_ref to;
 	void (*done)(struct davit_context *c, const struct davit_outcome *o, void *arg);
-	int (*then)(struct davit_context *c, const struct davit_outcome *o, struct davit_promise next, void *arg);
+	int (*then)(struct davit_context *c, const struct davit_outcome *o, struct davit_promise next,
+		    void *arg);
 	void *arg;
 	void *owned; /* freed with the call */
 	struct davit_promise next;

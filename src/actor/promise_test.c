@@ -75,7 +75,8 @@ static void a_promise_is_settled_once(void **unused)
 	close_world(w);
 }
 
-static int add_one(struct davit_context *c, const struct davit_outcome *o, struct davit_promise next, void *arg)
+static int add_one(struct davit_context *c, const struct davit_outcome *o, struct davit_promise next,
+		   void *arg)
 {
 	int v;
 
@@ -85,7 +86,8 @@ static int add_one(struct davit_context *c, const struct davit_outcome *o, struc
 	return 0;
 }
 
-static int refuse_it(struct davit_context *c, const struct davit_outcome *o, struct davit_promise next, void *arg)
+static int refuse_it(struct davit_context *c, const struct davit_outcome *o, struct davit_promise next,
+		     void *arg)
 {
 	return DAVIT_EINVAL;
 }
@@ -205,7 +207,8 @@ static int serve(struct davit_context *c, struct davit_message *m)
 	return 0;
 }
 
-static struct davit_promise ask(struct world *w, struct davit_ref to, uint32_t type, int64_t timeout, int retries)
+static struct davit_promise ask(struct world *w, struct davit_ref to, uint32_t type, int64_t timeout,
+				int retries)
 {
 	struct davit_request_options o = {.timeout = timeout, .retries = retries};
 	struct davit_message *m = davit_message_new(w->c, type, 0);
@@ -305,7 +308,8 @@ static int allow_later(struct davit_context *c, struct davit_message *m)
 static void a_request_that_was_dropped_is_sent_again(void **unused)
 {
 	static const struct davit_definition d = {
-		.name = "T", .behaviour = allow_later,
+		.name = "T",
+		.behaviour = allow_later,
 		.options = {.limit = 1, .overflow = DAVIT_OVERFLOW_DROP_NEWEST}};
 	struct davit_container_info info;
 	struct world *w = open_world();

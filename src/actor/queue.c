@@ -35,8 +35,8 @@ struct davit_actor *ring_pop(struct davit_worker *w)
 		if (head == atomic_load_explicit(&w->tail, memory_order_relaxed))
 			return NULL;
 		a = atomic_load_explicit(&w->ring[head % RING], memory_order_relaxed);
-	} while (UNLIKELY(!atomic_compare_exchange_weak_explicit(&w->head, &head, head + 1,
-								 memory_order_acq_rel, memory_order_acquire)));
+	} while (UNLIKELY(!atomic_compare_exchange_weak_explicit(
+		&w->head, &head, head + 1, memory_order_acq_rel, memory_order_acquire)));
 	return a;
 }
 

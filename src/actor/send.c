@@ -150,8 +150,8 @@ int mailbox_put(struct davit_context *c, struct davit_actor *a, struct davit_mes
 			return DAVIT_ECLOSED;
 		}
 		m->next_ = old == IDLE ? NULL : (struct davit_message *)old;
-	} while (UNLIKELY(!atomic_compare_exchange_weak_explicit(&a->mailbox, &old, (uintptr_t)m,
-								 memory_order_acq_rel, memory_order_relaxed)));
+	} while (UNLIKELY(!atomic_compare_exchange_weak_explicit(
+		&a->mailbox, &old, (uintptr_t)m, memory_order_acq_rel, memory_order_relaxed)));
 	if (old == IDLE)
 		schedule(c, a);
 	return 0;
@@ -209,7 +209,8 @@ void mailbox_close(struct davit_actor *a)
 		return;
 	/* The generation moves under the lock: nobody adds to the list after this. */
 	pthread_mutex_lock(&a->gate->lock);
-	atomic_store_explicit(&a->generation, ref.generation + 1 ? ref.generation + 1 : 1, memory_order_release);
+	atomic_store_explicit(&a->generation, ref.generation + 1 ? ref.generation + 1 : 1,
+			      memory_order_release);
 	while ((m = a->gate->first)) {
 		a->gate->first = m->next_;
 		m->next_ = newest;

@@ -11,12 +11,18 @@
 const char *davit_solution_name(enum davit_solution s)
 {
 	static const char *const names[] = {
-		[DAVIT_SOLVE_NOTHING] = "do-nothing",	     [DAVIT_SOLVE_LOG] = "log",
-		[DAVIT_SOLVE_ESCALATE] = "escalate",	     [DAVIT_SOLVE_CONTINUE] = "continue",
-		[DAVIT_SOLVE_RESUME] = "resume",	     [DAVIT_SOLVE_START] = "start",
-		[DAVIT_SOLVE_RESTART] = "restart",	     [DAVIT_SOLVE_STOP] = "stop",
-		[DAVIT_SOLVE_DESTROY_SOFT] = "destroy-soft", [DAVIT_SOLVE_DESTROY_HARD] = "destroy-hard",
-		[DAVIT_SOLVE_DESTROY] = "destroy",	     [DAVIT_SOLVE_RECREATE] = "recreate",
+		[DAVIT_SOLVE_NOTHING] = "do-nothing",
+		[DAVIT_SOLVE_LOG] = "log",
+		[DAVIT_SOLVE_ESCALATE] = "escalate",
+		[DAVIT_SOLVE_CONTINUE] = "continue",
+		[DAVIT_SOLVE_RESUME] = "resume",
+		[DAVIT_SOLVE_START] = "start",
+		[DAVIT_SOLVE_RESTART] = "restart",
+		[DAVIT_SOLVE_STOP] = "stop",
+		[DAVIT_SOLVE_DESTROY_SOFT] = "destroy-soft",
+		[DAVIT_SOLVE_DESTROY_HARD] = "destroy-hard",
+		[DAVIT_SOLVE_DESTROY] = "destroy",
+		[DAVIT_SOLVE_RECREATE] = "recreate",
 	};
 
 	return (unsigned)s < DAVIT_SOLUTION_COUNT ? names[s] : "unknown";
@@ -57,7 +63,8 @@ static bool recreate(struct container *k)
 	struct davit_message *m;
 	struct create_request *r;
 
-	if (k->again || !(m = davit_message_new(k->tree->c, TREE_CREATE, sizeof *r + 1 + alias + args + parent)))
+	if (k->again ||
+	    !(m = davit_message_new(k->tree->c, TREE_CREATE, sizeof *r + 1 + alias + args + parent)))
 		return false;
 	r = body(m);
 	*r = (struct create_request){.definition = d, .flags = DAVIT_CREATE_START};
@@ -84,7 +91,8 @@ static bool apply(struct container *k, const struct davit_solver *s)
 	case DAVIT_SOLVE_NOTHING:
 		return true;
 	case DAVIT_SOLVE_LOG:
-		tree_log(k->tree, "%s: %s (%s)", k->alias, k->failure_text, davit_error_word(k->failure_code));
+		tree_log(k->tree, "%s: %s (%s)", k->alias, k->failure_text,
+			 davit_error_word(k->failure_code));
 		return true;
 	case DAVIT_SOLVE_ESCALATE:
 		solve_stop(k);

@@ -90,7 +90,8 @@ static void a_group_takes_the_children_of_its_members_with_it(void **unused)
 
 static void more_than_n_restarts_in_t_fail_the_parent(void **unused)
 {
-	static const struct davit_definition parent = {BASE, .options = {.max_restarts = 2, .period = 10 * SEC}};
+	static const struct davit_definition parent = {BASE,
+						       .options = {.max_restarts = 2, .period = 10 * SEC}};
 	struct world *w = family(&parent, &plain);
 
 	tell(w, "A", "die");
@@ -112,7 +113,8 @@ static void more_than_n_restarts_in_t_fail_the_parent(void **unused)
 
 static void an_always_dying_child_escalates_up_to_the_final_policy(void **unused)
 {
-	static const struct davit_definition parent = {BASE, .options = {.max_restarts = 1, .period = 60 * SEC}};
+	static const struct davit_definition parent = {BASE,
+						       .options = {.max_restarts = 1, .period = 60 * SEC}};
 	struct world *w = open_world();
 	struct davit_container_info info;
 
@@ -144,7 +146,8 @@ static int construct(struct davit_context *c)
 
 static void a_failed_restart_counts_too(void **unused)
 {
-	static const struct davit_definition parent = {BASE, .options = {.max_restarts = 2, .period = 10 * SEC}};
+	static const struct davit_definition parent = {BASE,
+						       .options = {.max_restarts = 2, .period = 10 * SEC}};
 	static const struct davit_definition child = {BASE, .construct = construct};
 	struct world *w = family(&parent, &child);
 
@@ -156,8 +159,10 @@ static void a_failed_restart_counts_too(void **unused)
 
 static void messages_are_kept_during_the_backoff_and_the_failing_one_is_not_handled_again(void **unused)
 {
-	static const struct davit_definition child = {
-		BASE, .options = {.set_restart = true, .restart = DAVIT_RESTART_ALWAYS, .retries = -1, .backoff = BACKOFF}};
+	static const struct davit_definition child = {BASE, .options = {.set_restart = true,
+									.restart = DAVIT_RESTART_ALWAYS,
+									.retries = -1,
+									.backoff = BACKOFF}};
 	struct world *w = family(&plain, &child);
 	struct davit_system_stats s;
 
@@ -184,8 +189,8 @@ static void messages_are_kept_during_the_backoff_and_the_failing_one_is_not_hand
 
 static void a_child_of_policy_never_stays_failed(void **unused)
 {
-	static const struct davit_definition child = {BASE,
-						      .options = {.set_restart = true, .restart = DAVIT_RESTART_NEVER}};
+	static const struct davit_definition child = {
+		BASE, .options = {.set_restart = true, .restart = DAVIT_RESTART_NEVER}};
 	struct world *w = family(&plain, &child);
 
 	tell(w, "A", "die");
@@ -251,7 +256,8 @@ static void a_significant_child_that_is_done_stops_the_others(void **unused)
 
 static void a_remedy_continues_with_the_memory_kept(void **unused)
 {
-	static const struct davit_solver steps[] = {{.solution = DAVIT_SOLVE_LOG}, {.solution = DAVIT_SOLVE_CONTINUE}};
+	static const struct davit_solver steps[] = {{.solution = DAVIT_SOLVE_LOG},
+						    {.solution = DAVIT_SOLVE_CONTINUE}};
 	static const struct davit_remedy remedies[] = {{DAVIT_EIO, steps, 2}, {0}};
 	static const struct davit_definition child = {BASE, .construct = construct, .remedies = remedies};
 	struct davit_container_info info;
@@ -463,7 +469,8 @@ int main(void)
 		cmocka_unit_test(more_than_n_restarts_in_t_fail_the_parent),
 		cmocka_unit_test(an_always_dying_child_escalates_up_to_the_final_policy),
 		cmocka_unit_test(a_failed_restart_counts_too),
-		cmocka_unit_test(messages_are_kept_during_the_backoff_and_the_failing_one_is_not_handled_again),
+		cmocka_unit_test(
+			messages_are_kept_during_the_backoff_and_the_failing_one_is_not_handled_again),
 		cmocka_unit_test(a_child_of_policy_never_stays_failed),
 		cmocka_unit_test(retries_used_up_fail_the_parent_or_isolate_the_child),
 		cmocka_unit_test(what_the_user_stopped_stays_stopped),

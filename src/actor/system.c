@@ -64,8 +64,8 @@ int davit_system_open(const struct davit_system_config *config, struct davit_sys
 	int r;
 
 	if (config && (config->workers < DAVIT_NO_WORKERS || config->workers > MAX_WORKERS / 2))
-		return davit_error_set(err, DAVIT_EINVAL, "workers", "%d threads: between 0 and %d", config->workers,
-				       MAX_WORKERS / 2);
+		return davit_error_set(err, DAVIT_EINVAL, "workers", "%d threads: between 0 and %d",
+				       config->workers, MAX_WORKERS / 2);
 	if (!(s = calloc(1, sizeof *s)))
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (config)

@@ -127,11 +127,11 @@ static void brood_changed(struct container *k, const struct davit_node *n)
 {
 	if (n->state == DAVIT_NODE_FAILED && k->known == DAVIT_STATE_STARTED) {
 		char text[128];
-		snprintf(text, sizeof text, "its children fail: %s, by %.60s", n->rule_name ? n->rule_name : "",
-			 n->origin ? n->origin->name : "one that is gone");
+		snprintf(text, sizeof text, "its children fail: %s, by %.60s",
+			 n->rule_name ? n->rule_name : "", n->origin ? n->origin->name : "one that is gone");
 		tree_order(k, ORDER_FAIL, false, DAVIT_EUNAVAIL, text);
-	} else if (n->state == DAVIT_NODE_COMPLETED && n->rule_name && !strcmp(n->rule_name, "auto-shutdown") &&
-		   k->known == DAVIT_STATE_STARTED) {
+	} else if (n->state == DAVIT_NODE_COMPLETED && n->rule_name &&
+		   !strcmp(n->rule_name, "auto-shutdown") && k->known == DAVIT_STATE_STARTED) {
 		operate(k, &(struct operate_request){.kind = OP_STOP, .ref = k->ref});
 	}
 }
@@ -159,7 +159,8 @@ static struct davit_restart_rule restart_rule(const struct davit_options *o)
 {
 	if (!o->set_restart)
 		return (struct davit_restart_rule){.policy = DAVIT_RESTART_ALWAYS, .retries = -1};
-	return (struct davit_restart_rule){.policy = o->restart, .retries = o->retries, .backoff = o->backoff};
+	return (struct davit_restart_rule){
+		.policy = o->restart, .retries = o->retries, .backoff = o->backoff};
 }
 
 static struct davit_supervision_rule brood_rule(const struct davit_options *o)
@@ -242,8 +243,8 @@ static int add_leaf(struct tree *t, struct container *k)
 	int r = k->parent ? brood_make(k->parent) : 0;
 
 	if (!r)
-		r = davit_supervise_add_leaf(&k->leaf, k->parent ? k->parent->brood : &t->sup.root, k->alias, &rule,
-					     k);
+		r = davit_supervise_add_leaf(&k->leaf, k->parent ? k->parent->brood : &t->sup.root, k->alias,
+					     &rule, k);
 	if (!r)
 		k->leaf.significant = k->options.significant;
 	return r;
@@ -356,7 +357,8 @@ static void create_occupied(struct tree *t, struct container *k, const struct cr
 		if (!k->created)
 			wait_birth(k, r);
 		else if (r->flags & DAVIT_CREATE_START)
-			operate(k, &(struct operate_request){.kind = OP_START, .promise = r->promise, .ref = k->ref});
+			operate(k, &(struct operate_request){
+					   .kind = OP_START, .promise = r->promise, .ref = k->ref});
 		else
 			answer(t, r->promise, 0, NULL, k->alias);
 		return;
@@ -443,7 +445,8 @@ static void born(struct container *k, const struct report *r)
 	DAVIT_LIST_FOREACH_SAFE (op, tmp, &k->births, link) {
 		davit_list_remove(&op->link);
 		if (op->r.flags & DAVIT_CREATE_START)
-			operate(k, &(struct operate_request){.kind = OP_START, .promise = op->r.promise, .ref = k->ref});
+			operate(k, &(struct operate_request){
+					   .kind = OP_START, .promise = op->r.promise, .ref = k->ref});
 		else
 			answer(k->tree, op->r.promise, 0, NULL, k->alias);
 		free(op);
@@ -539,8 +542,9 @@ static void flush(struct tree *t, const struct operate_request *r)
 		child = DAVIT_CONTAINER_OF(l, struct container, siblings);
 		if (davit_promise_new(t->c, &p[n]))
 			break;
-		operate(child, &(struct operate_request){
-				       .kind = OP_DESTROY, .promise = p[n], .ref = child->ref, .flags = r->flags});
+		operate(child,
+			&(struct operate_request){
+				.kind = OP_DESTROY, .promise = p[n], .ref = child->ref, .flags = r->flags});
 		n++;
 	}
 	promise_when_all(t->c, p, n, r->promise);
@@ -566,7 +570,8 @@ static int tree_handle(struct davit_context *c, struct davit_message *m)
 		else if (((struct operate_request *)body(m))->kind == OP_DESTROY)
 			answer(t, ((struct operate_request *)body(m))->promise, 0, NULL, "");
 		else
-			answer(t, ((struct operate_request *)body(m))->promise, DAVIT_ENOENT, "it is gone", NULL);
+			answer(t, ((struct operate_request *)body(m))->promise, DAVIT_ENOENT, "it is gone",
+			       NULL);
 		break;
 	case TREE_FLUSH:
 		flush(t, body(m));

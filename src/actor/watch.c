@@ -62,7 +62,8 @@ void watch_signal(struct davit_context *c, struct davit_actor *a, struct davit_m
 	case SIG_MONITOR:
 	case SIG_LINK:
 		if (add(a, m->sender, m->type == SIG_LINK))
-			tell(c, m->sender, ref_of(a), false, DAVIT_ENOMEM, "it cannot be watched: out of memory");
+			tell(c, m->sender, ref_of(a), false, DAVIT_ENOMEM,
+			     "it cannot be watched: out of memory");
 		break;
 	case SIG_DEMONITOR:
 		forget(a, m->sender);

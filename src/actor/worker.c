@@ -281,8 +281,7 @@ static struct davit_worker *retired(struct davit_system *s, struct davit_actor *
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct davit_actor *none = NULL;
-		if (s->worker[i]->dedicated &&
-		    atomic_compare_exchange_strong(&s->worker[i]->own, &none, a))
+		if (s->worker[i]->dedicated && atomic_compare_exchange_strong(&s->worker[i]->own, &none, a))
 			return s->worker[i];
 	}
 	return NULL;

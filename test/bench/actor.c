@@ -68,7 +68,8 @@ int main(int argc, char **argv)
 		} else if (o == 'o') {
 			only = optarg;
 		} else {
-			fprintf(stderr, "usage: bench-actor [--workers N] [--rounds N] [--only NAME[,NAME]...]\n");
+			fprintf(stderr,
+				"usage: bench-actor [--workers N] [--rounds N] [--only NAME[,NAME]...]\n");
 			return 2;
 		}
 	}

@@ -259,7 +259,8 @@ static double run_dictionary(int workers)
 	davit_spawn(r.c, dictionary, &(struct dictionary){values}, sizeof(struct dictionary), &to);
 	rig_begin(&r);
 	for (uint64_t i = 0; i < CLIENTS; i++) {
-		davit_spawn(r.c, client, &(struct client){&r, to, i + 1, CLIENT_ASKS}, sizeof(struct client), &ref);
+		davit_spawn(r.c, client, &(struct client){&r, to, i + 1, CLIENT_ASKS}, sizeof(struct client),
+			    &ref);
 		davit_tell(r.c, ref, GO, NULL, 0);
 	}
 	t = rig_wait(&r, CLIENTS);
@@ -325,8 +326,8 @@ static double run_philosophers(int workers)
 	davit_spawn(r.c, arbiter, NULL, sizeof(struct arbiter), &to);
 	rig_begin(&r);
 	for (uint32_t i = 0; i < PHILOSOPHERS; i++) {
-		davit_spawn(r.c, philosopher, &(struct philosopher){&r, to, i, MEALS}, sizeof(struct philosopher),
-			    &ref);
+		davit_spawn(r.c, philosopher, &(struct philosopher){&r, to, i, MEALS},
+			    sizeof(struct philosopher), &ref);
 		davit_tell(r.c, ref, GO, NULL, 0);
 	}
 	t = rig_wait(&r, PHILOSOPHERS);

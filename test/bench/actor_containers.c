@@ -47,9 +47,11 @@ static void restarts(int workers)
 {
 	static const struct davit_definition parent = {
 		.name = "Parent", .behaviour = dies, .options = {.max_restarts = -1}};
-	static const struct davit_definition child = {.name = "Child", .behaviour = dies, .construct = construct};
+	static const struct davit_definition child = {
+		.name = "Child", .behaviour = dies, .construct = construct};
 	struct davit_create p = {.alias = "P", .definition = &parent, .flags = DAVIT_CREATE_START};
-	struct davit_create k = {.alias = "C", .definition = &child, .parent = "P", .flags = DAVIT_CREATE_START};
+	struct davit_create k = {
+		.alias = "C", .definition = &child, .parent = "P", .flags = DAVIT_CREATE_START};
 	struct davit_system_config config = {.workers = workers, .log = no_log};
 	struct davit_promise done;
 	struct davit_ref ref;

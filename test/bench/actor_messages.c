@@ -50,7 +50,8 @@ static double fan_in(int workers, int producers, uint64_t each)
 	double t;
 
 	rig_open(&r, workers);
-	davit_spawn(r.c, count, &(struct counter){&r, 0, each * (uint64_t)producers}, sizeof(struct counter), &to);
+	davit_spawn(r.c, count, &(struct counter){&r, 0, each * (uint64_t)producers}, sizeof(struct counter),
+		    &to);
 	rig_begin(&r);
 	for (int i = 0; i < producers; i++) {
 		davit_spawn(r.c, produce, &(struct producer){to, each}, sizeof(struct producer), &from);
@@ -77,7 +78,7 @@ static double bare_count(void)
 	struct node {
 		struct node *next;
 		uint64_t pad[7];
-	} *nodes = calloc(1000, sizeof *nodes), *volatile *keep, *queue, *spare = NULL;
+	} *nodes = calloc(1000, sizeof *nodes), *volatile * keep, *queue, *spare = NULL;
 	volatile uint64_t n = 0;
 	int64_t begun = bench_now();
 
@@ -255,8 +256,8 @@ static double run_big(int workers)
 
 	rig_open(&r, workers);
 	for (int i = 0; i < BIG; i++)
-		davit_spawn(r.c, big, &(struct big){&r, ref, (uint64_t)i * 7919 + 1, BIG_PINGS}, sizeof(struct big),
-			    &ref[i]);
+		davit_spawn(r.c, big, &(struct big){&r, ref, (uint64_t)i * 7919 + 1, BIG_PINGS},
+			    sizeof(struct big), &ref[i]);
 	rig_begin(&r);
 	for (int i = 0; i < BIG; i++)
 		davit_tell(r.c, ref[i], GO, NULL, 0);
