@@ -6,7 +6,7 @@
  *   queue.c    who runs next: rings, stealing  worker.c  threads: work, idle, sleep
  *   run.c      one activation                  send.c    into a mailbox
  *   alarm.c    time                            watch.c   monitors and links
- *   promise.c, combine.c  promises             system.c  open, close, counters
+ *   promise.c, combine.c, await.c  promises    system.c  open, close, counters
  *
  * The mailbox word of an actor is the newest message of a stack, or one of
  *   BUSY    empty, and it is in a run queue or runs

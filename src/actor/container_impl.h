@@ -4,6 +4,7 @@
  *
  *   container.c  a container on its worker: obeys orders, runs hooks and behaviours
  *   tree.c       the tree, one actor: aliases, the supervision engine, reports
+ *   birth.c      ... how containers come to be
  *   operate.c    ... the operations: one at a time for each container
  *   solve.c      ... a container's own remedies for its failures
  *   manage.c     the manager: asks the tree     lookup.c  addresses, what there is to know
@@ -169,11 +170,19 @@ void container_free(struct davit_context *c, struct container *k);
 /* Sets the bounds of its mailbox. */
 int container_bound(struct container *k);
 
-/* tree.c */
+/* tree.c, birth.c */
 void tree_log(struct tree *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void tree_order(struct container *k, enum order_kind kind, bool fresh, int code, const char *text);
 /* Makes the container of a TREE_CREATE message. */
 void tree_create(struct tree *t, struct davit_message *m);
+/* A container in the tree, the engine and the aliases, whose creation is to be ordered.
+ * NULL: no memory. */
+struct container *tree_adopt(struct tree *t, struct container *parent, const struct davit_definition *d,
+			     const char *alias, const char *args);
+/* It is created, or not: those who asked for it hear of it, or wait for its start. */
+void tree_born(struct container *k, const struct report *r);
+void tree_wait_birth(struct container *k, const struct create_request *r);
+void tree_answer(struct tree *t, struct davit_promise p, int code, const char *text, const char *alias);
 /* It is destroyed: out of the tree, its alias free. */
 void tree_remove(struct container *k);
 /* Its own remedies do not help: its supervisor decides. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What promise.c and combine.c share.
+ * What promise.c, combine.c and await.c share.
  */
 #ifndef DAVIT_ACTOR_PROMISE_IMPL_H
 #define DAVIT_ACTOR_PROMISE_IMPL_H
@@ -72,6 +72,7 @@ void work_open(struct davit_context *c, struct work *w);
 void work_close(struct davit_context *c, struct work *w);
 struct promise *promise_at(struct promises *t, struct davit_promise p);
 struct promise *promise_take(struct promises *t);
+void promise_give(struct promises *t, struct promise *e);
 /* o is taken over. */
 void promise_settle(struct promises *t, struct promise *e, struct davit_outcome *o, struct work *w);
 void promise_cancel(struct promises *t, struct davit_promise p, struct work *w);

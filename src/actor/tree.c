@@ -155,138 +155,6 @@ static void op_changed(struct davit_node *n)
 
 static const struct davit_supervise_ops ops = {op_start, op_stop, op_changed};
 
-static struct davit_restart_rule restart_rule(const struct davit_options *o)
-{
-	if (!o->set_restart)
-		return (struct davit_restart_rule){.policy = DAVIT_RESTART_ALWAYS, .retries = -1};
-	return (struct davit_restart_rule){
-		.policy = o->restart, .retries = o->retries, .backoff = o->backoff};
-}
-
-static struct davit_supervision_rule brood_rule(const struct davit_options *o)
-{
-	return (struct davit_supervision_rule){
-		.strategy = o->strategy,
-		.max_restarts = o->max_restarts ? o->max_restarts : 10,
-		.period = o->period ? o->period : 60 * SECOND,
-		.escalation = o->isolate ? DAVIT_ESCALATE_ISOLATE : DAVIT_ESCALATE_PARENT,
-		.auto_shutdown = o->auto_shutdown,
-		.headed = true,
-	};
-}
-
-static int brood_make(struct container *k)
-{
-	struct davit_supervision_rule rule = brood_rule(&k->options);
-
-	if (k->brood)
-		return 0;
-	if (!(k->brood = calloc(1, sizeof *k->brood)))
-		return DAVIT_ENOMEM;
-	if (davit_supervise_add_inner_behind(k->brood, &k->leaf, k->alias, &rule, k)) {
-		free(DAVIT_TAKE(k->brood));
-		return DAVIT_ENOMEM;
-	}
-	return 0;
-}
-
-/* --- coming and going --- */
-
-static struct container *container_new(struct tree *t, struct container *parent,
-				       const struct davit_definition *d, const char *alias, const char *args)
-{
-	struct container *k = calloc(1, sizeof *k);
-
-	if (!k)
-		return NULL;
-	*k = (struct container){.tree = t, .definition = d, .parent = parent, .options = d->options};
-	davit_list_init(&k->children);
-	davit_list_init(&k->siblings);
-	davit_list_init(&k->ops);
-	davit_list_init(&k->ending);
-	davit_list_init(&k->births);
-	k->alias = strdup(alias);
-	k->args = strdup(args);
-	if (!k->alias || !k->args ||
-	    asprintf(&k->path, "%s%s%s", parent ? parent->path : "", parent ? "/" : "", alias) < 0) {
-		k->path = NULL;
-		container_free(t->c, k);
-		return NULL;
-	}
-	davit_timer_init(&k->patience, t->loop, patience_over);
-	davit_timer_init(&k->solve_timer, t->loop, solve_timer);
-	return k;
-}
-
-/* Its actor, held until it is started. */
-static int give_actor(struct tree *t, struct container *k)
-{
-	struct davit_actor *a = actor_new(t->c, NULL);
-
-	if (!a)
-		return DAVIT_ENOMEM;
-	a->flags = ACTOR_HELD;
-	a->state.heap = NULL;
-	k->actor = a;
-	k->ref = ref_of(a);
-	if (container_bound(k)) {
-		actor_end(t->c, a, 0, "");
-		return DAVIT_ENOMEM;
-	}
-	a->container = k;
-	return 0;
-}
-
-static int add_leaf(struct tree *t, struct container *k)
-{
-	struct davit_restart_rule rule = restart_rule(&k->options);
-	int r = k->parent ? brood_make(k->parent) : 0;
-
-	if (!r)
-		r = davit_supervise_add_leaf(&k->leaf, k->parent ? k->parent->brood : &t->sup.root, k->alias,
-					     &rule, k);
-	if (!r)
-		k->leaf.significant = k->options.significant;
-	return r;
-}
-
-/* Into the tree, the engine and the aliases. NULL: no memory. */
-static struct container *adopt(struct tree *t, struct container *parent, const struct davit_definition *d,
-			       const char *alias, const char *args)
-{
-	struct container *k = container_new(t, parent, d, alias, args);
-	int r;
-
-	if (!k)
-		return NULL;
-	if (add_leaf(t, k)) {
-		container_free(t->c, k);
-		return NULL;
-	}
-	if (give_actor(t, k)) {
-		davit_supervise_remove(&k->leaf);
-		container_free(t->c, k);
-		return NULL;
-	}
-	pthread_mutex_lock(&t->lock);
-	r = davit_map_put(&t->aliases, k->alias, k);
-	if (!r) {
-		k->actor->gate->container = k;
-		memcpy(k->actor->gate->alias, k->alias, strlen(k->alias) + 1);
-	}
-	if (!r && parent) {
-		davit_list_add_tail(&parent->children, &k->siblings);
-		parent->n_children++;
-	}
-	pthread_mutex_unlock(&t->lock);
-	if (r) {
-		davit_supervise_remove(&k->leaf);
-		actor_end(t->c, k->actor, 0, ""); /* and k with it */
-		return NULL;
-	}
-	return k;
-}
-
 void tree_remove(struct container *k)
 {
 	struct tree *t = k->tree;
@@ -321,137 +189,6 @@ struct container *tree_container(struct tree *t, struct davit_ref ref)
 	struct container *k = a && a->gate ? a->gate->container : NULL;
 
 	return k && davit_ref_equal(k->ref, ref) ? k : NULL;
-}
-
-/* --- creating --- */
-
-static void answer(struct tree *t, struct davit_promise p, int code, const char *text, const char *alias)
-{
-	if (!p.generation)
-		return;
-	if (code)
-		davit_reject(t->c, p, code, "%s", text);
-	else
-		davit_fulfil(t->c, p, alias, strlen(alias));
-}
-
-static void wait_birth(struct container *k, const struct create_request *r)
-{
-	struct op *op = calloc(1, sizeof *op);
-
-	if (!op) {
-		answer(k->tree, r->promise, DAVIT_ENOMEM, "out of memory", NULL);
-		return;
-	}
-	op->r = (struct operate_request){.promise = r->promise, .flags = r->flags};
-	davit_list_add_tail(&k->births, &op->link);
-}
-
-/* The alias is taken. */
-static void create_occupied(struct tree *t, struct container *k, const struct create_request *r,
-			    struct davit_message *m)
-{
-	unsigned force = r->flags & DAVIT_CREATE_FORCE;
-
-	if (!k->destroying && !force) {
-		if (!k->created)
-			wait_birth(k, r);
-		else if (r->flags & DAVIT_CREATE_START)
-			operate(k, &(struct operate_request){
-					   .kind = OP_START, .promise = r->promise, .ref = k->ref});
-		else
-			answer(t, r->promise, 0, NULL, k->alias);
-		return;
-	}
-	if (k->again || !(k->again = message_copy(t->c, m))) {
-		answer(t, r->promise, DAVIT_EEXIST, "the alias is about to be given to another", NULL);
-		return;
-	}
-	if (!k->destroying)
-		operate(k, &(struct operate_request){.kind = OP_DESTROY, .ref = k->ref, .flags = force});
-}
-
-static const struct davit_definition *definition_of(struct tree *t, const struct create_request *r)
-{
-	const struct davit_definition *d = r->definition;
-
-	if (d || !r->name)
-		return d;
-	pthread_mutex_lock(&t->lock);
-	d = davit_map_get(&t->definitions, r->text + r->name);
-	pthread_mutex_unlock(&t->lock);
-	return d;
-}
-
-static struct container *parent_of(struct tree *t, const struct create_request *r)
-{
-	struct container *by = tree_container(t, r->by), *k;
-
-	if (!r->parent)
-		return by ? by : t->main;
-	pthread_mutex_lock(&t->lock);
-	k = lookup(t, by, r->text + r->parent);
-	pthread_mutex_unlock(&t->lock);
-	return k;
-}
-
-void tree_create(struct tree *t, struct davit_message *m)
-{
-	const struct create_request *r = body(m);
-	const struct davit_definition *d = definition_of(t, r);
-	const char *alias = r->text + r->alias;
-	struct container *k, *parent;
-
-	pthread_mutex_lock(&t->lock);
-	k = davit_map_get(&t->aliases, alias);
-	pthread_mutex_unlock(&t->lock);
-	if (k) {
-		create_occupied(t, k, r, m);
-		return;
-	}
-	parent = parent_of(t, r);
-	if (!parent || parent->destroying) {
-		answer(t, r->promise, parent ? DAVIT_ESTATE : DAVIT_ENOENT,
-		       parent ? "its parent is being destroyed" : "there is no such parent", NULL);
-	} else if (!d || !d->behaviour) {
-		answer(t, r->promise, DAVIT_ENOENT, "there is no definition of that name", NULL);
-	} else if (d->type != DAVIT_THREAD) {
-		answer(t, r->promise, DAVIT_ENOTSUP, "nothing here runs containers of type process", NULL);
-	} else if (!(k = adopt(t, parent, d, alias, r->args ? r->text + r->args : ""))) {
-		answer(t, r->promise, DAVIT_ENOMEM, "out of memory", NULL);
-	} else {
-		wait_birth(k, r);
-		tree_order(k, ORDER_CREATE, false, 0, NULL);
-		limbo_release(t->c, t, k);
-	}
-}
-
-/* Created, or not: those who asked for it hear of it, or wait for its start. */
-static void born(struct container *k, const struct report *r)
-{
-	struct davit_restart_rule rule = restart_rule(&k->options);
-	struct op *op, *tmp;
-
-	k->created = true;
-	if (r->code || k->destroying) {
-		k->destroying = true;
-		operate_answer(k, &k->births, r->code ? r->code : DAVIT_ESTATE,
-			       r->code ? r->text : "it is being destroyed");
-		destroy_advance(k);
-		return;
-	}
-	davit_supervise_set_restart(&k->leaf, &rule);
-	k->leaf.significant = k->options.significant;
-	DAVIT_LIST_FOREACH_SAFE (op, tmp, &k->births, link) {
-		davit_list_remove(&op->link);
-		if (op->r.flags & DAVIT_CREATE_START)
-			operate(k, &(struct operate_request){
-					   .kind = OP_START, .promise = op->r.promise, .ref = k->ref});
-		else
-			answer(k->tree, op->r.promise, 0, NULL, k->alias);
-		free(op);
-	}
-	operate_next(k);
 }
 
 /* --- reports --- */
@@ -489,12 +226,12 @@ static void reported(struct tree *t, const struct report *r)
 	switch (r->state) {
 	case DAVIT_STATE_DESTROYED:
 		if (!k->created)
-			born(k, r); /* it did not succeed */
+			tree_born(k, r); /* it did not succeed */
 		else
 			destroy_advance(k);
 		return;
 	case DAVIT_STATE_CREATED:
-		born(k, r);
+		tree_born(k, r);
 		return;
 	case DAVIT_STATE_STARTED:
 		davit_supervise_running(&k->leaf);
@@ -530,11 +267,11 @@ static void flush(struct tree *t, const struct operate_request *r)
 	struct davit_promise *p;
 
 	if (!k || !k->n_children) {
-		answer(t, r->promise, 0, NULL, "");
+		tree_answer(t, r->promise, 0, NULL, "");
 		return;
 	}
 	if (!(p = calloc(k->n_children, sizeof *p))) {
-		answer(t, r->promise, DAVIT_ENOMEM, "out of memory", NULL);
+		tree_answer(t, r->promise, DAVIT_ENOMEM, "out of memory", NULL);
 		return;
 	}
 	/* The last one first. */
@@ -568,10 +305,10 @@ static int tree_handle(struct davit_context *c, struct davit_message *m)
 		if ((k = tree_container(t, ((struct operate_request *)body(m))->ref)))
 			operate(k, body(m));
 		else if (((struct operate_request *)body(m))->kind == OP_DESTROY)
-			answer(t, ((struct operate_request *)body(m))->promise, 0, NULL, "");
+			tree_answer(t, ((struct operate_request *)body(m))->promise, 0, NULL, "");
 		else
-			answer(t, ((struct operate_request *)body(m))->promise, DAVIT_ENOENT, "it is gone",
-			       NULL);
+			tree_answer(t, ((struct operate_request *)body(m))->promise, DAVIT_ENOENT,
+				    "it is gone", NULL);
 		break;
 	case TREE_FLUSH:
 		flush(t, body(m));
@@ -619,9 +356,9 @@ int tree_init(struct davit_system *s)
 	    (r = davit_supervise_init(&t->sup, t->loop, &ops, &final_rule, &budget, NULL, NULL)) ||
 	    (r = davit_spawn(t->c, tree_handle, NULL, 0, &t->ref)))
 		return r;
-	if (!(t->main = adopt(t, NULL, &main_definition, "Main", "")))
+	if (!(t->main = tree_adopt(t, NULL, &main_definition, "Main", "")))
 		return DAVIT_ENOMEM;
-	wait_birth(t->main, &(struct create_request){.flags = DAVIT_CREATE_START});
+	tree_wait_birth(t->main, &(struct create_request){.flags = DAVIT_CREATE_START});
 	tree_order(t->main, ORDER_CREATE, false, 0, NULL);
 	return 0;
 }
