@@ -151,12 +151,13 @@ static void compare(struct world *w, const char *what, int which)
 		snprintf(alias, sizeof alias, "m%d", i);
 		if (state(w, alias) == want && started[i] == model.starts[i])
 			continue;
-		printf("# seed %llu, after %s of m%d: m%d is %s, started %d times; by the oracle %s, %d times\n",
-		       (unsigned long long)seed_now, what, which, i, davit_state_name(state(w, alias)), started[i],
-		       davit_state_name(want), model.starts[i]);
+		printf("# seed %llu, after %s of m%d: m%d is %s, started %d times; by the oracle %s, %d "
+		       "times\n",
+		       (unsigned long long)seed_now, what, which, i, davit_state_name(state(w, alias)),
+		       started[i], davit_state_name(want), model.starts[i]);
 		for (int k = 0; k < model.n; k++)
-			printf("# m%d under m%d, strategy %d, at most %d, wanted %d, started %d, oracle %d\n", k,
-			       model.parent[k], (int)model.strategy[k], (int)model.max[k], model.wanted[k],
+			printf("# m%d under m%d, strategy %d, at most %d, wanted %d, started %d, oracle %d\n",
+			       k, model.parent[k], (int)model.strategy[k], (int)model.max[k], model.wanted[k],
 			       started[k], model.starts[k]);
 		fail_msg("seed %llu", (unsigned long long)seed_now);
 	}
