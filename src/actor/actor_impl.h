@@ -123,8 +123,9 @@ struct gate {
 };
 
 struct magazine {
-	struct davit_message *list;
-	uint32_t n;
+	struct davit_message *list; /* n, at most a batch */
+	struct davit_message *batches;
+	uint32_t n, n_batches;
 };
 
 struct counters {
@@ -198,7 +199,7 @@ struct davit_system {
 	_Atomic(uint32_t) n_blocked;
 
 	pthread_mutex_t store_lock;	      /* of what follows: the common store */
-	struct davit_message *depot[CLASSES]; /* batches, chained by sender's bytes */
+	struct davit_message *depot[CLASSES]; /* batches */
 	struct davit_actor *free;
 	struct slab *slabs;
 	uint32_t next_slot;

@@ -37,46 +37,65 @@ static struct davit_message **batch_link(struct davit_message *m)
 	return body(m);
 }
 
-/* A batch of messages, linked, from the depot or from new memory. */
-static struct davit_message *batch_get(struct davit_system *s, unsigned class, uint32_t *ret_n)
+/* Batches that a worker keeps to itself: 256 kB of them. */
+static uint32_t batches_kept(unsigned class)
 {
-	struct davit_message *first;
-	size_t size = class_size(class), n = SLAB / size;
-	struct slab *slab;
-
-	pthread_mutex_lock(&s->store_lock);
-	if ((first = s->depot[class])) {
-		s->depot[class] = *batch_link(first);
-		*ret_n = BATCH;
-	} else if ((slab = aligned_alloc(64, sizeof *slab + SLAB))) {
-		slab->next = s->slabs;
-		s->slabs = slab;
-		for (size_t i = 0; i < n; i++) {
-			struct davit_message *m = (struct davit_message *)(void *)(slab->bytes + i * size);
-			m->next_ = i + 1 < n ? (struct davit_message *)(void *)(slab->bytes + (i + 1) * size)
-					     : NULL;
-			m->class_ = (uint8_t) class;
-		}
-		first = (struct davit_message *)(void *)slab->bytes;
-		*ret_n = (uint32_t)n;
-	}
-	pthread_mutex_unlock(&s->store_lock);
-	return first;
+	return (uint32_t)(4 * SLAB / (BATCH * class_size(class)));
 }
 
-static void batch_put(struct davit_worker *w, struct magazine *g, unsigned class)
+/* A slab, cut into batches. */
+static struct davit_message *slab_cut(struct davit_system *s, unsigned class, uint32_t *ret_n)
 {
-	struct davit_message *first = g->list, *last = first;
+	struct slab *slab = aligned_alloc(64, sizeof *slab + SLAB);
+	struct davit_message *batches = NULL, *m = NULL, *next;
+	size_t size = class_size(class);
 
-	for (uint32_t i = 1; i < BATCH; i++)
-		last = last->next_;
-	g->list = last->next_;
-	g->n -= BATCH;
-	last->next_ = NULL;
-	pthread_mutex_lock(&w->system->store_lock);
-	*batch_link(first) = w->system->depot[class];
-	w->system->depot[class] = first;
-	pthread_mutex_unlock(&w->system->store_lock);
+	if (!slab)
+		return NULL;
+	slab->next = s->slabs;
+	s->slabs = slab;
+	for (size_t i = SLAB / size; i-- > 0; m = next) {
+		next = (struct davit_message *)(void *)(slab->bytes + i * size);
+		next->class_ = (uint8_t) class;
+		next->next_ = (i + 1) % BATCH ? m : NULL;
+		if (i % BATCH)
+			continue;
+		*batch_link(next) = batches;
+		batches = next;
+		++*ret_n;
+	}
+	return batches;
+}
+
+/* Gets some batches, from the depot or from new memory. */
+static void batches_get(struct davit_system *s, struct magazine *g, unsigned class)
+{
+	struct davit_message *b;
+
+	pthread_mutex_lock(&s->store_lock);
+	while (g->n_batches < batches_kept(class) / 4 && (b = s->depot[class])) {
+		s->depot[class] = *batch_link(b);
+		*batch_link(b) = g->batches;
+		g->batches = b;
+		g->n_batches++;
+	}
+	if (!g->batches)
+		g->batches = slab_cut(s, class, &g->n_batches);
+	pthread_mutex_unlock(&s->store_lock);
+}
+
+/* Gives half of them back. */
+static void batches_put(struct davit_system *s, struct magazine *g, unsigned class)
+{
+	pthread_mutex_lock(&s->store_lock);
+	while (g->n_batches > batches_kept(class) / 2) {
+		struct davit_message *b = g->batches;
+		g->batches = *batch_link(b);
+		g->n_batches--;
+		*batch_link(b) = s->depot[class];
+		s->depot[class] = b;
+	}
+	pthread_mutex_unlock(&s->store_lock);
 }
 
 static struct davit_message *magazine_take(struct davit_worker *w, unsigned class)
@@ -85,12 +104,34 @@ static struct davit_message *magazine_take(struct davit_worker *w, unsigned clas
 	struct davit_message *m = g->list;
 
 	if (UNLIKELY(!m)) {
-		if (!(m = g->list = batch_get(w->system, class, &g->n)))
+		if (!g->batches)
+			batches_get(w->system, g, class);
+		if (!(m = g->batches))
 			return NULL;
+		g->batches = *batch_link(m);
+		g->n_batches--;
+		g->n = BATCH;
 	}
 	g->list = m->next_;
 	g->n--;
 	return m;
+}
+
+static void magazine_give(struct davit_worker *w, struct davit_message *m)
+{
+	struct magazine *g = &w->magazine[m->class_];
+
+	if (UNLIKELY(g->n == BATCH)) {
+		*batch_link(g->list) = g->batches;
+		g->batches = g->list;
+		g->list = NULL;
+		g->n = 0;
+		if (++g->n_batches > batches_kept(m->class_))
+			batches_put(w->system, g, m->class_);
+	}
+	m->next_ = g->list;
+	g->list = m;
+	g->n++;
 }
 
 static struct davit_message *heap_take(size_t size)
@@ -128,17 +169,6 @@ struct davit_message *davit_message_new(struct davit_context *c, uint32_t type, 
 	m->promise = (struct davit_promise){0, 0};
 	m->sender = (struct davit_ref){0, 0};
 	return m;
-}
-
-static void magazine_give(struct davit_worker *w, struct davit_message *m)
-{
-	struct magazine *g = &w->magazine[m->class_];
-
-	m->next_ = g->list;
-	g->list = m;
-	/* Twice a slab's worth: a fresh slab is not given away at once. */
-	if (UNLIKELY(++g->n >= 2 * (size_t)SLAB / class_size(m->class_) + BATCH))
-		batch_put(w, g, m->class_);
 }
 
 void davit_message_free(struct davit_context *c, struct davit_message *m)

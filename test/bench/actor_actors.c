@@ -56,12 +56,12 @@ static double bare_spawn(void)
 {
 	enum { N = 1000000 };
 	void **all = calloc(N, sizeof *all);
-	int64_t begun = bench_now();
+	int64_t begun = bench_clock();
 	double t;
 
 	for (int i = 0; i < N; i++)
 		*(uint64_t *)(all[i] = malloc(64)) = (uint64_t)i;
-	t = (double)(bench_now() - begun);
+	t = (double)(bench_clock() - begun);
 	for (int i = 0; i < N; i++)
 		free(all[i]);
 	free(all);

@@ -34,6 +34,9 @@ void rig_close(struct rig *r);
 /* Waits for n reports. Seconds since rig_begin. */
 double rig_wait(struct rig *r, int n);
 void rig_begin(struct rig *r);
-int64_t bench_now(void);
+int64_t bench_now(void); /* monotonic ns */
+/* What rates are measured by: that, or with bench_by_cpu the CPU time of the process. */
+int64_t bench_clock(void);
+extern bool bench_by_cpu;
 
 #endif

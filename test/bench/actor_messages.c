@@ -80,7 +80,7 @@ static double bare_count(void)
 		uint64_t pad[7];
 	} *nodes = calloc(1000, sizeof *nodes), *volatile * keep, *queue, *spare = NULL;
 	volatile uint64_t n = 0;
-	int64_t begun = bench_now();
+	int64_t begun = bench_clock();
 
 	keep = &(struct node *volatile){NULL};
 	for (int i = 0; i < 1000; i++) {
@@ -103,7 +103,7 @@ static double bare_count(void)
 		}
 	}
 	free(nodes);
-	return (double)n / ((double)(bench_now() - begun) * 1e-9) * 1e-6;
+	return (double)n / ((double)(bench_clock() - begun) * 1e-9) * 1e-6;
 }
 
 /* --- ping-pong --- */
@@ -155,14 +155,14 @@ static double bare_ping_pong(void)
 {
 	enum { TRIPS = 20000000 };
 	volatile uint64_t queue[4] = {0}, n = 0;
-	int64_t begun = bench_now();
+	int64_t begun = bench_clock();
 
 	for (uint64_t i = 0; i < TRIPS; i++) {
 		queue[i & 3] = i;
 		n = n + (queue[i & 3] == i && bare_call);
 		queue[~i & 3] = n;
 	}
-	return TRIPS / ((double)(bench_now() - begun) * 1e-9) * 1e-6;
+	return TRIPS / ((double)(bench_clock() - begun) * 1e-9) * 1e-6;
 }
 
 /* --- thread ring: one message goes round --- */
