@@ -64,8 +64,8 @@
  * armed is left out (a lost start would be worse), and a restart that cannot be
  * noted for the intensity is not counted.
  */
-#ifndef DAVIT_CORE_SUPERVISE_H
-#define DAVIT_CORE_SUPERVISE_H
+#ifndef DAVIT_SUPERVISE_H
+#define DAVIT_SUPERVISE_H
 
 #include "base/list.h"
 #include "davit/loop.h"
@@ -112,6 +112,9 @@ struct davit_supervision_rule {
 	enum davit_escalation escalation;
 	int64_t cooldown;
 	bool auto_shutdown; /* when a significant child is done, stop the others; the node is then done */
+	bool headed;	    /* it is the brood of a leaf beside it (a container over its children): its
+			     * failure is that leaf's. It stays failed, and its owner, who hears of it by
+			     * ops->changed, makes the leaf end; what is restarted is then the leaf */
 	bool transparent;   /* a mere group (a service): its own supervisor decides on what is beneath it;
 			     * strategy, intensity and escalation of this rule are not used */
 };
@@ -227,6 +230,10 @@ int davit_supervise_add_leaf(struct davit_node *n, struct davit_node *parent, co
 			     const struct davit_restart_rule *rule, void *owner);
 int davit_supervise_add_inner(struct davit_node *n, struct davit_node *parent, const char *name,
 			      const struct davit_supervision_rule *rule, void *owner);
+/* As add_inner, but directly behind a sibling, a leaf with nothing added behind it
+ * yet: in the order of the children it stands where that leaf stands. */
+int davit_supervise_add_inner_behind(struct davit_node *n, struct davit_node *sibling, const char *name,
+				     const struct davit_supervision_rule *rule, void *owner);
 /* Takes a node out; an inner one must have no children. It may be in any state:
  * the engine forgets it and calls nothing for it any more. */
 void davit_supervise_remove(struct davit_node *n);
@@ -247,6 +254,10 @@ void davit_supervise_stop(struct davit_node *n);
 /* Stop, then start (all leaves below, stopped ones too); no backoff; counts as no
  * restart. */
 void davit_supervise_restart(struct davit_node *n);
+
+/* Starts afresh what is wanted beneath an inner node that failed, as a cool-down
+ * does at its end. What the user stopped stays stopped. */
+void davit_supervise_relaunch(struct davit_node *n);
 
 /* Reports of the mechanism, for leaves. */
 void davit_supervise_running(struct davit_node *leaf);

@@ -5,7 +5,7 @@
  * The token bucket is kept as one time, that at which it will be full again
  * (the generic cell rate algorithm, ITU-T I.371): exact, and nothing to refill.
  */
-#include "core/supervise_impl.h"
+#include "supervise/supervise_impl.h"
 
 /* Ops in a row before the loop sees to others. */
 enum { BATCH = 16 };

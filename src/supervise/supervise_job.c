@@ -4,7 +4,7 @@
  * what the job says. The cursor walks from the last child to the first one
  * concerned; in order, it goes on only when the child that it is at has ended.
  */
-#include "core/supervise_impl.h"
+#include "supervise/supervise_impl.h"
 
 static struct davit_node *last_child(struct davit_node *n)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "core/supervise.h"
+#include "supervise/supervise.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -242,6 +242,36 @@ static void another_failure_during_a_group_restart_is_merged(void **state)
 	assert_string_equal(trace(w), "+a +b +c +d");
 	assert_int_equal(w->leaf[0].restarts + w->leaf[2].restarts, 2);
 	assert_int_equal(w->inner[0].total_restarts, 1);
+	close_world(w);
+}
+
+static void a_brood_that_fails_stays_so_until_it_is_relaunched_with_its_head(void **state)
+{
+	const struct davit_supervision_rule brood = {
+		.max_restarts = 0, .period = SEC, .escalation = DAVIT_ESCALATE_PARENT, .headed = true};
+	struct world *w = open_world(&one_for_one, (struct davit_start_budget){0});
+
+	(void)state;
+	assert_int_equal(davit_supervise_add_inner(&w->inner[0], &w->sup.root, "rest", &rest_for_one, w), 0);
+	add_leaves(w, &w->inner[0], 0, 2, &always);
+	/* Behind a, so before b. */
+	assert_int_equal(davit_supervise_add_inner_behind(&w->inner[1], &w->leaf[0], "a's", &brood, w), 0);
+	add_leaves(w, &w->inner[1], 2, 2, &always);
+	davit_supervise_start(&w->inner[0]);
+	assert_string_equal(trace(w), "+a +c +d +b");
+	davit_supervise_stop(&w->leaf[3]);
+	davit_supervise_ended(&w->leaf[2], DAVIT_CAUSE_CODE);
+	/* The escalation of those above is not asked: that is for the head's end. */
+	assert_string_equal(trace(w), "-d");
+	assert_int_equal(w->inner[1].state, DAVIT_NODE_FAILED);
+	assert_int_equal(w->inner[0].state, DAVIT_NODE_RUNNING);
+	davit_supervise_ended(&w->leaf[0], DAVIT_CAUSE_CODE);
+	assert_string_equal(trace(w), "-b");
+	pass(w, 100 * MS);
+	assert_string_equal(trace(w), "+a +b");
+	assert_int_equal(w->inner[1].state, DAVIT_NODE_FAILED);
+	davit_supervise_relaunch(&w->inner[1]);
+	assert_string_equal(trace(w), "+c");
 	close_world(w);
 }
 
@@ -788,6 +818,7 @@ int main(void)
 		cmocka_unit_test(a_significant_child_shuts_its_supervisor_down),
 		cmocka_unit_test(a_final_end_is_not_restarted_not_even_with_its_group),
 		cmocka_unit_test(what_is_found_keeps_its_counters),
+		cmocka_unit_test(a_brood_that_fails_stays_so_until_it_is_relaunched_with_its_head),
 		cmocka_unit_test(rules_change_in_place_and_the_roots_are_checked),
 		cmocka_unit_test(want_of_memory_refuses_nodes_but_loses_no_start),
 	};

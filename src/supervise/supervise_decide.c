@@ -2,7 +2,7 @@
  *
  * What follows when something ends: the steps of supervise.h, in their order.
  */
-#include "core/supervise_impl.h"
+#include "supervise/supervise_impl.h"
 
 static const char *strategy_name(enum davit_strategy s)
 {
@@ -108,6 +108,10 @@ static void escalate(struct davit_node *n)
 	struct davit_node *sup = supervisor(n, NULL);
 	const struct davit_supervision_rule *rule = sup ? &sup->rule : &n->rule;
 
+	if (!n->leaf && n->rule.headed) {
+		node_set_state(n, DAVIT_NODE_FAILED);
+		return;
+	}
 	if (rule->escalation == DAVIT_ESCALATE_RESTART) {
 		cool_down(n, rule->cooldown);
 		return;

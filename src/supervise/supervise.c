@@ -2,7 +2,7 @@
  *
  * The tree, what the user asks of it, and what the mechanism reports to it.
  */
-#include "core/supervise_impl.h"
+#include "supervise/supervise_impl.h"
 
 #include <string.h>
 
@@ -108,7 +108,7 @@ void node_refresh(struct davit_node *n)
 static void attach(struct davit_node *n, struct davit_node *parent)
 {
 	n->parent = parent;
-	n->seq = ++parent->sup->seq;
+	n->seq = parent->sup->seq += 2; /* odd ones: behind a sibling */
 	davit_list_add_tail(&parent->children, &n->siblings);
 	parent->n_children++;
 	count_done(n, 1);
@@ -235,6 +235,19 @@ int davit_supervise_add_inner(struct davit_node *n, struct davit_node *parent, c
 		return r;
 	n->rule = *rule;
 	attach(n, parent);
+	return 0;
+}
+
+int davit_supervise_add_inner_behind(struct davit_node *n, struct davit_node *sibling, const char *name,
+				     const struct davit_supervision_rule *rule, void *owner)
+{
+	int r = davit_supervise_add_inner(n, sibling->parent, name, rule, owner);
+
+	if (r)
+		return r;
+	davit_list_remove(&n->siblings);
+	davit_list_add_head(&sibling->siblings, &n->siblings);
+	n->seq = sibling->seq + 1;
 	return 0;
 }
 
@@ -399,6 +412,14 @@ void davit_supervise_restart(struct davit_node *n)
 	} else {
 		node_ask(n);
 	}
+}
+
+void davit_supervise_relaunch(struct davit_node *n)
+{
+	if (n->state != DAVIT_NODE_FAILED)
+		return;
+	n->total_restarts++;
+	node_launch(n, true);
 }
 
 /* --- the mechanism --- */

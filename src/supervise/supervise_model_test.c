@@ -12,7 +12,7 @@
  *
  * DAVIT_SEED=n runs one seed alone; DAVIT_SEEDS=n changes how many are run.
  */
-#include "core/supervise.h"
+#include "supervise/supervise.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "core/supervise_impl.h"
+#include "supervise/supervise_impl.h"
 
 #include <math.h>
 

@@ -16,7 +16,7 @@
 #ifndef DAVIT_SUPERVISE_IMPL_H
 #define DAVIT_SUPERVISE_IMPL_H
 
-#include "core/supervise.h"
+#include "supervise/supervise.h"
 
 enum {
 	NODE_SLOT = 1 << 0,	/* leaf: counts in davit_supervise.starting */
