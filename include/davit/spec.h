@@ -94,17 +94,17 @@ enum davit_health_role {
 struct davit_health_check {
 	enum davit_health_type type;
 	enum davit_health_role role;
-	char *name;	      /* for people; NULL: the type */
-	char **command;	      /* of type command: run inside */
-	char *path;	      /* of type http: "/" */
-	char *file;	      /* of type file: an absolute path */
-	char *host;	      /* of type http: the Host header; NULL: address and port */
-	int64_t port;	      /* of types http and tcp; 0: the first of `ports` */
-	int64_t status;	      /* of type http: the status that is expected; 0: 200 to 399 */
-	int64_t interval;     /* ns, 10 s */
-	int64_t timeout;      /* ns, 2 s */
-	int64_t retries;      /* failures in a row that make it fail, 3 */
-	int64_t start_period; /* ns after the start in which failures mean nothing, 0 */
+	char *name;	       /* for people; NULL: the type */
+	char **command;	       /* of type command: run inside */
+	char *path;	       /* of type http: "/" */
+	char *file;	       /* of type file: an absolute path */
+	char *host;	       /* of type http: the Host header; NULL: address and port */
+	int64_t port;	       /* of types http and tcp; 0: the first of `ports` */
+	int64_t status;	       /* of type http: the status that is expected; 0: 200 to 399 */
+	int64_t interval;      /* ns, 10 s */
+	int64_t timeout;       /* ns, 2 s */
+	int64_t retries;       /* failures in a row that make it fail, 3 */
+	int64_t start_period;  /* ns after the start in which failures mean nothing, 0 */
 	int64_t fast_interval; /* ns, until it has passed once: 1 s, at most `interval` */
 };
 

@@ -5,6 +5,7 @@
 #include "cli/follow.h"
 #include "cli/output.h"
 #include "cli/spec_options.h"
+#include "cli/terminal.h"
 #include "cli/words.h"
 
 #include <setjmp.h>
@@ -211,13 +212,16 @@ static void options_become_keys_of_the_spec(void **state)
 		{{"run", "x", "--image", "i", "-p", "8080:80", "-v", "/tmp:/data:ro"},
 		 "{\"image\":\"i\",\"name\":\"x\",\"ports\":[\"8080:80\"],"
 		 "\"volumes\":[{\"readOnly\":true,\"source\":\"/tmp\",\"target\":\"/data\"}]}"},
-		{{"run", "x", "--image", "i", "-p", "8080:80,9090:9090/udp", "-v", "data:/d", "--tmpfs", "/t:64Mi"},
+		{{"run", "x", "--image", "i", "-p", "8080:80,9090:9090/udp", "-v", "data:/d", "--tmpfs",
+		  "/t:64Mi"},
 		 "{\"image\":\"i\",\"name\":\"x\",\"ports\":[\"8080:80\",\"9090:9090/udp\"],\"volumes\":[{"
-		 "\"readOnly\":false,\"source\":\"data\",\"target\":\"/d\",\"type\":\"volume\"},{\"size\":\"64Mi\","
+		 "\"readOnly\":false,\"source\":\"data\",\"target\":\"/"
+		 "d\",\"type\":\"volume\"},{\"size\":\"64Mi\","
 		 "\"target\":\"/t\",\"type\":\"tmpfs\"}]}"},
-		{{"run", "x", "--image", "i", "--network", "none", "--read-only", "--cap-drop", "ALL", "--cap-add",
-		  "net_admin"},
-		 "{\"capabilities\":{\"add\":[\"net_admin\"],\"drop\":[\"ALL\"]},\"image\":\"i\",\"name\":\"x\","
+		{{"run", "x", "--image", "i", "--network", "none", "--read-only", "--cap-drop", "ALL",
+		  "--cap-add", "net_admin"},
+		 "{\"capabilities\":{\"add\":[\"net_admin\"],\"drop\":[\"ALL\"]},\"image\":\"i\",\"name\":"
+		 "\"x\","
 		 "\"network\":\"none\",\"readOnlyRootFilesystem\":true}"},
 		{{"run", "x", "--image", "i", "--health-http", "8080/up", "--health-cmd", "a 'b c'",
 		  "--health-retries", "2"},
@@ -454,6 +458,43 @@ static void yaml_quotes_what_would_be_read_as_something_else(void **state)
 	json_decref(v);
 }
 
+static const char *typed(struct davit_keys *k, const char *text, bool *ret_whole)
+{
+	static struct davit_buf out;
+
+	davit_buf_reset(&out);
+	*ret_whole = davit_keys_filter(k, text, strlen(text), &out);
+	return davit_buf_str(&out);
+}
+
+static void keys_that_detach_are_held_back_until_they_are_something_else(void **state)
+{
+	struct davit_keys k;
+	struct davit_error err;
+	bool whole;
+
+	(void)state;
+	assert_int_equal(davit_keys_parse("ctrl-p,ctrl-q", &k, &err), 0);
+	assert_string_equal(typed(&k, "ab\x10", &whole), "ab");
+	assert_false(whole);
+	assert_string_equal(typed(&k, "c", &whole), "\x10"
+						    "c");
+	assert_string_equal(typed(&k, "\x10\x10", &whole), "\x10");
+	assert_string_equal(typed(&k, "\x11rest", &whole), "");
+	assert_true(whole);
+	assert_int_equal(davit_keys_parse("a,a,b", &k, &err), 0);
+	assert_string_equal(typed(&k, "aaab", &whole), "a");
+	assert_true(whole);
+	assert_int_equal(davit_keys_parse("", &k, &err), 0);
+	assert_string_equal(typed(&k, "\x10\x11", &whole), "\x10\x11");
+	assert_false(whole);
+	assert_int_equal(davit_keys_parse(",,ctrl-]", &k, &err), 0);
+	assert_int_equal(k.n, 2);
+	assert_int_equal(davit_keys_parse("ctrl-", &k, &err), DAVIT_EINVAL);
+	assert_int_equal(davit_keys_parse("ctrl-pp", &k, &err), DAVIT_EINVAL);
+	assert_int_equal(davit_keys_parse("a,", &k, &err), DAVIT_EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -471,6 +512,7 @@ int main(void)
 		cmocka_unit_test(ages_are_short),
 		cmocka_unit_test(an_ended_service_has_the_exit_status_of_a_shell),
 		cmocka_unit_test(yaml_quotes_what_would_be_read_as_something_else),
+		cmocka_unit_test(keys_that_detach_are_held_back_until_they_are_something_else),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

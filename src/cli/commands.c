@@ -45,6 +45,7 @@
 	X(secret)                                                                                            \
 	X(runtimes)                                                                                          \
 	X(daemon)                                                                                            \
+	X(simulate)                                                                                          \
 	X(version)                                                                                           \
 	X(completion)                                                                                        \
 	X(help)

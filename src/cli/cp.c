@@ -4,15 +4,17 @@
  * rules of docker cp (docs/objects.md).
  */
 #include "cli/api.h"
-#include "cli/pack.h"
 #include "cli/choose.h"
 #include "cli/output.h"
+#include "cli/pack.h"
 #include "net/client.h"
 #include "net/url.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+
+static const struct davit_archive *archive; /* while a command runs */
 
 /* One side of a copy. */
 struct place {
@@ -114,7 +116,7 @@ static int look_there(struct davit_cli *cli, const char *id, struct place *p, co
 		return 0;
 	}
 	if (r == 0)
-		r = davit_archive_is_directory(read_client, c, err);
+		r = archive->is_directory(read_client, c, err);
 	davit_client_close(c);
 	if (r < 0)
 		return r;
@@ -211,12 +213,13 @@ static int copy_in(struct davit_cli *cli, struct place *src, struct place *dst, 
 	if (r == 0)
 		r = arrange(src, dst, &parent, &name, err);
 	if (r == 0)
-		r = davit_pack_open(src->path, name, &pack, err);
+		r = archive->pack_open(src->path, name, &pack, err);
 	if (r == 0)
 		r = target_of(cli, davit_buf_str(&id), davit_buf_str(&parent), &dst->target, err);
 	if (r == 0)
-		r = send_tar(cli, davit_buf_str(&dst->target), davit_pack_produce, pack, err);
-	davit_pack_close(pack);
+		r = send_tar(cli, davit_buf_str(&dst->target), archive->pack_produce, pack, err);
+	if (archive)
+		archive->pack_close(pack);
 	return r;
 }
 
@@ -255,8 +258,8 @@ static int copy_out(struct davit_cli *cli, struct place *src, struct place *dst,
 		r = davit_api_stream(cli, davit_buf_str(&src->target), &c, err);
 	if (r == 0)
 		r = dst->stream ? to_stdout(c, err)
-				: davit_unpack(read_client, c, davit_buf_str(&parent), base_of(src->path),
-					       name ? name : "", err);
+				: archive->unpack(read_client, c, davit_buf_str(&parent), base_of(src->path),
+						  name ? name : "", err);
 	davit_client_close(c);
 	return r;
 }
@@ -274,6 +277,8 @@ static int run_cp(struct davit_cli *cli, struct davit_error *err)
 		r = parse(cli, to, &dst, err);
 	if (r == 0 && !src.name == !dst.name)
 		r = davit_cli_usage(cli, err, "one side must be here, the other NAME:/path");
+	if (r == 0)
+		r = davit_archive_load(cli->paths.libexec, &archive, err);
 	if (r == 0)
 		r = src.name ? copy_out(cli, &src, &dst, err) : copy_in(cli, &src, &dst, err);
 	free_place(&src);

@@ -4,8 +4,8 @@
  */
 #include "base/units.h"
 #include "cli/api.h"
-#include "cli/pack.h"
 #include "cli/output.h"
+#include "cli/pack.h"
 #include "net/client.h"
 #include "net/url.h"
 
@@ -157,12 +157,14 @@ static int build(struct davit_cli *cli, const char *directory, const char *refer
 {
 	const char *dockerfile = davit_cli_value(cli, "dockerfile");
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
-	struct davit_client_request q = {.method = "POST",
-					 .content_type = "application/x-tar",
-					 .produce = davit_pack_produce,
-					 .cause = "user: davit image"};
+	const struct davit_archive *archive = NULL;
+	struct davit_client_request q = {
+		.method = "POST", .content_type = "application/x-tar", .cause = "user: davit image"};
 	struct davit_pack *pack;
-	int r = davit_pack_open(directory, NULL, &pack, err);
+	int r = davit_archive_load(cli->paths.libexec, &archive, err);
+
+	if (r == 0)
+		r = archive->pack_open(directory, NULL, &pack, err);
 
 	if (r < 0)
 		return r;
@@ -171,9 +173,10 @@ static int build(struct davit_cli *cli, const char *directory, const char *refer
 	if (dockerfile)
 		davit_url_query(&target, "dockerfile", dockerfile);
 	q.target = davit_buf_str(&target);
+	q.produce = archive->pack_produce;
 	q.user = pack;
 	r = order(cli, &q, err);
-	davit_pack_close(pack);
+	archive->pack_close(pack);
 	if (r == 0 && cli->format == DAVIT_FORMAT_TEXT)
 		printf("built %s\n", reference);
 	return r;

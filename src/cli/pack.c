@@ -1,4 +1,7 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: MIT
+ *
+ * The module davit-archive.so (pack.h).
+ */
 #include "cli/pack.h"
 
 #include <archive.h>
@@ -43,7 +46,21 @@ static la_ssize_t on_write(struct archive *a, void *user, const void *data, size
 	return -1;
 }
 
-int davit_pack_open(const char *path, const char *name, struct davit_pack **ret, struct davit_error *err)
+static void pack_close(struct davit_pack *p)
+{
+	if (!p)
+		return;
+	archive_entry_free(p->entry);
+	archive_read_free(p->disk);
+	archive_write_free(p->tar);
+	archive_entry_linkresolver_free(p->links);
+	davit_buf_fini(&p->out);
+	free(p->root);
+	free(p->name);
+	free(p);
+}
+
+static int pack_open(const char *path, const char *name, struct davit_pack **ret, struct davit_error *err)
 {
 	struct davit_pack *p = calloc(1, sizeof *p);
 	int r = 0;
@@ -51,7 +68,7 @@ int davit_pack_open(const char *path, const char *name, struct davit_pack **ret,
 	if (!p || !(p->root = strdup(path)) || (name && !(p->name = strdup(name))) ||
 	    !(p->disk = archive_read_disk_new()) || !(p->tar = archive_write_new()) ||
 	    !(p->links = archive_entry_linkresolver_new())) {
-		davit_pack_close(p);
+		pack_close(p);
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	}
 	archive_read_disk_set_standard_lookup(p->disk);
@@ -64,25 +81,11 @@ int davit_pack_open(const char *path, const char *name, struct davit_pack **ret,
 	else if (archive_write_open(p->tar, p, NULL, on_write, NULL) != ARCHIVE_OK)
 		r = fail(p->tar, path, err);
 	if (r < 0) {
-		davit_pack_close(p);
+		pack_close(p);
 		return r;
 	}
 	*ret = p;
 	return 0;
-}
-
-void davit_pack_close(struct davit_pack *p)
-{
-	if (!p)
-		return;
-	archive_entry_free(p->entry);
-	archive_read_free(p->disk);
-	archive_write_free(p->tar);
-	archive_entry_linkresolver_free(p->links);
-	davit_buf_fini(&p->out);
-	free(p->root);
-	free(p->name);
-	free(p);
 }
 
 /* The name in the archive; "" for the directory that is left out. */
@@ -150,7 +153,7 @@ static int go_on(struct davit_pack *p, struct davit_error *err)
 	return 0;
 }
 
-ssize_t davit_pack_produce(void *user, void *buf, size_t n, struct davit_error *err)
+static ssize_t pack_produce(void *user, void *buf, size_t n, struct davit_error *err)
 {
 	struct davit_pack *p = user;
 	size_t there;
@@ -281,13 +284,12 @@ static int unpack_one(struct archive *from, struct archive *to, struct archive_e
 	return r;
 }
 
-int davit_unpack(davit_archive_read_fn *read, void *user, const char *where, const char *first,
-		 const char *name, struct davit_error *err)
+static int unpack(davit_archive_read_fn *read, void *user, const char *where, const char *first,
+		  const char *name, struct davit_error *err)
 {
 	/* Paths stay relative, so that libarchive can guard them. */
 	const int flags = ARCHIVE_EXTRACT_TIME | ARCHIVE_EXTRACT_SECURE_NODOTDOT |
-			  ARCHIVE_EXTRACT_SECURE_SYMLINKS | ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS |
-			  ARCHIVE_EXTRACT_UNLINK;
+			  ARCHIVE_EXTRACT_SECURE_SYMLINKS | ARCHIVE_EXTRACT_SECURE_NOABSOLUTEPATHS;
 	struct source s = {.read = read, .user = user, .err = err};
 	struct archive *from, *to = NULL;
 	struct archive_entry *e;
@@ -318,7 +320,7 @@ int davit_unpack(davit_archive_read_fn *read, void *user, const char *where, con
 	return r;
 }
 
-int davit_archive_is_directory(davit_archive_read_fn *read, void *user, struct davit_error *err)
+static int is_directory(davit_archive_read_fn *read, void *user, struct davit_error *err)
 {
 	struct source s = {.read = read, .user = user, .err = err};
 	struct archive *a = open_tar(&s, err);
@@ -334,3 +336,12 @@ int davit_archive_is_directory(davit_archive_read_fn *read, void *user, struct d
 	archive_read_free(a);
 	return r;
 }
+
+extern const struct davit_archive davit_archive;
+__attribute__((visibility("default"))) const struct davit_archive davit_archive = {
+	.pack_open = pack_open,
+	.pack_close = pack_close,
+	.pack_produce = pack_produce,
+	.unpack = unpack,
+	.is_directory = is_directory,
+};

@@ -71,6 +71,8 @@ static int print_table(struct davit_cli *cli, json_t *list, const char *const *c
 			const char *text = davit_text(item, keys[k], number);
 			if (!strcmp(keys[k], "started"))
 				text = davit_time_text(cli, text, age);
+			else if (!strcmp(keys[k], "state") && json_is_true(json_object_get(item, "paused")))
+				text = "paused";
 			if (davit_table_set(t, row, k, text) < 0)
 				return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 		}

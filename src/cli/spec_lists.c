@@ -112,7 +112,8 @@ static int add_http(struct davit_cli *cli, json_t *list, const char *text, struc
 		return no_memory(err);
 	if (!*text || (text[digits] && text[digits] != '/') ||
 	    (digits && davit_int_parse(port, 1, 65535, &n, NULL) < 0))
-		return davit_cli_usage(cli, err, "--health-http: '%.64s' is not of the form [PORT]/PATH", text);
+		return davit_cli_usage(cli, err, "--health-http: '%.64s' is not of the form [PORT]/PATH",
+				       text);
 	item = json_pack("{s:s, s:s}", "type", "http", "path", text[digits] ? text + digits : "/");
 	if (item && digits)
 		json_object_set_new(item, "port", json_integer(n));
@@ -131,8 +132,8 @@ static int add_command(json_t *list, const char *text, struct davit_error *err)
 		json_decref(command);
 		return r;
 	}
-	return append(list, json_pack("{s:s, s:o}", "type", "command", "command", command), "health-cmd", text,
-		      err);
+	return append(list, json_pack("{s:s, s:o}", "type", "command", "command", command), "health-cmd",
+		      text, err);
 }
 
 /* The checks that the options name, one by one. */
@@ -153,7 +154,8 @@ static int add_checks(struct davit_cli *cli, json_t *list, struct davit_error *e
 		r = add_command(list, text, err);
 	pos = 0;
 	while (r == 0 && (text = davit_cli_next(cli, "health-file", &pos)))
-		r = append(list, json_pack("{s:s, s:s}", "type", "file", "file", text), "health-file", text, err);
+		r = append(list, json_pack("{s:s, s:s}", "type", "file", "file", text), "health-file", text,
+			   err);
 	return r;
 }
 
@@ -176,8 +178,10 @@ static json_t *checks_of(json_t *spec)
 int davit_spec_options_health(struct davit_cli *cli, json_t *spec, struct davit_error *err)
 {
 	static const char *const settings[][2] = {
-		{"health-role", "role"},       {"health-interval", "interval"},
-		{"health-timeout", "timeout"}, {"health-retries", "retries"},
+		{"health-role", "role"},
+		{"health-interval", "interval"},
+		{"health-timeout", "timeout"},
+		{"health-retries", "retries"},
 		{"health-start-period", "startPeriod"},
 	};
 	json_t *list, *item;
@@ -195,11 +199,13 @@ int davit_spec_options_health(struct davit_cli *cli, json_t *spec, struct davit_
 	for (size_t k = 0; r == 0 && k < DAVIT_ARRAY_SIZE(settings); k++) {
 		const char *value = davit_cli_value(cli, settings[k][0]);
 		if (value && !list)
-			return davit_cli_usage(cli, err, "--%s: there is no health check; give one by --health-http, "
-					       "--health-tcp, --health-cmd or --health-file", settings[k][0]);
+			return davit_cli_usage(cli, err,
+					       "--%s: there is no health check; give one by --health-http, "
+					       "--health-tcp, --health-cmd or --health-file",
+					       settings[k][0]);
 		if (value)
-			json_array_foreach(list, i, item) json_object_set_new(item, settings[k][1],
-									      json_string(value));
+			json_array_foreach(list, i, item)
+				json_object_set_new(item, settings[k][1], json_string(value));
 	}
 	if (r < 0 || !list) {
 		json_decref(list);

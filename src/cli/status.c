@@ -13,9 +13,9 @@
 
 static const char *const columns[] = {"NAME",	"VERSION", "RUNTIME", "SOURCE",
 				      "STATUS", "BUILD",   "UPDATED", "METADATA"};
-static const char *const wide_columns[] = {"NAMESPACE", "NAME",	   "VERSION",  "RUNTIME", "SOURCE",
-					   "STATUS",	"READY",   "HEALTH", "RESTARTS", "PIDS",	  "ADDRESS",
-					   "BUILD",	"UPDATED", "METADATA", "ERROR"};
+static const char *const wide_columns[] = {"NAMESPACE", "NAME",	 "VERSION", "RUNTIME",	"SOURCE",
+					   "STATUS",	"READY", "HEALTH",  "RESTARTS", "PIDS",
+					   "ADDRESS",	"BUILD", "UPDATED", "METADATA", "ERROR"};
 
 /* A member as text for a cell: lists and maps joined by commas, an object with
  * a status by that. */

@@ -41,6 +41,8 @@ struct session {
 	struct davit_buf tail; /* what was shown last */
 	struct davit_buf held; /* after attaching again: what may be known */
 	bool holding;
+	bool fresh;	/* what came with the answer's head is still to be looked at */
+	bool repeating; /* what is repeated is shown: questions in it are old */
 	bool alternate; /* the screen is the other one (full-screen programs) */
 };
 
@@ -108,9 +110,15 @@ static void watch_screen(struct session *s, const char *data, size_t n)
 
 static int show(struct session *s, const char *data, size_t n, struct davit_error *err)
 {
+	size_t skip = n > TAIL_MAX ? n - TAIL_MAX : 0;
 	size_t from = s->tail.len > 8 ? s->tail.len - 8 : 0;
 
-	davit_buf_add(&s->tail, data, n);
+	if (skip) {
+		watch_screen(s, data, n);
+		davit_buf_reset(&s->tail);
+		from = 0;
+	}
+	davit_buf_add(&s->tail, data + skip, n - skip);
 	if (s->tail.oom)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	watch_screen(s, s->tail.data + from, s->tail.len - from);
@@ -203,6 +211,9 @@ static int read_input(struct session *s, struct davit_error *err)
 		s->ending = DETACHED; /* nobody can type any more */
 		return 0;
 	}
+	/* This terminal answers questions that a program asked long ago: it has its answers. */
+	if (s->repeating && data[0] == '\033')
+		return 0;
 	if (davit_keys_filter(&s->use->keys, data, (size_t)n, &out))
 		s->ending = DETACHED;
 	if (out.oom)
@@ -248,6 +259,7 @@ static int open_socket(struct session *s, const char *target, struct davit_error
 	if (r == 0 && status != 101)
 		r = davit_api_refusal(s->cli, status, err);
 	davit_api_close(s->cli); /* the socket has its own */
+	s->fresh = true;
 	return r;
 }
 
@@ -285,6 +297,7 @@ static int reconnect(struct session *s, struct davit_error *err)
 		davit_api_pause(&pause);
 	}
 	s->holding = r == 0 && s->tail.len;
+	s->repeating = false;
 	return s->ending == SIGNALLED ? 0 : r;
 }
 
@@ -299,18 +312,22 @@ static int turn(struct session *s, struct davit_error *err)
 		{.fd = s->signals, .events = POLLIN},
 	};
 	unsigned code = 0;
-	int n = poll(fds, DAVIT_ARRAY_SIZE(fds), s->holding ? QUIET_MS : -1), r = 0;
+	int wait = s->fresh ? 0 : s->holding || s->repeating ? QUIET_MS : -1;
+	int n = poll(fds, DAVIT_ARRAY_SIZE(fds), wait), r = 0;
 
 	if (n < 0)
 		return errno == EINTR ? 0 : davit_error_errno(err, errno, NULL, "cannot wait");
-	if (n == 0)
-		return show_new(s, err);
+	if (n == 0 && !s->fresh) {
+		s->repeating = false;
+		return s->holding ? show_new(s, err) : 0;
+	}
 	if (fds[2].revents)
 		r = read_signal(s, err);
 	if (r == 0 && fds[1].revents)
 		r = read_input(s, err);
-	if (r == 0 && (fds[0].revents || davit_websocket_pending(s->ws)))
+	if (r == 0 && (s->fresh || fds[0].revents || davit_websocket_pending(s->ws)))
 		r = davit_websocket_turn(s->ws, take, s, &code, err);
+	s->fresh = false;
 	if (r < 0 || s->ending != GOES_ON)
 		return r;
 	if (r == 1 && (code == DAVIT_WEBSOCKET_GOING_AWAY || code == DAVIT_WEBSOCKET_LOST))
@@ -324,6 +341,7 @@ static int converse(struct session *s, struct davit_error *err)
 {
 	int r = open_socket(s, s->use->target, err);
 
+	s->repeating = !strncmp(s->use->target, "/v1/terminals/", 14);
 	while (r == 0 && s->ending == GOES_ON) {
 		r = turn(s, err);
 		if ((s->ending == BROKEN || (r < 0 && davit_api_is_away(r) && s->ending == GOES_ON)) &&

@@ -16,9 +16,9 @@ struct admission {
 	struct davit_spec **specs; /* copies */
 	size_t n, next;
 	bool *ask;
-	struct apply_how how;	/* its cause is the pending's */
-	uint64_t changes;	/* core->changes when the checks were made */
-	struct davit_op op;	/* of the driver */
+	struct apply_how how;		/* its cause is the pending's */
+	uint64_t changes;		/* core->changes when the checks were made */
+	struct davit_op op;		/* of the driver */
 	struct davit_workload workload; /* what it is asked about */
 	bool asking;
 };

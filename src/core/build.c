@@ -270,8 +270,7 @@ static void failed(struct davit_service *s, const char *why)
 	core_service_changed(s);
 }
 
-/* A program is its own build. */
-static bool use_program(struct davit_service *s)
+bool build_use_program(struct davit_service *s)
 {
 	struct built *b;
 
@@ -297,7 +296,7 @@ void build_begin(struct davit_service *s)
 	struct davit_error err;
 	struct instance *i;
 
-	if (use_program(s))
+	if (build_use_program(s))
 		return;
 	if (s->build)
 		instance_set_goal(s->build, GOAL_GONE);

@@ -280,8 +280,9 @@ static int check_probes(struct davit_core *c, const struct davit_spec *spec, str
 {
 	for (size_t k = 0; k < spec->n_health && !c->config.probes; k++)
 		if (spec->health[k].type != DAVIT_HEALTH_COMMAND)
-			return davit_error_set(err, DAVIT_ENOTSUP, "health",
-					       "this daemon looks at nothing from outside: use checks of type command");
+			return davit_error_set(
+				err, DAVIT_ENOTSUP, "health",
+				"this daemon looks at nothing from outside: use checks of type command");
 	return 0;
 }
 

@@ -282,6 +282,7 @@ void core_check_started(struct davit_core *c)
 		if (r->phase == RUNTIME_OPENING || r->phase == RUNTIME_ADOPTING)
 			return;
 	c->start_op = NULL;
+	supervision_restore(c);
 	/* One event for all of them: history is not to be pushed out by restarts. */
 	if (c->adopted)
 		core_event(c, "adopted", NULL, NULL, "%zu running instances", c->adopted);
@@ -298,6 +299,8 @@ void davit_core_start(struct davit_core *c, struct davit_op *op)
 	struct davit_error err;
 	int code = registry_load(c, &err);
 
+	if (code == 0)
+		code = supervision_load(c, &err);
 	if (code == 0)
 		code = core_tell_untold(c, &err);
 	if (code < 0) {

@@ -11,6 +11,7 @@
  *   services/NS/NAME/VERSION    {"spec": {}, "created": ns, "updated": ns, "nonce": n}
  *   supervisors/NS/NAME         a spec
  *   namespaces/NAME             a spec
+ *   supervision/NS/NAME         that a supervisor has failed or completed (supervision.c)
  *   built/NS/NAME/VERSION       what the last good build gave (build.c)
  *   state/ID                   what a runtime does not keep of an instance (journal.c)
  *   events/ID                   events, ID in 16 hexadecimal digits
@@ -48,6 +49,10 @@ struct supervisor {
 	struct davit_spec *spec;
 	int64_t revision;
 	struct davit_node node;
+	/* What is stored of its end (supervision.c). */
+	bool stored, stored_failed;
+	enum davit_cause stored_cause;
+	const char *stored_rule; /* static */
 };
 
 struct namespace_record {
@@ -94,6 +99,7 @@ struct instance {
 	pid_t pid;
 	int64_t started;     /* unix ns */
 	int64_t start_asked; /* unix ns before the driver was told; 0: adopted */
+	int64_t ended;	     /* unix ns: the last run, or the last attempt to start one */
 	struct davit_exit exit;
 	struct davit_error *error; /* last failure of an operation, or NULL */
 	char *status_text;	   /* STATUS= of sd_notify, or NULL */
@@ -121,6 +127,7 @@ struct instance {
 	bool stopping_told; /* the engine waits for our `ended` */
 	bool reporting;	    /* pending_cause is to be told when recorded and swept */
 	bool start_failed;  /* the last thing that happened: it could not be started */
+	bool late;	    /* its end was decided on by no earlier daemon */
 	bool prevent;	    /* an exit after which it is never restarted */
 	bool told_failed;   /* the event of its failure was written */
 	bool swept;	    /* what the last run left behind was stopped */
@@ -284,6 +291,14 @@ void record_sweep(struct core_runtime *r);
 enum davit_cause instance_cause(const struct instance *i, const struct davit_exit *exit, bool *ret_prevent);
 extern const struct davit_supervise_ops core_supervise_ops;
 
+/* --- supervision.c: what a supervisor came to, over the daemon's death --- */
+/* It changed: notes its end, or that there is none any more. */
+void supervision_note(struct supervisor *p);
+void supervision_forget(struct davit_core *c, const char *key);
+/* Reads what is stored; when the instances are taken over, puts it back. */
+int supervision_load(struct davit_core *c, struct davit_error *err);
+void supervision_restore(struct davit_core *c);
+
 /* --- workload.c --- */
 /* Fills the workload from spec, build and profile, resolves ports, attaches. */
 int workload_build(struct instance *i, struct davit_error *err);
@@ -338,6 +353,8 @@ void health_changed(struct davit_service *s, bool stays);
 bool build_needed(const struct davit_service *s);
 uint64_t build_source_hash(const struct davit_service *s);
 void build_begin(struct davit_service *s);
+/* A program is its own build: false when the source is none. */
+bool build_use_program(struct davit_service *s);
 void build_ended(struct instance *i);
 /* The build's instance is gone: so are its request and result. */
 void build_discard(struct instance *i);
@@ -376,7 +393,7 @@ struct facet_op {
 	char *cause;
 	void *data;
 	void (*drop)(void *data); /* of data, in the end; NULL: free */
-	bool pause; /* pause or unpause */
+	bool pause;		  /* pause or unpause */
 };
 /* Prepares one: `user` (pending) completes with it, and a cancel of `user` cancels
  * it. i may be NULL. NULL when out of memory. The caller hands &f->op to the driver. */

@@ -31,8 +31,9 @@ static void retries_n_means_exactly_n_restarts_and_then_error(void **state)
 {
 	struct rig *r = *state;
 
-	rig_apply(r, "name: web\ncommand: [fake, run, 10ms, exit, '3']\nrestart: {policy: on-failure, retries: "
-		 "3}\n");
+	rig_apply(r,
+		  "name: web\ncommand: [fake, run, 10ms, exit, '3']\nrestart: {policy: on-failure, retries: "
+		  "3}\n");
 	rig_run(r, 600 * SEC);
 	assert_int_equal(r->starts, 4);
 	assert_string_equal(rig_status(r, "web"), "error");
@@ -44,8 +45,10 @@ static void the_retry_counter_survives_restarts_of_the_daemon(void **state)
 {
 	struct rig *r = *state;
 
-	rig_apply(r, "name: web\ncommand: [fake, run, 10ms, exit, '3']\n"
-		 "restart: {policy: on-failure, retries: 5, backoff: {initial: 10s, max: 10s, jitter: 0}}\n");
+	rig_apply(
+		r,
+		"name: web\ncommand: [fake, run, 10ms, exit, '3']\n"
+		"restart: {policy: on-failure, retries: 5, backoff: {initial: 10s, max: 10s, jitter: 0}}\n");
 	for (int n = 0; n < 30; n++) {
 		rig_run(r, 7 * SEC);
 		rig_down(r);
@@ -54,6 +57,86 @@ static void the_retry_counter_survives_restarts_of_the_daemon(void **state)
 	rig_run(r, 600 * SEC);
 	assert_int_equal(r->starts, 6);
 	assert_string_equal(rig_status(r, "web"), "error");
+}
+
+static void the_backoff_goes_on_over_restarts_of_the_daemon(void **state)
+{
+	struct rig *r = *state;
+
+	rig_apply(r, "name: web\ncommand: [fake, run, 10ms, exit, '3']\n"
+		     "restart: {backoff: {initial: 60s, max: 60s, jitter: 0}}\n");
+	rig_run(r, SEC);
+	for (int n = 0; n < 5; n++) {
+		rig_down(r);
+		rig_run(r, 5 * SEC);
+		rig_up(r);
+		rig_run(r, 5 * SEC);
+	}
+	assert_int_equal(r->starts, 1);
+	rig_run(r, 10 * SEC);
+	assert_int_equal(r->starts, 2);
+	/* One that is over while the daemon is away is not waited for again. */
+	rig_run(r, SEC);
+	rig_down(r);
+	rig_run(r, 100 * SEC);
+	rig_up(r);
+	rig_run(r, SEC);
+	assert_int_equal(r->starts, 3);
+}
+
+static void the_backoff_of_a_failed_start_goes_on_too(void **state)
+{
+	struct rig *r = *state;
+
+	rig_apply(r, "name: web\ncommand: [fake, fail-start, '1']\n"
+		     "restart: {backoff: {initial: 60s, max: 60s, jitter: 0}}\n");
+	rig_run(r, 40 * SEC);
+	rig_down(r);
+	rig_up(r);
+	rig_run(r, 15 * SEC);
+	assert_int_equal(r->starts, 0);
+	rig_run(r, 10 * SEC);
+	assert_int_equal(r->starts, 1);
+}
+
+static void a_failed_supervisor_stays_failed_over_restarts_of_the_daemon(void **state)
+{
+	struct rig *r = *state;
+	size_t starts;
+
+	rig_apply(r,
+		  "kind: Supervisor\nname: v\nstrategy: one-for-all\nintensity: {restarts: 2, period: 1h}\n");
+	rig_apply(r, "name: good\nsupervisor: v\ncommand: [fake, run, 30d]\n");
+	rig_apply(r, "name: bad\nsupervisor: v\ncommand: [fake, run, 1s, exit, '1']\n");
+	rig_run(r, 100 * SEC);
+	assert_int_equal(davit_fake_world_running(r->world), 0);
+	starts = r->starts;
+	for (int n = 0; n < 3; n++) {
+		rig_down(r);
+		rig_up(r);
+		rig_run(r, 100 * SEC);
+	}
+	assert_int_equal(r->starts, starts);
+	/* The user's start is a new beginning, for the next daemon as well. */
+	assert_int_equal(rig_control(r, "good", DAVIT_SERVICE_START), 0);
+	rig_run(r, SEC);
+	assert_string_equal(rig_status(r, "good"), "running");
+	rig_down(r);
+	rig_up(r);
+	rig_run(r, SEC);
+	assert_string_equal(rig_status(r, "good"), "running");
+}
+
+static void a_program_keeps_its_address_over_restarts_of_the_daemon(void **state)
+{
+	struct rig *r = *state;
+
+	rig_apply(r, "name: web\nsource: /proc/self/exe\nports: [8080]\n");
+	rig_run(r, SEC);
+	rig_down(r);
+	rig_up(r);
+	assert_string_equal(rig_field(r, "web", "addresses"), "[\"127.0.0.1:8080\"");
+	assert_int_equal(r->starts, 1);
 }
 
 static void a_clean_exit_is_stopped_and_not_restarted(void **state)
@@ -162,9 +245,9 @@ static void the_tree_keeps_the_order_of_creation_across_restarts(void **state)
 	const char *last = NULL;
 
 	rig_apply(r, "name: zeta\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
-		 "name: alpha\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
-		 "name: mid\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
-		 "kind: Supervisor\nname: app\nstrategy: rest-for-one\n");
+		     "name: alpha\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
+		     "name: mid\ncommand: [fake, run, 1d]\nsupervisor: app\n---\n"
+		     "kind: Supervisor\nname: app\nstrategy: rest-for-one\n");
 	rig_down(r);
 	rig_up(r);
 	davit_core_write_tree(r->core, &j);
@@ -190,7 +273,7 @@ static void dependencies_order_the_start_and_cycles_are_refused(void **state)
 	rig_run(r, 5 * SEC);
 	assert_string_equal(rig_status(r, "web"), "running");
 	assert_int_equal(rig_apply_error(r, "name: db\ncommand: [fake, run, 1d]\ndependsOn: [web]\n",
-				     DAVIT_APPLY_UPDATE, &err),
+					 DAVIT_APPLY_UPDATE, &err),
 			 DAVIT_EINVAL);
 	assert_string_equal(err.message, "dependency cycle: db -> web -> db");
 }
@@ -223,6 +306,10 @@ int main(void)
 		T(a_service_runs_and_is_gone_when_killed),
 		T(retries_n_means_exactly_n_restarts_and_then_error),
 		T(the_retry_counter_survives_restarts_of_the_daemon),
+		T(the_backoff_goes_on_over_restarts_of_the_daemon),
+		T(the_backoff_of_a_failed_start_goes_on_too),
+		T(a_failed_supervisor_stays_failed_over_restarts_of_the_daemon),
+		T(a_program_keeps_its_address_over_restarts_of_the_daemon),
 		T(a_clean_exit_is_stopped_and_not_restarted),
 		T(a_daemon_that_comes_back_adopts_what_runs),
 		T(an_exit_while_the_daemon_was_away_is_noticed),

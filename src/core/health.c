@@ -79,7 +79,13 @@ static void schedule(struct check *c)
 
 static void on_timer(struct davit_timer *t)
 {
-	health_try(DAVIT_CONTAINER_OF(t, struct check, timer));
+	struct check *c = DAVIT_CONTAINER_OF(t, struct check, timer);
+
+	/* What is frozen cannot answer, and is not sick. */
+	if (c->health->i->paused)
+		schedule_after(c, check_spec(c)->interval);
+	else
+		health_try(c);
 }
 
 /* What a daemon found running is looked at within an interval, not all at once. */
@@ -178,7 +184,8 @@ void health_tried(struct check *c, enum health_result result, const char *why)
 		free(c->why);
 		c->why = strdup(why);
 		c->failures++;
-		c->failing |= c->failures >= s->retries && (c->passed || davit_loop_now(i->core->loop) >= limit);
+		c->failing |=
+			c->failures >= s->retries && (c->passed || davit_loop_now(i->core->loop) >= limit);
 	}
 	tell_state(h, c);
 	if (c->failing && s->role != DAVIT_HEALTH_READINESS) {
@@ -266,7 +273,9 @@ void health_restore(struct instance *i, const json_t *rec)
 	const char *state = json_string_value(json_object_get(rec, "health"));
 
 	health_end(i);
-	if (!has_checks(i))
+	/* One of an earlier version, whose ports and mounts are not known any more, is left
+	 * to its replacement. */
+	if (!has_checks(i) || !i->workload.argv)
 		return;
 	if (!state || json_integer_value(json_object_get(rec, "healthRun")) != i->run)
 		state = state_names[HEALTH_STARTING];

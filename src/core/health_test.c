@@ -132,8 +132,10 @@ static void a_failing_check_restarts_the_instance_and_why_says_so(void **state)
 	assert_string_equal(health(r), "\"healthy\"");
 	rig_run(r, 10 * SEC);
 	assert_int_equal(r->exits, 1);
-	assert_int_equal(rig_events(r, "unhealthy: check 'http' failed 3 times in a row: HTTP status 500: no database"),
-			 2);
+	assert_int_equal(
+		rig_events(r,
+			   "unhealthy: check 'http' failed 3 times in a row: HTTP status 500: no database"),
+		2);
 	davit_service_write_why(rig_service(r, "web"), &j);
 	assert_non_null(strstr(davit_buf_str(&b), "cause unhealthy"));
 	assert_non_null(strstr(davit_buf_str(&b), "check 'http' failed 3 times in a row"));
@@ -210,6 +212,43 @@ static void what_is_stopped_or_gone_is_not_tried(void **state)
 	assert_int_equal(world.tries, tries);
 }
 
+static void set_result(struct davit_op *op, int result)
+{
+	*(int *)op->user = result;
+}
+
+static void set_paused(struct rig *r, bool pause)
+{
+	const struct davit_selector sel = {.name = "web"};
+	struct davit_op op;
+	int result = -1;
+
+	davit_op_init(&op, r->loop, set_result, &result);
+	davit_op_begin(&op, 0);
+	assert_int_equal(davit_core_pause(r->core, &sel, NULL, pause, "test", &op, NULL), 0);
+	rig_run(r, SEC);
+	assert_int_equal(result, 0);
+}
+
+static void what_is_paused_is_not_tried_and_stays_healthy(void **state)
+{
+	struct rig *r = *state;
+	size_t tries;
+
+	rig_apply(r, RUNS "health: tcp:80\n");
+	rig_run(r, SEC);
+	set_paused(r, true);
+	assert_string_equal(davit_service_status(rig_service(r, "web")), "paused");
+	tries = world.tries;
+	rig_run(r, 1000 * SEC);
+	assert_int_equal(world.tries, tries);
+	set_paused(r, false);
+	assert_string_equal(davit_service_status(rig_service(r, "web")), "running");
+	rig_run(r, 100 * SEC);
+	assert_true(world.tries > tries);
+	assert_string_equal(health(r), "\"healthy\"");
+}
+
 /* ---------------------------------------------------------- readiness and startup */
 
 static void readiness_waits_for_its_checks_and_is_lost_with_them(void **state)
@@ -268,7 +307,8 @@ static void other_checks_wait_for_the_startup(void **state)
 	struct rig *r = *state;
 
 	world.mood = REFUSED;
-	rig_apply(r, RUNS "health: [{role: startup, port: 81, retries: 4, path: /s}, {path: /l, port: 80, interval: 1s}]\n");
+	rig_apply(r, RUNS "health: [{role: startup, port: 81, retries: 4, path: /s}, {path: /l, port: 80, "
+			  "interval: 1s}]\n");
 	rig_run(r, 30 * SEC);
 	assert_string_equal(world.path, "/s");
 	assert_string_equal(rig_status(r, "web"), "starting");
@@ -287,7 +327,8 @@ static void an_update_takes_over_when_the_checks_of_the_new_one_pass(void **stat
 	rig_apply(r, RUNS "health: {type: tcp, port: 80, role: readiness}\nready: {timeout: 5s}\n");
 	rig_run(r, 2 * SEC);
 	world.mood = REFUSED;
-	rig_apply(r, RUNS "env: {A: 1}\nhealth: {type: tcp, port: 80, role: readiness}\nready: {timeout: 5s}\n");
+	rig_apply(r,
+		  RUNS "env: {A: 1}\nhealth: {type: tcp, port: 80, role: readiness}\nready: {timeout: 5s}\n");
 	rig_run(r, 10 * SEC);
 	assert_int_equal(rig_events(r, "update-failed"), 1);
 	assert_int_equal(davit_fake_world_running(r->world), 1);
@@ -299,7 +340,8 @@ static void a_command_is_run_inside_and_its_output_told(void **state)
 {
 	struct rig *r = *state;
 
-	rig_apply(r, RUNS "health: {type: command, command: [say, 3], interval: 1s, retries: 2}\nrestart: never\n");
+	rig_apply(r, RUNS
+		  "health: {type: command, command: [say, 3], interval: 1s, retries: 2}\nrestart: never\n");
 	rig_run(r, 5 * SEC);
 	assert_int_equal(r->exits, 1);
 	assert_int_equal(rig_events(r, "check 'command' did not pass within 2s: exit code 3: out err"), 2);
@@ -309,8 +351,9 @@ static void a_command_that_hangs_is_ended(void **state)
 {
 	struct rig *r = *state;
 
-	rig_apply(r, RUNS "health: {type: command, command: [sleep, 1h], interval: 1s, timeout: 1s, retries: 1}\n"
-			  "restart: never\n");
+	rig_apply(r, RUNS
+		  "health: {type: command, command: [sleep, 1h], interval: 1s, timeout: 1s, retries: 1}\n"
+		  "restart: never\n");
 	rig_run(r, 10 * SEC);
 	assert_int_equal(r->exits, 1);
 	assert_int_equal(rig_events(r, "no end within 1s"), 2);
@@ -320,7 +363,8 @@ static void a_command_that_is_not_there_is_a_failure(void **state)
 {
 	struct rig *r = *state;
 
-	rig_apply(r, RUNS "health: {type: command, command: [nowhere], interval: 1s, retries: 1}\nrestart: never\n");
+	rig_apply(r, RUNS
+		  "health: {type: command, command: [nowhere], interval: 1s, retries: 1}\nrestart: never\n");
 	rig_run(r, 10 * SEC);
 	assert_int_equal(r->exits, 1);
 	assert_int_equal(rig_events(r, "no such program"), 2);
@@ -417,7 +461,8 @@ static void a_daemon_without_probes_refuses_what_needs_them(void **state)
 	r->probes = NULL;
 	rig_down(r);
 	rig_up(r);
-	assert_int_equal(rig_apply_error(r, RUNS "health: tcp:80\n", DAVIT_APPLY_EITHER, &err), DAVIT_ENOTSUP);
+	assert_int_equal(rig_apply_error(r, RUNS "health: tcp:80\n", DAVIT_APPLY_EITHER, &err),
+			 DAVIT_ENOTSUP);
 	assert_string_equal(err.where, "health");
 }
 
@@ -433,6 +478,7 @@ int main(void)
 		T(before_its_first_success_a_check_has_start_period_and_retries_intervals),
 		T(a_probe_that_never_answers_is_one_failure_each_time),
 		T(what_is_stopped_or_gone_is_not_tried),
+		T(what_is_paused_is_not_tried_and_stays_healthy),
 		T(readiness_waits_for_its_checks_and_is_lost_with_them),
 		T(readiness_by_notify_and_by_checks_are_both_needed),
 		T(what_does_not_become_ready_in_time_has_failed),

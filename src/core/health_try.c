@@ -101,8 +101,8 @@ static bool find_port(struct health_try *t, const struct instance *i, int64_t wa
 		const struct davit_port *p = &w->ports[k];
 		uint16_t inside = p->container ? p->container : p->host;
 		const char *bind = !p->bind[0] || !strcmp(p->bind, "0.0.0.0") ? "127.0.0.1"
-				   : !strcmp(p->bind, "::")			? "::1"
-										: p->bind;
+				   : !strcmp(p->bind, "::")		      ? "::1"
+									      : p->bind;
 		if (p->udp || !p->host || (wanted && wanted != inside))
 			continue;
 		snprintf(t->address, sizeof t->address, "%s", bind);
@@ -291,9 +291,10 @@ void health_try(struct check *c)
 {
 	struct instance *i = c->health->i;
 	const struct davit_health_check *s = check_spec(c);
-	struct health_try *t = i->runtime->phase == RUNTIME_OPEN ? calloc(1, sizeof *t) : NULL;
+	bool mute = i->runtime->phase != RUNTIME_OPEN || i->paused;
+	struct health_try *t = mute ? NULL : calloc(1, sizeof *t);
 
-	/* Of what cannot be looked at nothing can be said. */
+	/* Of what cannot be looked at, or is frozen, nothing can be said. */
 	if (!t) {
 		health_tried(c, HEALTH_NO_WORD, NULL);
 		return;

@@ -370,6 +370,8 @@ static void engine_changed(struct davit_node *node)
 		s = davit_map_get(&c->services, node->name);
 	if (node->leaf)
 		tell_failure(node->owner);
+	else if (node->parent && (!s || s != node->owner))
+		supervision_note(node->owner);
 	if (s && (node->leaf || s == node->owner)) {
 		core_service_changed(s);
 		core_service_dirty(s);

@@ -159,6 +159,7 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 	health_end(i);
 	i->exit_run = i->run = run;
 	i->exit = *exit;
+	i->ended = exit->time ? exit->time : davit_loop_wall(i->core->loop);
 	i->ready = i->ready_said = i->paused = false;
 	i->pid = 0;
 	cause = instance_cause(i, exit, &prevent);
@@ -225,6 +226,7 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why)
 	}
 	i->start_failed = true;
 	i->prevent = false;
+	i->ended = davit_loop_wall(i->core->loop);
 	instance_write_record(i);
 	i->reporting = true;
 	davit_journal_wait(i->core->journal, &i->wait);
@@ -234,6 +236,8 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why)
 
 void instance_finish(struct instance *i)
 {
+	int64_t ago;
+
 	if (i->op || i->state == DAVIT_STATE_STARTED || !i->leaf)
 		return;
 	if (i->goal == GOAL_STOP) {
@@ -261,8 +265,8 @@ void instance_finish(struct instance *i)
 		service_update_failed(i->service, i, i->error ? i->error->message : text);
 		return;
 	}
-	if (i->prevent)
-		davit_supervise_ended_final(&i->node, i->pending_cause);
-	else
-		davit_supervise_ended(&i->node, i->pending_cause);
+	/* The backoff goes on over the daemon's death. */
+	ago = i->late && i->ended ? davit_loop_wall(i->core->loop) - i->ended : 0;
+	i->late = false;
+	davit_supervise_ended_ago(&i->node, i->pending_cause, i->prevent, ago);
 }

@@ -365,6 +365,9 @@ void service_prepare(struct davit_service *s)
 {
 	if (resize(s, (size_t)s->spec->instances) < 0)
 		set_error(s, "out of memory");
+	/* What runs a program is known at once, also to a daemon that finds it running. */
+	if (!s->settled && s->build_phase == BUILD_NONE && !built_already(s))
+		build_use_program(s);
 	if (!s->settled && built_already(s)) {
 		s->build_phase = build_needed(s) ? BUILD_DONE : BUILD_NONE;
 		s->generation = generation_of(s);

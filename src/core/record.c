@@ -58,6 +58,7 @@ void instance_write_record(struct instance *i)
 		davit_json_put_int(&j, "code", i->exit.code);
 		davit_json_put_int(&j, "signal", i->exit.signal);
 		davit_json_put_int(&j, "exitTime", i->exit.time);
+		davit_json_put_int(&j, "ended", i->ended);
 		if (i->exit.reason[0])
 			davit_json_put_string(&j, "reason", i->exit.reason);
 	}
@@ -145,6 +146,7 @@ static void restore_end(struct instance *i, const json_t *rec)
 		instance_set_error(i, &err);
 		i->start_failed = true;
 	}
+	i->ended = number(rec, "ended");
 	i->pending_cause = (enum davit_cause)number(rec, "cause");
 	i->prevent = json_is_true(json_object_get(rec, "prevent"));
 	i->told_failed = json_is_true(json_object_get(rec, "toldFailed"));
@@ -161,7 +163,7 @@ static void replay_decision(struct instance *i, const json_t *rec, int64_t resta
 		return;
 	davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, number(rec, "totalRestarts"),
 				number(rec, "attempt"));
-	i->reporting = true;
+	i->reporting = i->late = true;
 	davit_journal_wait(i->core->journal, &i->wait);
 }
 
@@ -208,7 +210,9 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		i->ready_said = now->ready || i->service->spec->ready == DAVIT_READY_TYPE_STARTED ||
 				number(rec, "readyRun") == i->run;
 		health_restore(i, rec);
-		i->ready = i->ready_said && health_is_ready(i);
+		i->ready = i->ready_said &&
+			   (i->health ? health_is_ready(i)
+				      : !health_awaited(i) || number(rec, "readyRun") == i->run);
 		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
 		i->core->adopted++;
 		if (!i->ready)
@@ -226,6 +230,7 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
 		i->goal = GOAL_RUN;
 		i->state = DAVIT_STATE_STARTED;
+		i->late = true;
 		instance_on_exited(i, i->run, &now->exit);
 		break;
 	default:

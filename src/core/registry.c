@@ -5,7 +5,7 @@
  * ours, one of another daemon and one found at start take the same path.
  */
 #include "core/core_impl.h"
-#include "core/spec_tree.h"
+#include "core/spec_record.h"
 
 #include "base/log.h"
 
@@ -345,6 +345,7 @@ static void delete_supervisor(struct davit_core *c, const char *key)
 
 	if (!p)
 		return;
+	supervision_forget(c, key);
 	davit_map_remove(&c->supervisors, key);
 	while ((child = DAVIT_LIST_FIRST(&p->node.children, struct davit_node, siblings)))
 		davit_supervise_move(child, &c->sup.root);

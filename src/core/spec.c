@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "davit/spec.h"
 
+#include "core/spec_record.h"
 #include "core/spec_table.h"
 
 #include <string.h>
@@ -76,12 +77,12 @@ static const struct davit_tree *find(const struct davit_tree *t, const char *pat
 	return t;
 }
 
-static int read_one(struct davit_arena *arena, const struct davit_tree *t, struct davit_spec **ret,
+static int read_one(struct davit_region *region, const struct davit_tree *t, struct davit_spec **ret,
 		    struct davit_error *err)
 {
 	struct davit_spec s = *davit_spec_defaults(), *packed;
 	const struct davit_tree *at;
-	int r = davit_spec_read(arena, t, &s, err);
+	int r = davit_spec_read(region, t, &s, err);
 
 	if (r)
 		return r;
@@ -117,8 +118,8 @@ static int64_t number(const struct davit_tree *t, const char *key)
 	return e && e->kind == DAVIT_TREE_SCALAR && !e->quoted ? strtoll(e->text, NULL, 10) : 0;
 }
 
-static int read_record(struct davit_arena *arena, const char *text, size_t len, struct davit_spec_record *ret,
-		       struct davit_error *err)
+static int read_record(struct davit_region *region, const char *text, size_t len,
+		       struct davit_spec_record *ret, struct davit_error *err)
 {
 	struct davit_tree_source source;
 	const struct davit_tree *spec;
@@ -127,7 +128,7 @@ static int read_record(struct davit_arena *arena, const char *text, size_t len, 
 
 	if (r < 0)
 		return r;
-	r = davit_tree_next(&source, arena, &t, err);
+	r = davit_tree_next(&source, region, &t, err);
 	davit_tree_close(&source);
 	if (r < 0)
 		return r;
@@ -139,16 +140,16 @@ static int read_record(struct davit_arena *arena, const char *text, size_t len, 
 		.updated = number(t, "updated"),
 		.nonce = number(t, "nonce"),
 	};
-	return read_one(arena, spec, &ret->spec, err);
+	return read_one(region, spec, &ret->spec, err);
 }
 
 int davit_spec_read_record(const char *text, size_t len, struct davit_spec_record *ret,
 			   struct davit_error *err)
 {
-	struct davit_arena arena = {0};
-	int r = read_record(&arena, text, len, ret, err);
+	struct davit_region region = {0};
+	int r = read_record(&region, text, len, ret, err);
 
-	davit_arena_fini(&arena);
+	davit_region_fini(&region);
 	return r;
 }
 
@@ -182,7 +183,7 @@ static int add(struct specs *specs, const struct davit_tree *t, struct davit_spe
 
 static int read_all(const char *text, size_t len, struct specs *specs, struct davit_error *err)
 {
-	struct davit_arena arena = {0};
+	struct davit_region region = {0};
 	struct davit_tree_source source;
 	struct davit_spec *s = NULL;
 	struct davit_tree *t;
@@ -193,18 +194,18 @@ static int read_all(const char *text, size_t len, struct specs *specs, struct da
 				       DAVIT_SPEC_TEXT_MAX >> 20);
 	r = davit_tree_open(&source, text, len, err);
 	while (!r) {
-		r = davit_tree_next(&source, &arena, &t, err);
+		r = davit_tree_next(&source, &region, &t, err);
 		if (r <= 0)
 			break;
-		r = read_one(&arena, t, &s, err);
+		r = read_one(&region, t, &s, err);
 		if (!r)
 			r = add(specs, t, s, err);
-		davit_arena_reset(&arena);
+		davit_region_fini(&region);
 	}
 	if (!r && !specs->n)
 		r = davit_tree_error(err, 1, 1, NULL, "there is no spec in the text");
 	davit_tree_close(&source);
-	davit_arena_fini(&arena);
+	davit_region_fini(&region);
 	return r;
 }
 

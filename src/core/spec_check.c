@@ -53,7 +53,8 @@ static bool has_control(const char *s)
 static int check_version(const char *s, struct davit_error *err)
 {
 	if (strlen(s) > VERSION_MAX_LEN)
-		return davit_spec_bad(err, "version", "'%.32s...' is longer than %d characters", s, VERSION_MAX_LEN);
+		return davit_spec_bad(err, "version", "'%.32s...' is longer than %d characters", s,
+				      VERSION_MAX_LEN);
 	if (!is_printable(s))
 		return davit_spec_bad(err, "version", "'%.64s' has a blank or a control character in it", s);
 	return 0;
@@ -71,8 +72,9 @@ int davit_name_check(const char *what, const char *s, struct davit_error *err)
 		return davit_spec_bad(err, what, "'%.64s' must begin with a letter or a digit", s);
 	for (const char *p = s; *p; p++)
 		if (!is_alnum(*p) && !strchr("._-", *p))
-			return davit_spec_bad(err, what, "'%.64s' may have only letters, digits, '.', '_' and '-' in it",
-				   s);
+			return davit_spec_bad(err, what,
+					      "'%.64s' may have only letters, digits, '.', '_' and '-' in it",
+					      s);
 	return 0;
 }
 
@@ -88,9 +90,11 @@ int davit_service_ref_parse(const char *s, struct davit_service_ref *ret, struct
 	snprintf(ref.name, sizeof ref.name, "%.*s", (int)(end - name), name);
 	snprintf(ref.version, sizeof ref.version, "%s", colon ? colon + 1 : "");
 	if (slash && slash - s > NAME_MAX_LEN)
-		return davit_spec_bad(err, "namespace", "'%.32s...' is longer than %d characters", s, NAME_MAX_LEN);
+		return davit_spec_bad(err, "namespace", "'%.32s...' is longer than %d characters", s,
+				      NAME_MAX_LEN);
 	if (end - name > NAME_MAX_LEN)
-		return davit_spec_bad(err, "name", "'%.32s...' is longer than %d characters", name, NAME_MAX_LEN);
+		return davit_spec_bad(err, "name", "'%.32s...' is longer than %d characters", name,
+				      NAME_MAX_LEN);
 	if (colon && strlen(colon + 1) > VERSION_MAX_LEN)
 		return check_version(colon + 1, err);
 	if (slash)
@@ -113,10 +117,11 @@ static int check_env_name(const char *path, const char *s, struct davit_error *e
 	for (const char *p = s; ok && *p; p++)
 		ok = is_alnum(*p) || strchr("_.-", *p);
 	return ok ? 0
-		  : davit_spec_bad(err, path,
-			"'%.64s' is not a name of a variable: a letter or '_', then letters, digits, "
-			"'_', '.' and '-'",
-			s);
+		  : davit_spec_bad(
+			    err, path,
+			    "'%.64s' is not a name of a variable: a letter or '_', then letters, digits, "
+			    "'_', '.' and '-'",
+			    s);
 }
 
 /* ------------------------------------------------------------------------ the table */
@@ -132,8 +137,9 @@ static int check_ranges(const struct davit_spec *s, struct davit_error *err)
 			continue;
 		v = davit_spec_load(row, s);
 		if (v < row->min || v > row->max)
-			return davit_spec_bad(err, row->path, "%" PRId64 " is out of range: %" PRId64 " to %" PRId64, v,
-				   row->min, row->max);
+			return davit_spec_bad(err, row->path,
+					      "%" PRId64 " is out of range: %" PRId64 " to %" PRId64, v,
+					      row->min, row->max);
 	}
 	return 0;
 }
@@ -192,14 +198,16 @@ static int check_words(const struct davit_spec *s, struct davit_error *err)
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(words); i++)
 		if (words[i].value && !is_printable(words[i].value))
-			return davit_spec_bad(err, words[i].path, "'%.64s' has a blank in it", words[i].value);
+			return davit_spec_bad(err, words[i].path, "'%.64s' has a blank in it",
+					      words[i].value);
 	return 0;
 }
 
 static int check_program(const struct davit_spec *s, struct davit_error *err)
 {
 	if (!s->source && !s->image && !(s->command && *s->command))
-		return davit_spec_bad(err, "source", "a service needs at least one of source, image and command");
+		return davit_spec_bad(err, "source",
+				      "a service needs at least one of source, image and command");
 	if (s->command && *s->command && !**s->command)
 		return davit_spec_bad(err, "command", "the name of the program is empty");
 	if (s->entrypoint && *s->entrypoint && !**s->entrypoint)
@@ -222,7 +230,8 @@ static int check_pairs(const struct davit_spec *s, struct davit_error *err)
 		const char *name = s->metadata[i].name;
 		snprintf(path, sizeof path, "metadata.%.80s", name);
 		if (!*name || strlen(name) > 253 || !is_printable(name))
-			r = davit_spec_bad(err, path, "'%.64s' is not a name: 1 to 253 characters without blanks", name);
+			r = davit_spec_bad(err, path,
+					   "'%.64s' is not a name: 1 to 253 characters without blanks", name);
 	}
 	return r;
 }
@@ -230,7 +239,8 @@ static int check_pairs(const struct davit_spec *s, struct davit_error *err)
 static int check_backoff(const struct davit_spec *s, struct davit_error *err)
 {
 	if (s->backoff.max < s->backoff.initial)
-		return davit_spec_bad(err, "restart.backoff.max", "must not be below restart.backoff.initial");
+		return davit_spec_bad(err, "restart.backoff.max",
+				      "must not be below restart.backoff.initial");
 	return 0;
 }
 
@@ -249,11 +259,13 @@ static int check_pattern(const char *pattern, struct davit_error *err)
 	for (p = brace ? brace + 1 : ""; *p && *p != '}'; p++)
 		if (isdigit((unsigned char)p[0]) && isdigit((unsigned char)p[1]) &&
 		    isdigit((unsigned char)p[2]) && (atoi(p) > 255 || isdigit((unsigned char)p[3])))
-			return davit_spec_bad(err, "ready.pattern", "may repeat at most 255 times with {n,m}");
+			return davit_spec_bad(err, "ready.pattern",
+					      "may repeat at most 255 times with {n,m}");
 	r = regcomp(&re, pattern, REG_EXTENDED | REG_NOSUB);
 	if (r) {
 		regerror(r, &re, why, sizeof why);
-		return davit_spec_bad(err, "ready.pattern", "'%.64s' is not a regular expression: %s", pattern, why);
+		return davit_spec_bad(err, "ready.pattern", "'%.64s' is not a regular expression: %s",
+				      pattern, why);
 	}
 	regfree(&re);
 	return 0;
@@ -286,8 +298,9 @@ static int check_depends(const struct davit_spec *s, struct davit_error *err)
 
 		snprintf(path, sizeof path, "dependsOn[%zu]", i);
 		if (r == DAVIT_EINVAL)
-			return davit_spec_bad(err, path, "'%.64s' is not NAME, NAME:VERSION or NAMESPACE/NAME:VERSION",
-				   s->depends[i].service);
+			return davit_spec_bad(err, path,
+					      "'%.64s' is not NAME, NAME:VERSION or NAMESPACE/NAME:VERSION",
+					      s->depends[i].service);
 		if (r)
 			return r;
 		if ((!*ref.namespace_ || !strcmp(ref.namespace_, s->namespace_)) &&
@@ -318,8 +331,9 @@ static int check_ports(const struct davit_spec *s, struct davit_error *err)
 		for (size_t k = 0; k < i; k++)
 			if (p->host && s->ports[k].host == p->host && s->ports[k].udp == p->udp &&
 			    !strcmp(s->ports[k].bind, p->bind))
-				return davit_spec_bad(err, path, "port %u of the host is taken by ports[%zu] already",
-					   p->host, k);
+				return davit_spec_bad(err, path,
+						      "port %u of the host is taken by ports[%zu] already",
+						      p->host, k);
 	}
 	return 0;
 }
@@ -371,7 +385,8 @@ static int check_network(const struct davit_spec *s, struct davit_error *err)
 {
 	if (s->network && !is_object_name(s->network))
 		return davit_spec_bad(err, "network",
-				      "'%.64s' is not bridge, host, none or the name of a network", s->network);
+				      "'%.64s' is not bridge, host, none or the name of a network",
+				      s->network);
 	if (s->dns && s->network && (!strcmp(s->network, "host") || !strcmp(s->network, "none")))
 		return davit_spec_bad(err, "dns", "has no meaning with network %s", s->network);
 	return 0;
@@ -393,7 +408,7 @@ static int check_secrets(const struct davit_spec *s, struct davit_error *err)
 			if (ref->env ? s->secrets[k].env && !strcmp(s->secrets[k].env, ref->env)
 				     : !s->secrets[k].env && !strcmp(s->secrets[k].name, ref->name))
 				r = davit_spec_bad(err, path, "'%s' is given by secrets[%zu] already",
-					ref->env ? ref->env : ref->name, k);
+						   ref->env ? ref->env : ref->name, k);
 	}
 	return r;
 }
@@ -424,8 +439,9 @@ int davit_spec_check(const struct davit_spec *s, struct davit_error *err)
 		check_ranges,
 	};
 	static int (*const of_services[])(const struct davit_spec *, struct davit_error *) = {
-		check_program, check_words, check_pairs,   check_backoff, check_ready,
-		check_depends, check_ports, check_volumes, check_secrets, check_logs, check_network, davit_spec_check_health,
+		check_program, check_words,   check_pairs,   check_backoff,
+		check_ready,   check_depends, check_ports,   check_volumes,
+		check_secrets, check_logs,    check_network, davit_spec_check_health,
 	};
 	int r = 0;
 

@@ -73,13 +73,14 @@ static int check_what(const struct davit_spec *s, const struct davit_health_chec
 	if (h->type == DAVIT_HEALTH_FILE && !(h->file && *h->file == '/'))
 		return davit_spec_bad(err, path, "type file needs an absolute path as file");
 	if (h->type == DAVIT_HEALTH_FILE && s->image && !is_mounted(s, h->file))
-		return davit_spec_bad(err, path,
-				      "'%.64s' is inside the image, where it cannot be looked at: put it beneath a "
-				      "volume of type bind, or use type command",
-				      h->file);
+		return davit_spec_bad(
+			err, path,
+			"'%.64s' is inside the image, where it cannot be looked at: put it beneath a "
+			"volume of type bind, or use type command",
+			h->file);
 	if (h->path && (*h->path != '/' || !is_printable(h->path)))
-		return davit_spec_bad(err, path, "the path '%.64s' does not begin with '/' or has a blank in it",
-				      h->path);
+		return davit_spec_bad(
+			err, path, "the path '%.64s' does not begin with '/' or has a blank in it", h->path);
 	if (h->host && !is_printable(h->host))
 		return davit_spec_bad(err, path, "the host '%.64s' has a blank in it", h->host);
 	if (h->status && h->status < 100)
@@ -88,7 +89,8 @@ static int check_what(const struct davit_spec *s, const struct davit_health_chec
 	if (network && !h->port && !p && !s->source)
 		return davit_spec_bad(err, path, "it needs a port, or the service `ports`");
 	if (p && p->udp)
-		return davit_spec_bad(err, path, "port %u is of udp, which nobody can connect to", p->container);
+		return davit_spec_bad(err, path, "port %u is of udp, which nobody can connect to",
+				      p->container);
 	if (network && s->network && !strcmp(s->network, "none"))
 		return davit_spec_bad(err, path, "nothing reaches it with network none: use type command");
 	return 0;
@@ -102,9 +104,9 @@ static int check_times(const struct davit_spec *s, const struct davit_health_che
 
 	/* Not ready in time is a failure, whatever the check still allows. */
 	if (h->role == DAVIT_HEALTH_STARTUP && grace > s->ready_timeout)
-		return davit_spec_bad(err, path, "startPeriod and retries x interval are %s, beyond ready.timeout %s",
-				      davit_duration_format(grace, a),
-				      davit_duration_format(s->ready_timeout, b));
+		return davit_spec_bad(
+			err, path, "startPeriod and retries x interval are %s, beyond ready.timeout %s",
+			davit_duration_format(grace, a), davit_duration_format(s->ready_timeout, b));
 	return 0;
 }
 
@@ -123,11 +125,13 @@ int davit_spec_check_health(const struct davit_spec *s, struct davit_error *err)
 		if (!r)
 			r = check_times(s, h, path, err);
 		if (!r && h->name && (!is_printable(h->name) || strlen(h->name) > 63))
-			r = davit_spec_bad(err, path, "the name '%.64s' has a blank in it or is longer than 63",
+			r = davit_spec_bad(err, path,
+					   "the name '%.64s' has a blank in it or is longer than 63",
 					   h->name);
 		for (size_t k = 0; !r && h->name && k < i; k++)
 			if (s->health[k].name && !strcmp(s->health[k].name, h->name))
-				r = davit_spec_bad(err, path, "'%s' is the name of health[%zu] already", h->name, k);
+				r = davit_spec_bad(err, path, "'%s' is the name of health[%zu] already",
+						   h->name, k);
 	}
 	return r;
 }

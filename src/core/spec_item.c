@@ -16,9 +16,9 @@
 #define MSEC DAVIT_NSEC_PER_MSEC
 #define DAY (86400 * DAVIT_NSEC_PER_SEC)
 
-static char *copy(struct davit_arena *a, const char *s, size_t n)
+static char *copy(struct davit_region *a, const char *s, size_t n)
 {
-	char *p = davit_arena_alloc(a, n + 1);
+	char *p = davit_region_take(a, n + 1);
 
 	if (p) {
 		memcpy(p, s, n);
@@ -49,7 +49,7 @@ static int pair_from_pair(const char *name, const char *text, void *item, struct
 	return 0;
 }
 
-static int pair_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int pair_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	const char *eq = strchr(text, '=');
 	char *name;
@@ -136,7 +136,7 @@ static int limit_from_pair(const char *name, const char *text, void *item, struc
 	return 0;
 }
 
-static int limit_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int limit_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	struct davit_pair p;
 	int r = pair_from_text(a, text, &p, err);
@@ -184,7 +184,7 @@ static const struct davit_spec_row dependency_rows[] = {
 	 .deflt = "ready", .doc = "How far it must be."},
 };
 
-static int dependency_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int dependency_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	(void)a;
 	return davit_spec_read_scalar(&dependency_rows[0], text, item, err);
@@ -230,7 +230,7 @@ static int last_port(const char *text, const char **end)
 }
 
 /* [[BIND:]HOST:]CONTAINER[/tcp|/udp] or PORT; BIND with ':' inside in []. */
-static int port_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int port_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	const char *slash = strchr(text, '/'), *end = slash ? slash : text + strlen(text);
 	struct davit_port *p = item;
@@ -281,12 +281,13 @@ static const struct davit_spec_row volume_rows[] = {
 	{ROW(davit_volume, "readOnly", BOOL, read_only), .doc = "It cannot be written to."},
 	{ROW(davit_volume, "type", ENUM, type), .values = "bind|volume|tmpfs", .deflt = "bind",
 	 .doc = "A path of the host, a volume that is made on first use, or a file system in memory."},
-	{ROW(davit_volume, "size", SIZE, size), .doc = "Of a tmpfs: its limit; the platform's when not given."},
+	{ROW(davit_volume, "size", SIZE, size),
+	 .doc = "Of a tmpfs: its limit; the platform's when not given."},
 };
 
 /* SOURCE:TARGET[:ro|:rw], or one path that is both. A source without a slash is the
  * name of a volume. */
-static int volume_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int volume_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	const char *colon = strchr(text, ':'), *target = colon ? colon + 1 : text;
 	const char *mode = strchr(target, ':');
@@ -321,13 +322,16 @@ const struct davit_spec_item davit_spec_item_volume = {
 static const struct davit_spec_row health_rows[] = {
 	{ROW(davit_health_check, "type", ENUM, type), .values = "http|tcp|command|file", .deflt = "http",
 	 .doc = "What is tried."},
-	{ROW(davit_health_check, "role", ENUM, role), .values = "liveness|readiness|startup", .deflt = "liveness",
-	 .doc = "What follows: failing is a failure of the instance, it is not ready, or the other checks wait "
+	{ROW(davit_health_check, "role", ENUM, role), .values = "liveness|readiness|startup",
+	 .deflt = "liveness",
+	 .doc = "What follows: failing is a failure of the instance, it is not ready, or the other checks "
+		"wait "
 		"until this one has passed."},
 	{ROW(davit_health_check, "name", STRING, name), .doc = "A name for people; the type when not given."},
 	{ROW(davit_health_check, "command", STRINGS, command),
 	 .doc = "Of type command: what is run inside; exit status 0 is well."},
-	{ROW(davit_health_check, "path", STRING, path), .doc = "Of type http: what is asked for; `/` when not given."},
+	{ROW(davit_health_check, "path", STRING, path),
+	 .doc = "Of type http: what is asked for; `/` when not given."},
 	{ROW(davit_health_check, "file", STRING, file),
 	 .doc = "Of type file: absolute path of what must be there."},
 	{ROW(davit_health_check, "host", STRING, host),
@@ -344,12 +348,12 @@ static const struct davit_spec_row health_rows[] = {
 	 .doc = "So many failures in a row, and the check fails."},
 	{ROW(davit_health_check, "startPeriod", DURATION, start_period), .max = DAY, .deflt = "0s",
 	 .doc = "Time after the start in which failures mean nothing, until it has passed once."},
-	{ROW(davit_health_check, "fastInterval", DURATION, fast_interval), .min = MSEC, .max = DAY, .deflt = "1s",
-	 .doc = "Time between two tries until it has passed once; at most `interval`."},
+	{ROW(davit_health_check, "fastInterval", DURATION, fast_interval), .min = MSEC, .max = DAY,
+	 .deflt = "1s", .doc = "Time between two tries until it has passed once; at most `interval`."},
 };
 
 /* TYPE, or TYPE:WHAT: "http:8080/healthz", "http:/healthz", "tcp:5432", "file:/run/up". */
-static int health_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int health_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	const char *colon = strchr(text, ':'), *what = colon ? colon + 1 : "";
 	size_t kind = colon ? (size_t)(colon - text) : strlen(text), digits = strspn(what, "0123456789");
@@ -394,7 +398,7 @@ static const struct davit_spec_row secret_rows[] = {
 	 .doc = "Variable that holds it; when not given it is the file $CREDENTIALS_DIRECTORY/NAME."},
 };
 
-static int secret_from_text(struct davit_arena *a, const char *text, void *item, struct davit_error *err)
+static int secret_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	(void)a;
 	return davit_spec_read_scalar(&secret_rows[0], text, item, err);

@@ -9,6 +9,7 @@
 #include "core/spec_table.h"
 
 extern const struct davit_spec_item davit_spec_item_env, davit_spec_item_metadata, davit_spec_item_rlimit,
-	davit_spec_item_dependency, davit_spec_item_port, davit_spec_item_volume, davit_spec_item_secret, davit_spec_item_health;
+	davit_spec_item_dependency, davit_spec_item_port, davit_spec_item_volume, davit_spec_item_secret,
+	davit_spec_item_health;
 
 #endif

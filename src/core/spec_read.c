@@ -14,7 +14,7 @@
 #include <string.h>
 
 struct reader {
-	struct davit_arena *arena;
+	struct davit_region *region;
 	struct davit_error *err;
 	enum davit_kind kind;
 	char path[192]; /* of the value at hand */
@@ -94,14 +94,14 @@ static int read_strings(struct reader *r, const struct davit_spec_row *row, cons
 		return FAIL(r, t, "expected a list of texts, not a map");
 	if (!n)
 		return 0;
-	v = davit_arena_alloc(r->arena, (n + 1) * sizeof *v);
+	v = davit_region_take(r->region, (n + 1) * sizeof *v);
 	if (!v)
 		return no_memory(r);
 	for (; i < n; i++, e = e->next) {
 		before = e == t ? r->path_len : push_index(r, i);
 		code = text_of(r, e, &text);
 		if (!code && row->each)
-			code = placed(r, e, row->each(r->arena, text, &text, r->err));
+			code = placed(r, e, row->each(r->region, text, &text, r->err));
 		if (code)
 			return code;
 		v[i] = (char *)text;
@@ -124,7 +124,7 @@ static int read_exits(struct reader *r, const struct davit_tree *t, struct davit
 		return FAIL(r, t, "expected a list of exit statuses and signals, not a map");
 	if (!n)
 		return 0;
-	v = davit_arena_alloc(r->arena, n * sizeof *v);
+	v = davit_region_take(r->region, n * sizeof *v);
 	if (!v)
 		return no_memory(r);
 	for (; i < n; i++, e = e->next) {
@@ -188,7 +188,8 @@ static int read_item_map(struct reader *r, const struct davit_spec_item *item, c
 		pop(r, before);
 	}
 	/* The first key is what an item is about. */
-	if (!item->any_first && item->rows[0].type == DAVIT_TYPE_STRING && !*(char **)davit_spec_at(&item->rows[0], at))
+	if (!item->any_first && item->rows[0].type == DAVIT_TYPE_STRING &&
+	    !*(char **)davit_spec_at(&item->rows[0], at))
 		return FAIL(r, t, "the key '%s' is missing", item->rows[0].path);
 	return 0;
 }
@@ -217,7 +218,7 @@ static int read_item(struct reader *r, const struct davit_spec_item *item, const
 		return code;
 	if (t->kind != DAVIT_TREE_MAP) {
 		code = text_of(r, t, &text);
-		return code ? code : placed(r, t, item->from_text(r->arena, text, at, r->err));
+		return code ? code : placed(r, t, item->from_text(r->region, text, at, r->err));
 	}
 	if (!item->from_pair)
 		return read_item_map(r, item, t, at);
@@ -259,7 +260,7 @@ static int drop_earlier(struct reader *r, const struct davit_spec_item *item, ch
 			return no_memory(r);
 		}
 	/* Marks first, moves then: the map points into what is moved. */
-	bool *stays = davit_arena_alloc(r->arena, *n);
+	bool *stays = davit_region_take(r->region, *n);
 	for (size_t i = 0; stays && i < *n; i++)
 		stays[i] = davit_map_get(&last, item->pair_name(v + i * item->size)) == v + i * item->size;
 	davit_map_fini(&last);
@@ -285,7 +286,7 @@ static int read_items(struct reader *r, const struct davit_spec_row *row, const 
 		return 0;
 	if (row->max && n > (size_t)row->max)
 		return FAIL(r, t, "has %zu entries, and %" PRId64 " are allowed", n, row->max);
-	v = davit_arena_alloc(r->arena, n * item->size);
+	v = davit_region_take(r->region, n * item->size);
 	if (!v)
 		return no_memory(r);
 	if (pairs) {
@@ -455,10 +456,10 @@ static int read_kind(struct reader *r, const struct davit_tree *t, struct davit_
 	return 0;
 }
 
-int davit_spec_read(struct davit_arena *a, const struct davit_tree *t, struct davit_spec *s,
+int davit_spec_read(struct davit_region *a, const struct davit_tree *t, struct davit_spec *s,
 		    struct davit_error *err)
 {
-	struct reader r = {.arena = a, .err = err};
+	struct reader r = {.region = a, .err = err};
 	int code;
 
 	if (t->kind != DAVIT_TREE_MAP)

@@ -126,7 +126,8 @@ const struct davit_spec_row davit_spec_rows[] = {
 	{ITEMS("health", health, health), .kinds = SERVICE, .max = 16, .flag = "--health-http",
 	 .doc = "Checks of whether an instance is well: see docs/health.md."},
 	{ROW("network", STRING, network), .kinds = SERVICE, .replaces = true, .flag = "--network",
-	 .doc = "`bridge`, `host`, `none`, or the name of a network; the runtime's own choice when not given."},
+	 .doc = "`bridge`, `host`, `none`, or the name of a network; the runtime's own choice when not "
+		"given."},
 	{ROW("dns", STRINGS, dns), .kinds = SERVICE, .replaces = true, .each = davit_spec_address,
 	 .flag = "--dns", .doc = "Addresses of name servers."},
 	{ITEMS("secrets", secrets, secret), .kinds = SERVICE, .max = ITEMS_MAX, .replaces = true,
@@ -150,7 +151,8 @@ const struct davit_spec_row davit_spec_rows[] = {
 	 .flag = "--read-only", .doc = "It cannot write to its root file system, only to its volumes."},
 	{ROW("capabilities.add", STRINGS, cap_add), .kinds = SERVICE, .replaces = true,
 	 .each = davit_spec_linux_capability, .flag = "--cap-add",
-	 .doc = "Linux capabilities that it has besides the runtime's usual ones, with or without `CAP_`; or `ALL`."},
+	 .doc = "Linux capabilities that it has besides the runtime's usual ones, with or without `CAP_`; or "
+		"`ALL`."},
 	{ROW("capabilities.drop", STRINGS, cap_drop), .kinds = SERVICE, .replaces = true,
 	 .each = davit_spec_linux_capability, .flag = "--cap-drop",
 	 .doc = "Linux capabilities that it does not have; taken away before those of `add` are given."},

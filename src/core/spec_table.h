@@ -7,8 +7,8 @@
 #ifndef DAVIT_CORE_SPEC_TABLE_H
 #define DAVIT_CORE_SPEC_TABLE_H
 
+#include "base/tree.h"
 #include "base/util.h"
-#include "core/spec_tree.h"
 #include "davit/spec.h"
 
 enum davit_spec_type {
@@ -31,18 +31,18 @@ enum davit_spec_type {
 struct davit_spec_row {
 	const char *path; /* from the root, "restart.backoff.max"; of an item: the key */
 	enum davit_spec_type type;
-	const char *member;		    /* of the struct */
-	uint16_t offset, size;		    /* of the member */
-	uint16_t offset_n;		    /* ITEMS */
-	uint8_t kinds;			    /* bit set of 1 << enum davit_kind */
-	bool replaces;			    /* a change replaces instances: part of davit_spec_hash */
-	bool is_short;			    /* a bare value for the group means this row */
-	bool empty;			    /* STRING: the empty string is a value */
-	const char *values;		    /* ENUM: "a|b|c" in the order of the enum */
-	int64_t min, max;		    /* INT, DURATION, NUMBER (whole); ITEMS: most, 0 for any */
-	/* STRINGS: checks one and replaces it by the form that is stored, in the arena or
+	const char *member;    /* of the struct */
+	uint16_t offset, size; /* of the member */
+	uint16_t offset_n;     /* ITEMS */
+	uint8_t kinds;	       /* bit set of 1 << enum davit_kind */
+	bool replaces;	       /* a change replaces instances: part of davit_spec_hash */
+	bool is_short;	       /* a bare value for the group means this row */
+	bool empty;	       /* STRING: the empty string is a value */
+	const char *values;    /* ENUM: "a|b|c" in the order of the enum */
+	int64_t min, max;      /* INT, DURATION, NUMBER (whole); ITEMS: most, 0 for any */
+	/* STRINGS: checks one and replaces it by the form that is stored, in the region or
 	 * static; the message of a refusal is without a path. */
-	int (*each)(struct davit_arena *a, const char *text, const char **ret, struct davit_error *err);
+	int (*each)(struct davit_region *a, const char *text, const char **ret, struct davit_error *err);
 	const struct davit_spec_item *item; /* ITEMS */
 	const char *deflt, *flag, *doc;
 };
@@ -54,9 +54,9 @@ struct davit_spec_item {
 	bool any_first;			   /* else the first of the keys must be given if it is a STRING */
 	const struct davit_spec_row *rows; /* keys of the long form */
 	size_t n_rows;
-	/* The short form. text is in the arena and stays; *why says in a few words
+	/* The short form. text is in the region and stays; *why says in a few words
 	 * what it should have been. 0, DAVIT_EINVAL or DAVIT_ENOMEM. */
-	int (*from_text)(struct davit_arena *a, const char *text, void *item, struct davit_error *err);
+	int (*from_text)(struct davit_region *a, const char *text, void *item, struct davit_error *err);
 	/* Set for what is a map from names to texts (then it is written as one,
 	 * and from_text is for "NAME=value" in a list). */
 	int (*from_pair)(const char *name, const char *text, void *item, struct davit_error *err);
@@ -97,8 +97,8 @@ const char *davit_spec_word(const char *values, int64_t v, char buf[32]);
 int davit_spec_read_scalar(const struct davit_spec_row *row, const char *text, void *base,
 			   struct davit_error *err);
 /* Reads a tree into *s, which holds the defaults; everything that s then points
- * to is in the arena. err has position, path and a message with the path. */
-int davit_spec_read(struct davit_arena *a, const struct davit_tree *t, struct davit_spec *s,
+ * to is in the region. err has position, path and a message with the path. */
+int davit_spec_read(struct davit_region *a, const struct davit_tree *t, struct davit_spec *s,
 		    struct davit_error *err);
 
 /* Fills err with "path: message", the path as the place; returns DAVIT_EINVAL. */
@@ -109,8 +109,8 @@ int davit_spec_check_health(const struct davit_spec *s, struct davit_error *err)
 
 /* For rows of texts: an IP address; a Linux capability ("net_admin" becomes
  * "CAP_NET_ADMIN"), where an unknown one has its nearest. */
-int davit_spec_address(struct davit_arena *a, const char *text, const char **ret, struct davit_error *err);
-int davit_spec_linux_capability(struct davit_arena *a, const char *text, const char **ret,
+int davit_spec_address(struct davit_region *a, const char *text, const char **ret, struct davit_error *err);
+int davit_spec_linux_capability(struct davit_region *a, const char *text, const char **ret,
 				struct davit_error *err);
 
 /* A deep copy in one allocation; NULL when out of memory. */

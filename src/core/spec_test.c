@@ -342,13 +342,15 @@ static void short_forms_mean_what_the_long_ones_do(void **state)
 		{"volumes: [/a:/b:ro, /c]",
 		 "\"volumes\":[{\"source\":\"/a\",\"target\":\"/b\",\"readOnly\":true},"
 		 "{\"source\":\"/c\",\"target\":\"/c\"}]"},
-		{"volumes: data:/b", "\"volumes\":[{\"source\":\"data\",\"target\":\"/b\",\"type\":\"volume\"}]"},
+		{"volumes: data:/b",
+		 "\"volumes\":[{\"source\":\"data\",\"target\":\"/b\",\"type\":\"volume\"}]"},
 		{"capabilities: {add: [net_admin, CAP_KILL], drop: all}",
 		 "\"capabilities\":{\"add\":[\"CAP_NET_ADMIN\",\"CAP_KILL\"],\"drop\":[\"ALL\"]}"},
 		{"dns: ::1", "\"dns\":[\"::1\"]"},
 		{"health: http:8080/up", "\"health\":[{\"type\":\"http\",\"port\":8080,\"path\":\"/up\"}]"},
 		{"health: [tcp:1, 'file:/a', 'http:/']",
-		 "\"health\":[{\"type\":\"tcp\",\"port\":1},{\"type\":\"file\",\"file\":\"/a\"},{\"path\":\"/\"}]"},
+		 "\"health\":[{\"type\":\"tcp\",\"port\":1},{\"type\":\"file\",\"file\":\"/a\"},{\"path\":\"/"
+		 "\"}]"},
 		{"health: {type: command, command: [a, b]}",
 		 "\"health\":[{\"type\":\"command\",\"command\":[\"a\",\"b\"]}]"},
 		{"dependsOn: db", "\"dependsOn\":[{\"service\":\"db\",\"condition\":\"ready\"}]"},
@@ -619,8 +621,8 @@ static uint64_t hash_of(const char *text)
 
 static void the_hash_follows_what_instances_depend_on(void **state)
 {
-	static const char *const others[] = {"kind",	   "namespace",	 "name",    "version",
-					     "metadata",   "instances",	 "stopped", "dependsOn",
+	static const char *const others[] = {"kind",	   "namespace",	  "name",    "version",
+					     "metadata",   "instances",	  "stopped", "dependsOn",
 					     "supervisor", "significant", "health"};
 	static const char *const groups[] = {"restart.", "stop.", "update."};
 
@@ -768,18 +770,18 @@ static void what_is_json_is_for_jansson_to_say(void **state)
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(texts); i++) {
 		json_t *j = json_loads(texts[i], JSON_REJECT_DUPLICATES, NULL);
 		struct davit_tree_source source;
-		struct davit_arena arena = {0};
+		struct davit_region region = {0};
 		struct davit_error err;
 		struct davit_tree *t;
 		int r = davit_tree_open(&source, texts[i], strlen(texts[i]), &err);
 
 		assert_int_equal(r, 0);
-		while ((r = davit_tree_next(&source, &arena, &t, &err)) > 0)
+		while ((r = davit_tree_next(&source, &region, &t, &err)) > 0)
 			;
 		if ((r == 0) != (j != NULL))
 			fail_msg("%s: %s", texts[i], r ? err.message : "taken");
 		davit_tree_close(&source);
-		davit_arena_fini(&arena);
+		davit_region_fini(&region);
 		json_decref(j);
 	}
 }

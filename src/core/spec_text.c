@@ -10,7 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
-int davit_spec_address(struct davit_arena *a, const char *text, const char **ret, struct davit_error *err)
+int davit_spec_address(struct davit_region *a, const char *text, const char **ret, struct davit_error *err)
 {
 	struct in6_addr address;
 
@@ -67,7 +67,7 @@ static const char *const capabilities[] = {
 	"CAP_WAKE_ALARM",
 };
 
-int davit_spec_linux_capability(struct davit_arena *a, const char *text, const char **ret,
+int davit_spec_linux_capability(struct davit_region *a, const char *text, const char **ret,
 				struct davit_error *err)
 {
 	bool prefixed = !strncasecmp(text, "CAP_", 4);

@@ -63,10 +63,12 @@ static const struct {
 	{"dependsOn", "Short: `db`, `db:v2`, `other/db:v2`, which waits until it is ready."},
 	{"ports", "Short: `8080` (the same on the host), `8080:80`, `8080:80/udp`, `127.0.0.1:8080:80`, "
 		  "`[::1]:8080:80`, `0:80` (a free one on the host)."},
-	{"volumes", "Short: `/source:/target`, `/source:/target:ro`, `/path` for both, or `name:/target` for a "
-		    "volume."},
-	{"health", "Short: `http:8080/healthz`, `http:/healthz`, `tcp:5432`, `file:/run/up`. What they do is in "
-		   "[health.md](health.md)."},
+	{"volumes",
+	 "Short: `/source:/target`, `/source:/target:ro`, `/path` for both, or `name:/target` for a "
+	 "volume."},
+	{"health",
+	 "Short: `http:8080/healthz`, `http:/healthz`, `tcp:5432`, `file:/run/up`. What they do is in "
+	 "[health.md](health.md)."},
 	{"secrets", "Short: the name, which gives a file."},
 };
 

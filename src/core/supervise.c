@@ -457,6 +457,15 @@ void davit_supervise_ended_final(struct davit_node *leaf, enum davit_cause cause
 	ended(leaf, cause, true);
 }
 
+void davit_supervise_ended_ago(struct davit_node *leaf, enum davit_cause cause, bool final, int64_t ago)
+{
+	struct davit_supervise *s = leaf->sup;
+
+	s->ago = ago > 0 ? ago : 0;
+	ended(leaf, cause, final);
+	s->ago = 0;
+}
+
 static void found(struct davit_node *leaf, enum davit_node_state s)
 {
 	node_unplan(leaf);
@@ -524,6 +533,18 @@ void davit_supervise_restore(struct davit_node *leaf, enum davit_node_state stat
 		found_done(leaf, state);
 		break;
 	}
+}
+
+void davit_supervise_restore_inner(struct davit_node *n, bool failed, const char *rule,
+				   enum davit_cause cause)
+{
+	for (struct davit_node *c = n; c; c = node_next(c, n))
+		if (c->leaf && c->state == DAVIT_NODE_IDLE)
+			c->wanted = true;
+	n->failed = failed;
+	node_set_why(n, rule, cause, NULL);
+	job_begin(n, failed ? JOB_FAIL : JOB_DONE, 0);
+	job_advance(n);
 }
 
 void davit_supervise_hold(struct davit_node *leaf)

@@ -202,6 +202,7 @@ struct davit_supervise {
 	/* private */
 	int64_t next_token; /* monotonic ns at which the bucket will be full again */
 	int64_t starting;   /* starts under way */
+	int64_t ago;	    /* how long ago happened what is being decided on */
 	uint64_t seq;
 	struct davit_list waiting; /* leaves in order of asking for a start */
 	struct davit_list stops;   /* leaves to be stopped, in order */
@@ -255,6 +256,9 @@ void davit_supervise_running(struct davit_node *leaf);
 void davit_supervise_ended(struct davit_node *leaf, enum davit_cause cause);
 /* As ended, but it is not to be restarted whatever its policy (the prevent list). */
 void davit_supervise_ended_final(struct davit_node *leaf, enum davit_cause cause);
+/* As either, of an end that nobody could decide on for a while: `ago` ns, of which the
+ * backoff is spared. */
+void davit_supervise_ended_ago(struct davit_node *leaf, enum davit_cause cause, bool final, int64_t ago);
 /* It was found running (adopted): no start is made, counters as given. The time of
  * health for the backoff counts from now. */
 void davit_supervise_adopted(struct davit_node *leaf, int64_t restarts);
@@ -264,6 +268,12 @@ void davit_supervise_adopted(struct davit_node *leaf, int64_t restarts);
  * attempt. stopping: ops->stop is called. completed, failed: it stays so. */
 void davit_supervise_restore(struct davit_node *leaf, enum davit_node_state state, int64_t restarts,
 			     int64_t total_restarts, int64_t attempt);
+
+/* Puts back that an inner node has failed, or completed, by that rule: what is beneath
+ * it is wanted and down until the user's next start, or is stopped. What follows for
+ * its parent follows again. For a tree whose leaves were put back before. */
+void davit_supervise_restore_inner(struct davit_node *n, bool failed, const char *rule,
+				   enum davit_cause cause);
 
 /* A start that asked for dependencies and must wait: gives its slot and its token
  * of the start budget back; davit_supervise_retry asks again, at the end of the

@@ -177,8 +177,9 @@ static void count_restart(struct davit_node *leaf, struct davit_node *sup)
 static int64_t delay_of(struct davit_node *leaf, int64_t attempt)
 {
 	double r = (double)(davit_loop_random(leaf->sup->loop) >> 11) * 0x1p-53;
+	int64_t delay = davit_backoff_delay(&leaf->restart.backoff, attempt, r) - leaf->sup->ago;
 
-	return davit_backoff_delay(&leaf->restart.backoff, attempt, r);
+	return delay > 0 ? delay : 0;
 }
 
 void decide_wait(struct davit_node *leaf, int64_t attempt)

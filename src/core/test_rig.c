@@ -65,7 +65,7 @@ void rig_up(struct rig *r)
 	int result = -1;
 
 	assert_int_equal(davit_core_new(&config, &r->core, &err), 0);
-	assert_int_equal(davit_core_add_runtime(r->core, "fake", r->driver ? r->driver : davit_fake_world_driver(r->world), &err), 0);
+	assert_int_equal(davit_core_add_runtime(r->core, "fake", davit_fake_world_driver(r->world), &err), 0);
 	davit_op_init(&op, r->loop, rig_op_done, &result);
 	davit_op_begin(&op, 0);
 	davit_core_start(r->core, &op);
@@ -194,7 +194,6 @@ int rig_kill(struct rig *r, const char *name)
 	code = davit_core_kill(r->core, &sel, true, "test", &op, &err);
 	return code < 0 ? code : rig_wait(r, &op, &result);
 }
-
 
 struct count {
 	const char *text;

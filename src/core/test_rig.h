@@ -15,8 +15,7 @@ struct rig {
 	struct davit_store *store;
 	struct davit_fake_world *world;
 	struct davit_core *core;
-	const struct davit_runtime_driver *driver; /* instead of the world's own, or NULL */
-	const struct davit_core_probes *probes;	   /* or NULL */
+	const struct davit_core_probes *probes; /* or NULL */
 	void *probes_user;
 	size_t starts, exits;
 };

@@ -295,8 +295,7 @@ static int fill(struct instance *i, struct davit_error *err)
 	if (r == 0)
 		r = build_env(i->core, spec, s->built, w, err);
 	if (r == 0 && !spec->image && !w->argv[0])
-		r = davit_error_set(err, DAVIT_EINVAL, "command",
-				    "nothing to run: no command and no build");
+		r = davit_error_set(err, DAVIT_EINVAL, "command", "nothing to run: no command and no build");
 	if (r == 0)
 		r = workload_secrets(i, err);
 	return r;
@@ -335,8 +334,9 @@ int workload_build(struct instance *i, struct davit_error *err)
 void workload_fini(struct davit_workload *w)
 {
 	char **const strings[] = {
-		&w->namespace_, &w->name,  &w->version,		&w->label,	       &w->directory,
-		&w->user,	&w->image, &w->service_account, &w->secrets_directory, &w->network,
+		&w->namespace_,	       &w->name,    &w->version, &w->label,
+		&w->directory,	       &w->user,    &w->image,	 &w->service_account,
+		&w->secrets_directory, &w->network,
 	};
 	char ***const lists[] = {&w->argv, &w->env, &w->entrypoint, &w->dns, &w->cap_add, &w->cap_drop};
 

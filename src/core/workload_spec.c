@@ -130,10 +130,8 @@ int workload_settings(struct davit_workload *w, const struct davit_spec *spec, c
 		char **to;
 		const char *from;
 	} strings[] = {
-		{&w->directory, dir},
-		{&w->user, spec->user},
-		{&w->image, spec->image},
-		{&w->service_account, spec->service_account},
+		{&w->directory, dir},	      {&w->user, spec->user},
+		{&w->image, spec->image},     {&w->service_account, spec->service_account},
 		{&w->network, spec->network},
 	};
 	int r = 0;

@@ -142,6 +142,11 @@ void api_progress(struct api_call *call, const char *text);
 /* Its end: of the stream with or without an error, or as a plain answer. */
 void api_progress_end(struct api_call *call, const struct davit_error *err);
 
+/* Refuses what asks for no WebSocket: true, and the call has ended. */
+bool api_is_no_websocket(struct api_call *call);
+/* Joins the client to a terminal that is there. Takes the call over. */
+void api_terminal_use(struct api_call *call, struct davit_instance *instance, const char *id);
+
 /* The exit of a command: {"code"}, {"signal"} or {"error"}. */
 void api_write_exit(struct davit_buf *out, const struct davit_exit *exit);
 

@@ -221,6 +221,62 @@ static void kill_service(const char *name)
 	works("DELETE", target, NULL);
 }
 
+/* A body of n bytes, `head` and then zeros, that streams. */
+struct flow {
+	const void *head;
+	size_t head_len, n, sent;
+};
+
+static ssize_t produce(void *user, void *buf, size_t n, struct davit_error *err)
+{
+	struct flow *f = user;
+
+	(void)err;
+	n = n < f->n - f->sent ? n : f->n - f->sent;
+	memset(buf, 0, n);
+	for (size_t i = 0; i < n && f->sent + i < f->head_len; i++)
+		((char *)buf)[i] = ((const char *)f->head)[f->sent + i];
+	f->sent += n;
+	return (ssize_t)n;
+}
+
+/* The status, and the whole answer as text (a heap string in *ret). */
+static int stream_in(const char *method, const char *target, struct flow *f, char **ret)
+{
+	const struct davit_client_request q = {
+		.method = method, .target = target, .produce = produce, .user = f};
+	struct davit_client *c = dial();
+	struct davit_buf out = DAVIT_BUF_INIT;
+	int status;
+
+	assert_int_equal(davit_client_send(c, &q, &status, NULL), 0);
+	assert_int_equal(davit_client_body(c, 1 << 20, &out, NULL), 0);
+	davit_client_close(c);
+	*ret = davit_buf_take(&out);
+	return status;
+}
+
+/* The id of the first instance of a service, once it runs. */
+static char *instance_of_service(const char *name, char id[32])
+{
+	char target[128];
+
+	snprintf(target, sizeof target, "/v1/services/default/%s/-", name);
+	for (int i = 0; i < 500; i++) {
+		int status;
+		json_t *v = ask("GET", target, NULL, &status);
+		json_t *first = json_array_get(json_object_get(v, "instances"), 0);
+		bool runs = !strcmp(text(first, "state"), "started");
+		snprintf(id, 32, "%s", text(first, "id"));
+		json_decref(v);
+		if (runs)
+			return id;
+		usleep(10000);
+	}
+	fail_msg("%s does not run", name);
+	return NULL;
+}
+
 /* --- tests --- */
 
 static void the_openapi_document_has_exactly_the_routes(void **state)
@@ -263,6 +319,9 @@ static void the_openapi_document_has_exactly_the_routes(void **state)
 
 /* A path is answered by its handler, not by the router, when the error (if any)
  * is about what it names. */
+static const struct davit_client_header websocket[] = {{"Sec-WebSocket-Version", "13"},
+						       {"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}};
+
 static void every_documented_path_answers(void **state)
 {
 	(void)state;
@@ -270,17 +329,23 @@ static void every_documented_path_answers(void **state)
 		const struct api_route *r = &api_routes[i];
 		DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 		const char *body = r->body == API_OBJECT
-					   ? "{\"instances\":1,\"signal\":\"HUP\",\"command\":[\"x\"]}"
+					   ? "{\"instances\":1,\"signal\":\"HUP\",\"command\":[\"x\"],"
+					     "\"reference\":\"x\",\"name\":\"x\"}"
 					   : NULL;
 		struct davit_client *c = dial();
 		struct davit_client_request q = {.method = r->method,
-						 .upgrade = r->upgrade ? "davit-exec" : NULL};
+						 .upgrade = r->upgrade,
+						 .headers = websocket,
+						 .n_headers = DAVIT_ARRAY_SIZE(websocket)};
 		DAVIT_AUTO_BUF keep = DAVIT_BUF_INIT;
 		int status;
 		for (const char *p = r->path; *p; p++) {
 			davit_buf_addc(&target, *p == '{' ? 'x' : *p);
 			p += *p == '{' ? strcspn(p, "}") : 0;
 		}
+		for (const struct api_field *f = r->query; f && f->name; f++)
+			if (f->required)
+				davit_url_query(&target, f->name, "x");
 		/* Only keys that the route knows. */
 		if (body) {
 			json_t *all = json_loads(body, 0, NULL), *known = json_object();
@@ -593,6 +658,186 @@ static void secrets_are_listed_and_never_told(void **state)
 	refused("DELETE", "/v1/secrets/default/token", NULL, 404, "token");
 }
 
+static void images_come_as_streams_of_any_length_and_go_by_name(void **state)
+{
+	struct flow big = {.n = 20 * 1024 * 1024};
+	char *answer;
+	int status;
+	json_t *v;
+
+	(void)state;
+	assert_int_equal(stream_in("POST", "/v1/runtimes/-/images/import?reference=localhost%2Fbig%3A1", &big,
+				   &answer),
+			 200);
+	assert_int_equal(big.sent, big.n);
+	free(answer);
+	works("POST", "/v1/runtimes/fake/images/pull", "{\"reference\":\"localhost/p:1\"}");
+	v = ask("GET", "/v1/runtimes/fake/images", NULL, &status);
+	assert_int_equal(
+		json_integer_value(json_object_get(json_array_get(v, json_array_size(v) - 2), "size")),
+		20 * 1024 * 1024);
+	json_decref(v);
+	refused("DELETE", "/v1/runtimes/-/images?reference=nope", NULL, 404,
+		"image 'nope' not found locally");
+	refused("DELETE", "/v1/runtimes/-/images", NULL, 400, "parameter reference is needed");
+	refused("POST", "/v1/runtimes/-/images/pull", "{\"reference\":\"missing/x\"}", 404,
+		"has no 'missing/x'");
+	refused("GET", "/v1/runtimes/nope/images", NULL, 404, "there is no runtime 'nope'");
+	works("DELETE", "/v1/runtimes/-/images?reference=localhost%2Fbig%3A1", NULL);
+	works("DELETE", "/v1/runtimes/-/images?reference=localhost%2Fp%3A1", NULL);
+	big.sent = 0;
+	assert_int_equal(stream_in("POST", "/v1/runtimes/-/images/load", &big, &answer), 502);
+	assert_non_null(strstr(answer, "holds no image"));
+	free(answer);
+}
+
+static void a_load_that_its_client_leaves_brings_nothing(void **state)
+{
+	static const char part[] = "POST /v1/runtimes/-/images/import?reference=half HTTP/1.1\r\n"
+				   "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+	int fd, status;
+	json_t *v, *i;
+	size_t k;
+
+	(void)state;
+	assert_int_equal(davit_unix_connect(d.paths.socket, &fd, NULL), 0);
+	assert_int_equal(send(fd, part, sizeof part - 1, MSG_NOSIGNAL), sizeof part - 1);
+	usleep(50000);
+	close(fd);
+	usleep(50000);
+	v = ask("GET", "/v1/runtimes/-/images", NULL, &status);
+	json_array_foreach(v, k, i) assert_string_not_equal(
+		json_string_value(json_array_get(json_object_get(i, "references"), 0)), "half");
+	json_decref(v);
+}
+
+static void volumes_and_networks_are_kept_by_name(void **state)
+{
+	static const char *const kinds[] = {"volumes", "networks"};
+
+	(void)state;
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(kinds); k++) {
+		char target[96], one[128];
+		int status;
+		json_t *v;
+		snprintf(target, sizeof target, "/v1/runtimes/-/%s", kinds[k]);
+		snprintf(one, sizeof one, "%s/data.1", target);
+		works("POST", target, "{\"name\":\"data.1\"}");
+		works("POST", target, "{\"name\":\"data.1\"}");
+		v = ask("GET", target, NULL, &status);
+		assert_string_equal(text(json_array_get(v, json_array_size(v) - 1), "name"), "data.1");
+		json_decref(v);
+		refused("POST", target, "{\"name\":\"../x\"}", 400, "is no name of a");
+		refused("POST", target, "{}", 400, "lacks 'name'");
+		works("DELETE", one, NULL);
+		refused("DELETE", one, NULL, 404, "not found");
+	}
+}
+
+static void a_paused_service_says_so(void **state)
+{
+	char id[32];
+	int status;
+	json_t *v;
+
+	(void)state;
+	works("POST", "/v1/services", "{\"name\":\"frozen\",\"command\":[\"fake\"]}");
+	instance_of_service("frozen", id);
+	works("POST", "/v1/services/default/frozen/-/pause", "{}");
+	v = ask("GET", "/v1/services/default/frozen/-", NULL, &status);
+	assert_string_equal(text(v, "status"), "paused");
+	assert_true(
+		json_is_true(json_object_get(json_array_get(json_object_get(v, "instances"), 0), "paused")));
+	json_decref(v);
+	refused("POST", "/v1/services/default/frozen/-/pause", "{\"instance\":\"7\"}", 409,
+		"no instance of 'frozen'");
+	works("POST", "/v1/services/default/frozen/-/unpause", "{\"instance\":\"0\"}");
+	v = ask("GET", "/v1/services/default/frozen/-", NULL, &status);
+	assert_string_equal(text(v, "status"), "running");
+	json_decref(v);
+	works("POST", "/v1/services/default/frozen/-/pause", "{}");
+	kill_service("frozen"); /* a stop thaws */
+}
+
+static void archives_go_in_and_come_out(void **state)
+{
+	/* A file "f" of 6 MiB, as ustar. */
+	static char head[512] = "f";
+	struct flow tar = {.head = head, .head_len = sizeof head, .n = 512 + (6 << 20) + 1024};
+	struct davit_client_request q = {.method = "GET"};
+	char target[128], id[32], *answer, block[65536];
+	struct davit_client *c;
+	unsigned sum = 0;
+	size_t total = 0;
+	ssize_t n;
+	int status;
+
+	(void)state;
+	works("POST", "/v1/services", "{\"name\":\"files\",\"command\":[\"fake\"]}");
+	instance_of_service("files", id);
+	strcpy(head + 100, "0000644");
+	strcpy(head + 124, "00030000000");
+	memset(head + 148, ' ', 8);
+	head[156] = '0';
+	memcpy(head + 257, "ustar\00000", 8);
+	for (size_t i = 0; i < sizeof head; i++)
+		sum += (unsigned char)head[i];
+	snprintf(head + 148, 8, "%06o", sum);
+	snprintf(target, sizeof target, "/v1/instances/%s/archive?path=/tmp", id);
+	assert_int_equal(stream_in("PUT", target, &tar, &answer), 200);
+	free(answer);
+	snprintf(target, sizeof target, "/v1/instances/%s/archive?path=/tmp/f", id);
+	q.target = target;
+	c = dial();
+	assert_int_equal(davit_client_send(c, &q, &status, NULL), 0);
+	assert_int_equal(status, 200);
+	assert_string_equal(davit_client_header(c, "Content-Type"), "application/x-tar");
+	while ((n = davit_client_read(c, block, sizeof block, NULL)) > 0) {
+		if (!total)
+			assert_string_equal(block, "f");
+		total += (size_t)n;
+	}
+	assert_int_equal(n, 0);
+	assert_true(total >= tar.n - 1024);
+	davit_client_close(c);
+	tar.sent = 0;
+	snprintf(target, sizeof target, "/v1/instances/%s/archive?path=/nope", id);
+	refused("GET", target, NULL, 404, "/nope: no such file or directory");
+	assert_int_equal(stream_in("PUT", target, &tar, &answer), 404);
+	free(answer);
+	snprintf(target, sizeof target, "/v1/instances/%s/archive?path=tmp", id);
+	refused("GET", target, NULL, 400, "must be absolute");
+	kill_service("files");
+}
+
+static void a_terminal_wants_a_websocket_and_a_runtime_that_has_them(void **state)
+{
+	char id[32], target[128];
+	struct davit_client_request q = {.method = "GET",
+					 .target = target,
+					 .upgrade = "websocket",
+					 .headers = websocket,
+					 .n_headers = DAVIT_ARRAY_SIZE(websocket)};
+	struct davit_client *c;
+	int status;
+
+	(void)state;
+	works("POST", "/v1/services", "{\"name\":\"t\",\"command\":[\"fake\"]}");
+	instance_of_service("t", id);
+	snprintf(target, sizeof target, "/v1/instances/%s/terminal?command=%%5B%%22sh%%22%%5D", id);
+	refused("GET", target, NULL, 426, "this path is a WebSocket");
+	refused("GET", "/v1/terminals/0123456789abcdef", NULL, 426, "this path is a WebSocket");
+	refused("DELETE", "/v1/terminals/0123456789abcdef", NULL, 404,
+		"terminal '0123456789abcdef' not found");
+	works("GET", "/v1/terminals", NULL);
+	snprintf(target, sizeof target, "/v1/instances/%s/terminal?command=sh", id);
+	c = dial();
+	assert_int_equal(davit_client_send(c, &q, &status, NULL), 0);
+	assert_int_equal(status, 400); /* command is a JSON array */
+	davit_client_close(c);
+	kill_service("t");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -607,6 +852,12 @@ int main(void)
 		cmocka_unit_test(a_stream_can_be_server_sent_events),
 		cmocka_unit_test(a_command_gets_its_input_and_gives_output_and_status),
 		cmocka_unit_test(secrets_are_listed_and_never_told),
+		cmocka_unit_test(images_come_as_streams_of_any_length_and_go_by_name),
+		cmocka_unit_test(a_load_that_its_client_leaves_brings_nothing),
+		cmocka_unit_test(volumes_and_networks_are_kept_by_name),
+		cmocka_unit_test(a_paused_service_says_so),
+		cmocka_unit_test(archives_go_in_and_come_out),
+		cmocka_unit_test(a_terminal_wants_a_websocket_and_a_runtime_that_has_them),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

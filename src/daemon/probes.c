@@ -12,7 +12,8 @@
 
 enum { HEAD_MAX = 64 * 1024 }; /* of a response, with what comes of its body meanwhile */
 
-struct try {
+struct
+try {
 	uv_tcp_t tcp;
 	uv_connect_t connect;
 	uv_write_t write;

@@ -205,7 +205,8 @@ static void an_interim_answer_is_none(void **state)
 {
 	struct rig *r = *state;
 
-	assert_int_equal(ask(r, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"), 0);
+	assert_int_equal(ask(r, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+			 0);
 	assert_int_equal(r->probe.ret_status, 200);
 }
 

@@ -49,10 +49,12 @@ static const struct {
 			   "created", TIME) "," P("inUse", BOOL)))},
 	{"Instance",
 	 OBJECT(P("id", STRING) "," P("service", STRING) "," P("index", INT) "," P("state", STRING) "," P(
-		 "pid", NULLABLE_INT) "," P("ready", BOOL) "," P("health", NULLABLE) "," P("started",
-								 TIME) "," P("restarts",
-									     INT) "," P("exit",
-											REF("Exit")))},
+		 "pid", NULLABLE_INT) "," P("ready",
+					    BOOL) "," P("health",
+							NULLABLE) "," P("started",
+									TIME) "," P("restarts",
+										    INT) "," P("exit",
+											       REF("Exit")))},
 	{"Instances", LIST(REF("Instance"))},
 	{"LogLine",
 	 OBJECT(P("instance", STRING) "," P("index", INT) "," P("time", TIME) "," P(

@@ -20,10 +20,16 @@
 #define HANG_UP_NS (1000 * DAVIT_NSEC_PER_MSEC)
 #define SIGNAL_GROUP 4u /* PIDFD_SIGNAL_PROCESS_GROUP, Linux 6.9 */
 
+/* Whether nobody has an interest in it any more. */
+static bool is_over(const struct keeper_term *t)
+{
+	return !t->pid && t->fd_master < 0 && t->taken && t->told && !t->n_closing;
+}
+
 struct keeper_term *keeper_term_find(struct keeper *k, const char *id)
 {
 	for (size_t i = 0; i < KEEPER_TERMINALS_MAX && k->n_terms; i++)
-		if (k->terms[i].used && !strcmp(k->terms[i].id, id))
+		if (k->terms[i].used && !is_over(&k->terms[i]) && !strcmp(k->terms[i].id, id))
 			return &k->terms[i];
 	return NULL;
 }
@@ -332,7 +338,7 @@ bool keeper_term_reap_pid(struct keeper *k, pid_t pid)
 
 void keeper_term_settle(struct keeper *k, struct keeper_term *t)
 {
-	if (t->taken && t->told && !t->n_closing)
+	if (t->used && is_over(t))
 		keeper_term_free(k, t);
 }
 

@@ -127,6 +127,9 @@ int keeper_request_terminal_signal(struct keeper *k, struct request *q)
 
 int keeper_request_terminals(struct keeper *k, struct request *q)
 {
+	/* What was taken a moment ago is not listed any more. */
+	for (size_t i = 0; i < KEEPER_TERMINALS_MAX && k->n_terms; i++)
+		keeper_term_settle(k, &k->terms[i]);
 	k->terms_next = 0;
 	k->terms_tag = q->h->tag;
 	memcpy(k->terms_of, q->h->id, sizeof k->terms_of);

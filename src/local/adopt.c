@@ -54,8 +54,10 @@ static void adopt(struct local_keeper *k, const struct keeper_instance *s)
 	char *id;
 
 	snprintf(found.id, sizeof found.id, "%s", s->h.id);
-	if (found.now.state == DAVIT_STATE_STARTED)
+	if (found.now.state == DAVIT_STATE_STARTED) {
 		found.now.pid = s->pid;
+		found.now.paused = cgroups_frozen(&p->cgroups, found.id);
+	}
 	if (found.now.state == DAVIT_STATE_STOPPED)
 		local_exit_of(&s->exit, &found.now.exit);
 	snprintf(found.now.status, sizeof found.now.status, "%s", status_of(s));
@@ -71,6 +73,7 @@ static void adopt(struct local_keeper *k, const struct keeper_instance *s)
 		return;
 	take_over(pi, s);
 	pi->round = k->round;
+	pi->paused = found.now.paused;
 	pi->cpu_known = pi->run <= 1;
 	/* Its end was told by `found`. */
 	pi->told = pi->state == DAVIT_STATE_STARTED ? pi->run - 1 : pi->run;

@@ -103,11 +103,11 @@ size_t cgroups_dirs(const struct cgroups *cg, const struct davit_workload *w,
 
 	/* In pure v2 a process is in one group: the one with limits tracks too. */
 	if (cg->layout == CGROUP_V2)
-		for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+		for (int i = 0; i < CGROUP_LIMITS; i++)
 			v2_limits |= wants(w, i) && cg->limits[i];
 	if (cg->track && !v2_limits)
 		n = add_dir(ret, n, cg->track, w->id);
-	for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+	for (int i = 0; i < CGROUP_LIMITS; i++)
 		if (wants(w, i) && cg->limits[i])
 			n = add_dir(ret, n, cg->limits[i], w->id);
 	return n;
@@ -168,7 +168,7 @@ static int make(const struct cgroups *cg, const struct davit_workload *w, struct
 	for (size_t i = 0; i < n; i++)
 		if (mkdir(dirs[i], 0755) < 0 && errno != EEXIST)
 			return davit_error_errno(err, errno, "cgroup", "cannot make %s", dirs[i]);
-	for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
+	for (int i = 0; i < CGROUP_LIMITS; i++) {
 		char dir[CGROUP_PATH_MAX];
 		int e;
 
@@ -187,7 +187,7 @@ int cgroups_make(const struct cgroups *cg, const struct davit_workload *w, struc
 {
 	int r;
 
-	for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+	for (int i = 0; i < CGROUP_LIMITS; i++)
 		if (wants(w, i) && !cg->limits[i])
 			return davit_error_set(err, DAVIT_ENOTSUP, cgroup_names[i], "%s", cg->why_not[i]);
 	r = make(cg, w, err);
@@ -285,6 +285,7 @@ void cgroups_kill(const struct cgroups *cg, const char *id)
 		char dir[CGROUP_PATH_MAX], buf[4096], *save = NULL;
 
 		snprintf(dir, sizeof dir, "%s/%s", dirs[i], id);
+		cgroup_put(dir, "freezer.state", "THAWED"); /* v1: what is frozen does not die */
 		/* Only v2 has it; v1 lists its processes, and a group is ours alone. */
 		if (!cgroup_put(dir, "cgroup.kill", "1") ||
 		    cgroup_get(dir, "cgroup.procs", buf, sizeof buf) <= 0)

@@ -10,7 +10,8 @@
  * named by its id:
  *   v2:     TOP/davit-HASH/ID          no controllers: cheap to make
  *           TOP/davit-HASH-limits/ID   with memory, cpu and pids enabled
- *   v1:     MOUNT/OWN/davit-HASH/ID    for each controller that a limit needs
+ *   v1:     MOUNT/OWN/davit-HASH/ID    for each controller that a limit needs, and in
+ *                                      the freezer's hierarchy where there is no v2
  * TOP is the highest group above ours that we may write to; OWN is the daemon's
  * own group, so that limits set around the daemon go on to hold.
  */
@@ -21,7 +22,14 @@
 #include "davit/runtime.h"
 
 enum cgroup_layout { CGROUP_NONE, CGROUP_V1, CGROUP_HYBRID, CGROUP_V2 };
-enum cgroup_controller { CGROUP_MEMORY, CGROUP_CPU, CGROUP_PIDS, CGROUP_CONTROLLERS };
+enum cgroup_controller {
+	CGROUP_MEMORY,
+	CGROUP_CPU,
+	CGROUP_PIDS,
+	CGROUP_LIMITS,			/* those above limit something */
+	CGROUP_FREEZER = CGROUP_LIMITS, /* of v1: tracks instances where v2 cannot */
+	CGROUP_CONTROLLERS,
+};
 
 /* Where this process is in each hierarchy: heap strings, NULL where there is none. */
 struct cgroup_self {
@@ -73,7 +81,15 @@ void cgroups_each(const struct cgroups *cg, void (*fn)(void *user, const char *i
 /* Kills everything in the groups of an id that nobody manages any more. */
 void cgroups_kill(const struct cgroups *cg, const char *id);
 
-/* "memory", "cpu", "pids" */
+/* Freezes or thaws all processes in the groups of an id. 0, DAVIT_ENOTSUP where there
+ * is nothing to do it with, or what the kernel says. Does not wait. */
+int cgroups_freeze(const struct cgroups *cg, const char *id, bool on, struct davit_error *err);
+/* Whether all of them are frozen now. */
+bool cgroups_frozen(const struct cgroups *cg, const char *id);
+/* Why this machine cannot freeze; "" if it can. The text lives as long as cg. */
+const char *cgroups_why_no_freeze(const struct cgroups *cg);
+
+/* "memory", "cpu", "pids", "freezer" */
 extern const char *const cgroup_names[CGROUP_CONTROLLERS];
 /* Writes text to DIR/file in one write, as the kernel wants it: 0 or an errno. */
 int cgroup_put(const char *dir, const char *file, const char *text);

@@ -129,13 +129,14 @@ static int open_v2(struct cgroups *cg, const char *top, const char *name)
 	return 0;
 }
 
-static int open_v1(struct cgroups *cg, const struct cgroup_self *self, const char *name)
+/* freezer: it is needed, to track. */
+static int open_v1(struct cgroups *cg, const struct cgroup_self *self, const char *name, bool freezer)
 {
 	for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
 		DAVIT_AUTO_FREE char *dir = NULL;
 		int e;
 
-		if (!self->v1_own[i])
+		if (!self->v1_own[i] || (i == CGROUP_FREEZER && !freezer))
 			continue;
 		if (asprintf(&dir, "%s/%s", self->v1_own[i], name) < 0) {
 			dir = NULL;
@@ -228,7 +229,7 @@ static int open_parents(struct cgroups *cg, const char *run_dir, struct cgroup_s
 	if (r < 0)
 		return r;
 	name_of(run_dir, name);
-	r = open_v1(cg, self, name);
+	r = open_v1(cg, self, name, !top);
 	if (!r && top)
 		r = open_v2(cg, top, name);
 	if (r < 0)

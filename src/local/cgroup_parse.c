@@ -12,6 +12,7 @@ const char *const cgroup_names[CGROUP_CONTROLLERS] = {
 	[CGROUP_MEMORY] = "memory",
 	[CGROUP_CPU] = "cpu",
 	[CGROUP_PIDS] = "pids",
+	[CGROUP_FREEZER] = "freezer",
 };
 
 /* The next line of *text as a heap copy, or NULL at the end (*oom tells why). */
@@ -140,11 +141,11 @@ static enum cgroup_layout layout_of(const struct cgroup_self *s)
 {
 	bool v1 = false;
 
-	for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+	for (int i = 0; i < CGROUP_LIMITS; i++)
 		v1 |= s->v1_own[i] != NULL;
 	if (s->v2_own)
 		return v1 ? CGROUP_HYBRID : CGROUP_V2;
-	return v1 ? CGROUP_V1 : CGROUP_NONE;
+	return v1 || s->v1_own[CGROUP_FREEZER] ? CGROUP_V1 : CGROUP_NONE;
 }
 
 int cgroup_parse(const char *cgroup, const char *mountinfo, struct cgroup_self *ret)

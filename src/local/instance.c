@@ -63,6 +63,7 @@ void local_ended(struct local_instance *pi, uint32_t run, const struct keeper_ex
 		davit_deferred_cancel(&pi->news);
 		on_news(&pi->news);
 	}
+	local_thaw(pi); /* the group is the next run's too */
 	pi->run = pi->told = run;
 	pi->exit = *exit;
 	pi->state = DAVIT_STATE_STOPPED;
@@ -151,6 +152,7 @@ void local_instance_detach(struct local_instance *pi)
 	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
 
 	drop_requests(pi);
+	local_pausing_close(pi);
 	davit_deferred_cancel(&pi->news);
 	free(DAVIT_TAKE(pi->status));
 	davit_map_remove(&p->instances, pi->id);
@@ -497,6 +499,7 @@ void local_stop(struct davit_instance *inst, const struct davit_stop *how, struc
 		return;
 	}
 	pi->how = *how;
+	local_thaw(pi); /* so that it can heed the signal */
 	begin(pi, LOCAL_STOP, op);
 }
 
@@ -537,6 +540,7 @@ void local_inspect(struct davit_instance *inst, struct davit_inspection *ret, st
 		.pid = pi->pid,
 		.ready = pi->ready,
 		.started = pi->started,
+		.paused = pi->paused,
 	};
 	if (ret->state == DAVIT_STATE_STOPPED)
 		local_exit_of(&pi->exit, &ret->exit);

@@ -105,6 +105,8 @@ struct local_instance {
 	bool ready;
 	bool alone;	/* when run `run` ended, nothing was left of it */
 	bool cpu_known; /* cpu_base is right for this run */
+	bool paused;
+	struct local_pausing *pausing; /* a pause under way, or NULL */
 	char id[DAVIT_ID_MAX];
 	struct keeper_exit exit; /* of run `run`, when state is stopped */
 };
@@ -199,6 +201,12 @@ bool local_group_cpu(struct local_instance *pi, uint64_t *ret_ns);
 extern const struct davit_logs_facet local_logs;
 extern const struct davit_exec_facet local_exec;
 extern const struct davit_stats_facet local_stats;
+/* Where cgroups_why_no_freeze says nothing. */
+extern const struct davit_pause_facet local_pause;
+/* Thaws an instance that is paused; ends a pause that is under way. */
+void local_thaw(struct local_instance *pi);
+/* The runtime is closed: a pause under way fails, what is frozen stays so. */
+void local_pausing_close(struct local_instance *pi);
 /* With it, SURVIVE and TERMINAL_KEPT. */
 extern const struct davit_terminal_facet local_terminal;
 extern const struct local_terminals_ops local_terminals_ops; /* runtime.c's, for local_terminal */

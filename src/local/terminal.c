@@ -215,10 +215,18 @@ static void describe(char *const *argv, char *ret, size_t size)
 		n += (size_t)snprintf(ret + n, size - n, "%s%s", n ? " " : "", *argv);
 }
 
+/* An adopted instance may have no workload that the core knows. */
+static const char *id_of(const struct local_terminals *ts, struct davit_instance *inst)
+{
+	if (ts->ops->beside)
+		return local_instance_of(inst)->id;
+	return inst->workload ? inst->workload->id : "";
+}
+
 static int build_open(struct terminal *me, struct davit_error *err)
 {
 	const struct davit_terminal *t = me->t;
-	const char *instance = t->instance->workload ? t->instance->workload->id : "";
+	const char *instance = id_of(me->ts, t->instance);
 	char words[sizeof((struct davit_terminal_info *)0)->command];
 	struct davit_buf *b = me->ts->packet;
 	struct keeper_terminal *m;
@@ -529,7 +537,7 @@ void local_terminals_list(struct local_terminals *ts, struct davit_instance *ins
 			  void (*each)(void *user, const struct davit_terminal_info *info), void *user,
 			  struct davit_op *op)
 {
-	ask(ts, KEEPER_TERMINALS, inst && inst->workload ? inst->workload->id : "", each, user, op);
+	ask(ts, KEEPER_TERMINALS, inst ? id_of(ts, inst) : "", each, user, op);
 }
 
 void local_terminals_close(struct local_terminals *ts, const char *id, struct davit_op *op)

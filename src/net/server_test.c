@@ -85,6 +85,71 @@ static void echo_raw(struct davit_http_request *r, const void *data, size_t n)
 	davit_http_write(r, data, n);
 }
 
+/* --- bodies that stream: counted; paused for a while after the first bytes --- */
+
+struct count {
+	struct davit_timer resume;
+	struct davit_http_request *r;
+	struct fixture *f;
+	bool paused_once;
+};
+
+static void on_resume(struct davit_timer *t)
+{
+	davit_http_pause_input(DAVIT_CONTAINER_OF(t, struct count, resume)->r, false);
+}
+
+static void count_input(struct davit_http_request *r, const void *data, size_t n)
+{
+	struct count *c = r->user;
+
+	(void)data;
+	c->f->produced += (long)n;
+	if (c->paused_once)
+		return;
+	c->paused_once = true;
+	davit_http_pause_input(r, true);
+	davit_timer_start(&c->resume, 300 * DAVIT_NSEC_PER_MSEC);
+}
+
+static void count_end(struct davit_http_request *r)
+{
+	struct count *c = r->user;
+	char text[32];
+
+	snprintf(text, sizeof text, "%ld", (long)c->f->produced);
+	davit_http_reply(r, 200, "text/plain", text, strlen(text));
+	free(c);
+}
+
+static void count_closed(struct davit_http_request *r)
+{
+	struct count *c = r->user;
+
+	c->f->closed++;
+	davit_timer_stop(&c->resume);
+	free(c);
+}
+
+static void count_body(struct fixture *f, struct davit_http_request *r)
+{
+	struct count *c = calloc(1, sizeof *c);
+
+	c->r = r;
+	c->f = f;
+	davit_timer_init(&c->resume, f->loop, on_resume);
+	r->user = c;
+	r->input = count_input;
+	r->input_end = count_end;
+	r->closed = count_closed;
+}
+
+static bool streams(void *user, const struct davit_http_request *r)
+{
+	(void)user;
+	return !strncmp(r->target, "/stream", 7);
+}
+
 static void handle(void *user, struct davit_http_request *r)
 {
 	struct fixture *f = user;
@@ -109,6 +174,14 @@ static void handle(void *user, struct davit_http_request *r)
 		r->writable = produce;
 		davit_http_stream(r, 200, "application/jsonl");
 		produce(r);
+	} else if (!strcmp(r->target, "/stream")) {
+		count_body(f, r);
+	} else if (!strcmp(r->target, "/stream-refused")) {
+		davit_http_reply(r, 409, "text/plain", "no", 2);
+	} else if (!strcmp(r->target, "/broken-off")) {
+		davit_http_stream(r, 200, "text/plain");
+		davit_http_write(r, "part", 4);
+		davit_http_abort(r);
 	} else if (!strcmp(r->target, "/held")) {
 		r->closed = on_closed;
 	} else if (!strcmp(r->target, "/raw")) {
@@ -150,6 +223,7 @@ static struct fixture *start(const struct davit_http_config *limits)
 	assert_int_equal(davit_loop_open(&f->loop, NULL), 0);
 	config.loop = f->loop;
 	config.handle = handle;
+	config.streams = streams;
 	config.user = f;
 	assert_int_equal(davit_unix_listen(f->path, &fd, NULL), 0);
 	assert_int_equal(davit_http_server_new(&config, fd, &f->server, NULL), 0);
@@ -597,6 +671,102 @@ static void another_user_is_refused_even_when_the_mode_lets_it_in(void **state)
 	stop(f);
 }
 
+static ssize_t produce_zeros(void *user, void *buf, size_t n, struct davit_error *err)
+{
+	size_t *left = user;
+
+	(void)err;
+	n = n < *left ? n : *left;
+	memset(buf, 0, n);
+	*left -= n;
+	return (ssize_t)n;
+}
+
+static void a_body_that_streams_waits_for_its_handler_and_has_no_limit(void **state)
+{
+	struct fixture *f = start(NULL);
+	size_t left = 50 * 1024 * 1024;
+	const struct davit_client_request q = {
+		.method = "PUT", .target = "/stream", .produce = produce_zeros, .user = &left};
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	struct davit_client *c;
+	int status;
+
+	(void)state;
+	assert_int_equal(davit_client_open(f->path, &c, NULL), 0);
+	assert_int_equal(davit_client_send(c, &q, &status, NULL), 0);
+	assert_int_equal(status, 200);
+	assert_int_equal(davit_client_body(c, 64, &body, NULL), 0);
+	assert_string_equal(davit_buf_str(&body), "52428800");
+	/* the connection is good for another one */
+	f->produced = 0;
+	left = 3;
+	davit_buf_reset(&body);
+	assert_int_equal(davit_client_send(c, &q, &status, NULL), 0);
+	assert_int_equal(davit_client_body(c, 64, &body, NULL), 0);
+	assert_string_equal(davit_buf_str(&body), "3");
+	davit_client_close(c);
+	stop(f);
+}
+
+static void a_paused_handler_stops_the_sender(void **state)
+{
+	struct fixture *f = start(NULL);
+	char block[65536] = {0};
+	long sent = 0;
+	int fd = dial(f);
+
+	(void)state;
+	say(fd, "PUT /stream HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n");
+	for (int idle = 0; idle < 3;) {
+		ssize_t n = send(fd, block, sizeof block, MSG_NOSIGNAL | MSG_DONTWAIT);
+		idle = n > 0 ? 0 : idle + 1;
+		sent += n > 0 ? n : 0;
+		if (n < 0)
+			usleep(20000);
+	}
+	assert_true(sent < 4 * 1024 * 1024);
+	close(fd); /* in the middle of it */
+	for (int i = 0; i < 200 && !f->closed; i++)
+		usleep(10000);
+	assert_int_equal(f->closed, 1);
+	stop(f);
+}
+
+static void an_answer_before_the_end_of_the_body_is_heard_and_closes(void **state)
+{
+	struct fixture *f = start(NULL);
+	size_t left = 50 * 1024 * 1024;
+	const struct davit_client_request q = {
+		.method = "PUT", .target = "/stream-refused", .produce = produce_zeros, .user = &left};
+	struct davit_client *c;
+	int status;
+
+	(void)state;
+	assert_int_equal(davit_client_open(f->path, &c, NULL), 0);
+	assert_int_equal(davit_client_send(c, &q, &status, NULL), 0);
+	assert_int_equal(status, 409);
+	assert_string_equal(davit_client_header(c, "Connection"), "close");
+	davit_client_close(c);
+	stop(f);
+}
+
+static void a_stream_that_is_broken_off_is_no_whole_one(void **state)
+{
+	struct fixture *f = start(NULL);
+	const struct davit_client_request q = {.target = "/broken-off"};
+	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+	struct davit_client *c;
+	int status;
+
+	(void)state;
+	assert_int_equal(davit_client_open(f->path, &c, NULL), 0);
+	if (davit_client_send(c, &q, &status, NULL) == 0)
+		assert_int_equal(davit_client_body(c, 64, &body, NULL), DAVIT_ECLOSED);
+	davit_client_close(c);
+	stop(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -615,6 +785,10 @@ int main(void)
 		cmocka_unit_test(an_upgrade_gives_a_raw_stream_both_ways),
 		cmocka_unit_test(connections_above_the_limit_get_503),
 		cmocka_unit_test(another_user_is_refused_even_when_the_mode_lets_it_in),
+		cmocka_unit_test(a_body_that_streams_waits_for_its_handler_and_has_no_limit),
+		cmocka_unit_test(a_paused_handler_stops_the_sender),
+		cmocka_unit_test(an_answer_before_the_end_of_the_body_is_heard_and_closes),
+		cmocka_unit_test(a_stream_that_is_broken_off_is_no_whole_one),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

@@ -72,7 +72,8 @@ struct davit_websocket_client;
 
 /* Asks for `target` on a client, with the given cause (NULL: none). On a status of
  * 101 *ret is open and owns the connection. On another one *ret stays NULL, and the
- * answer is read from the client. max: bytes of a message. */
+ * answer is read from the client. max: bytes of a message. Messages may have come
+ * already: a turn before the first poll takes them. */
 int davit_websocket_open(struct davit_client *c, const char *target, const char *cause, size_t max,
 			 struct davit_websocket_client **ret, int *ret_status, struct davit_error *err);
 void davit_websocket_free(struct davit_websocket_client *ws);

@@ -12,14 +12,17 @@
 #include <sys/socket.h>
 #include <wslay/wslay.h>
 
-enum { READ_MAX = 256 * 1024 }; /* in one turn */
+enum {
+	READ_SIZE = 64 * 1024,
+	READ_MAX = 256 * 1024, /* in one turn */
+};
 
 struct davit_websocket_client {
 	int fd;
 	wslay_event_context_ptr ctx;
-	struct davit_buf early; /* came with the answer's head */
-	size_t taken;
-	unsigned code; /* that the daemon closed with */
+	struct davit_buf in; /* read, at first what came with the answer's head */
+	size_t taken;	     /* of it */
+	unsigned code;	     /* that the daemon closed with */
 	bool broken;
 	bool mute; /* nothing can be sent any more */
 	/* of the turn under way */
@@ -30,36 +33,50 @@ struct davit_websocket_client {
 	size_t got; /* bytes read in it */
 };
 
+/* wslay asks for 4 KiB at a time; the socket is read in larger pieces. */
+static ssize_t refill(struct davit_websocket_client *ws)
+{
+	ssize_t got;
+
+	davit_buf_reset(&ws->in);
+	ws->taken = 0;
+	if (davit_buf_reserve(&ws->in, READ_SIZE) < 0) {
+		errno = ENOMEM;
+		return -1;
+	}
+	got = DAVIT_EINTR(recv(ws->fd, ws->in.data, READ_SIZE, MSG_DONTWAIT));
+	if (got > 0) {
+		ws->in.len = (size_t)got;
+		ws->got += (size_t)got;
+	}
+	return got;
+}
+
 static ssize_t on_recv(wslay_event_context_ptr ctx, uint8_t *data, size_t n, int flags, void *user)
 {
 	struct davit_websocket_client *ws = user;
-	size_t there = ws->early.len - ws->taken;
-	ssize_t got;
+	size_t there;
 
 	(void)flags;
-	if (there) {
-		n = n < there ? n : there;
-		memcpy(data, ws->early.data + ws->taken, n);
-		ws->taken += n;
-		return (ssize_t)n;
+	if (ws->taken == ws->in.len) {
+		/* One who never stops sending leaves us time to write. */
+		ssize_t got = ws->result < 0 || ws->got >= READ_MAX ? -1 : refill(ws);
+		if (got < 0 &&
+		    (ws->result < 0 || ws->got >= READ_MAX || errno == EAGAIN || errno == EWOULDBLOCK)) {
+			wslay_event_set_error(ctx, WSLAY_ERR_WOULDBLOCK);
+			return -1;
+		}
+		if (got <= 0) {
+			ws->broken = true;
+			wslay_event_set_error(ctx, WSLAY_ERR_CALLBACK_FAILURE);
+			return -1;
+		}
 	}
-	/* One who never stops sending leaves us time to write. */
-	if (ws->result < 0 || ws->got >= READ_MAX) {
-		wslay_event_set_error(ctx, WSLAY_ERR_WOULDBLOCK);
-		return -1;
-	}
-	got = DAVIT_EINTR(recv(ws->fd, data, n, MSG_DONTWAIT));
-	if (got > 0) {
-		ws->got += (size_t)got;
-		return got;
-	}
-	if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-		wslay_event_set_error(ctx, WSLAY_ERR_WOULDBLOCK);
-		return -1;
-	}
-	ws->broken = true;
-	wslay_event_set_error(ctx, WSLAY_ERR_CALLBACK_FAILURE);
-	return -1;
+	there = ws->in.len - ws->taken;
+	n = n < there ? n : there;
+	memcpy(data, ws->in.data + ws->taken, n);
+	ws->taken += n;
+	return (ssize_t)n;
 }
 
 static ssize_t on_send(wslay_event_context_ptr ctx, const uint8_t *data, size_t n, int flags, void *user)
@@ -117,7 +134,7 @@ static int take_over(struct davit_client *c, size_t max, struct davit_websocket_
 	}
 	wslay_event_config_set_max_recv_msg_length(ws->ctx, max);
 	ws->fd = -1;
-	r = davit_client_take_fd(c, &ws->fd, &ws->early, err);
+	r = davit_client_take_fd(c, &ws->fd, &ws->in, err);
 	if (r < 0) {
 		davit_websocket_free(ws);
 		return r;
@@ -163,7 +180,7 @@ void davit_websocket_free(struct davit_websocket_client *ws)
 	if (ws->fd >= 0)
 		close(ws->fd);
 	wslay_event_context_free(ws->ctx);
-	davit_buf_fini(&ws->early);
+	davit_buf_fini(&ws->in);
 	free(ws);
 }
 
@@ -205,8 +222,6 @@ int davit_websocket_turn(struct davit_websocket_client *ws,
 	if (wslay_event_recv(ws->ctx) != 0 && ws->result == 0 && !ws->broken)
 		ws->result =
 			davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon broke the WebSocket protocol");
-	davit_buf_consume(&ws->early, ws->taken);
-	ws->taken = 0;
 	if (ws->result < 0)
 		return ws->result;
 	if (!ws->broken && !ws->mute)

@@ -326,13 +326,13 @@ static void violations_close_with_their_code(void **state)
 		size_t n;
 		unsigned code;
 	} cases[] = {
-		{"\x81\x02hi", 4, 1002},				  /* not masked */
-		{"\xc1\x82\x01\x02\x03\x04ik", 8, 1002},		  /* a reserved bit */
-		{"\x83\x80\x01\x02\x03\x04", 6, 1002},			  /* a reserved opcode */
-		{"\x80\x80\x01\x02\x03\x04", 6, 1002},			  /* goes on with nothing */
-		{"\x09\x80\x01\x02\x03\x04", 6, 1002},			  /* a control frame in pieces */
-		{"\x89\xfe\x00\x7e\x01\x02\x03\x04", 8, 1002},		  /* or too long */
-		{"\x81\x82\x00\x00\x00\x00\xc3\x28", 8, 1007},		  /* text that is no UTF-8 */
+		{"\x81\x02hi", 4, 1002},				   /* not masked */
+		{"\xc1\x82\x01\x02\x03\x04ik", 8, 1002},		   /* a reserved bit */
+		{"\x83\x80\x01\x02\x03\x04", 6, 1002},			   /* a reserved opcode */
+		{"\x80\x80\x01\x02\x03\x04", 6, 1002},			   /* goes on with nothing */
+		{"\x09\x80\x01\x02\x03\x04", 6, 1002},			   /* a control frame in pieces */
+		{"\x89\xfe\x00\x7e\x01\x02\x03\x04", 8, 1002},		   /* or too long */
+		{"\x81\x82\x00\x00\x00\x00\xc3\x28", 8, 1007},		   /* text that is no UTF-8 */
 		{"\x82\xff\0\0\0\0\x10\0\0\0\x01\x02\x03\x04x", 15, 1009}, /* 256 MiB to come */
 	};
 	struct fixture *f = *state;

@@ -61,7 +61,7 @@ static int read_list(struct reader *r, const struct davit_tree *t, char ***ret)
 
 	if (t->kind != DAVIT_TREE_LIST || !t->n)
 		return bad(r, t, "a list of texts is expected here");
-	v = davit_arena_alloc(&r->cell->arena, (t->n + 1) * sizeof *v);
+	v = davit_region_take(&r->cell->region, (t->n + 1) * sizeof *v);
 	if (!v)
 		return no_memory(r);
 	for (item = t->first; item; item = item->next) {
@@ -105,7 +105,7 @@ static int read_env(struct reader *r, const struct davit_tree *t, char ***ret)
 
 	if (t->kind != DAVIT_TREE_MAP)
 		return bad(r, t, "a map of names to values is expected here");
-	v = davit_arena_alloc(&r->cell->arena, (t->n + 1) * sizeof *v);
+	v = davit_region_take(&r->cell->region, (t->n + 1) * sizeof *v);
 	if (!v)
 		return no_memory(r);
 	for (item = t->first; item; item = item->next) {
@@ -117,7 +117,7 @@ static int read_env(struct reader *r, const struct davit_tree *t, char ***ret)
 		if (!*item->key || strchr(item->key, '='))
 			return bad(r, item, "'%.64s' is not the name of a variable", item->key);
 		len = strlen(item->key) + 1 + strlen(text) + 1;
-		v[n] = davit_arena_alloc(&r->cell->arena, len);
+		v[n] = davit_region_take(&r->cell->region, len);
 		if (!v[n])
 			return no_memory(r);
 		snprintf(v[n++], len, "%s=%s", item->key, text);
@@ -223,7 +223,7 @@ static int key_dependencies(struct reader *r, const struct davit_tree *t, void *
 	(void)to;
 	if (t->kind != DAVIT_TREE_MAP)
 		return bad(r, t, "a map of programs to Debian packages is expected here");
-	c->dependencies = davit_arena_alloc(&c->arena, (t->n + 1) * sizeof *c->dependencies);
+	c->dependencies = davit_region_take(&c->region, (t->n + 1) * sizeof *c->dependencies);
 	if (!c->dependencies)
 		return no_memory(r);
 	for (const struct davit_tree *item = t->first; item; item = item->next) {
@@ -258,7 +258,7 @@ static int read_steps(struct reader *r, const struct davit_tree *t, struct davit
 
 	if (t->kind != DAVIT_TREE_LIST || !t->n)
 		return bad(r, t, "a list of commands is expected here");
-	steps = davit_arena_alloc(&r->cell->arena, t->n * sizeof *steps);
+	steps = davit_region_take(&r->cell->region, t->n * sizeof *steps);
 	if (!steps)
 		return no_memory(r);
 	for (const struct davit_tree *item = t->first; item; item = item->next) {
@@ -305,7 +305,7 @@ static const struct key cell_keys[] = {
 
 static char *arena_text(struct davit_cell *c, const char *s, size_t n)
 {
-	char *copy = davit_arena_alloc(&c->arena, n + 1);
+	char *copy = davit_region_take(&c->region, n + 1);
 
 	if (copy) {
 		memcpy(copy, s, n);
@@ -337,7 +337,7 @@ static int read_document(struct reader *r, const struct davit_buf *text)
 
 	if (e < 0)
 		return e;
-	e = davit_tree_next(&s, &r->cell->arena, &doc, r->err);
+	e = davit_tree_next(&s, &r->cell->region, &doc, r->err);
 	if (e == 0)
 		e = davit_tree_error(r->err, 1, 1, NULL, "the file is empty");
 	else if (e > 0 && doc->kind != DAVIT_TREE_MAP)
@@ -347,7 +347,7 @@ static int read_document(struct reader *r, const struct davit_buf *text)
 	if (e == 0)
 		e = check(r, doc);
 	if (e == 0) {
-		e = davit_tree_next(&s, &r->cell->arena, &more, r->err);
+		e = davit_tree_next(&s, &r->cell->region, &more, r->err);
 		if (e > 0)
 			e = bad(r, more, "one file holds one cell");
 	}
@@ -406,6 +406,6 @@ int davit_cell_read(const char *file, struct davit_cell **ret, struct davit_erro
 void davit_cell_free(struct davit_cell *c)
 {
 	if (c)
-		davit_arena_fini(&c->arena);
+		davit_region_fini(&c->region);
 	free(c);
 }

@@ -6,7 +6,7 @@
 #ifndef DAVIT_SOURCE_CELL_H
 #define DAVIT_SOURCE_CELL_H
 
-#include "core/spec_tree.h"
+#include "base/tree.h"
 #include "davit/error.h"
 #include "source/snapshot.h"
 
@@ -26,10 +26,10 @@ struct davit_cell_step {
 	char **argv;	    /* NULL-terminated */
 };
 
-/* All strings and vectors are in the arena; vectors are NULL-terminated or
+/* All strings and vectors are in the region; vectors are NULL-terminated or
  * NULL when the key is not given. */
 struct davit_cell {
-	struct davit_arena arena;
+	struct davit_region region;
 	const char *name;
 	const char *description;
 	const char *file;      /* where it was read from */

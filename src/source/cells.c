@@ -47,7 +47,7 @@ static struct davit_cell *placeholder(const char *name, const char *why)
 {
 	struct davit_cell *c = calloc(1, sizeof *c);
 	size_t n = strlen(name) + 1, k = strlen(why) + 1;
-	char *copy = c ? davit_arena_alloc(&c->arena, n + k) : NULL;
+	char *copy = c ? davit_region_take(&c->region, n + k) : NULL;
 
 	if (!copy) {
 		davit_cell_free(c);

@@ -62,7 +62,8 @@ struct test {
 	const char *name; /* a sentence */
 	void (*run)(void);
 };
-extern const struct test lifecycle_tests[], adopt_tests[], log_tests[], facet_tests[], model_tests[];
+extern const struct test lifecycle_tests[], adopt_tests[], log_tests[], facet_tests[], terminal_tests[],
+	model_tests[];
 
 /* --- for tests --- */
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * Any bytes as a connection to the HTTP server, in pieces of the size that the
- * first byte names. The server must answer or close, keep to its limits, and
- * forget the connection when the client has gone.
+ * Any bytes as a connection to the HTTP server (and WebSocket behind its handshake), in pieces of the size
+ * that the first byte names. The server must answer or close, keep to its limits, and forget the connection
+ * when the client has gone.
  */
 #include "net/server.h"
 #include "net/unix.h"
 #include "net/url.h"
+#include "net/websocket.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -40,7 +41,66 @@ static void raw_closed(struct davit_http_request *r)
 	(void)r; /* nothing is kept for it */
 }
 
-/* Whole answers, streams and upgrades, by the target's length. */
+/* --- a WebSocket that gives back what it gets, and stops for a moment at times --- */
+
+static struct davit_websocket *socket_open;
+
+static void ws_message(void *user, bool text, const void *data, size_t n)
+{
+	(void)user;
+	require(n <= MAX_BODY, "message");
+	if (n == 3)
+		davit_websocket_close(socket_open, DAVIT_WEBSOCKET_NORMAL, "three");
+	else
+		davit_websocket_send(socket_open, text, data, n);
+}
+
+static void ws_writable(void *user)
+{
+	(void)user;
+}
+
+static void ws_closed(void *user, unsigned code)
+{
+	(void)user;
+	require(code >= 1000 && code < 5000, "close code");
+	socket_open = NULL;
+}
+
+static bool upgraded(struct davit_http_request *r)
+{
+	const struct davit_websocket_config config = {.loop = loop,
+						      .max_message = MAX_BODY,
+						      .message = ws_message,
+						      .writable = ws_writable,
+						      .closed = ws_closed};
+
+	return davit_websocket_check(r, NULL) == 0 &&
+	       davit_websocket_new(r, &config, &socket_open, NULL) == 0;
+}
+
+/* --- a body that streams is swallowed, with a pause at each piece --- */
+
+static void swallow(struct davit_http_request *r, const void *data, size_t n)
+{
+	(void)data;
+	require(n > 0, "an empty piece");
+	davit_http_pause_input(r, true);
+	davit_http_pause_input(r, false);
+}
+
+static void swallowed(struct davit_http_request *r)
+{
+	davit_http_reply(r, 200, "text/plain", "", 0);
+}
+
+static bool streams(void *user, const struct davit_http_request *r)
+{
+	(void)user;
+	return !strcmp(r->method, "PUT");
+}
+
+/* Whole answers, streams and upgrades, by the method and the target's length. */
 static void handle(void *user, struct davit_http_request *r)
 {
 	char *text;
@@ -52,7 +112,13 @@ static void handle(void *user, struct davit_http_request *r)
 		require(strlen(text) <= strlen(r->target), "unescape grows");
 		free(text);
 	}
-	if (r->upgrade && davit_http_header(r, "Upgrade")) {
+	if (r->streaming && strlen(r->target) % 2) {
+		r->input = swallow;
+		r->input_end = swallowed;
+		r->closed = raw_closed;
+	} else if (upgraded(r)) {
+		return;
+	} else if (r->upgrade && davit_http_header(r, "Upgrade")) {
 		r->input = raw_input;
 		r->closed = raw_closed;
 		davit_http_upgrade(r, "fuzz");
@@ -67,7 +133,8 @@ static void handle(void *user, struct davit_http_request *r)
 
 static void start(void)
 {
-	struct davit_http_config config = {.handle = handle, .max_body = MAX_BODY, .max_head = MAX_HEAD};
+	struct davit_http_config config = {
+		.handle = handle, .streams = streams, .max_body = MAX_BODY, .max_head = MAX_HEAD};
 	int fd = -1;
 
 	signal(SIGPIPE, SIG_IGN);

@@ -95,10 +95,13 @@ static void check(struct keeper *k)
 {
 	char path[KEEPER_PATH_MAX];
 
+	/* None starts here, so none may be left. */
+	REQUIRE(k->n_terms == 0);
 	KEEPER_FOREACH(i, &k->used)
 	{
 		struct keeper_slot *s = keeper_slot(k, i);
 		REQUIRE(s->state == KEEPER_SLOT_CREATED && !s->pid && !s->spawning);
+		REQUIRE(!(s->flags & KEEPER_LAUNCHING) && !keeper_set_has(&k->launching, i));
 		REQUIRE(keeper_slot_find(k, s->id) == s);
 		REQUIRE(strlen(keeper_label(k, s)) < KEEPER_LABEL_MAX);
 		REQUIRE(strlen(keeper_status(k, s)) < KEEPER_STATUS_MAX);
@@ -120,6 +123,10 @@ static void send_packet(int fd, const uint8_t *data, size_t n)
 		[KEEPER_SIGNAL] = sizeof(struct keeper_signal),
 		[KEEPER_STOP] = sizeof(struct keeper_stop),
 		[KEEPER_LAUNCH] = sizeof(struct keeper_launch),
+		[KEEPER_TERMINAL] = sizeof(struct keeper_terminal),
+		[KEEPER_ATTACH] = sizeof(struct keeper_attach),
+		[KEEPER_RESIZE] = sizeof(struct keeper_attach),
+		[KEEPER_TERMINAL_SIGNAL] = sizeof(struct keeper_terminal_signal),
 	};
 	_Alignas(8) char buf[KEEPER_PACKET_MAX];
 	struct keeper_header *h = (void *)buf;
@@ -158,7 +165,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	void *map = mmap(NULL, KEEPER_FILE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	REQUIRE(map != MAP_FAILED);
 	keeper_set_file(k, map);
-	k->list_next = KEEPER_NONE;
+	k->list_next = k->terms_next = KEEPER_NONE;
+	k->reply_fd = -1;
 	REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
 	k->conn = pair[0];
 	REQUIRE(keeper_watch(k, k->conn, KEEPER_ON_CONN, (uint32_t)k->conn, 0, EPOLLIN) == 0);

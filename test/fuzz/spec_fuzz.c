@@ -3,8 +3,8 @@
  * Any bytes as a spec: refused with a place, or taken and then the same after a
  * round trip through JSON. What a spec's JSON reader takes is JSON to jansson too.
  */
+#include "base/tree.h"
 #include "base/util.h"
-#include "core/spec_tree.h"
 #include "davit/spec.h"
 
 #include <jansson.h>
@@ -48,14 +48,14 @@ static void round_trip(const struct davit_spec *s)
 static void compare_with_jansson(const char *text, size_t size)
 {
 	struct davit_tree_source source;
-	struct davit_arena arena = {0};
+	struct davit_region region = {0};
 	struct davit_error err = {0};
 	struct davit_tree *t;
 	json_error_t why;
 	json_t *j;
 	int r = davit_tree_open(&source, text, size, &err);
 
-	while (!r && (r = davit_tree_next(&source, &arena, &t, &err)) > 0)
+	while (!r && (r = davit_tree_next(&source, &region, &t, &err)) > 0)
 		r = 0;
 	if (source.is_json) {
 		if (size >= 3 && !memcmp(text, "\xef\xbb\xbf", 3)) { /* passed over by us alone */
@@ -71,7 +71,7 @@ static void compare_with_jansson(const char *text, size_t size)
 		json_decref(j);
 	}
 	davit_tree_close(&source);
-	davit_arena_fini(&arena);
+	davit_region_fini(&region);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -96,10 +96,23 @@ static void note_unheard(struct sim_instance *i, int64_t now, int64_t patience)
 		i->unheard = i->exits - i->heard;
 }
 
+/* A platform that did not answer for so long that an attempt failed has used up a
+ * restart without a start. */
+static void note_unanswered(struct sim *s, const char *json)
+{
+	const char *at = strstr(json, "\"service\":\"default/s");
+	int service;
+
+	if (at && strstr(json, "\"type\":\"failed\"") && strstr(json, "before its deadline") &&
+	    sscanf(at, "\"service\":\"default/s%d", &service) == 1)
+		s->services[service].plain = false;
+}
+
 void sim_hear(struct sim *s, const char *json)
 {
 	struct sim_instance *i = exit_of(s, json);
 
+	note_unanswered(s, json);
 	if (i)
 		i->heard++;
 }

@@ -104,11 +104,14 @@ static void health(struct sim *s, bool with_ready, struct davit_buf *b, bool *pl
 	if (!s->mix.health || sim_chance(s, 40))
 		return;
 	*plain = false;
-	davit_buf_addf(b, "health: {type: %s, role: %s, interval: %dms, retries: %d, timeout: %dms, startPeriod: %dms}\n",
-		       PICK(s, "tcp, port: 80", "http, port: 80", "file, file: /up", "command, command: ['true']",
-			    "command, command: [sleep, 90ms]"),
-		       PICK(s, "liveness", "liveness", "readiness", with_ready ? "readiness" : "startup"), (int)interval, (int)retries,
-		       (int)sim_between(s, 100, 3000), (int)sim_between(s, 0, 3000));
+	davit_buf_addf(b,
+		       "health: {type: %s, role: %s, interval: %dms, retries: %d, timeout: %dms, "
+		       "startPeriod: %dms}\n",
+		       PICK(s, "tcp, port: 80", "http, port: 80", "file, file: /up",
+			    "command, command: ['true']", "command, command: [sleep, 90ms]"),
+		       PICK(s, "liveness", "liveness", "readiness", with_ready ? "readiness" : "startup"),
+		       (int)interval, (int)retries, (int)sim_between(s, 100, 3000),
+		       (int)sim_between(s, 0, 3000));
 }
 
 static void restart(struct sim *s, struct davit_buf *b)

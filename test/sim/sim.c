@@ -71,7 +71,7 @@ void sim_fail(struct sim *s, const char *fmt, ...)
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "\nagain: davit-simulate --seed %" PRIu64 "\n", s->options.seed);
+	fprintf(stderr, "\nagain: davit simulate --seed %" PRIu64 "\n", s->options.seed);
 }
 
 static void on_abort(int signo)
@@ -156,8 +156,11 @@ static void on_started(struct davit_op *op, int result)
 
 void sim_core_up(struct sim *s)
 {
-	struct davit_core_config config = {.loop = s->loop, .store = s->store, .default_runtime = "fake",
-					   .probes = &sim_probes, .probes_user = s};
+	struct davit_core_config config = {.loop = s->loop,
+					   .store = s->store,
+					   .default_runtime = "fake",
+					   .probes = &sim_probes,
+					   .probes_user = s};
 	struct davit_error err;
 
 	if (s->mix.budget)

@@ -79,8 +79,8 @@ struct sim {
 	size_t n_instances;
 	struct davit_map by_id;
 	struct davit_list commands; /* under way */
-	bool well; /* every probe passes from now on */
-	struct davit_list probes; /* under way */
+	bool well;		    /* every probe passes from now on */
+	struct davit_list probes;   /* under way */
 	struct davit_buf trace;
 	struct davit_core_listener listener;
 	uint64_t last_told; /* id of the last event that this daemon told of */

@@ -174,11 +174,9 @@ static void exec_start(struct davit_exec *x, struct davit_op *op)
 		davit_op_fail(op, DAVIT_ESTATE, "exec", "it does not run");
 		return;
 	}
-	if (x->tty || x->user || x->directory) {
+	if (x->user || x->directory) {
 		davit_op_fail(op, DAVIT_ENOTSUP, "exec", "the fake runtime has no %s",
-			      x->tty	? "terminals"
-			      : x->user ? "users"
-					: "directories");
+			      x->user ? "users" : "directories");
 		return;
 	}
 	davit_timer_init(&c->pump, o->world->loop, on_pump);
@@ -238,7 +236,7 @@ static void exec_resume(struct davit_exec *x)
 
 static void exec_resize(struct davit_exec *x, uint16_t rows, uint16_t columns)
 {
-	/* Without terminals none has a size. */
+	/* A terminal here has none that its command could see. */
 }
 
 static int exec_signal(struct davit_exec *x, int signo, struct davit_error *err)

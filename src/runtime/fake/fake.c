@@ -55,9 +55,9 @@ static void fake_open(struct davit_runtime *rt, struct davit_op *op)
 static void fake_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 {
 	static const enum davit_capability absent[] = {
-		DAVIT_CAP_TERMINAL,   DAVIT_CAP_USER,	    DAVIT_CAP_DIRECTORY,       DAVIT_CAP_RLIMITS,
-		DAVIT_CAP_VOLUMES,    DAVIT_CAP_SECRETS,    DAVIT_CAP_SERVICE_ACCOUNT, DAVIT_CAP_CPU_LIMIT,
-		DAVIT_CAP_PIDS_LIMIT, DAVIT_CAP_DISK_LIMIT, DAVIT_CAP_MEMORY_LIMIT,
+		DAVIT_CAP_USER,	      DAVIT_CAP_DIRECTORY,	 DAVIT_CAP_RLIMITS,   DAVIT_CAP_VOLUMES,
+		DAVIT_CAP_SECRETS,    DAVIT_CAP_SERVICE_ACCOUNT, DAVIT_CAP_CPU_LIMIT, DAVIT_CAP_PIDS_LIMIT,
+		DAVIT_CAP_DISK_LIMIT, DAVIT_CAP_MEMORY_LIMIT,
 	};
 
 	memset(ret, 0, sizeof *ret);
@@ -66,6 +66,8 @@ static void fake_capabilities(struct davit_runtime *rt, struct davit_capabilitie
 	if (fake_world(rt)->owned)
 		snprintf(ret->why_not[DAVIT_CAP_SURVIVE], sizeof ret->why_not[0],
 			 "its instances are in the daemon's own memory");
+	snprintf(ret->why_not[DAVIT_CAP_TERMINAL_KEPT], sizeof ret->why_not[0], "%s",
+		 ret->why_not[DAVIT_CAP_SURVIVE]);
 }
 
 /* --- adopting --- */
@@ -396,6 +398,8 @@ static void fake_check(struct davit_runtime *rt, const struct davit_workload *w,
 		davit_op_fail_error(op, &err);
 	else if (script.refused)
 		davit_op_fail(op, DAVIT_EINVAL, "command", "the fake platform refuses it, as told");
+	else if (!fake_has_image(fake_world(rt), w->image, &err))
+		davit_op_fail_error(op, &err);
 	else
 		davit_op_complete(op, 0);
 	fake_script_fini(&script);
@@ -463,6 +467,7 @@ static void fake_close(struct davit_runtime *rt)
 		davit_op_fail(DAVIT_TAKE(f->adopting), DAVIT_ECLOSED, "fake", "the runtime was closed");
 	}
 	fake_exec_end(w, NULL);
+	fake_terminals_detach(w);
 	fake_streams_end(w);
 	while (davit_map_next(&w->logs, &pos, NULL, &log))
 		fake_log_detach(log);
@@ -500,6 +505,7 @@ const struct davit_runtime_driver davit_fake_driver = {
 	.stats = &fake_stats,
 	.signal = &fake_signal,
 	.ports = &fake_ports,
+	.terminal = &fake_terminal,
 	.pause = &fake_pause,
 	.copy = &fake_copy,
 	.images = &fake_images,

@@ -155,7 +155,7 @@ struct davit_fake_world {
 	struct davit_map objects; /* by id */
 	struct davit_list list;
 	struct davit_map logs; /* by id */
-	struct davit_list execs;
+	struct davit_list execs, terminals;
 	struct davit_list images, volumes, networks; /* platform.c */
 	struct davit_list streams;		     /* stream.c: under way */
 	uint32_t pids;
@@ -227,6 +227,15 @@ extern const struct davit_exec_facet fake_exec;
 extern const struct davit_stats_facet fake_stats;
 extern const struct davit_signal_facet fake_signal;
 extern const struct davit_ports_facet fake_ports;
+/* terminal.c */
+extern const struct davit_terminal_facet fake_terminal;
+/* Those of an object end with its run. */
+void fake_terminals_end(struct davit_fake_world *w, const struct fake_object *o);
+/* Forgets those of an instance that is gone; id NULL: all. */
+void fake_terminals_forget(struct davit_fake_world *w, const char *id);
+/* The runtime closes: nobody is attached any more, without a call. */
+void fake_terminals_detach(struct davit_fake_world *w);
+
 /* platform.c */
 extern const struct davit_images_facet fake_images;
 extern const struct davit_objects_facet fake_volumes, fake_networks;

@@ -46,6 +46,7 @@ static void ended(struct fake_object *o, const struct davit_exit *exit)
 	o->untold_exit = true;
 	fake_world_event(w, DAVIT_FAKE_EXITED, o);
 	fake_exec_end(w, o);
+	fake_terminals_end(w, o);
 	/* One that is being stopped has no time to lie. */
 	o->lying = o->lies && !o->stopping && davit_timer_start(&o->lie, o->lies) == 0;
 	fake_object_tell(o);
@@ -371,6 +372,8 @@ int fake_object_new(struct davit_fake_world *w, struct davit_instance *inst,
 
 void fake_object_free(struct fake_object *o)
 {
+	fake_terminals_end(o->world, o);
+	fake_terminals_forget(o->world, o->id);
 	stop_timers(o);
 	davit_timer_stop(&o->tell);
 	davit_timer_stop(&o->step);

@@ -40,6 +40,7 @@ int davit_fake_world_new(struct davit_loop *loop, struct davit_fake_world **ret,
 	w->next_port = FAKE_PORT_FIRST;
 	davit_list_init(&w->list);
 	davit_list_init(&w->execs);
+	davit_list_init(&w->terminals);
 	davit_list_init(&w->images);
 	davit_list_init(&w->volumes);
 	davit_list_init(&w->networks);
@@ -60,6 +61,7 @@ void davit_fake_world_free(struct davit_fake_world *w)
 		fake_world_broken(w, "", "the world is freed while a runtime has it open");
 	DAVIT_LIST_FOREACH_SAFE (o, tmp, &w->list, list)
 		fake_object_free(o);
+	fake_terminals_forget(w, NULL);
 	while (davit_map_next(&w->logs, &pos, NULL, &log))
 		fake_log_free(log);
 	fake_platform_free(w);

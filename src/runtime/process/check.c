@@ -40,7 +40,7 @@ void process_capabilities(struct davit_runtime *rt, struct davit_capabilities *r
 		{DAVIT_CAP_LINUX_CAPABILITIES, "give the workload a user, and noNewPrivileges"},
 		{DAVIT_CAP_COPY, "its files are the host's: cp does it"},
 	};
-	static const enum davit_capability limits[CGROUP_CONTROLLERS] = {
+	static const enum davit_capability limits[CGROUP_LIMITS] = {
 		[CGROUP_MEMORY] = DAVIT_CAP_MEMORY_LIMIT,
 		[CGROUP_CPU] = DAVIT_CAP_CPU_LIMIT,
 		[CGROUP_PIDS] = DAVIT_CAP_PIDS_LIMIT,
@@ -49,12 +49,13 @@ void process_capabilities(struct davit_runtime *rt, struct davit_capabilities *r
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(always); i++)
 		ret->why_not[always[i]][0] = '\0';
-	for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+	for (int i = 0; i < CGROUP_LIMITS; i++)
 		snprintf(ret->why_not[limits[i]], sizeof ret->why_not[0], "%s",
 			 cg->limits[i] ? "" : cg->why_not[i]);
 	/* A kill is told from others by the memory group's count. */
 	snprintf(ret->why_not[DAVIT_CAP_OOM_REPORT], sizeof ret->why_not[0], "%s",
 		 ret->why_not[DAVIT_CAP_MEMORY_LIMIT]);
+	snprintf(ret->why_not[DAVIT_CAP_PAUSE], sizeof ret->why_not[0], "%s", cgroups_why_no_freeze(cg));
 	snprintf(ret->why_not[DAVIT_CAP_USER], sizeof ret->why_not[0], "%s", geteuid() ? no_user : "");
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(never); i++)
 		snprintf(ret->why_not[never[i].cap], sizeof ret->why_not[0], "%s", never[i].why);

@@ -58,4 +58,5 @@ const struct davit_runtime_driver davit_process_driver = {
 	.signal = &signals,
 	.ports = &ports,
 	.terminal = &local_terminal,
+	.pause = &local_pause,
 };

@@ -1,69 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "core/spec_tree.h"
+#include "base/tree.h"
 
 #include "base/util.h"
 
 #include <string.h>
 
-#define CHUNK_MIN 8192
-#define CHUNK_MAX (256 * 1024)
 #define KEYS_LINEAR 16 /* up to here a walk over the siblings is faster than a map */
-
-struct davit_arena_chunk {
-	struct davit_arena_chunk *next;
-	size_t size;
-	char data[] __attribute__((aligned(16)));
-};
-
-void *davit_arena_alloc(struct davit_arena *a, size_t n)
-{
-	struct davit_arena_chunk *c;
-	size_t size;
-	void *p;
-
-	if (n > SIZE_MAX / 2)
-		return NULL;
-	n = (n + 15) & ~(size_t)15;
-	if (n > a->left) {
-		size = a->chunks ? a->chunks->size * 2 : CHUNK_MIN;
-		size = size > CHUNK_MAX ? CHUNK_MAX : size;
-		size = size < n ? n : size;
-		c = malloc(sizeof *c + size);
-		if (!c)
-			return NULL;
-		c->size = size;
-		c->next = a->chunks;
-		a->chunks = c;
-		a->at = c->data;
-		a->left = size;
-	}
-	p = a->at;
-	a->at += n;
-	a->left -= n;
-	return p;
-}
-
-void davit_arena_reset(struct davit_arena *a)
-{
-	struct davit_arena_chunk *keep = a->chunks;
-
-	if (!keep)
-		return;
-	while (keep->next) {
-		struct davit_arena_chunk *c = keep->next;
-		keep->next = c->next;
-		free(c);
-	}
-	a->at = keep->data;
-	a->left = keep->size;
-}
-
-void davit_arena_fini(struct davit_arena *a)
-{
-	davit_arena_reset(a);
-	free(a->chunks);
-	*a = (struct davit_arena){0};
-}
 
 bool davit_tree_is_null(const struct davit_tree *t)
 {
@@ -92,7 +34,7 @@ int davit_tree_error(struct davit_error *err, unsigned line, unsigned column, co
 	return davit_error_copy(err, &e);
 }
 
-struct davit_tree *davit_tree_new(struct davit_arena *arena, enum davit_tree_kind kind, unsigned line,
+struct davit_tree *davit_tree_new(struct davit_region *region, enum davit_tree_kind kind, unsigned line,
 				  unsigned column, size_t *nodes, struct davit_error *err)
 {
 	struct davit_tree *t;
@@ -102,7 +44,7 @@ struct davit_tree *davit_tree_new(struct davit_arena *arena, enum davit_tree_kin
 				 DAVIT_TREE_NODES_MAX);
 		return NULL;
 	}
-	t = davit_arena_alloc(arena, sizeof *t);
+	t = davit_region_take(region, sizeof *t);
 	if (!t) {
 		davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 		return NULL;
@@ -225,16 +167,16 @@ int davit_tree_open(struct davit_tree_source *s, const char *text, size_t len, s
 	return davit_yaml_in_open(&s->yaml, text, len, err);
 }
 
-int davit_tree_next(struct davit_tree_source *s, struct davit_arena *arena, struct davit_tree **ret,
+int davit_tree_next(struct davit_tree_source *s, struct davit_region *region, struct davit_tree **ret,
 		    struct davit_error *err)
 {
 	if (s->is_json) {
-		s->json.arena = arena;
+		s->json.region = region;
 		s->json.err = err;
 		s->json.nodes = 0;
 		return davit_json_in_next(&s->json, ret);
 	}
-	s->yaml.arena = arena;
+	s->yaml.region = region;
 	s->yaml.err = err;
 	s->yaml.nodes = 0;
 	return davit_yaml_in_next(&s->yaml, ret);

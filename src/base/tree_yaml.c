@@ -3,7 +3,7 @@
  * The YAML reader of specs: libyaml's events made into a tree, without what
  * makes YAML a trap (anchors, tags, duplicate keys, keys that are no text).
  */
-#include "core/spec_tree.h"
+#include "base/tree.h"
 
 #include <string.h>
 
@@ -106,7 +106,7 @@ static int scalar_text(struct davit_yaml_in *in, const yaml_event_t *ev, const c
 
 	if (memchr(ev->data.scalar.value, 0, n))
 		return FAIL(in, ev->start_mark, "a NUL character is not allowed");
-	text = davit_arena_alloc(in->arena, n + 1);
+	text = davit_region_take(in->region, n + 1);
 	if (!text)
 		return out_of_memory(in);
 	memcpy(text, ev->data.scalar.value, n);
@@ -192,7 +192,7 @@ static int node(struct davit_yaml_in *in, const yaml_event_t *ev, int depth, str
 		return r;
 	if (depth > DAVIT_TREE_DEPTH_MAX)
 		return FAIL(in, ev->start_mark, "nested deeper than %d levels", DAVIT_TREE_DEPTH_MAX);
-	t = davit_tree_new(in->arena, kind, (unsigned)ev->start_mark.line + 1,
+	t = davit_tree_new(in->region, kind, (unsigned)ev->start_mark.line + 1,
 			   (unsigned)ev->start_mark.column + 1, &in->nodes, in->err);
 	if (!t)
 		return in->err ? in->err->code : DAVIT_ENOMEM;

@@ -6,7 +6,7 @@
  * pairs with which many encoders write what is outside the BMP. The fuzz target
  * compares this reader's verdict with jansson's.
  */
-#include "core/spec_tree.h"
+#include "base/tree.h"
 
 #include <string.h>
 
@@ -160,7 +160,7 @@ static int string(struct davit_json_in *in, const char **ret)
 		p += *p == '\\' ? 2 : 1;
 	if (p >= in->end)
 		return FAIL(in, in->p, "a string that begins here does not end");
-	out = davit_arena_alloc(in->arena, (size_t)(p - from) + 1);
+	out = davit_region_take(in->region, (size_t)(p - from) + 1);
 	if (!out)
 		return davit_error_set(in->err, DAVIT_ENOMEM, NULL, "out of memory");
 	r = unescape(in, from, p, out);
@@ -221,7 +221,7 @@ static int bare(struct davit_json_in *in, struct davit_tree *t)
 	if (!is_word(from, n) && !is_number(from, p))
 		return FAIL(in, from, "'%.*s' is no JSON value; a string needs double quotes",
 			    n > 64 ? 64 : (int)n, from);
-	text = davit_arena_alloc(in->arena, n + 1);
+	text = davit_region_take(in->region, n + 1);
 	if (!text)
 		return davit_error_set(in->err, DAVIT_ENOMEM, NULL, "out of memory");
 	memcpy(text, from, n);
@@ -312,7 +312,7 @@ static int value(struct davit_json_in *in, int depth, struct davit_tree **ret)
 	locate(in, in->p);
 	if (depth > DAVIT_TREE_DEPTH_MAX)
 		return FAIL(in, in->p, "nested deeper than %d levels", DAVIT_TREE_DEPTH_MAX);
-	t = davit_tree_new(in->arena, DAVIT_TREE_SCALAR, in->line, in->column, &in->nodes, in->err);
+	t = davit_tree_new(in->region, DAVIT_TREE_SCALAR, in->line, in->column, &in->nodes, in->err);
 	if (!t)
 		return in->err ? in->err->code : DAVIT_ENOMEM;
 	if (in->p < in->end && (*in->p == '{' || *in->p == '[')) {

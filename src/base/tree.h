@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * What stands between the text of a spec and the table: the keys and values of
- * one spec with their positions, whether they came from YAML or from JSON.
- * Internal to spec*.c.
+ * YAML and JSON as a tree of keys and values with their positions, so that whoever
+ * reads them can say where something is wrong. Texts of people: specs, cells. What
+ * makes YAML a trap (anchors, tags, words that are bools) is refused or not done.
  */
-#ifndef DAVIT_CORE_SPEC_TREE_H
-#define DAVIT_CORE_SPEC_TREE_H
+#ifndef DAVIT_BASE_TREE_H
+#define DAVIT_BASE_TREE_H
 
 #include "base/map.h"
+#include "base/region.h"
 #include "davit/error.h"
 
 #include <yaml.h>
@@ -15,22 +16,9 @@
 #define DAVIT_TREE_DEPTH_MAX 32
 #define DAVIT_TREE_NODES_MAX 20000 /* of one spec: bounds the memory that a text can cost */
 
-/* Memory that is given back all at once. */
-struct davit_arena {
-	struct davit_arena_chunk *chunks;
-	char *at;
-	size_t left;
-};
-
-/* n bytes aligned for anything, or NULL when out of memory. Not cleared. */
-void *davit_arena_alloc(struct davit_arena *a, size_t n);
-/* Frees everything but one chunk, which the next allocations use. */
-void davit_arena_reset(struct davit_arena *a);
-void davit_arena_fini(struct davit_arena *a);
-
 enum davit_tree_kind { DAVIT_TREE_SCALAR, DAVIT_TREE_MAP, DAVIT_TREE_LIST };
 
-/* A value. Everything is in the arena. Lines and columns count from 1, columns
+/* A value. Everything is in the region. Lines and columns count from 1, columns
  * in characters. */
 struct davit_tree {
 	enum davit_tree_kind kind;
@@ -64,7 +52,7 @@ struct davit_json_in {
 	const char *mark; /* line and column are those of this place */
 	unsigned line, column;
 	size_t nodes;
-	struct davit_arena *arena;
+	struct davit_region *region;
 	struct davit_error *err;
 	bool list, started, ended;
 };
@@ -73,7 +61,7 @@ struct davit_yaml_in {
 	yaml_parser_t parser;
 	const char *text;
 	size_t nodes;
-	struct davit_arena *arena;
+	struct davit_region *region;
 	struct davit_error *err;
 	bool open;    /* parser was initialised */
 	bool in_list; /* within a document that is a list of specs */
@@ -89,31 +77,17 @@ struct davit_tree_source {
  * without NUL. A text whose first character is '{' or '[' is JSON, to the
  * letter; any other is YAML. */
 int davit_tree_open(struct davit_tree_source *s, const char *text, size_t len, struct davit_error *err);
-/* The next spec: 1 with *ret in the arena, 0 at the end, or a code. */
-int davit_tree_next(struct davit_tree_source *s, struct davit_arena *arena, struct davit_tree **ret,
+/* The next spec: 1 with *ret in the region, 0 at the end, or a code. */
+int davit_tree_next(struct davit_tree_source *s, struct davit_region *region, struct davit_tree **ret,
 		    struct davit_error *err);
 void davit_tree_close(struct davit_tree_source *s);
 
 /* For the readers: a new node, or NULL with err filled (memory, too many). */
-struct davit_tree *davit_tree_new(struct davit_arena *arena, enum davit_tree_kind kind, unsigned line,
+struct davit_tree *davit_tree_new(struct davit_region *region, enum davit_tree_kind kind, unsigned line,
 				  unsigned column, size_t *nodes, struct davit_error *err);
 /* Appends child to parent; for a map, refuses a key that is there already. */
 int davit_tree_add(struct davit_tree *parent, struct davit_tree *child, struct davit_tree_keys *keys,
 		   struct davit_error *err);
-
-/* ------------------------------------------------------------------- the whole */
-
-struct davit_spec;
-
-/* A record of the store: {"spec": {}, "created": n, "updated": n, "nonce": n}, read in
- * one go, for a start of the daemon reads all of them. Numbers that are missing are 0.
- * The spec is the caller's. Codes: DAVIT_EINVAL, DAVIT_ENOMEM. */
-struct davit_spec_record {
-	struct davit_spec *spec;
-	int64_t created, updated, nonce;
-};
-int davit_spec_read_record(const char *text, size_t len, struct davit_spec_record *ret,
-			   struct davit_error *err);
 
 void davit_json_in_open(struct davit_json_in *in, const char *text, size_t len);
 int davit_json_in_next(struct davit_json_in *in, struct davit_tree **ret);

@@ -1,0 +1,157 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# Terminals: by an independent WebSocket client, and by hand in tmux.
+load helper
+
+path_of() { # a new terminal in the first instance of a service, with a command as JSON
+  local id
+  id=$(davit ps "$1" -o json | jq -r '.[0].id')
+  jq -nr --arg id "$id" --argjson c "$2" '"/v1/instances/\($id)/terminal?command=\($c | tojson | @uri)"'
+}
+
+ws() {
+  timeout 30 /usr/bin/python3 "$BATS_TEST_DIRNAME/websocket.py" "$DAVIT_HOME/run/davit.sock" "$@"
+}
+
+start() {
+  /usr/bin/python3 -c 'import websockets' 2>/dev/null || skip "python3-websockets is not installed"
+  davit run "$1" --detach -- sleep 1000
+  eventually status_is "$1" running
+}
+
+pid_of_daemon() {
+  davit daemon status -o json | jq .pid
+}
+
+# --- by hand: a shell in tmux ---
+desk() {
+  command -v tmux >/dev/null || skip "tmux is not installed"
+  export TMUX_TMPDIR=$DAVIT_HOME
+  unset TMUX
+  env PS1='outer> ' PATH="$PATH" tmux -f /dev/null new-session -d -s one -x 80 -y 24 sh
+  tmux set-option -g default-command sh
+}
+undesk() {
+  tmux kill-server 2>/dev/null || true
+}
+keys() { tmux send-keys -t "$1" "${@:2}"; }
+screen() { tmux capture-pane -p -t "$1"; }
+shows() { screen "$1" | grep -qF -- "$2"; }
+
+@test "a client opens a terminal, types, resizes, signals and hears of the end" {
+  start t
+  run ws "$(path_of t '["sh"]')" 'send:stty size\n' 'wait:24 80' 'text:{"resize":{"rows":40,"columns":120}}' \
+    'send:stty size\n' 'wait:40 120' 'send:exit 7\n' end
+  [ "$status" -eq 0 ]
+  [[ "${lines[0]}" == '{"terminal":"'* ]]
+  [ "${lines[1]}" = '{"ended":{"code":7}}' ]
+  [[ "$output" == *"code 1000" ]]
+  run ws "$(path_of t '["sleep","1000"]')" 'sleep:0.2' 'text:{"signal":"INT"}' end
+  [ "${lines[1]}" = '{"ended":{"signal":2}}' ]
+  run ws "$(path_of t '["sleep","1000"]')" 'text:{"nonsense":1}' end
+  [[ "$output" == *"code 1008" ]]
+}
+
+@test "what cannot be executed is an error before the switch" {
+  start t
+  run curl -s --unix-socket "$DAVIT_HOME/run/davit.sock" -H 'Connection: Upgrade' -H 'Upgrade: websocket' \
+    -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' \
+    "http://davit$(path_of t '["/nonexistent"]')"
+  [[ "$output" == *'"code":"exec-failed"'* ]]
+}
+
+@test "a terminal goes on without clients, shows what was printed, and is closed" {
+  start t
+  ws "$(path_of t '["sh","-c","echo hello; sleep 1000"]')" wait:hello
+  id=$(davit terminal --list -o json | jq -r '.[0].id')
+  [ "$(davit terminal t --list -o json | jq '.[0].attached')" -eq 0 ]
+  run ws "/v1/terminals/$id" wait:hello
+  [[ "$output" == *"hello|"* ]]
+  davit terminal --close "${id:0:6}"
+  [ "$(davit terminal --list -o json)" = "[]" ]
+  run davit terminal --close "$id"
+  [ "$output" = "davit: terminal '$id' not found; see 'davit terminal --list'" ]
+}
+
+@test "a client that does not read stops the command, and gets every byte" {
+  start t
+  run ws "$(path_of t '["sh","-c","stty -opost; head -c 20000000 /dev/zero; echo end"]')" sleep:1 size:20000000 end
+  [ "$status" -eq 0 ]
+  [[ "$output" == *"output 20000004 "* ]]
+}
+
+@test "without a terminal the command line says what to use" {
+  start t
+  run davit terminal t </dev/null
+  [ "$status" -eq 2 ]
+  [[ "$output" == *"must be a terminal"*"davit exec"* ]]
+}
+
+@test "vi is used, resized while it runs, survives kill -9 of the daemon, and is found again from elsewhere" {
+  command -v vi >/dev/null || skip "vi is not installed"
+  start t
+  desk
+  keys one "davit terminal t -- vi $DAVIT_HOME/work/notes" Enter
+  eventually shows one '~'
+  sleep 0.3
+  keys one 'ihello there' Escape
+  eventually shows one 'hello there'
+  tmux resize-window -t one -x 60 -y 15
+  sized() { [ "$(davit terminal --list -o json | jq -r '.[0] | "\(.columns)x\(.rows)"')" = 60x15 ]; }
+  eventually sized
+  eventually shows one 'hello there'
+
+  kill -9 "$(pid_of_daemon)"
+  sleep 0.2
+  keys one 'oafter the kill' Escape
+  eventually shows one 'after the kill'
+  shows one 'hello there'
+  screen one >before
+
+  keys one C-p C-q
+  eventually shows one 'davit: detached'
+  [ "$(davit terminal --list -o json | jq '.[0].attached')" -eq 0 ]
+  tmux new-window -t one: -n two sh
+  keys one:two "davit terminal t" Enter
+  eventually shows one:two 'after the kill'
+  shows one:two 'hello there'
+  keys one:two ':wq' Enter
+  saved() { [ "$(cat notes)" = "$(printf 'hello there\nafter the kill')" ]; }
+  eventually saved
+  keys one:two 'echo status $?' Enter
+  eventually shows one:two 'status 0'
+  [ "$(davit terminal --list -o json)" = "[]" ]
+  undesk
+}
+
+@test "the session goes on over an upgrade of the daemon, with nothing shown twice" {
+  start t
+  desk
+  keys one "davit terminal t -- sh" Enter
+  sleep 0.5
+  keys one 'echo one-$((1))' Enter
+  eventually shows one 'one-1'
+  davit daemon upgrade
+  keys one 'echo two-$((2))' Enter
+  eventually shows one 'two-2'
+  [ "$(screen one | grep -c '^one-1')" -eq 1 ]
+  keys one 'exit 3' Enter
+  sleep 0.3
+  keys one 'echo status $?' Enter
+  eventually shows one 'status 3'
+  undesk
+}
+
+@test "a signal leaves the terminal as it was, and the command running" {
+  start t
+  desk
+  keys one 'stty -g >before; davit terminal t -- sh; echo status $?; stty -g >after' Enter
+  attached() { [ "$(davit terminal --list -o json | jq '.[0].attached')" = 1 ]; }
+  eventually attached
+  kill -TERM "$(pgrep -f -n 'davit terminal t -- sh' -s "$(tmux display-message -p -t one '#{pane_pid}')")"
+  eventually shows one 'status 143'
+  eventually test -s after
+  cmp before after
+  [ "$(davit terminal --list -o json | jq '.[0].attached')" -eq 0 ]
+  undesk
+}
