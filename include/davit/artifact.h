@@ -57,24 +57,24 @@ const char *davit_artifacts_directory(const struct davit_artifacts *s);
 /* ------------------------------------------------------------------------ trees */
 
 /* A tree that is in the store and stays there while this is held, whoever collects. */
-struct davit_tree_hold {
+struct davit_artifact_hold {
 	char id[DAVIT_ARTIFACT_ID_MAX];
 	uint64_t bytes;	  /* of all files */
 	uint64_t entries; /* files, directories and links */
 	uint64_t skipped; /* sockets, pipes and devices that were left out when it came in */
 	int fd;		  /* the lock that holds it; -1: nothing is held */
 };
-#define DAVIT_TREE_HOLD_INIT                                                                                 \
+#define DAVIT_ARTIFACT_HOLD_INIT                                                                                 \
 	{                                                                                                    \
 		.fd = -1                                                                                     \
 	}
 
 /* Lets go. Does nothing for one that holds nothing. Does not block. */
-void davit_tree_release(struct davit_tree_hold *h);
+void davit_artifact_release(struct davit_artifact_hold *h);
 
 /* Finds a tree by its id or by the first 8 or more digits of it. DAVIT_ENOENT;
  * DAVIT_EINVAL for what cannot be an id or begins several. Quick. */
-int davit_artifacts_find(struct davit_artifacts *s, const char *id, struct davit_tree_hold *ret,
+int davit_artifacts_find(struct davit_artifacts *s, const char *id, struct davit_artifact_hold *ret,
 			 struct davit_error *err);
 
 /* Takes a copy of the directory `path`. `names` (or NULL: everything) lists what is
@@ -83,33 +83,33 @@ int davit_artifacts_find(struct davit_artifacts *s, const char *id, struct davit
  * the directory. Blocks are shared with the originals where the file system can.
  * DAVIT_ENOSPC when it is more than the ceiling or the disk has room for. */
 int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, char *const *names,
-				  struct davit_tree_hold *ret, struct davit_error *err);
+				  struct davit_artifact_hold *ret, struct davit_error *err);
 
 /* Moves the directory `path`, which must be on the store's file system and belong to
  * nobody else any more, into the store. It is gone afterwards unless this fails. */
-int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct davit_tree_hold *ret,
+int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct davit_artifact_hold *ret,
 			  struct davit_error *err);
 
 /* Takes a tar archive from a descriptor, to its end: plain, gzip or zstd, which it sees by
  * itself. DAVIT_ESOURCE for one that is malformed or hostile: names that lead out, links
  * that are written through, or more than the ceiling. */
-int davit_artifacts_put_tar(struct davit_artifacts *s, int fd, struct davit_tree_hold *ret,
+int davit_artifacts_put_tar(struct davit_artifacts *s, int fd, struct davit_artifact_hold *ret,
 			    struct davit_error *err);
 
 enum davit_artifact_packing { DAVIT_PACK_NONE, DAVIT_PACK_GZIP, DAVIT_PACK_ZSTD };
 
 /* Writes the tree as a tar archive to a descriptor, entries in the order of their names. */
-int davit_artifacts_get_tar(struct davit_artifacts *s, const struct davit_tree_hold *h, int fd,
+int davit_artifacts_get_tar(struct davit_artifacts *s, const struct davit_artifact_hold *h, int fd,
 			    enum davit_artifact_packing packing, struct davit_error *err);
 
 /* Copies the tree into the directory `to`, which is made if it is not there. A file there of
  * the same name is replaced, another stays. Nothing is written through a link. */
-int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_tree_hold *h, const char *to,
+int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_artifact_hold *h, const char *to,
 				  struct davit_error *err);
 
 /* The directory in which the tree lies, for reading only; a heap string, NULL when out of
  * memory. Good while it is held. Does not block. */
-char *davit_artifacts_path(struct davit_artifacts *s, const struct davit_tree_hold *h);
+char *davit_artifacts_path(struct davit_artifacts *s, const struct davit_artifact_hold *h);
 
 /* ------------------------------------------------------------------- collecting */
 

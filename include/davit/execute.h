@@ -101,7 +101,7 @@ enum davit_outcome {
 
 struct davit_output {
 	const char *name;
-	struct davit_tree_hold tree; /* held until the execution is freed */
+	struct davit_artifact_hold tree; /* held until the execution is freed */
 };
 
 enum davit_step_stream { DAVIT_STEP_OUT, DAVIT_STEP_ERR, DAVIT_STEP_STREAMS };

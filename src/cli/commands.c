@@ -34,6 +34,9 @@
 	X(inspect)                                                                                           \
 	X(why)                                                                                               \
 	X(tree)                                                                                              \
+	X(execute)                                                                                           \
+	X(artifacts)                                                                                         \
+	X(caches)                                                                                            \
 	X(images)                                                                                            \
 	X(image)                                                                                             \
 	X(pull)                                                                                              \

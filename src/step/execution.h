@@ -32,7 +32,7 @@ struct davit_execution {
 	char *directory; /* DIR/runs/ID */
 
 	struct davit_buf order;
-	struct davit_tree_hold *holds; /* its inputs and image */
+	struct davit_artifact_hold *holds; /* its inputs and image */
 	size_t n_holds;
 	struct step_cache *caches;
 	size_t n_caches;

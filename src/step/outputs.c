@@ -13,7 +13,7 @@ static int take_output(struct davit_execution *x, const struct step_output *o, s
 	struct davit_output *to = &x->result.outputs[x->result.n_outputs];
 	int r;
 
-	to->tree = (struct davit_tree_hold)DAVIT_TREE_HOLD_INIT;
+	to->tree = (struct davit_artifact_hold)DAVIT_ARTIFACT_HOLD_INIT;
 	to->name = strdup(o->name);
 	if (!to->name)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");

@@ -171,7 +171,7 @@ static int check_unique(struct preparing *p)
 static int locate(struct preparing *p, const struct davit_artifact *a, const char *what, char **ret)
 {
 	struct davit_execution *x = p->x;
-	struct davit_tree_hold *h;
+	struct davit_artifact_hold *h;
 	struct stat st;
 	int r;
 
@@ -179,7 +179,7 @@ static int locate(struct preparing *p, const struct davit_artifact *a, const cha
 		return davit_error_set(p->err, DAVIT_EINVAL, what, "it is not said where '%.64s' is", what);
 	if (a->type == DAVIT_ARTIFACT_TREE) {
 		h = &x->holds[x->n_holds];
-		*h = (struct davit_tree_hold)DAVIT_TREE_HOLD_INIT;
+		*h = (struct davit_artifact_hold)DAVIT_ARTIFACT_HOLD_INIT;
 		r = davit_artifacts_find(x->store, a->location, h, p->err);
 		if (r < 0)
 			return r;

@@ -67,7 +67,7 @@ static void put_host(crypto_generichash_state *h)
 static int put_artifact(crypto_generichash_state *h, const struct davit_artifact *a, struct davit_artifacts *s,
 			struct davit_error *err)
 {
-	struct davit_tree_hold hold = DAVIT_TREE_HOLD_INIT;
+	struct davit_artifact_hold hold = DAVIT_ARTIFACT_HOLD_INIT;
 	int r;
 
 	put_number(h, a->use);
@@ -82,7 +82,7 @@ static int put_artifact(crypto_generichash_state *h, const struct davit_artifact
 		return davit_error_set(err, DAVIT_EINVAL, a->name, "it is not said which tree an input is");
 	r = davit_artifacts_find(s, a->location, &hold, err);
 	put(h, r == 0 ? hold.id : NULL);
-	davit_tree_release(&hold);
+	davit_artifact_release(&hold);
 	return r;
 }
 
@@ -190,7 +190,7 @@ static bool read_output(struct davit_execution *x, char *line, size_t room)
 	if (!space || x->result.n_outputs >= room)
 		return false;
 	*space = '\0';
-	o->tree = (struct davit_tree_hold)DAVIT_TREE_HOLD_INIT;
+	o->tree = (struct davit_artifact_hold)DAVIT_ARTIFACT_HOLD_INIT;
 	o->name = strdup(space + 1);
 	if (!o->name)
 		return false;
@@ -226,7 +226,7 @@ static bool read_record(struct davit_execution *x, char *text)
 static void forget_result(struct davit_execution *x)
 {
 	for (size_t i = 0; i < x->result.n_outputs; i++) {
-		davit_tree_release(&x->result.outputs[i].tree);
+		davit_artifact_release(&x->result.outputs[i].tree);
 		free((char *)x->result.outputs[i].name);
 	}
 	free(x->result.outputs);

@@ -121,7 +121,7 @@ static void close_all(struct davit_execution *x)
 		*fds[i] = -1;
 	}
 	for (size_t i = 0; i < x->n_holds; i++)
-		davit_tree_release(&x->holds[i]);
+		davit_artifact_release(&x->holds[i]);
 	for (size_t i = 0; i < x->n_caches; i++)
 		if (x->caches[i].fd >= 0)
 			close(x->caches[i].fd);
@@ -143,7 +143,7 @@ void step_let_go(struct davit_execution *x)
 		free(x->outputs[i].directory);
 	}
 	for (size_t i = 0; i < x->result.n_outputs; i++) {
-		davit_tree_release(&x->result.outputs[i].tree);
+		davit_artifact_release(&x->result.outputs[i].tree);
 		free((char *)x->result.outputs[i].name);
 	}
 	free(x->result.outputs);

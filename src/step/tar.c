@@ -357,7 +357,7 @@ static int pack_tree(struct archive *a, int at, struct step_tree *t, struct davi
 	return r;
 }
 
-int davit_artifacts_get_tar(struct davit_artifacts *s, const struct davit_tree_hold *h, int fd,
+int davit_artifacts_get_tar(struct davit_artifacts *s, const struct davit_artifact_hold *h, int fd,
 			    enum davit_artifact_packing packing, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *path = davit_artifacts_path(s, h);

@@ -18,14 +18,14 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-void davit_tree_release(struct davit_tree_hold *h)
+void davit_artifact_release(struct davit_artifact_hold *h)
 {
 	if (h->fd >= 0)
 		close(h->fd);
 	h->fd = -1;
 }
 
-char *davit_artifacts_path(struct davit_artifacts *s, const struct davit_tree_hold *h)
+char *davit_artifacts_path(struct davit_artifacts *s, const struct davit_artifact_hold *h)
 {
 	char *path;
 
@@ -54,7 +54,7 @@ static void touch(struct davit_artifacts *s, const char *id, const struct step_t
 	}
 }
 
-static void fill_hold(struct davit_tree_hold *h, const char *id, int fd, const struct step_meta *m)
+static void fill_hold(struct davit_artifact_hold *h, const char *id, int fd, const struct step_meta *m)
 {
 	snprintf(h->id, sizeof h->id, "%s", id);
 	h->bytes = m->bytes;
@@ -64,7 +64,7 @@ static void fill_hold(struct davit_tree_hold *h, const char *id, int fd, const s
 }
 
 /* Hashes the "fs" of w and publishes it, or takes the one that is there. */
-static int store(struct davit_artifacts *s, struct step_work *w, struct davit_tree_hold *ret,
+static int store(struct davit_artifacts *s, struct step_work *w, struct davit_artifact_hold *ret,
 		 struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int fs = openat(w->fd, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -173,7 +173,7 @@ static int copy_named(int from, int to, const char *path, const char *name, stru
 }
 
 int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, char *const *names,
-				  struct davit_tree_hold *ret, struct davit_error *err)
+				  struct davit_artifact_hold *ret, struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int from = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DAVIT_AUTO_CLOSE int to = -1;
@@ -199,7 +199,7 @@ int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, c
 	return r;
 }
 
-int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct davit_tree_hold *ret,
+int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct davit_artifact_hold *ret,
 			  struct davit_error *err)
 {
 	struct step_work w = STEP_WORK_INIT;
@@ -217,7 +217,7 @@ int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct da
 	return r;
 }
 
-int davit_artifacts_put_tar(struct davit_artifacts *s, int fd, struct davit_tree_hold *ret, struct davit_error *err)
+int davit_artifacts_put_tar(struct davit_artifacts *s, int fd, struct davit_artifact_hold *ret, struct davit_error *err)
 {
 	struct step_work w = STEP_WORK_INIT;
 	DAVIT_AUTO_CLOSE int to = -1;
@@ -268,7 +268,7 @@ static int complete(struct davit_artifacts *s, const char *id, char ret[DAVIT_AR
 	return found ? 0 : davit_error_set(err, DAVIT_ENOENT, NULL, "there is no artifact %s", id);
 }
 
-int davit_artifacts_find(struct davit_artifacts *s, const char *id, struct davit_tree_hold *ret,
+int davit_artifacts_find(struct davit_artifacts *s, const char *id, struct davit_artifact_hold *ret,
 			 struct davit_error *err)
 {
 	char whole[DAVIT_ARTIFACT_ID_MAX];
@@ -288,7 +288,7 @@ int davit_artifacts_find(struct davit_artifacts *s, const char *id, struct davit
 	return 0;
 }
 
-int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_tree_hold *h, const char *to,
+int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_artifact_hold *h, const char *to,
 				  struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *path = davit_artifacts_path(s, h);
