@@ -135,7 +135,6 @@ static void on_output(void *user, struct davit_execution *x)
 {
 	struct execute *e = user;
 
-	/* It can come before davit_execute has returned to us: no, only from the loop. */
 	pump(e, DAVIT_STEP_OUT);
 	pump(e, DAVIT_STEP_ERR);
 }
@@ -253,6 +252,12 @@ static int exit_status(const struct davit_result *r)
 	return r->exited && r->exit_status && !r->timed_out ? r->exit_status : EXIT_FAILED;
 }
 
+static void forget_signals(struct execute *e)
+{
+	while (e->n_signals)
+		uv_close((uv_handle_t *)&e->signals[--e->n_signals], NULL);
+}
+
 static void on_done(void *user, struct davit_execution *x, const struct davit_result *r)
 {
 	struct execute *e = user;
@@ -265,8 +270,7 @@ static void on_done(void *user, struct davit_execution *x, const struct davit_re
 		put_finish(r);
 	else
 		tell_people(e, r);
-	for (size_t i = 0; i < e->n_signals; i++)
-		uv_close((uv_handle_t *)&e->signals[i], NULL);
+	forget_signals(e);
 	davit_execution_free(x);
 	e->x = NULL;
 }
@@ -500,9 +504,11 @@ static int run_task(struct execute *e)
 	if (r == 0)
 		r = davit_execute(e->loop, e->store, &run, e->artifacts, e->n_artifacts, &on, e, &e->x, e->err);
 	if (r < 0)
-		return r;
-	davit_loop_run(e->loop);
-	return e->status;
+		forget_signals(e);
+	/* Until the step's directory is removed, too. */
+	if (e->loop)
+		davit_loop_run(e->loop);
+	return r < 0 ? r : e->status;
 }
 
 static int execute(struct execute *e)

@@ -206,6 +206,8 @@ static int unpack_hardlink(struct unpacking *u, const char *last, const char *pa
 		return no_memory(u);
 	if (!clean(target) || !*target)
 		return hostile(u, path, "is a link that leads out of the tree");
+	if (!strcmp(target, path)) /* tar writes this for a file that it was told of twice */
+		return 0;
 	slash = strrchr(target, '/');
 	if (slash)
 		*slash = '\0';
