@@ -35,7 +35,7 @@
 extern "C" {
 #endif
 
-#define DAVIT_ARTIFACT_ID_MAX 65			  /* 64 hexadecimal digits and a NUL */
+#define DAVIT_ARTIFACT_ID_MAX 65			     /* 64 hexadecimal digits and a NUL */
 #define DAVIT_ARTIFACTS_CEILING_DEFAULT (UINT64_C(20) << 30) /* bytes */
 
 /* ------------------------------------------------------------------- the store */
@@ -64,7 +64,7 @@ struct davit_artifact_hold {
 	uint64_t skipped; /* sockets, pipes and devices that were left out when it came in */
 	int fd;		  /* the lock that holds it; -1: nothing is held */
 };
-#define DAVIT_ARTIFACT_HOLD_INIT                                                                                 \
+#define DAVIT_ARTIFACT_HOLD_INIT                                                                             \
 	{                                                                                                    \
 		.fd = -1                                                                                     \
 	}
@@ -104,8 +104,8 @@ int davit_artifacts_get_tar(struct davit_artifacts *s, const struct davit_artifa
 
 /* Copies the tree into the directory `to`, which is made if it is not there. A file there of
  * the same name is replaced, another stays. Nothing is written through a link. */
-int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_artifact_hold *h, const char *to,
-				  struct davit_error *err);
+int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_artifact_hold *h,
+				  const char *to, struct davit_error *err);
 
 /* The directory in which the tree lies, for reading only; a heap string, NULL when out of
  * memory. Good while it is held. Does not block. */

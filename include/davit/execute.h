@@ -16,7 +16,8 @@
  *
  *	struct davit_run_spec run = {.path = "make", .args = (char *[]){"-C", "repo", NULL}};
  *	struct davit_artifact with[] = {
- *		{.use = DAVIT_USE_INPUT, .name = "repo", .type = DAVIT_ARTIFACT_DIRECTORY, .location = "/src/x"},
+ *		{.use = DAVIT_USE_INPUT, .name = "repo", .type = DAVIT_ARTIFACT_DIRECTORY, .location =
+ *"/src/x"},
  *		{.use = DAVIT_USE_OUTPUT, .name = "built"},
  *	};
  *	davit_execute(loop, store, &run, with, 2, &on, user, &x, &err);
@@ -32,10 +33,10 @@
 extern "C" {
 #endif
 
-#define DAVIT_GRACE_DEFAULT (INT64_C(10) * 1000000000)	/* ns between SIGTERM and SIGKILL */
-#define DAVIT_STEP_PIDS_DEFAULT 8192			/* processes and threads at a time */
-#define DAVIT_STEP_LOG_DEFAULT (UINT64_C(4) << 30)	/* bytes of one stream that are kept */
-#define DAVIT_STEP_BASE "/tmp/build"			/* where a step begins, and relative paths with it */
+#define DAVIT_GRACE_DEFAULT (INT64_C(10) * 1000000000) /* ns between SIGTERM and SIGKILL */
+#define DAVIT_STEP_PIDS_DEFAULT 8192		       /* processes and threads at a time */
+#define DAVIT_STEP_LOG_DEFAULT (UINT64_C(4) << 30)     /* bytes of one stream that are kept */
+#define DAVIT_STEP_BASE "/tmp/build"		       /* where a step begins, and relative paths with it */
 
 /* ------------------------------------------------------------------------ what goes in */
 
@@ -78,10 +79,10 @@ struct davit_run_spec {
 	const char *user;  /* "name", "uid", "name:group" by the root's /etc/passwd; NULL: root, which
 			    * without root's rights means the caller under that name */
 	struct davit_step_limits limits;
-	bool privileged; /* keeps all capabilities that the caller has, and the host's devices */
-	bool hermetic;	 /* no network but a loopback of its own */
-	int64_t timeout; /* ns from its start; 0: none. At its end it is aborted, and has failed */
-	int64_t grace;	 /* ns; 0: DAVIT_GRACE_DEFAULT */
+	bool privileged;  /* keeps all capabilities that the caller has, and the host's devices */
+	bool hermetic;	  /* no network but a loopback of its own */
+	int64_t timeout;  /* ns from its start; 0: none. At its end it is aborted, and has failed */
+	int64_t grace;	  /* ns; 0: DAVIT_GRACE_DEFAULT */
 	uint64_t log_max; /* bytes kept of each stream; 0: DAVIT_STEP_LOG_DEFAULT. The rest is counted */
 	/* The result of an earlier step whose program, environment, inputs and image were the same
 	 * (DIRECTORY inputs never are) and which succeeded is given at once, with its outputs and
@@ -108,18 +109,18 @@ enum davit_step_stream { DAVIT_STEP_OUT, DAVIT_STEP_ERR, DAVIT_STEP_STREAMS };
 
 struct davit_result {
 	enum davit_outcome outcome;
-	bool exited;	    /* exit_status counts */
-	int exit_status;    /* 0 to 255 */
-	int signo;	    /* what killed it, or 0 */
-	bool timed_out;	    /* its time was over: SIGTERM, and SIGKILL after the grace */
-	bool out_of_memory; /* the kernel killed something of it for its limit of memory */
-	bool cached;	    /* the result of an earlier step */
-	int64_t started, ended; /* wall clock, unix ns; 0: it never started */
-	int64_t cpu_user, cpu_system; /* ns, of the program and what it waited for */
-	uint64_t memory_peak; /* bytes, of its largest process */
-	uint64_t bytes[DAVIT_STEP_STREAMS];	 /* that it wrote */
+	bool exited;			      /* exit_status counts */
+	int exit_status;		      /* 0 to 255 */
+	int signo;			      /* what killed it, or 0 */
+	bool timed_out;			      /* its time was over: SIGTERM, and SIGKILL after the grace */
+	bool out_of_memory;		      /* the kernel killed something of it for its limit of memory */
+	bool cached;			      /* the result of an earlier step */
+	int64_t started, ended;		      /* wall clock, unix ns; 0: it never started */
+	int64_t cpu_user, cpu_system;	      /* ns, of the program and what it waited for */
+	uint64_t memory_peak;		      /* bytes, of its largest process */
+	uint64_t bytes[DAVIT_STEP_STREAMS];   /* that it wrote */
 	uint64_t dropped[DAVIT_STEP_STREAMS]; /* of these, how many at the end are not kept */
-	struct davit_output *outputs;	 /* also when it failed; not when it errored */
+	struct davit_output *outputs;	      /* also when it failed; not when it errored */
 	size_t n_outputs;
 	struct davit_error error; /* ERRORED: why */
 };
@@ -154,8 +155,8 @@ const char *davit_execution_id(const struct davit_execution *x);
 /* Reads what the step wrote to a stream, from any offset, as often as you like, while it runs and
  * after its end: up to n bytes, 0 when there are none there (yet, as long as there is no result), or a
  * DAVIT_E... code. Short file operations only. */
-ssize_t davit_execution_read(struct davit_execution *x, enum davit_step_stream stream, uint64_t offset, void *buf,
-			     size_t n, struct davit_error *err);
+ssize_t davit_execution_read(struct davit_execution *x, enum davit_step_stream stream, uint64_t offset,
+			     void *buf, size_t n, struct davit_error *err);
 
 /* The result, or NULL while there is none; borrowed until the execution is freed. */
 const struct davit_result *davit_execution_result(const struct davit_execution *x);

@@ -26,8 +26,8 @@ static json_t *kept_json(const struct davit_kept *k)
 {
 	char used[DAVIT_TIME_MAX];
 
-	return json_pack("{s:s, s:s, s:s?, s:I, s:I, s:s, s:b}", "id", k->id, "kind", kinds[k->kind], "name", k->name,
-			 "bytes", (json_int_t)k->bytes, "entries", (json_int_t)k->entries, "used",
+	return json_pack("{s:s, s:s, s:s?, s:I, s:I, s:s, s:b}", "id", k->id, "kind", kinds[k->kind], "name",
+			 k->name, "bytes", (json_int_t)k->bytes, "entries", (json_int_t)k->entries, "used",
 			 davit_time_format(k->used, used), "inUse", k->in_use);
 }
 
@@ -143,8 +143,8 @@ static int run(struct davit_cli *cli, bool caches, struct davit_error *err)
 	int r;
 
 	if (verb && strcmp(verb, "rm") != 0 && (caches || strcmp(verb, "prune") != 0))
-		return davit_cli_usage(cli, err, "'%.64s' is not known: davit %s %s", verb, cli->command->name,
-				       cli->command->usage);
+		return davit_cli_usage(cli, err, "'%.64s' is not known: davit %s %s", verb,
+				       cli->command->name, cli->command->usage);
 	if (!caches && (!verb || strcmp(verb, "prune") != 0) &&
 	    (davit_cli_flag(cli, "why") || davit_cli_value(cli, "to")))
 		return davit_cli_usage(cli, err, "--why and --to are for 'davit artifacts prune'");

@@ -435,10 +435,11 @@ static int find_root(struct execute *e, struct davit_artifact *image, char **ret
 	const char *root = davit_cli_value(e->cli, "rootfs");
 
 	if (!root && e->task->image_type)
-		return davit_error_set(e->err, DAVIT_ENOTSUP, "image_resource",
-				       "this task wants an image of type '%s'; steps run on the host's root or in a "
-				       "directory: say --rootfs host or --rootfs DIR",
-				       e->task->image_type);
+		return davit_error_set(
+			e->err, DAVIT_ENOTSUP, "image_resource",
+			"this task wants an image of type '%s'; steps run on the host's root or in a "
+			"directory: say --rootfs host or --rootfs DIR",
+			e->task->image_type);
 	root = root ? root : e->task->rootfs;
 	if (!root || !strcmp(root, "host"))
 		return 0;
@@ -502,7 +503,8 @@ static int run_task(struct execute *e)
 	if (r == 0)
 		r = watch_signals(e);
 	if (r == 0)
-		r = davit_execute(e->loop, e->store, &run, e->artifacts, e->n_artifacts, &on, e, &e->x, e->err);
+		r = davit_execute(e->loop, e->store, &run, e->artifacts, e->n_artifacts, &on, e, &e->x,
+				  e->err);
 	if (r < 0)
 		forget_signals(e);
 	/* Until the step's directory is removed, too. */

@@ -50,8 +50,8 @@ static int read_all(int fd, struct davit_buf *out)
 /* What git tracks in a directory and what it does not ignore: names that end with NUL. */
 static int git_files(const char *directory, struct davit_buf *out, struct davit_error *err)
 {
-	const char *const argv[] = {"git",    "-C", directory, "ls-files", "--cached", "--others", "--exclude-standard",
-				    "-z", NULL};
+	const char *const argv[] = {
+		"git", "-C", directory, "ls-files", "--cached", "--others", "--exclude-standard", "-z", NULL};
 	posix_spawn_file_actions_t actions;
 	int ends[2], e, status = 0, r;
 	pid_t pid;
@@ -65,10 +65,11 @@ static int git_files(const char *directory, struct davit_buf *out, struct davit_
 	close(ends[1]);
 	if (e) {
 		close(ends[0]);
-		return davit_error_errno(err, e, NULL,
-					 "%s is in a git repository, but git cannot be run (--include-ignored takes "
-					 "everything without it)",
-					 directory);
+		return davit_error_errno(
+			err, e, NULL,
+			"%s is in a git repository, but git cannot be run (--include-ignored takes "
+			"everything without it)",
+			directory);
 	}
 	r = read_all(ends[0], out);
 	close(ends[0]);
@@ -77,14 +78,15 @@ static int git_files(const char *directory, struct davit_buf *out, struct davit_
 	if (r < 0 || out->oom)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (status != 0)
-		return davit_error_set(err, DAVIT_ESOURCE, NULL,
-				       "git cannot list the files of %s (--include-ignored takes everything without it)",
-				       directory);
+		return davit_error_set(
+			err, DAVIT_ESOURCE, NULL,
+			"git cannot list the files of %s (--include-ignored takes everything without it)",
+			directory);
 	return 0;
 }
 
-static int put_directory(struct davit_artifacts *s, const char *from, bool all, struct davit_artifact_hold *ret,
-			 struct davit_error *err)
+static int put_directory(struct davit_artifacts *s, const char *from, bool all,
+			 struct davit_artifact_hold *ret, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF list = DAVIT_BUF_INIT;
 	DAVIT_AUTO_FREE char **names = NULL;
@@ -116,7 +118,7 @@ static int put_directory(struct davit_artifacts *s, const char *from, bool all, 
 }
 
 int davit_steps_upload(struct davit_artifacts *s, const char *from, bool all, struct davit_artifact_hold *ret,
-			 struct davit_error *err)
+		       struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int fd = -1;
 	struct stat st;
@@ -141,7 +143,7 @@ static bool ends_with(const char *s, const char *end)
 }
 
 int davit_steps_download(struct davit_artifacts *s, const struct davit_artifact_hold *h, const char *to,
-			   struct davit_error *err)
+			 struct davit_error *err)
 {
 	enum davit_artifact_packing packing = DAVIT_PACK_NONE;
 	DAVIT_AUTO_CLOSE int fd = -1;

@@ -47,7 +47,8 @@ static const struct davit_option execute_options[] = {
 	{"output", 'o', "NAME=TO", DAVIT_OPTION_PAIR, .repeat = true,
 	 .doc = "Where to put an output: a directory, or a tar archive (.tar, .tar.gz, .tar.zst)"},
 	{"param", 'p', "NAME=VALUE", DAVIT_OPTION_PAIR, .repeat = true, .doc = "Set a param of the task"},
-	{"include-ignored", 0, NULL, DAVIT_OPTION_FLAG, .doc = "Of a git repository take also what git ignores"},
+	{"include-ignored", 0, NULL, DAVIT_OPTION_FLAG,
+	 .doc = "Of a git repository take also what git ignores"},
 	{"cache", 0, NULL, DAVIT_OPTION_FLAG,
 	 .doc = "Execute nothing if the same was done before, and give that result; remember this one"},
 	{"hermetic", 0, NULL, DAVIT_OPTION_FLAG, .doc = "No network but a loopback of its own"},
@@ -76,9 +77,12 @@ const struct davit_command davit_command_execute = {
 	.usage = "-c TASK",
 	.group = "Steps",
 	.summary = "Run a task over directories, isolated, and fetch what it makes",
-	.details = "The task gets its inputs copy-on-write: what it changes in them, you do not see. Of a git "
-		   "repository it\ngets what git tracks and does not ignore. Its log comes as it is written. The exit "
-		   "status is the\ntask's own; 1 if it failed otherwise, 2 if it could not be run, 3 if it was aborted.",
+	.details =
+		"The task gets its inputs copy-on-write: what it changes in them, you do not see. Of a git "
+		"repository it\ngets what git tracks and does not ignore. Its log comes as it is written. "
+		"The exit "
+		"status is the\ntask's own; 1 if it failed otherwise, 2 if it could not be run, 3 if it was "
+		"aborted.",
 	.options = execute_lists,
 	.offline = true,
 	.complete = "file",
@@ -125,7 +129,8 @@ const struct davit_command davit_command_artifacts = {
 	.usage = "[rm ID... | prune]",
 	.group = "Steps",
 	.summary = "Show what steps took and made, and make room",
-	.details = "What is in use is never removed. The store holds 20 GiB at most: what was used least recently "
+	.details = "What is in use is never removed. The store holds 20 GiB at most: what was used least "
+		   "recently "
 		   "goes\nbefore more comes in.",
 	.options = artifacts_lists,
 	.max_args = 64,

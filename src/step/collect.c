@@ -93,8 +93,8 @@ static int gather(struct davit_artifacts *s, struct items *all, struct davit_err
 	return 0;
 }
 
-int davit_artifacts_list(struct davit_artifacts *s, int (*fn)(void *user, const struct davit_kept *k), void *user,
-			 struct davit_error *err)
+int davit_artifacts_list(struct davit_artifacts *s, int (*fn)(void *user, const struct davit_kept *k),
+			 void *user, struct davit_error *err)
 {
 	struct items all = {0};
 	int r = step_store_lock(s, err);
@@ -117,15 +117,15 @@ static void say(davit_collected_fn *fn, void *user, const struct item *i, bool r
 	if (!fn)
 		return;
 	if (removed)
-		snprintf(text, sizeof text, "not used for %" PRId64 "%s, and %s", age < 86400 ? age / 60 : age / 86400,
-			 age < 86400 ? " minutes" : " days", why);
+		snprintf(text, sizeof text, "not used for %" PRId64 "%s, and %s",
+			 age < 86400 ? age / 60 : age / 86400, age < 86400 ? " minutes" : " days", why);
 	else
 		snprintf(text, sizeof text, "%s", why);
 	fn(user, &i->kept, removed, text);
 }
 
-int step_make_room(struct davit_artifacts *s, uint64_t bytes, davit_collected_fn *fn, void *user, char ***swept,
-		   uint64_t *ret_left, struct davit_error *err)
+int step_make_room(struct davit_artifacts *s, uint64_t bytes, davit_collected_fn *fn, void *user,
+		   char ***swept, uint64_t *ret_left, struct davit_error *err)
 {
 	struct items all = {0};
 	uint64_t total = 0;
@@ -185,7 +185,8 @@ static int remove_item(struct davit_artifacts *s, const struct items *all, const
 		if (strncmp(all->v[i].key, id, n) != 0)
 			continue;
 		if (found)
-			return davit_error_set(err, DAVIT_EINVAL, NULL, "more than one artifact begins with %s", id);
+			return davit_error_set(err, DAVIT_EINVAL, NULL,
+					       "more than one artifact begins with %s", id);
 		found = &all->v[i];
 	}
 	if (!found)

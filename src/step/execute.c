@@ -48,7 +48,7 @@ static void fill_result(struct davit_execution *x)
 	r->exited = WIFEXITED(e->status);
 	r->exit_status = r->exited ? WEXITSTATUS(e->status) : 0;
 	r->signo = WIFSIGNALED(e->status) ? WTERMSIG(e->status) : 0;
-	r->outcome = e->aborted ? DAVIT_OUTCOME_ABORTED
+	r->outcome = e->aborted					     ? DAVIT_OUTCOME_ABORTED
 		     : r->exited && !r->exit_status && !r->timed_out ? DAVIT_OUTCOME_SUCCEEDED
 								     : DAVIT_OUTCOME_FAILED;
 }
@@ -215,8 +215,8 @@ static int watch(struct davit_execution *x, struct davit_error *err)
 	return 0;
 }
 
-static int begin(struct davit_execution *x, const struct davit_run_spec *spec, const struct davit_artifact *artifacts,
-		 size_t n, struct davit_error *err)
+static int begin(struct davit_execution *x, const struct davit_run_spec *spec,
+		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
 	int r = 0, known = 0;
 
@@ -284,8 +284,8 @@ const struct davit_result *davit_execution_result(const struct davit_execution *
 	return x->complete ? &x->result : NULL;
 }
 
-ssize_t davit_execution_read(struct davit_execution *x, enum davit_step_stream stream, uint64_t offset, void *buf, size_t n,
-			     struct davit_error *err)
+ssize_t davit_execution_read(struct davit_execution *x, enum davit_step_stream stream, uint64_t offset,
+			     void *buf, size_t n, struct davit_error *err)
 {
 	ssize_t got;
 
@@ -302,7 +302,9 @@ static int order(struct davit_execution *x, enum step_verb verb, int signo)
 {
 	const struct step_order o = {.verb = verb, .signo = signo};
 
-	return x->control < 0 || x->ended || send(x->control, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -1 : 0;
+	return x->control < 0 || x->ended || send(x->control, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT) < 0
+		       ? -1
+		       : 0;
 }
 
 int davit_execution_signal(struct davit_execution *x, int signo, struct davit_error *err)

@@ -38,13 +38,11 @@ struct davit_execution {
 	size_t n_caches;
 	struct step_output *outputs;
 	size_t n_outputs;
-	char **notes; /* to be told once it has begun */
+	char **notes;  /* to be told once it has begun */
 	bool remember; /* it is asked for results of earlier ones */
 	char key[STEP_KEY_MAX];
 
-	struct cgroups cgroups;
-	bool has_cgroups, has_group;
-	char cgroup[DAVIT_ID_MAX];
+	bool has_group; /* these cgroups are there: */
 	char cgroup_dirs[CGROUP_DIRS_MAX][CGROUP_PATH_MAX];
 	size_t n_cgroup_dirs;
 
@@ -68,16 +66,16 @@ struct davit_execution {
 };
 
 /* prepare.c: checks, takes inputs and caches, makes the directory and the order. */
-int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec, const struct davit_artifact *artifacts,
-		 size_t n, struct davit_error *err);
+int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec,
+		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err);
 /* spawn.c: starts davit-step, which has the rest. */
 int step_spawn(struct davit_execution *x, struct davit_error *err);
 /* Lets go of what prepare and spawn took, and waits until the helper has removed the step's directory. */
 void step_let_go(struct davit_execution *x);
 
 /* remember.c: the key of a step, from everything that its result depends on. Blocks shortly. */
-int step_key(struct davit_execution *x, const struct davit_run_spec *spec, const struct davit_artifact *artifacts,
-	     size_t n, struct davit_error *err);
+int step_key(struct davit_execution *x, const struct davit_run_spec *spec,
+	     const struct davit_artifact *artifacts, size_t n, struct davit_error *err);
 /* Is there a result of that key? Then it is the execution's. 1 or 0, or a code. */
 int step_recall(struct davit_execution *x, struct davit_error *err);
 /* Keeps the result. In a thread. */

@@ -15,7 +15,7 @@
 
 #define BLOCK (256 * 1024)
 #define THREADS_MAX 4
-#define ALONE_ENTRIES 512	 /* up to so many entries */
+#define ALONE_ENTRIES 512     /* up to so many entries */
 #define ALONE_BYTES (4 << 20) /* and so many bytes a thread more is not worth its start */
 
 struct walk {
@@ -97,8 +97,8 @@ static int walk_entry(struct walk *w, int fd, const char *name, unsigned depth)
 	if (r < 0 || !S_ISDIR(st.st_mode))
 		return r;
 	if (depth >= STEP_DEPTH_MAX)
-		return davit_error_set(w->err, DAVIT_EINVAL, NULL, "more than %d directories within each other",
-				       STEP_DEPTH_MAX);
+		return davit_error_set(w->err, DAVIT_EINVAL, NULL,
+				       "more than %d directories within each other", STEP_DEPTH_MAX);
 	below = step_open_anyway(fd, name, O_RDONLY | O_DIRECTORY, st.st_mode);
 	if (below < 0)
 		return davit_error_errno(w->err, errno, NULL, "cannot open %s", w->path);
@@ -123,7 +123,8 @@ static int walk_directory(struct walk *w, int fd, unsigned depth)
 		if (!strcmp(d->d_name, ".") || !strcmp(d->d_name, ".."))
 			continue;
 		if (before + n + 2 > sizeof w->path) {
-			r = davit_error_set(w->err, DAVIT_EINVAL, NULL, "a path is longer than %d bytes", PATH_MAX);
+			r = davit_error_set(w->err, DAVIT_EINVAL, NULL, "a path is longer than %d bytes",
+					    PATH_MAX);
 			break;
 		}
 		w->len = before + (size_t)sprintf(w->path + before, "%s%s", before ? "/" : "", d->d_name);
@@ -195,7 +196,8 @@ static void hash_link(struct work *w, struct step_entry *e, char *buf)
 	if (n < 0)
 		fail(w, errno, e->path);
 	else
-		crypto_generichash(e->digest, STEP_DIGEST, (const uint8_t *)buf, (unsigned long long)n, NULL, 0);
+		crypto_generichash(e->digest, STEP_DIGEST, (const uint8_t *)buf, (unsigned long long)n, NULL,
+				   0);
 }
 
 static void *hash_some(void *arg)

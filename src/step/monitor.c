@@ -169,8 +169,9 @@ static bool start(struct monitor *m)
 	}
 	if (m->init < 0) {
 		report_failure(DAVIT_ENOTSUP, errno,
-			       m->step.rootless ? "this host gives no user namespaces to users other than root"
-						: "cannot make namespaces");
+			       m->step.rootless
+				       ? "this host gives no user namespaces to users other than root"
+				       : "cannot make namespaces");
 		return false;
 	}
 	if (!m->init) {
@@ -290,8 +291,9 @@ static void hear(struct monitor *m)
 static void watch(struct monitor *m)
 {
 	for (;;) {
-		struct pollfd fds[] = {{m->pidfd, POLLIN, 0},	   {m->status, POLLIN, 0},   {m->clock, POLLIN, 0},
-				       {STEP_FD_CONTROL, POLLIN, 0}, {m->pipes[0], POLLIN, 0}, {m->pipes[1], POLLIN, 0}};
+		struct pollfd fds[] = {{m->pidfd, POLLIN, 0},	 {m->status, POLLIN, 0},
+				       {m->clock, POLLIN, 0},	 {STEP_FD_CONTROL, POLLIN, 0},
+				       {m->pipes[0], POLLIN, 0}, {m->pipes[1], POLLIN, 0}};
 
 		if (!m->wanted)
 			fds[3].fd = -1;
@@ -360,7 +362,8 @@ static void clean(const struct monitor *m)
 
 int main(void)
 {
-	static struct monitor m = {.init = -1, .pidfd = -1, .status = -1, .clock = -1, .pipes = {-1, -1}, .wanted = true};
+	static struct monitor m = {
+		.init = -1, .pidfd = -1, .status = -1, .clock = -1, .pipes = {-1, -1}, .wanted = true};
 	static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP};
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(ignored); i++)

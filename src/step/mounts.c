@@ -24,7 +24,7 @@
 struct root {
 	struct step *s;
 	int own;  /* the step's own directory on the host */
-	int fd;   /* the new root */
+	int fd;	  /* the new root */
 	int next; /* number of the next upper directory */
 };
 
@@ -40,8 +40,10 @@ static int place(struct root *r, const char *path)
 	int fd = step_place(r->fd, path);
 
 	if (fd < 0 && errno == EROFS)
-		step_fail(r->s, DAVIT_EINVAL, 0, "nothing can be mounted at %s: there is no such directory in the host's "
-			  "root, which is read-only; use a path below " BASE, path);
+		step_fail(r->s, DAVIT_EINVAL, 0,
+			  "nothing can be mounted at %s: there is no such directory in the host's "
+			  "root, which is read-only; use a path below " BASE,
+			  path);
 	if (fd < 0)
 		step_fail(r->s, DAVIT_EINVAL, errno, "nothing can be mounted at %s", path);
 	return fd;
@@ -56,8 +58,8 @@ static int clone_tree(struct step *s, const char *source, unsigned flags, uint64
 	if (fd < 0)
 		step_fail(s, DAVIT_EIO, errno, "cannot mount %s", source);
 	if (mount_setattr(fd, "", AT_EMPTY_PATH | (flags & AT_RECURSIVE), &a, sizeof a) < 0)
-		step_fail(s, errno == ENOSYS ? DAVIT_ENOTSUP : DAVIT_EIO, errno, "cannot restrict the mount of %s",
-			  source);
+		step_fail(s, errno == ENOSYS ? DAVIT_ENOTSUP : DAVIT_EIO, errno,
+			  "cannot restrict the mount of %s", source);
 	return fd;
 }
 
@@ -69,13 +71,15 @@ static void attach(struct step *s, int tree, int at, const char *what)
 	close(at);
 }
 
-static void mount_new(struct root *r, const char *type, const char *path, unsigned long flags, const char *data)
+static void mount_new(struct root *r, const char *type, const char *path, unsigned long flags,
+		      const char *data)
 {
 	char target[FD_PATH_MAX];
 	int fd = place(r, path);
 
 	if (mount(type, fd_path(fd, target), type, flags, data) < 0)
-		step_fail(r->s, errno == EPERM ? DAVIT_ENOTSUP : DAVIT_EIO, errno, "cannot mount %s at %s", type, path);
+		step_fail(r->s, errno == EPERM ? DAVIT_ENOTSUP : DAVIT_EIO, errno, "cannot mount %s at %s",
+			  type, path);
 	close(fd);
 }
 
@@ -136,11 +140,13 @@ static void mount_over(struct root *r, const char *source, int at, unsigned long
 
 		e = step_copy_tree(lower, upper, why, sizeof why);
 		if (e)
-			step_fail(r->s, e == ENOSPC ? DAVIT_ENOSPC : DAVIT_EIO, e, "cannot copy %s: %s", source, why);
+			step_fail(r->s, e == ENOSPC ? DAVIT_ENOSPC : DAVIT_EIO, e, "cannot copy %s: %s",
+				  source, why);
 		step_note(r->s, "%s is a copy: overlayfs is not to be had here: %s", path, strerror(e));
 		snprintf(copy, sizeof copy, "%s/%s", r->s->directory, up);
-		attach(r->s, clone_tree(r->s, copy, 0, flags & MS_NODEV ? MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV : 0), at,
-		       path);
+		attach(r->s,
+		       clone_tree(r->s, copy, 0, flags & MS_NODEV ? MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV : 0),
+		       at, path);
 	} else {
 		close(at);
 	}
@@ -158,10 +164,12 @@ static void mount_copy(struct root *r, const struct step_mount_order *m)
 		step_fail(r->s, DAVIT_EIO, errno, "cannot copy %s", m->source);
 	e = step_copy_tree(from, to, why, sizeof why);
 	if (e)
-		step_fail(r->s, e == ENOSPC ? DAVIT_ENOSPC : DAVIT_EIO, e, "cannot copy %s: %s", m->source, why);
+		step_fail(r->s, e == ENOSPC ? DAVIT_ENOSPC : DAVIT_EIO, e, "cannot copy %s: %s", m->source,
+			  why);
 	close(from);
 	close(to);
-	attach(r->s, clone_tree(r->s, m->copy, 0, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV), place(r, m->target), m->target);
+	attach(r->s, clone_tree(r->s, m->copy, 0, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV), place(r, m->target),
+	       m->target);
 }
 
 static void mount_artifacts(struct root *r)
@@ -247,7 +255,8 @@ static void hide(struct root *r, const char *path)
 
 	if (fd < 0)
 		return; /* not there, or covered already */
-	if (mount("tmpfs", fd_path(fd, target), "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV, "mode=755,size=4k") < 0)
+	if (mount("tmpfs", fd_path(fd, target), "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV,
+		  "mode=755,size=4k") < 0)
 		step_fail(r->s, DAVIT_EIO, errno, "cannot hide %s", path);
 	close(fd);
 }

@@ -94,7 +94,8 @@ bool step_order_read(int fd, struct step *s)
 		const struct step_record *r = (const void *)p;
 		size_t room = (size_t)(end - p) - sizeof *r;
 
-		if (!r->length || STEP_RECORD_PAD((size_t)r->length) > room || r->text[r->length - 1] || !take(s, r))
+		if (!r->length || STEP_RECORD_PAD((size_t)r->length) > room || r->text[r->length - 1] ||
+		    !take(s, r))
 			return false;
 		p += sizeof *r + STEP_RECORD_PAD((size_t)r->length);
 	}

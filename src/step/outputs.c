@@ -65,7 +65,9 @@ static int keep_below_ceiling(struct davit_execution *x, struct davit_error *err
 		return r;
 	total = step_total(x->store);
 	step_store_unlock(x->store);
-	return total > x->store->ceiling ? davit_artifacts_collect(x->store, x->store->ceiling, NULL, NULL, NULL, err) : 0;
+	return total > x->store->ceiling
+		       ? davit_artifacts_collect(x->store, x->store->ceiling, NULL, NULL, NULL, err)
+		       : 0;
 }
 
 int step_take_outputs(struct davit_execution *x, struct davit_error *err)

@@ -107,12 +107,13 @@ static struct place *place_at(struct preparing *p, const char *target)
 static int check_name(const struct davit_artifact *a, struct davit_error *err)
 {
 	if (a->use != DAVIT_USE_CACHE && (!a->name || !*a->name || strchr(a->name, '/')))
-		return davit_error_set(err, DAVIT_EINVAL, "artifacts", "'%.64s' is not the name of an artifact",
-				       a->name ? a->name : "");
+		return davit_error_set(err, DAVIT_EINVAL, "artifacts",
+				       "'%.64s' is not the name of an artifact", a->name ? a->name : "");
 	if (a->use == DAVIT_USE_CACHE && (!a->path || !*a->path || !a->location || !*a->location))
 		return davit_error_set(err, DAVIT_EINVAL, "artifacts", "a cache needs a path and a location");
 	if (a->use == DAVIT_USE_INPUT && a->type == DAVIT_ARTIFACT_EMPTY)
-		return davit_error_set(err, DAVIT_EINVAL, a->name, "the input '%.64s' has no content", a->name);
+		return davit_error_set(err, DAVIT_EINVAL, a->name, "the input '%.64s' has no content",
+				       a->name);
 	return 0;
 }
 
@@ -128,7 +129,8 @@ static int add_place(struct preparing *p, const struct davit_artifact *a)
 	if (r < 0)
 		return r;
 	if (!target[0] || !strcmp(target, "/"))
-		return davit_error_set(p->err, DAVIT_EINVAL, a->name, "an artifact cannot be the root itself");
+		return davit_error_set(p->err, DAVIT_EINVAL, a->name,
+				       "an artifact cannot be the root itself");
 	at = place_at(p, target);
 	if (!at) {
 		at = &p->places[p->n_places++];
@@ -136,9 +138,10 @@ static int add_place(struct preparing *p, const struct davit_artifact *a)
 	}
 	if ((a->use == DAVIT_USE_INPUT && at->input) || (a->use == DAVIT_USE_OUTPUT && at->output) ||
 	    (at->cache || (a->use == DAVIT_USE_CACHE && (at->input || at->output))))
-		return davit_error_set(p->err, DAVIT_EINVAL, a->name ? a->name : "cache",
-				       "two artifacts cannot be at %s: only an output and an input share a path",
-				       at->target);
+		return davit_error_set(
+			p->err, DAVIT_EINVAL, a->name ? a->name : "cache",
+			"two artifacts cannot be at %s: only an output and an input share a path",
+			at->target);
 	if (a->use == DAVIT_USE_INPUT)
 		at->input = a;
 	else if (a->use == DAVIT_USE_OUTPUT)
@@ -157,10 +160,13 @@ static int check_unique(struct preparing *p)
 {
 	for (size_t i = 0; i < p->n; i++)
 		for (size_t k = 0; k < i; k++)
-			if (p->artifacts[i].use != DAVIT_USE_CACHE && p->artifacts[i].use == p->artifacts[k].use &&
+			if (p->artifacts[i].use != DAVIT_USE_CACHE &&
+			    p->artifacts[i].use == p->artifacts[k].use &&
 			    !strcmp(p->artifacts[i].name, p->artifacts[k].name))
-				return davit_error_set(p->err, DAVIT_EINVAL, p->artifacts[i].name, "two %s are named '%.64s'",
-						       p->artifacts[i].use == DAVIT_USE_INPUT ? "inputs" : "outputs",
+				return davit_error_set(p->err, DAVIT_EINVAL, p->artifacts[i].name,
+						       "two %s are named '%.64s'",
+						       p->artifacts[i].use == DAVIT_USE_INPUT ? "inputs"
+											      : "outputs",
 						       p->artifacts[i].name);
 	return 0;
 }
@@ -188,17 +194,19 @@ static int locate(struct preparing *p, const struct davit_artifact *a, const cha
 		return *ret ? 0 : no_memory(p->err);
 	}
 	if (a->location[0] != '/')
-		return davit_error_set(p->err, DAVIT_EINVAL, what, "'%.200s' is not an absolute path", a->location);
+		return davit_error_set(p->err, DAVIT_EINVAL, what, "'%.200s' is not an absolute path",
+				       a->location);
 	if (stat(a->location, &st) < 0)
 		return davit_error_errno(p->err, errno, what, "'%.64s' is to be %s", what, a->location);
 	if (!S_ISDIR(st.st_mode))
-		return davit_error_set(p->err, DAVIT_EINVAL, what, "'%.64s' is to be %s, which is not a directory",
-				       what, a->location);
+		return davit_error_set(p->err, DAVIT_EINVAL, what,
+				       "'%.64s' is to be %s, which is not a directory", what, a->location);
 	*ret = strdup(a->location);
 	return *ret ? 0 : no_memory(p->err);
 }
 
-static int make_own(struct davit_execution *x, const char *kind, size_t number, char **ret, struct davit_error *err)
+static int make_own(struct davit_execution *x, const char *kind, size_t number, char **ret,
+		    struct davit_error *err)
 {
 	if (asprintf(ret, "%s/%s-%zu", x->directory, kind, number) < 0) {
 		*ret = NULL;
@@ -266,13 +274,17 @@ static int take_cache(struct preparing *p, const struct davit_artifact *a, char 
 	if (r == DAVIT_ENOENT)
 		r = new_cache(x->store, c->key, a->location, &c->fd, p->err);
 	if (r == DAVIT_EINUSE) {
-		r = note(x, p->err, "the cache of %s is in use by another step: this one begins with an empty one, "
-			 "which is not kept", a->path);
+		r = note(x, p->err,
+			 "the cache of %s is in use by another step: this one begins with an empty one, "
+			 "which is not kept",
+			 a->path);
 		return r < 0 ? r : make_own(x, "cache", x->n_caches, ret, p->err);
 	}
 	if (r < 0)
 		return r;
-	return asprintf(ret, "%s/caches/%s/fs", x->store->directory, c->key) < 0 ? (*ret = NULL, no_memory(p->err)) : 0;
+	return asprintf(ret, "%s/caches/%s/fs", x->store->directory, c->key) < 0
+		       ? (*ret = NULL, no_memory(p->err))
+		       : 0;
 }
 
 static int take_output(struct preparing *p, const struct davit_artifact *a, char **ret)
@@ -302,8 +314,8 @@ static int take_place(struct preparing *p, struct place *at)
 	if (at->source && at->own)
 		record_mount(p->x, STEP_MOUNT_COPY, at->source, at->own, at->target);
 	else
-		record_mount(p->x, at->own ? STEP_MOUNT_BIND : STEP_MOUNT_OVER, at->own ? at->own : at->source, NULL,
-			     at->target);
+		record_mount(p->x, at->own ? STEP_MOUNT_BIND : STEP_MOUNT_OVER,
+			     at->own ? at->own : at->source, NULL, at->target);
 	return 0;
 }
 
@@ -324,24 +336,29 @@ static int take_places(struct preparing *p)
 
 /* ------------------------------------------------------------------------------- limits */
 
-static int open_group(struct preparing *p, struct davit_workload *w)
+/* The store must be locked. */
+static int make_group(struct preparing *p, struct davit_workload *w)
 {
-	struct davit_execution *x = p->x;
-	int r = cgroups_open(&x->cgroups, x->store->directory, p->err);
+	struct davit_artifacts *s = p->x->store;
+	int r;
 
-	if (r < 0)
-		return r;
-	x->has_cgroups = true;
+	if (!s->has_cgroups) {
+		r = cgroups_open(&s->cgroups, s->directory, p->err);
+		if (r < 0)
+			return r;
+		s->has_cgroups = true;
+	}
 	w->pids = p->spec->limits.pids;
-	if (!w->pids && x->cgroups.limits[CGROUP_PIDS])
+	if (!w->pids && s->cgroups.limits[CGROUP_PIDS])
 		w->pids = DAVIT_STEP_PIDS_DEFAULT;
 	/* Where there is no such group, a user namespace has a limit of its own. */
-	if (geteuid() != 0 && !x->cgroups.limits[CGROUP_PIDS])
+	if (geteuid() != 0 && !s->cgroups.limits[CGROUP_PIDS])
 		w->pids = 0;
-	r = cgroups_make(&x->cgroups, w, p->err);
-	if (r < 0) {
-		cgroups_fini(&x->cgroups);
-		x->has_cgroups = false;
+	r = cgroups_make(&s->cgroups, w, p->err);
+	if (r < 0 && r != DAVIT_ENOTSUP) {
+		/* Another process that ended has removed the parents, which were empty. */
+		cgroups_fini(&s->cgroups);
+		s->has_cgroups = false;
 	}
 	return r;
 }
@@ -351,19 +368,20 @@ static int limit(struct preparing *p)
 	struct davit_execution *x = p->x;
 	struct davit_workload w = {.cpu_millicores = p->spec->limits.cpu_millicores,
 				   .memory = p->spec->limits.memory};
-	int r = -1;
+	int r = step_store_lock(x->store, p->err);
 
-	memcpy(w.id, x->id, sizeof w.id);
-	/* Another that ends removes parents that are empty, perhaps just before we use them. */
-	for (int tries = 0; r < 0 && r != DAVIT_ENOTSUP && tries < 5; tries++)
-		r = open_group(p, &w);
 	if (r < 0)
 		return r;
-	x->has_group = true;
-	x->n_cgroup_dirs = cgroups_dirs(&x->cgroups, &w, x->cgroup_dirs);
+	memcpy(w.id, x->id, sizeof w.id);
+	r = make_group(p, &w);
+	for (int tries = 0; r < 0 && r != DAVIT_ENOTSUP && tries < 4; tries++)
+		r = make_group(p, &w);
+	x->has_group = r == 0;
+	x->n_cgroup_dirs = r == 0 ? cgroups_dirs(&x->store->cgroups, &w, x->cgroup_dirs) : 0;
+	step_store_unlock(x->store);
 	for (size_t i = 0; i < x->n_cgroup_dirs; i++)
 		record_text(x, STEP_CGROUP, x->cgroup_dirs[i]);
-	return 0;
+	return r;
 }
 
 /* ------------------------------------------------------------------------------ the rest */
@@ -475,8 +493,8 @@ static int prepare(struct preparing *p)
 	return r < 0 ? r : x->order.oom ? no_memory(p->err) : 0;
 }
 
-int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec, const struct davit_artifact *artifacts,
-		 size_t n, struct davit_error *err)
+int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec,
+		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
 	struct preparing p = {.x = x, .spec = spec, .artifacts = artifacts, .n = n, .err = err};
 	int r = check_spec(spec, err);

@@ -32,7 +32,8 @@ struct who {
 	size_t n_groups;
 };
 
-static void fail(int fd, int code, int sys_errno, const char *fmt, ...) __attribute__((noreturn, format(printf, 4, 5)));
+static void fail(int fd, int code, int sys_errno, const char *fmt, ...)
+	__attribute__((noreturn, format(printf, 4, 5)));
 static void fail(int fd, int code, int sys_errno, const char *fmt, ...)
 {
 	struct step_exec_failure f = {.code = code, .sys_errno = sys_errno};
@@ -154,7 +155,8 @@ static void find_who(const char *user, struct who *w, int fd)
 		w->uid = uid;
 		w->gid = 0;
 	}
-	if (find_groups(colon ? colon + 1 : NULL, w, &gid) || (colon && number(colon + 1, strlen(colon + 1), &gid)))
+	if (find_groups(colon ? colon + 1 : NULL, w, &gid) ||
+	    (colon && number(colon + 1, strlen(colon + 1), &gid)))
 		w->gid = gid;
 	else if (colon)
 		fail(fd, DAVIT_EINVAL, 0, "the step's /etc/group has no group '%s'", colon + 1);
@@ -179,7 +181,8 @@ static void become(const struct step *s, struct who *w, int fd)
 		find_who(s->user, w, fd);
 		if (s->rootless && w->uid != 0)
 			fail(fd, DAVIT_ENOTSUP, 0,
-			     "without root's rights a step has one user, its caller under the name of root, and "
+			     "without root's rights a step has one user, its caller under the name of root, "
+			     "and "
 			     "cannot become '%s'",
 			     s->user);
 		if (w->uid)
@@ -196,8 +199,9 @@ static void become(const struct step *s, struct who *w, int fd)
 /* ------------------------------------------------------------------------------ rights */
 
 /* What a build needs: to own, change and run files as any user, and to listen on low ports. */
-static const int kept[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SETGID,
-			   CAP_SETUID, CAP_SETPCAP, CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT, CAP_SETFCAP};
+static const int kept[] = {CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_FOWNER,  CAP_FSETID,	    CAP_KILL,
+			   CAP_SETGID, CAP_SETUID,	 CAP_SETPCAP, CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT,
+			   CAP_SETFCAP};
 
 static void drop_bounding(int fd)
 {
@@ -257,7 +261,8 @@ static int execute(const struct step *s)
 	for (path = path ? path : DEFAULT_PATH; *path;) {
 		size_t n = strcspn(path, ":");
 
-		if (snprintf(file, sizeof file, "%.*s/%s", n ? (int)n : 1, n ? path : ".", s->path) < (int)sizeof file) {
+		if (snprintf(file, sizeof file, "%.*s/%s", n ? (int)n : 1, n ? path : ".", s->path) <
+		    (int)sizeof file) {
 			execve(file, (char *const *)s->argv, (char *const *)s->env);
 			if (errno != ENOENT && errno != ENOTDIR)
 				e = errno;

@@ -43,7 +43,8 @@ enum step_tag {
 
 enum step_mount {
 	STEP_MOUNT_OVER = 'o', /* copy-on-write over the source */
-	STEP_MOUNT_COPY = 'c', /* a copy of the source in the directory that follows: SOURCE NUL COPY NUL TARGET */
+	STEP_MOUNT_COPY =
+		'c', /* a copy of the source in the directory that follows: SOURCE NUL COPY NUL TARGET */
 	STEP_MOUNT_BIND = 'b', /* the source itself, to be written to */
 };
 

@@ -46,8 +46,19 @@ static void put_all(crypto_generichash_state *h, char *const *v)
 static void put_host(crypto_generichash_state *h)
 {
 	static const char *const paths[] = {
-		"/usr/bin", "/usr/sbin", "/usr/lib", "/usr/local/bin", "/usr/local/sbin", "/usr/local/lib", "/bin",
-		"/sbin", "/lib", "/etc/os-release", "/var/lib/dpkg/status", "/var/lib/rpm", "/lib/apk/db/installed",
+		"/usr/bin",
+		"/usr/sbin",
+		"/usr/lib",
+		"/usr/local/bin",
+		"/usr/local/sbin",
+		"/usr/local/lib",
+		"/bin",
+		"/sbin",
+		"/lib",
+		"/etc/os-release",
+		"/var/lib/dpkg/status",
+		"/var/lib/rpm",
+		"/lib/apk/db/installed",
 		"/var/lib/pacman/local",
 	};
 
@@ -64,8 +75,8 @@ static void put_host(crypto_generichash_state *h)
 }
 
 /* A tree's id says what is in it; a directory says nothing. */
-static int put_artifact(crypto_generichash_state *h, const struct davit_artifact *a, struct davit_artifacts *s,
-			struct davit_error *err)
+static int put_artifact(crypto_generichash_state *h, const struct davit_artifact *a,
+			struct davit_artifacts *s, struct davit_error *err)
 {
 	struct davit_artifact_hold hold = DAVIT_ARTIFACT_HOLD_INIT;
 	int r;
@@ -86,8 +97,8 @@ static int put_artifact(crypto_generichash_state *h, const struct davit_artifact
 	return r;
 }
 
-int step_key(struct davit_execution *x, const struct davit_run_spec *spec, const struct davit_artifact *artifacts,
-	     size_t n, struct davit_error *err)
+int step_key(struct davit_execution *x, const struct davit_run_spec *spec,
+	     const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
 	uint8_t digest[STEP_DIGEST];
 	crypto_generichash_state h;
@@ -127,10 +138,10 @@ static int write_record(struct davit_execution *x, struct step_work *w, struct d
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	DAVIT_AUTO_CLOSE int fd = openat(w->fd, "result", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
-	davit_buf_addf(&b, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRIu64 "\n", r->started, r->ended, r->cpu_user,
-		       r->cpu_system, r->memory_peak);
-	davit_buf_addf(&b, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", r->bytes[0], r->dropped[0], r->bytes[1],
-		       r->dropped[1]);
+	davit_buf_addf(&b, "%" PRId64 " %" PRId64 " %" PRId64 " %" PRId64 " %" PRIu64 "\n", r->started,
+		       r->ended, r->cpu_user, r->cpu_system, r->memory_peak);
+	davit_buf_addf(&b, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", r->bytes[0], r->dropped[0],
+		       r->bytes[1], r->dropped[1]);
 	for (size_t i = 0; i < r->n_outputs; i++)
 		davit_buf_addf(&b, "%s %s\n", r->outputs[i].tree.id, r->outputs[i].name);
 	if (b.oom)
@@ -156,7 +167,8 @@ static int keep_streams(struct davit_execution *x, struct step_work *w, struct d
 
 int step_remember(struct davit_execution *x, struct davit_error *err)
 {
-	struct step_meta m = {.bytes = x->result.bytes[0] - x->result.dropped[0] + x->result.bytes[1] - x->result.dropped[1],
+	struct step_meta m = {.bytes = x->result.bytes[0] - x->result.dropped[0] + x->result.bytes[1] -
+				       x->result.dropped[1],
 			      .entries = 3};
 	struct step_work w = STEP_WORK_INIT;
 	int fd = -1, r = step_work_begin(x->store, &w, err);
@@ -210,12 +222,12 @@ static bool read_record(struct davit_execution *x, char *text)
 	r->outputs = calloc(lines + 1, sizeof *r->outputs);
 	line = strtok_r(text, "\n", &save);
 	if (!r->outputs || !line ||
-	    sscanf(line, "%" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNu64, &r->started, &r->ended, &r->cpu_user,
-		   &r->cpu_system, &r->memory_peak) != 5)
+	    sscanf(line, "%" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNd64 " %" SCNu64, &r->started, &r->ended,
+		   &r->cpu_user, &r->cpu_system, &r->memory_peak) != 5)
 		return false;
 	line = strtok_r(NULL, "\n", &save);
-	if (!line || sscanf(line, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &r->bytes[0], &r->dropped[0], &r->bytes[1],
-			    &r->dropped[1]) != 4)
+	if (!line || sscanf(line, "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, &r->bytes[0],
+			    &r->dropped[0], &r->bytes[1], &r->dropped[1]) != 4)
 		return false;
 	while ((line = strtok_r(NULL, "\n", &save)))
 		if (!read_output(x, line, lines))

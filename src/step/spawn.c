@@ -106,7 +106,7 @@ int step_spawn(struct davit_execution *x, struct davit_error *err)
 static void undo(struct davit_execution *x)
 {
 	if (x->has_group)
-		cgroups_remove(&x->cgroups, x->id);
+		cgroups_remove(&x->store->cgroups, x->id);
 	if (x->lock >= 0)
 		step_remove(x->directory);
 }
@@ -136,8 +136,6 @@ void step_let_go(struct davit_execution *x)
 	if (x->helper > 0)
 		while (waitpid(x->helper, NULL, 0) < 0 && errno == EINTR)
 			;
-	if (x->has_cgroups)
-		cgroups_fini(&x->cgroups);
 	for (size_t i = 0; i < x->n_outputs; i++) {
 		free(x->outputs[i].name);
 		free(x->outputs[i].directory);

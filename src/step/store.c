@@ -57,7 +57,8 @@ static ssize_t read_small(int at, const char *name, char *buf, size_t size)
 
 static int write_small(struct davit_artifacts *s, const char *name, const char *text, struct davit_error *err)
 {
-	DAVIT_AUTO_CLOSE int fd = openat(s->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	DAVIT_AUTO_CLOSE int fd =
+		openat(s->fd, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
 	if (fd < 0 || davit_write_full(fd, text, strlen(text)) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot write %s/%s", s->directory, name);
@@ -219,7 +220,8 @@ static int make_directories(struct davit_artifacts *s, struct davit_error *err)
 		return davit_error_errno(err, errno, NULL, "cannot protect %s", s->directory);
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(names); i++)
 		if (mkdirat(s->fd, names[i], 0700) < 0 && errno != EEXIST)
-			return davit_error_errno(err, errno, NULL, "cannot make %s/%s", s->directory, names[i]);
+			return davit_error_errno(err, errno, NULL, "cannot make %s/%s", s->directory,
+						 names[i]);
 	s->lock = openat(s->fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->lock < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open %s/lock", s->directory);
@@ -247,7 +249,8 @@ static int open_store(struct davit_artifacts *s, const char *directory, struct d
 		return r;
 	r = recover(s, err);
 	step_store_unlock(s);
-	if (r == 0 && fstatat(s->fd, "unsettled", &st, 0) == 0 && st.st_nlink && st.st_mtime < time(NULL) - SETTLE_AFTER) {
+	if (r == 0 && fstatat(s->fd, "unsettled", &st, 0) == 0 && st.st_nlink &&
+	    st.st_mtime < time(NULL) - SETTLE_AFTER) {
 		r = step_settle(s, err);
 		utimensat(s->fd, "unsettled", NULL, 0);
 	}
@@ -278,6 +281,8 @@ void davit_artifacts_close(struct davit_artifacts *s)
 {
 	if (!s)
 		return;
+	if (s->has_cgroups)
+		cgroups_fini(&s->cgroups);
 	if (s->lock >= 0)
 		close(s->lock);
 	if (s->fd >= 0)
@@ -351,16 +356,16 @@ int step_publish(struct davit_artifacts *s, struct step_work *w, enum davit_kept
 
 	if (m->bytes > s->ceiling)
 		return davit_error_set(err, DAVIT_ENOSPC, NULL,
-				       "%" PRIu64 " bytes are more than the store may hold (%" PRIu64 ")", m->bytes,
-				       s->ceiling);
+				       "%" PRIu64 " bytes are more than the store may hold (%" PRIu64 ")",
+				       m->bytes, s->ceiling);
 	if (left + m->bytes > s->ceiling)
 		r = step_make_room(s, s->ceiling - m->bytes, NULL, NULL, &swept, &left, err);
 	for (char **p = swept; p && *p; p++)
 		step_sweep(s, *p);
 	if (r == 0 && left + m->bytes > s->ceiling)
 		return davit_error_set(err, DAVIT_ENOSPC, NULL,
-				       "the store has no room for %" PRIu64 " bytes: what is in use takes %" PRIu64
-				       " of its %" PRIu64,
+				       "the store has no room for %" PRIu64
+				       " bytes: what is in use takes %" PRIu64 " of its %" PRIu64,
 				       m->bytes, left, s->ceiling);
 	if (r == 0)
 		r = step_meta_write(w->meta, m, err);

@@ -32,7 +32,9 @@ struct davit_artifacts {
 	int fd, lock;
 	uint64_t ceiling;
 	struct davit_paths paths;
-	pthread_mutex_t mutex; /* with `lock`: flock does not tell threads apart */
+	pthread_mutex_t mutex;	/* with `lock`: flock does not tell threads apart */
+	struct cgroups cgroups; /* opened by the first step, with the store locked */
+	bool has_cgroups;
 };
 
 #define STEP_KEY_MAX DAVIT_ARTIFACT_ID_MAX
@@ -70,11 +72,12 @@ void step_meta_read(int fd, struct step_meta *ret);
  * DAVIT_ENOSPC when that cannot be. */
 int step_publish(struct davit_artifacts *s, struct step_work *w, enum davit_kept_kind kind, const char *key,
 		 const struct step_meta *m, struct davit_error *err);
-/* Opens and locks (LOCK_SH or LOCK_EX) the meta of what has this name, without waiting, and notes the use. The
- * store must be locked. DAVIT_ENOENT, DAVIT_EINUSE. */
+/* Opens and locks (LOCK_SH or LOCK_EX) the meta of what has this name, without waiting, and notes the use.
+ * The store must be locked. DAVIT_ENOENT, DAVIT_EINUSE. */
 int step_take(struct davit_artifacts *s, enum davit_kept_kind kind, const char *key, int lock, int *ret_fd,
 	      struct davit_error *err);
-/* Renames it into tmp, to be removed by name later, and takes its bytes off the total. The store must be locked. */
+/* Renames it into tmp, to be removed by name later, and takes its bytes off the total. The store must be
+ * locked. */
 int step_discard(struct davit_artifacts *s, enum davit_kept_kind kind, const char *key, uint64_t bytes,
 		 char ret_name[80], struct davit_error *err);
 /* Removes what lies in tmp under that name. */
@@ -85,8 +88,8 @@ uint64_t step_total(struct davit_artifacts *s);
 void step_total_add(struct davit_artifacts *s, int64_t bytes);
 /* Collects until `bytes` are left; the store must be locked. Names of tmp to sweep afterwards are appended
  * to *swept (base/strv.h). */
-int step_make_room(struct davit_artifacts *s, uint64_t bytes, davit_collected_fn *fn, void *user, char ***swept,
-		   uint64_t *ret_left, struct davit_error *err);
+int step_make_room(struct davit_artifacts *s, uint64_t bytes, davit_collected_fn *fn, void *user,
+		   char ***swept, uint64_t *ret_left, struct davit_error *err);
 
 /* Makes sure that what came in is on the disk. Blocks. */
 int step_settle(struct davit_artifacts *s, struct davit_error *err);

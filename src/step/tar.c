@@ -30,7 +30,7 @@ struct unpacking {
 		char *path;
 		mode_t mode;
 		struct timespec times[2];
-	} *late;
+	} * late;
 	size_t n_late, cap_late;
 };
 
@@ -124,14 +124,16 @@ static int write_file(struct unpacking *u, int fd, const char *path)
 			return hostile(u, path, "makes it larger than the store may be");
 		u->left -= n;
 		for (size_t done = 0; done < n;) {
-			ssize_t w = DAVIT_EINTR(pwrite(fd, (const char *)data + done, n - done, offset + (la_int64_t)done));
+			ssize_t w = DAVIT_EINTR(
+				pwrite(fd, (const char *)data + done, n - done, offset + (la_int64_t)done));
 			if (w < 0)
 				return davit_error_errno(u->err, errno, NULL, "cannot write %s", path);
 			done += (size_t)w;
 		}
 	}
 	if (r != ARCHIVE_EOF)
-		return davit_error_set(u->err, DAVIT_ESOURCE, NULL, "the archive is malformed at '%.200s': %s", path,
+		return davit_error_set(u->err, DAVIT_ESOURCE, NULL,
+				       "the archive is malformed at '%.200s': %s", path,
 				       archive_error_string(u->a) ? archive_error_string(u->a) : "truncated");
 	return 0;
 }
@@ -140,7 +142,8 @@ static int unpack_file(struct unpacking *u, struct archive_entry *e, const char 
 {
 	const struct timespec times[] = {{archive_entry_mtime(e), archive_entry_mtime_nsec(e)},
 					 {archive_entry_mtime(e), archive_entry_mtime_nsec(e)}};
-	DAVIT_AUTO_CLOSE int fd = openat(u->at, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	DAVIT_AUTO_CLOSE int fd =
+		openat(u->at, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	int r, error;
 
 	if (fd < 0 && errno == EEXIST) { /* a later entry of the same name counts */
@@ -175,7 +178,8 @@ static int unpack_directory(struct unpacking *u, struct archive_entry *e, const 
 		if (!S_ISDIR(st.st_mode)) {
 			error = step_remove_at(u->at, last);
 			if (error || mkdirat(u->at, last, 0700) < 0)
-				return davit_error_errno(u->err, error ? error : errno, NULL, "cannot replace %s", path);
+				return davit_error_errno(u->err, error ? error : errno, NULL,
+							 "cannot replace %s", path);
 		}
 	}
 	return add_late(u, path, archive_entry_perm(e), times);
@@ -189,7 +193,8 @@ static int unpack_link(struct unpacking *u, struct archive_entry *e, const char 
 	int error = step_remove_at(u->at, last);
 
 	if (error || !target || symlinkat(target, u->at, last) < 0)
-		return davit_error_errno(u->err, error ? error : errno, NULL, "cannot make the link %s", path);
+		return davit_error_errno(u->err, error ? error : errno, NULL, "cannot make the link %s",
+					 path);
 	utimensat(u->at, last, times, AT_SYMLINK_NOFOLLOW);
 	return 0;
 }
@@ -212,11 +217,13 @@ static int unpack_hardlink(struct unpacking *u, const char *last, const char *pa
 	if (slash)
 		*slash = '\0';
 	fd = step_place(u->top, slash ? target : "");
-	if (fd < 0 || fstatat(fd, slash ? slash + 1 : target, &st, AT_SYMLINK_NOFOLLOW) < 0 || S_ISDIR(st.st_mode))
+	if (fd < 0 || fstatat(fd, slash ? slash + 1 : target, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    S_ISDIR(st.st_mode))
 		return hostile(u, path, "is a link to what is not a file of the archive");
 	error = step_remove_at(u->at, last);
 	if (error || linkat(fd, slash ? slash + 1 : target, u->at, last, 0) < 0)
-		return davit_error_errno(u->err, error ? error : errno, NULL, "cannot make the link %s", path);
+		return davit_error_errno(u->err, error ? error : errno, NULL, "cannot make the link %s",
+					 path);
 	return 0;
 }
 
@@ -287,7 +294,8 @@ int step_unpack(int archive, int to, uint64_t max, struct davit_error *err)
 		r = unpack_entry(&u, e);
 	if (r == 0 && got != ARCHIVE_EOF)
 		r = davit_error_set(err, DAVIT_ESOURCE, NULL, "this is no tar archive that can be read: %s",
-				    archive_error_string(u.a) ? archive_error_string(u.a) : "it is malformed");
+				    archive_error_string(u.a) ? archive_error_string(u.a)
+							      : "it is malformed");
 	if (r == 0)
 		r = finish(&u);
 	for (size_t i = 0; i < u.n_late; i++)
@@ -302,7 +310,8 @@ int step_unpack(int archive, int to, uint64_t max, struct davit_error *err)
 
 /* ----------------------------------------------------------------------------------- out */
 
-static int pack_content(struct archive *a, int at, const struct step_entry *s, char *buf, struct davit_error *err)
+static int pack_content(struct archive *a, int at, const struct step_entry *s, char *buf,
+			struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int fd = step_open_anyway(at, s->path, O_RDONLY | O_NOCTTY, s->mode);
 	ssize_t n;
@@ -316,8 +325,8 @@ static int pack_content(struct archive *a, int at, const struct step_entry *s, c
 	return n < 0 ? davit_error_errno(err, errno, NULL, "cannot read %s", s->path) : 0;
 }
 
-static int pack_entry(struct archive *a, struct archive_entry *e, int at, const struct step_entry *s, char *buf,
-		      struct davit_error *err)
+static int pack_entry(struct archive *a, struct archive_entry *e, int at, const struct step_entry *s,
+		      char *buf, struct davit_error *err)
 {
 	ssize_t n;
 
@@ -334,7 +343,8 @@ static int pack_entry(struct archive *a, struct archive_entry *e, int at, const 
 		archive_entry_set_symlink(e, buf);
 	}
 	if (archive_write_header(a, e) != ARCHIVE_OK)
-		return davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s", archive_error_string(a));
+		return davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
+				       archive_error_string(a));
 	return S_ISREG(s->mode) && s->size ? pack_content(a, at, s, buf, err) : 0;
 }
 
@@ -384,11 +394,13 @@ int davit_artifacts_get_tar(struct davit_artifacts *s, const struct davit_artifa
 	if (at < 0)
 		r = davit_error_errno(err, errno, NULL, "cannot open %s", path);
 	else if (archive_write_open_fd(a, fd) != ARCHIVE_OK)
-		r = davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s", archive_error_string(a));
+		r = davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
+				    archive_error_string(a));
 	if (r == 0)
 		r = pack_tree(a, at, &t, err);
 	if (archive_write_close(a) != ARCHIVE_OK && r == 0)
-		r = davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s", archive_error_string(a));
+		r = davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
+				    archive_error_string(a));
 	archive_write_free(a);
 	step_tree_fini(&t);
 	return r;

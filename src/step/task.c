@@ -54,7 +54,8 @@ struct key {
 	size_t offset;
 };
 
-static int read_keys(struct reader *r, const struct davit_tree *map, const struct key *keys, size_t n, void *to)
+static int read_keys(struct reader *r, const struct davit_tree *map, const struct key *keys, size_t n,
+		     void *to)
 {
 	const char *names[16];
 
@@ -71,7 +72,8 @@ static int read_keys(struct reader *r, const struct davit_tree *map, const struc
 		if (i == n) {
 			const char *near = davit_nearest(t->key, names, n);
 			return davit_tree_error(r->err, t->key_line, t->key_column, t->key,
-						near ? "unknown key '%.64s'; did you mean '%s'?" : "unknown key '%.64s'",
+						near ? "unknown key '%.64s'; did you mean '%s'?"
+						     : "unknown key '%.64s'",
 						t->key, near);
 		}
 		e = keys[i].read(r, t, (char *)to + keys[i].offset);
@@ -141,7 +143,8 @@ static void write_json(struct davit_json *j, const struct davit_tree *t)
 	if (t->kind == DAVIT_TREE_SCALAR) {
 		if (davit_tree_is_null(t))
 			davit_json_null(j);
-		else if (!t->quoted && (is_number(t->text) || !strcmp(t->text, "true") || !strcmp(t->text, "false")))
+		else if (!t->quoted &&
+			 (is_number(t->text) || !strcmp(t->text, "true") || !strcmp(t->text, "false")))
 			davit_json_raw(j, t->text);
 		else
 			davit_json_string(j, t->text);
@@ -225,7 +228,8 @@ static const struct key cache_keys[] = {
 	{"path", read_text, offsetof(struct davit_task_path, path)},
 };
 
-static int check_path(struct reader *r, const struct davit_tree *item, const struct davit_task_path *p, bool named)
+static int check_path(struct reader *r, const struct davit_tree *item, const struct davit_task_path *p,
+		      bool named)
 {
 	if (named && (!p->name || strchr(p->name, '/')))
 		return bad(r, item, p->name ? "'%.64s': a name has no slash" : "it has no name", p->name);
@@ -328,7 +332,8 @@ static int read_cpu(struct reader *r, const struct davit_tree *t, void *to)
 {
 	int64_t v = 0;
 
-	if (t->kind != DAVIT_TREE_SCALAR || (strcmp(t->text, "0") != 0 && davit_cpu_parse(t->text, &v, NULL) < 0))
+	if (t->kind != DAVIT_TREE_SCALAR ||
+	    (strcmp(t->text, "0") != 0 && davit_cpu_parse(t->text, &v, NULL) < 0))
 		return bad(r, t, "a number of processors is expected here, like 2, 0.5 or 500m");
 	*(int64_t *)to = v;
 	return 0;
@@ -490,7 +495,8 @@ int davit_task_set_param(struct davit_task *t, const char *name, const char *val
 		names[i] = t->params[i].name;
 	near = davit_nearest(name, names, n);
 	return davit_error_set(err, DAVIT_EINVAL, name,
-			       near ? "the task has no param '%.64s'; did you mean '%s'?" : "the task has no param '%.64s'",
+			       near ? "the task has no param '%.64s'; did you mean '%s'?"
+				    : "the task has no param '%.64s'",
 			       name, near);
 }
 
@@ -502,7 +508,8 @@ static bool among(const char *name, const char *const *names, size_t n)
 	return false;
 }
 
-int davit_task_check_inputs(const struct davit_task *t, const char *const *names, size_t n, struct davit_error *err)
+int davit_task_check_inputs(const struct davit_task *t, const char *const *names, size_t n,
+			    struct davit_error *err)
 {
 	DAVIT_AUTO_BUF missing = DAVIT_BUF_INIT;
 	const char *known[64], *near;
@@ -528,6 +535,7 @@ int davit_task_check_inputs(const struct davit_task *t, const char *const *names
 	}
 	if (missing.oom)
 		return no_memory(err);
-	return missing.len ? davit_error_set(err, DAVIT_EINVAL, "inputs", "missing inputs: %s", davit_buf_str(&missing))
+	return missing.len ? davit_error_set(err, DAVIT_EINVAL, "inputs", "missing inputs: %s",
+					     davit_buf_str(&missing))
 			   : 0;
 }

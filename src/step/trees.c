@@ -144,7 +144,7 @@ static int parent_of(int from, int to, const char *name, int *ret_from, const ch
 	*ret_from = in;
 	*ret_last = name;
 	return out;
-fail: {
+fail : {
 	int e = errno;
 	if (in >= 0)
 		close(in);
@@ -217,7 +217,8 @@ int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct da
 	return r;
 }
 
-int davit_artifacts_put_tar(struct davit_artifacts *s, int fd, struct davit_artifact_hold *ret, struct davit_error *err)
+int davit_artifacts_put_tar(struct davit_artifacts *s, int fd, struct davit_artifact_hold *ret,
+			    struct davit_error *err)
 {
 	struct step_work w = STEP_WORK_INIT;
 	DAVIT_AUTO_CLOSE int to = -1;
@@ -250,7 +251,8 @@ static int complete(struct davit_artifacts *s, const char *id, char ret[DAVIT_AR
 
 	if (n < 8 || n >= DAVIT_ARTIFACT_ID_MAX || strspn(id, "0123456789abcdef") != n)
 		return davit_error_set(err, DAVIT_EINVAL, NULL,
-				       "'%.80s' is not the id of an artifact: 8 to 64 hexadecimal digits", id);
+				       "'%.80s' is not the id of an artifact: 8 to 64 hexadecimal digits",
+				       id);
 	if (n == DAVIT_ARTIFACT_ID_MAX - 1) {
 		memcpy(ret, id, n + 1);
 		return 0;
@@ -288,8 +290,8 @@ int davit_artifacts_find(struct davit_artifacts *s, const char *id, struct davit
 	return 0;
 }
 
-int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_artifact_hold *h, const char *to,
-				  struct davit_error *err)
+int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_artifact_hold *h,
+				  const char *to, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *path = davit_artifacts_path(s, h);
 	DAVIT_AUTO_CLOSE int in = -1;
