@@ -89,6 +89,7 @@ static int remove_content(struct removal *r, int fd, unsigned depth)
 			close(copy);
 		return e;
 	}
+	rewinddir(dir); /* its position is that of fd, which may have been read before */
 	while (e == 0 && (d = readdir(dir)))
 		if (strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
 			e = remove_entry(r, fd, d, depth);
