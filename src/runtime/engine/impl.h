@@ -132,6 +132,9 @@ void engine_remove(struct davit_instance *inst, struct davit_op *op);
 void engine_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op);
 /* The run that a stop waits for is over, or the object gone. */
 void life_ended(struct davit_instance *inst);
+/* What a container of this host uses; pid: of its first process. False: it is not to be
+ * seen from here. Does not block. */
+bool usage_read(pid_t pid, const char *container, struct davit_stats *ret);
 /* Signals on their way to it have nothing left to do. */
 void signals_ended(struct davit_instance *inst);
 
