@@ -503,12 +503,12 @@ const char *log_text(struct thing *t, size_t n)
 	r = calloc(1, sizeof *r + driver->logs->reader_size);
 	g = (struct reading){.r = r};
 	*r = (struct davit_log_reader){.instance = t->inst,
-				       .query = {.tail = -1, .follow = true},
+				       .query = {.tail = -1, .follow = n > 0},
 				       .owner = &g,
 				       .line = on_line,
 				       .end = on_log_end};
 	CHECK_INT(driver->logs->open(r, &err), 0);
-	WAIT(g.lines >= n || g.ended);
+	WAIT(g.ended || (n && g.lines >= n));
 	enter();
 	driver->logs->close(r);
 	leave();

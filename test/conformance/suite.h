@@ -51,10 +51,11 @@ struct subject {
 	/* Lets go of what get has made. */
 	void (*put)(const struct davit_runtime_driver *driver);
 	/* What else its workloads need: an image, the guest mounted into it. NULL:
-	 * nothing. With it, words are UTF-8 and the environment has more in it. */
+	 * nothing. With it, the environment has more in it. */
 	void (*prepare)(struct davit_workload *w);
 	/* Appends the words for a behaviour. False: this subject has no such thing. */
 	bool (*words)(enum behaviour what, int n, char ***argv);
+	bool engine; /* Docker or Podman: others work on it too, and words are UTF-8 */
 };
 
 extern const struct subject *const subjects[]; /* NULL at the end */
@@ -168,7 +169,8 @@ void close_runtime(void);
 void open_runtime(void);
 void adopt(bool forget);
 
-/* The whole log of a thing, once it has n lines: "o:text\n" and "e:text\n". */
+/* The log of a thing, once it has n lines: "o:text\n" and "e:text\n". n 0: all that is
+ * there now. */
 const char *log_text(struct thing *t, size_t n);
 /* One line of it, of standard output; freed after the test. */
 const char *log_line(struct thing *t, size_t index);

@@ -87,6 +87,11 @@ static void set_capabilities(struct engine *e, const json_t *info)
 		DAVIT_CAP_SURVIVE,
 		DAVIT_CAP_EXIT_STATUS,
 		DAVIT_CAP_LOGS,
+		DAVIT_CAP_EXEC,
+		DAVIT_CAP_TERMINAL,
+		DAVIT_CAP_TERMINAL_KEPT,
+		DAVIT_CAP_COPY,
+		DAVIT_CAP_IMAGE_BUILD,
 		DAVIT_CAP_STATS,
 		DAVIT_CAP_SIGNAL,
 		DAVIT_CAP_TREE_STOP,
@@ -114,7 +119,6 @@ static void set_capabilities(struct engine *e, const json_t *info)
 		{DAVIT_CAP_NOTIFY, "an engine has no way to hand a notify socket to davitd and keep it"},
 		{DAVIT_CAP_READY_FD, "an engine passes no descriptors"},
 		{DAVIT_CAP_SERVICE_ACCOUNT, "an engine has no accounts"},
-		{DAVIT_CAP_TERMINAL_KEPT, "not implemented"},
 	};
 	struct davit_capabilities *c = &e->capabilities;
 
@@ -137,7 +141,7 @@ static void on_info(struct http_call *c, const struct davit_error *err)
 		open_failed(e, err->code, err->message);
 	} else if (!json_is_object(info)) {
 		open_failed(e, DAVIT_EPROTO, "what it tells of itself makes no sense");
-	} else if (learn_home(e, &why) < 0) {
+	} else if (learn_home(e, &why) < 0 || terminals_open(e, &why) < 0) {
 		open_failed(e, why.code, why.message);
 	} else {
 		set_capabilities(e, info);
@@ -178,7 +182,7 @@ static void engine_open(struct davit_runtime *rt, const struct engine_flavour *f
 	struct engine *e = engine_of(rt);
 	struct davit_error err = {0};
 
-	*e = (struct engine){.rt = rt, .flavour = flavour};
+	*e = (struct engine){.rt = rt, .flavour = flavour, .ports.mapped = true};
 	if (!davit_loop_uv(rt->loop)) {
 		davit_op_fail(op, DAVIT_ENOTSUP, rt->name, "an engine needs the real loop");
 		return;
@@ -225,6 +229,7 @@ static void engine_close(struct davit_runtime *rt)
 	tasks_close(e, &why);
 	logs_close_all(e);
 	execs_close_all(e);
+	local_terminal_keeper_close(&e->terminals);
 	while (davit_map_next(&e->instances, &pos, NULL, &inst))
 		container_forget(inst);
 	davit_map_fini(&e->instances);
@@ -247,8 +252,8 @@ static void engine_capabilities(struct davit_runtime *rt, struct davit_capabilit
 		.start = engine_start, .stop = engine_stop, .remove = engine_remove,                         \
 		.inspect = engine_inspect, .logs = &engine_logs, .exec = &engine_exec,                       \
 		.stats = &engine_stats, .signal = &engine_signal, .ports = &engine_ports,                    \
-		.pause = &engine_pause, .copy = &engine_copy, .images = &engine_images,                      \
-		.volumes = &engine_volumes, .networks = &engine_networks,                                    \
+		.terminal = &engine_terminal, .pause = &engine_pause, .copy = &engine_copy,                  \
+		.images = &engine_images, .volumes = &engine_volumes, .networks = &engine_networks,          \
 	}
 
 const struct davit_runtime_driver davit_docker_driver =

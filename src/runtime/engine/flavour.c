@@ -14,7 +14,6 @@ const struct engine_flavour engine_docker = {
 	.user_socket = "docker.sock",
 	.gone_event = "destroy",
 	.reports_oom = true,
-	.slow_stats = true,
 	.log_driver = "json-file",
 };
 

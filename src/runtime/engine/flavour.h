@@ -24,8 +24,6 @@ struct engine_flavour {
 	bool log_to_file;
 	/* A kill for lack of memory is told from others. */
 	bool reports_oom;
-	/* It answers for statistics with its next measurement, up to a second later. */
-	bool slow_stats;
 	/* Labels of a volume are told in its list, and labels given at create are kept. */
 	const char *no_oom; /* why not, otherwise */
 	/* What it reports of block I/O and of memory that is a cache. */

@@ -10,6 +10,7 @@
 #include "base/map.h"
 #include "base/units.h"
 #include "local/ports.h"
+#include "local/terminal.h"
 #include "runtime/engine/engine.h"
 #include "runtime/engine/flavour.h"
 #include "runtime/engine/http.h"
@@ -49,6 +50,7 @@ struct engine { /* behind struct davit_runtime */
 	struct davit_map instances; /* id -> struct davit_instance */
 	struct davit_list tasks, readers, execs;
 	struct local_ports ports;
+	struct local_terminal_keeper terminals;
 };
 
 struct task;
@@ -110,6 +112,8 @@ struct task {
 /* Begins one; NULL, and the op failed, when out of memory or not up. `inst`, when
  * given, is occupied if `exclusive`. */
 struct task *task_new(struct engine *e, struct davit_op *op, struct davit_instance *inst);
+/* The same on an instance that must run; NULL, and the op failed, otherwise. */
+struct task *task_on_running(struct davit_instance *inst, struct davit_op *op);
 /* Sends the task's next call, whose end is told to step. Ends the task when that
  * cannot be. c NULL: out of memory. */
 void task_call(struct task *t, struct http_call *c,
@@ -132,15 +136,14 @@ void engine_remove(struct davit_instance *inst, struct davit_op *op);
 void engine_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op);
 /* The run that a stop waits for is over, or the object gone. */
 void life_ended(struct davit_instance *inst);
-/* What a container of this host uses; pid: of its first process. False: it is not to be
- * seen from here. Does not block. */
-bool usage_read(pid_t pid, const char *container, struct davit_stats *ret);
 /* Signals on their way to it have nothing left to do. */
 void signals_ended(struct davit_instance *inst);
 
 /* --- program.c: whether a program is there --- */
 /* Looks for what t->inst runs, then calls then(t); fails t when it is not there. */
 void program_check(struct task *t, void (*then)(struct task *t));
+/* The same for a program of any name; `name` is borrowed until then. */
+void program_find(struct task *t, const char *name, void (*then)(struct task *t));
 /* The PATH in a container: a heap string. */
 char *program_search_path(const struct davit_workload *w, const json_t *image);
 void programs_forget(struct engine *e);
@@ -187,12 +190,14 @@ extern const struct davit_ports_facet engine_ports;
 extern const struct davit_pause_facet engine_pause;
 extern const struct davit_copy_facet engine_copy;
 extern const struct davit_images_facet engine_images;
+extern const struct davit_terminal_facet engine_terminal;
 extern const struct davit_objects_facet engine_volumes, engine_networks;
 /* A run has begun: who follows the log of the last one goes on. */
 void logs_started(struct davit_instance *inst);
 /* End what is open, without a callback. */
 void logs_close_all(struct engine *e);
 void execs_close_all(struct engine *e);
+int terminals_open(struct engine *e, struct davit_error *err);
 /* Keeps the log of a container that is about to be removed, then calls
  * then(t), whatever came of it. */
 void logs_keep(struct task *t, void (*then)(struct task *t));

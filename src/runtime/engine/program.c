@@ -181,17 +181,14 @@ static void try_next(struct task *t)
 	}
 }
 
-void program_check(struct task *t, void (*then)(struct task *t))
+void program_find(struct task *t, const char *name, void (*then)(struct task *t))
 {
-	const struct davit_workload *w = t->inst->workload;
 	struct engine_instance *ei = engine_instance(t->inst);
-	char *const *words = w->entrypoint && w->entrypoint[0] ? w->entrypoint : w->argv;
 	struct search *s;
 
 	/* What begins in a directory that we do not know, or what an earlier davitd
 	 * has made, shows by its exit code only. */
-	if (!ei->has_init || !ei->search_path || !words || !words[0] ||
-	    (strchr(words[0], '/') && words[0][0] != '/')) {
+	if (strchr(name, '/') ? *name != '/' : !ei->search_path) {
 		then(t);
 		return;
 	}
@@ -200,10 +197,22 @@ void program_check(struct task *t, void (*then)(struct task *t))
 		task_fail(t, DAVIT_ENOMEM, "out of memory");
 		return;
 	}
-	s->name = words[0];
-	s->rest = ei->search_path;
+	s->name = name;
+	s->rest = ei->search_path ? ei->search_path : "";
 	s->then = then;
 	t->data = s;
 	t->fini = search_fini;
 	try_next(t);
+}
+
+void program_check(struct task *t, void (*then)(struct task *t))
+{
+	const struct davit_workload *w = t->inst->workload;
+	char *const *words = w->entrypoint && w->entrypoint[0] ? w->entrypoint : w->argv;
+
+	/* Without an init the engine itself says that it is not there. */
+	if (engine_instance(t->inst)->has_init && words && words[0])
+		program_find(t, words[0], then);
+	else
+		then(t);
 }

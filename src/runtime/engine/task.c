@@ -34,6 +34,17 @@ struct task *task_new(struct engine *e, struct davit_op *op, struct davit_instan
 	return t;
 }
 
+struct task *task_on_running(struct davit_instance *inst, struct davit_op *op)
+{
+	struct engine_instance *ei = engine_instance(inst);
+
+	if (!ei->inst || ei->state != DAVIT_STATE_STARTED) {
+		davit_op_fail(op, DAVIT_ESTATE, inst->runtime->name, "the instance does not run");
+		return NULL;
+	}
+	return task_new(engine_of(inst->runtime), op, inst);
+}
+
 static void on_done(struct http_call *c, const struct davit_error *err)
 {
 	struct task *t = c->user;
