@@ -184,6 +184,11 @@ static bool up(struct local_instance *pi)
 	return blocked && strtoull(blocked + 8, NULL, 16) & UINT64_C(1) << (SIGTERM - 1);
 }
 
+static bool translates_ports(const struct davit_workload *w)
+{
+	return !w->network || strcmp(w->network, "host");
+}
+
 static void describe(struct local_runtime *p, const char *id, struct davit_inspection *now)
 {
 	oci_network_address(oci_runtime_of(p)->place, id, now->address, sizeof now->address);
@@ -205,6 +210,7 @@ static const struct local_ops ops = {
 	.leftovers = leftovers,
 	.explain = oci_explain,
 	.describe = describe,
+	.translates_ports = translates_ports,
 	.signal_command = oci_command_signal,
 };
 
