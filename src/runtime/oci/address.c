@@ -42,7 +42,7 @@ void oci_net_fini(struct net *n)
 
 /* Locks the network. create: makes what is not there. */
 int oci_net_init(struct net *n, const struct oci_place *pl, const char *id, const char *name, bool create,
-		    struct davit_error *err)
+		 struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *addresses = oci_path(pl->networks, name, "addresses");
 	DAVIT_AUTO_FREE char *lock = oci_path(pl->networks, name, "lock");

@@ -319,9 +319,9 @@ static const struct davit_ports_facet ports = {.resolve = ports_resolve};
 	.abi = DAVIT_RUNTIME_ABI, .runtime_size = sizeof(struct oci_runtime),                                \
 	.instance_size = sizeof(struct oci_instance), .open = open_runtime, .close = close_runtime,          \
 	.capabilities = oci_capabilities, .adopt = local_adopt, .check = check, .create = local_create,      \
-	.start = start, .stop = local_stop, .remove = local_remove, .inspect = local_inspect, .logs = &local_logs, \
-	.exec = &local_exec, .stats = &local_stats, .signal = &signals, .ports = &ports,                     \
-	.terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes,                         \
+	.start = start, .stop = local_stop, .remove = local_remove, .inspect = local_inspect,                \
+	.logs = &local_logs, .exec = &local_exec, .stats = &local_stats, .signal = &signals,                 \
+	.ports = &ports, .terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes,        \
 	.networks = &oci_networks, .pause = &local_pause, .copy = &oci_copy
 
 const struct davit_runtime_driver davit_oci_driver = {

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
  * Networks: for each a bridge and a subnet, for each instance a network namespace, an
- * address, a pair of interfaces, and an nftables table of its own.
+ * address, a pair of interfaces, and for ports an nftables table of its own.
  *
  *   NETWORKS/NAME/lock          held for every change of the rest
  *   NETWORKS/NAME/subnet        N: 10.89.N.0/24
  *   NETWORKS/NAME/addresses/A   who has 10.89.N.A: a link to "BUNDLE:NAME", which is made in
  *                               one step: no address is given twice, none is lost
  *   BUNDLE/network              the network's name, written before anything else is made
+ *   BUNDLE/ports                it has translated ports; likewise
  *   BUNDLE/address, netns       what was made
  *
  * All is named by the instance or the network, so that it can be taken away by whoever
@@ -88,11 +89,69 @@ static void put(const char *path, const char *text)
 		return; /* a read-only /proc: then it must have been set by who made it so */
 }
 
-/* Ports of 127.0.0.1 are sent into the bridge, and what comes from it is forwarded. */
+/* --- rules, by nft --- */
+
+static int nft(const struct davit_buf *script, struct davit_error *err)
+{
+	static const char *const places[] = {"/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"};
+	DAVIT_AUTO_CLOSE int fd = memfd_create("nft", MFD_CLOEXEC);
+	struct oci_child c = {.in = fd};
+	char *argv[] = {NULL, (char *)"-f", (char *)"-", NULL};
+	int r;
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(places) && !argv[0]; i++)
+		if (access(places[i], X_OK) == 0)
+			argv[0] = (char *)places[i];
+	if (!argv[0])
+		return davit_error_set(err, DAVIT_ENOTSUP, "network",
+				       "failed to create network: nft is not installed");
+	if (script->oom || fd < 0 || write(fd, script->data, script->len) != (ssize_t)script->len ||
+	    lseek(fd, 0, SEEK_SET) < 0)
+		return failed(err, errno, "cannot write rules");
+	r = oci_child_run(&c, argv, err);
+	oci_child_fini(&c);
+	return r;
+}
+
+/* What leaves the network bears the host's address; what comes in by a translated port and
+ * would go back another way, the bridge's. */
+static int add_network_rules(const struct net *n, struct davit_error *err)
+{
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+
+	davit_buf_addf(&b,
+		       "add table ip davit-%s\ndelete table ip davit-%s\ntable ip davit-%s {\n"
+		       "\tchain postrouting {\n\t\ttype nat hook postrouting priority 100\n"
+		       "\t\tip saddr 10.89.%d.0/24 oifname != \"%s\" masquerade\n"
+		       "\t\tip saddr 127.0.0.0/8 oifname \"%s\" masquerade\n"
+		       /* A container that reaches itself or a neighbour by a port of the host. */
+		       "\t\tip saddr 10.89.%d.0/24 oifname \"%s\" ct status dnat masquerade\n\t}\n}\n",
+		       n->bridge, n->bridge, n->bridge, n->subnet, n->bridge, n->bridge, n->subnet,
+		       n->bridge);
+	return nft(&b, err);
+}
+
+static void drop_rules(const char *name)
+{
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+
+	/* "add" makes the deletion one of something that is there. */
+	davit_buf_addf(&b, "add table ip davit-%s\ndelete table ip davit-%s\n", name, name);
+	nft(&b, NULL);
+}
+
+/* Ports of 127.0.0.1 are sent into the bridge, and what comes from it is forwarded. Where there
+ * is a bridge there are the rules. */
 static int make_bridge(struct net *n, int s, struct davit_error *err)
 {
 	char path[96];
 
+	if (!if_nametoindex(n->bridge)) {
+		int r = add_network_rules(n, err);
+
+		if (r < 0)
+			return r;
+	}
 	if (ioctl(s, SIOCBRADDBR, n->bridge) < 0 && errno != EEXIST)
 		return failed(err, errno, "cannot make a bridge");
 	if (set_address(s, n->bridge, 0x0a590001u | (unsigned)n->subnet << 8) < 0 ||
@@ -159,29 +218,7 @@ static int enter_and_set_up(const struct net *n, const char *path, struct davit_
 	return e ? failed(err, e, "cannot set up the container's interface") : 0;
 }
 
-/* --- ports, by nft --- */
-
-static int nft(const struct davit_buf *script, struct davit_error *err)
-{
-	static const char *const places[] = {"/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"};
-	DAVIT_AUTO_CLOSE int fd = memfd_create("nft", MFD_CLOEXEC);
-	struct oci_child c = {.in = fd};
-	char *argv[] = {NULL, (char *)"-f", (char *)"-", NULL};
-	int r;
-
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(places) && !argv[0]; i++)
-		if (access(places[i], X_OK) == 0)
-			argv[0] = (char *)places[i];
-	if (!argv[0])
-		return davit_error_set(err, DAVIT_ENOTSUP, "network",
-				       "failed to create network: nft is not installed");
-	if (script->oom || fd < 0 || write(fd, script->data, script->len) != (ssize_t)script->len ||
-	    lseek(fd, 0, SEEK_SET) < 0)
-		return failed(err, errno, "cannot write rules");
-	r = oci_child_run(&c, argv, err);
-	oci_child_fini(&c);
-	return r;
-}
+/* --- ports --- */
 
 static void add_port(struct davit_buf *b, const struct davit_port *p, const char *address)
 {
@@ -201,29 +238,14 @@ static int add_rules(const struct net *n, const struct davit_workload *w, struct
 
 	oci_net_address(n, n->host, address);
 	davit_buf_addf(&b, "table ip davit-%s {\n", n->id);
-	for (size_t h = 0; h < DAVIT_ARRAY_SIZE(hooks) && w->n_ports; h++) {
+	for (size_t h = 0; h < DAVIT_ARRAY_SIZE(hooks); h++) {
 		davit_buf_addf(&b, "\tchain %s {\n\t\ttype nat hook %s priority -100\n", hooks[h], hooks[h]);
 		for (size_t i = 0; i < w->n_ports; i++)
 			add_port(&b, &w->ports[i], address);
 		davit_buf_adds(&b, "\t}\n");
 	}
-	davit_buf_addf(&b,
-		       "\tchain postrouting {\n\t\ttype nat hook postrouting priority 100\n"
-		       "\t\tip saddr %s oifname != \"%s\" masquerade\n"
-		       "\t\tip saddr 127.0.0.0/8 ip daddr %s oifname \"%s\" masquerade\n"
-		       /* A container that reaches itself or a neighbour by a port of the host. */
-		       "\t\tip saddr 10.89.%d.0/24 ip daddr %s ct status dnat masquerade\n\t}\n}\n",
-		       address, n->bridge, address, n->bridge, n->subnet, address);
+	davit_buf_adds(&b, "}\n");
 	return nft(&b, err);
-}
-
-static void drop_rules(const struct net *n)
-{
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
-
-	/* "add" makes the deletion one of something that is there. */
-	davit_buf_addf(&b, "add table ip davit-%s\ndelete table ip davit-%s\n", n->id, n->id);
-	nft(&b, NULL);
 }
 
 /* --- an instance --- */
@@ -262,7 +284,9 @@ static int attach(struct net *n, const struct davit_workload *w, const char *hos
 		r = enter_and_set_up(n, netns, err);
 	if (!r)
 		r = plug(n, s, err);
-	if (!r)
+	if (!r && w->n_ports)
+		r = note(n, "ports", "", err);
+	if (!r && w->n_ports)
 		r = add_rules(n, w, err);
 	if (r < 0)
 		return r;
@@ -293,6 +317,8 @@ static void drop_bridge(const struct net *n)
 {
 	DAVIT_AUTO_CLOSE int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
+	/* The rules first: while the bridge is there, this is done again after a kill. */
+	drop_rules(n->bridge);
 	if (s >= 0 && set_up(s, n->bridge, false) == 0)
 		ioctl(s, SIOCBRDELBR, n->bridge);
 }
@@ -301,11 +327,12 @@ int oci_network_detach(const struct oci_place *pl, const char *id, struct davit_
 {
 	DAVIT_AUTO_FREE char *file = oci_path(pl->bundles, id, "network");
 	DAVIT_AUTO_FREE char *netns = oci_path(pl->bundles, id, "netns");
+	DAVIT_AUTO_FREE char *ports = oci_path(pl->bundles, id, "ports");
 	DAVIT_AUTO_BUF name = DAVIT_BUF_INIT;
 	struct net n;
 	int r;
 
-	if (!file || !netns)
+	if (!file || !netns || !ports)
 		return davit_error_set(err, DAVIT_ENOMEM, "network", "out of memory");
 	/* Without that file nothing was made. */
 	if (davit_read_file(file, 256, &name, NULL) < 0 || !name.len)
@@ -313,7 +340,8 @@ int oci_network_detach(const struct oci_place *pl, const char *id, struct davit_
 	r = oci_net_init(&n, pl, id, name.data, true, err);
 	if (!r) {
 		n.subnet = oci_net_subnet_of(pl->networks, n.name);
-		drop_rules(&n);
+		if (access(ports, F_OK) == 0)
+			drop_rules(n.id);
 		/* The interfaces go with the namespace, at once rather than when the kernel comes
 		 * round to it. */
 		oci_link_delete(n.veth);

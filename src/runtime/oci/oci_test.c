@@ -340,8 +340,9 @@ static void take_addresses(const struct oci_place *pl, int client, int out)
 		char id[DAVIT_ID_MAX];
 
 		snprintf(id, sizeof id, "%08d%08d", client, i);
-		if (oci_net_init(&n, pl, id, "shared", true, &err) < 0 || oci_net_choose_subnet(&n, &err) < 0 ||
-		    oci_net_choose_address(&n, "host", &err) < 0 || write(out, &n.host, sizeof n.host) < 0)
+		if (oci_net_init(&n, pl, id, "shared", true, &err) < 0 ||
+		    oci_net_choose_subnet(&n, &err) < 0 || oci_net_choose_address(&n, "host", &err) < 0 ||
+		    write(out, &n.host, sizeof n.host) < 0)
 			_exit(1);
 		oci_net_fini(&n);
 	}
