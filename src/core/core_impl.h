@@ -26,6 +26,8 @@
 
 #include <jansson.h>
 
+/* How far a start is: which runtimes it still waits for. */
+enum start_phase { START_OPENS, START_WAITS_FOR_ALL, START_WAITS_FOR_USED, START_WAITS_NO_MORE };
 enum runtime_phase { RUNTIME_CLOSED, RUNTIME_OPENING, RUNTIME_ADOPTING, RUNTIME_OPEN, RUNTIME_LOST };
 
 struct core_runtime {
@@ -44,6 +46,8 @@ struct core_runtime {
 	struct davit_op op;
 	struct davit_timer retry;
 	unsigned failures;
+	size_t adopted; /* running instances, at the last time it told */
+	bool used;	/* the default one, or that of a service which was stored at the start */
 };
 
 struct supervisor {
@@ -202,6 +206,8 @@ struct davit_core {
 	struct davit_deferred release;
 	struct davit_timer full_pass;
 	struct davit_op *start_op;
+	enum start_phase start_phase;
+	struct davit_timer start_timer;
 	struct davit_op *stop_all_op;
 	struct davit_timer stop_limit; /* of its wait for a store that does not answer */
 	uint32_t n_untold;	       /* makes keys of untold/ unique */

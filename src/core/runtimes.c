@@ -109,6 +109,10 @@ static void adopted(struct davit_op *op, int result)
 	r->phase = RUNTIME_OPEN;
 	r->failures = 0;
 	davit_error_clear(&r->error);
+	/* It came after the start, which tells of all others at once. */
+	if (!r->core->start_op && r->adopted)
+		core_event(r->core, "adopted", NULL, NULL, "%zu running instances of runtime %s", r->adopted,
+			   r->name);
 	record_sweep(r);
 	resume_instances(r);
 	services_of_runtime_changed(r);
@@ -131,6 +135,7 @@ static void opened(struct davit_op *op, int result)
 		strcpy(r->caps.why_not[k], "not implemented");
 	r->driver->capabilities(r->rt, &r->caps);
 	r->phase = RUNTIME_ADOPTING;
+	r->adopted = 0;
 	davit_op_init(&r->op, r->core->loop, adopted, r);
 	davit_op_begin(&r->op, OPEN_TIMEOUT);
 	r->driver->adopt(r->rt, &r->op);
@@ -352,12 +357,12 @@ void core_runtime_open(struct core_runtime *r)
 	const struct davit_paths *paths = c->config.paths;
 	struct davit_error err;
 
-	if (paths && (davit_mkdirs(r->state_dir, 0700, &err) < 0 ||
-		      davit_mkdirs(r->run_dir, 0700, &err) < 0 || davit_mkdirs(r->log_dir, 0700, &err) < 0)) {
+	if (!r->driver && load(r, &err) < 0) {
 		closed(r, &err);
 		return;
 	}
-	if (!r->driver && load(r, &err) < 0) {
+	if (paths && (davit_mkdirs(r->state_dir, 0700, &err) < 0 ||
+		      davit_mkdirs(r->run_dir, 0700, &err) < 0 || davit_mkdirs(r->log_dir, 0700, &err) < 0)) {
 		closed(r, &err);
 		return;
 	}

@@ -57,6 +57,8 @@ static void adopt(struct local_keeper *k, const struct keeper_instance *s)
 	if (found.now.state == DAVIT_STATE_STARTED) {
 		found.now.pid = s->pid;
 		found.now.paused = cgroups_frozen(&p->cgroups, found.id);
+		if (p->ops->describe)
+			p->ops->describe(p, found.id, &found.now);
 	}
 	if (found.now.state == DAVIT_STATE_STOPPED)
 		local_exit_explained(p, found.id, &s->exit, &found.now.exit);

@@ -615,6 +615,7 @@ void local_remove(struct davit_instance *inst, struct davit_op *op)
 void local_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
 {
 	struct local_instance *pi = local_instance_of(inst);
+	struct local_runtime *p = local_runtime_of(inst->runtime);
 
 	if (pi->inst && (pi->keeper->client.phase != KEEPER_CLIENT_UP || !pi->keeper->listed)) {
 		davit_op_fail(op, DAVIT_EUNAVAIL, inst->runtime->name,
@@ -635,7 +636,9 @@ void local_inspect(struct davit_instance *inst, struct davit_inspection *ret, st
 		.paused = pi->paused,
 	};
 	if (ret->state == DAVIT_STATE_STOPPED)
-		local_exit_explained(local_runtime_of(inst->runtime), pi->id, &pi->exit, &ret->exit);
+		local_exit_explained(p, pi->id, &pi->exit, &ret->exit);
+	if (ret->state == DAVIT_STATE_STARTED && p->ops->describe)
+		p->ops->describe(p, pi->id, ret);
 	snprintf(ret->status, sizeof ret->status, "%s", pi->status ? pi->status : "");
 	davit_op_complete(op, 0);
 }

@@ -65,6 +65,8 @@ struct local_ops {
 	bool (*signal_command)(struct local_runtime *p, const char *id, unsigned command, int signo);
 	/* Knows more of an end than the keeper: changes *exit. */
 	void (*explain)(struct local_runtime *p, const char *id, struct davit_exit *exit);
+	/* Adds what only the driver knows of one that runs. */
+	void (*describe)(struct local_runtime *p, const char *id, struct davit_inspection *now);
 };
 
 struct local_sweep {

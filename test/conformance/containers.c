@@ -290,6 +290,8 @@ static void somebody_elses_network_is_not_touched(void)
 	need(DAVIT_CAP_NETWORKS);
 	if (!rt->driver->networks)
 		skip("it has no networks");
+	if (!subject->engine)
+		skip("nobody else makes them");
 	if (!objects_listed(rt->driver->networks, "bridge") &&
 	    !objects_listed(rt->driver->networks, "podman"))
 		skip("there is none");
@@ -324,7 +326,7 @@ static void a_port_inside_may_differ_from_the_hosts(void)
 
 static void need_engine(void)
 {
-	if (!subject->prepare || !getenv("DAVIT_TEST_ENGINES"))
+	if (!subject->engine || !getenv("DAVIT_TEST_ENGINES"))
 		skip("it stands on no engine");
 }
 

@@ -473,7 +473,7 @@ static void words_and_variables_arrive_unchanged(void)
 	char value[128];
 
 	need(DAVIT_CAP_LOGS);
-	if (subject->prepare)
+	if (subject->engine)
 		other_bytes_are_refused(odd[--n]);
 	t = make(SHOWS, 0);
 	davit_strv_free(t->env);

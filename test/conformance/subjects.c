@@ -203,35 +203,32 @@ static void prepare_container(struct davit_workload *w)
 }
 
 static const struct subject docker = {"docker",		 true,	     get_docker, put_process,
-				      prepare_container, guest_words};
+				      prepare_container, guest_words, true};
 static const struct subject podman = {"podman",		 true,	     get_podman, put_process,
-				      prepare_container, guest_words};
+				      prepare_container, guest_words, true};
 
-/* --- containers: a root file system with nothing but the guest --- */
+/* --- containers: a root file system with nothing but a place for files --- */
 
 static char image[256];
 
 static void prepare_rootfs(struct davit_workload *w)
 {
+	prepare_container(w);
 	w->image = image;
-}
-
-static bool container_words(enum behaviour what, int n, char ***argv)
-{
-	return words_of("/guest", what, n, argv);
 }
 
 static bool make_rootfs(const char **why_not)
 {
 	DAVIT_AUTO_FREE char *root = davit_path_join(harness_home(), "rootfs");
-	DAVIT_AUTO_FREE char *to = davit_path_join(root, "guest");
-	DAVIT_AUTO_BUF guest = DAVIT_BUF_INIT;
+	DAVIT_AUTO_FREE char *tmp = root ? davit_path_join(root, "tmp") : NULL;
 	static struct davit_error err;
 
+	if (!tmp) {
+		*why_not = "out of memory";
+		return false;
+	}
 	snprintf(image, sizeof image, "rootfs:%s", root);
-	if (davit_mkdirs(root, 0755, &err) == 0 &&
-	    davit_read_file(CONFORMANCE_GUEST, 64 << 20, &guest, &err) == 0 &&
-	    davit_write_file(to, guest.data, guest.len, 0755, &err) == 0)
+	if (davit_mkdirs(tmp, 0755, &err) == 0)
 		return true;
 	*why_not = err.message;
 	return false;
@@ -247,8 +244,8 @@ static const struct davit_runtime_driver *get_runc(struct davit_loop *on, const 
 	return make_rootfs(why_not) ? &davit_runc_driver : NULL;
 }
 
-static const struct subject crun = {"crun", true, get_crun, put_process, prepare_rootfs, container_words};
-static const struct subject runc = {"runc", true, get_runc, put_process, prepare_rootfs, container_words};
+static const struct subject crun = {"crun", true, get_crun, put_process, prepare_rootfs, guest_words};
+static const struct subject runc = {"runc", true, get_runc, put_process, prepare_rootfs, guest_words};
 
 const struct subject *const subjects[] = {
 	&fake, &pyproc, &python, &process, &crun, &runc, &docker, &podman, NULL,

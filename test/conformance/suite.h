@@ -51,10 +51,11 @@ struct subject {
 	/* Lets go of what get has made. */
 	void (*put)(const struct davit_runtime_driver *driver);
 	/* What else its workloads need: an image, the guest mounted into it. NULL:
-	 * nothing. With it, words are UTF-8 and the environment has more in it. */
+	 * nothing. With it, the environment has more in it. */
 	void (*prepare)(struct davit_workload *w);
 	/* Appends the words for a behaviour. False: this subject has no such thing. */
 	bool (*words)(enum behaviour what, int n, char ***argv);
+	bool engine; /* Docker or Podman: others work on it too, and words are UTF-8 */
 };
 
 extern const struct subject *const subjects[]; /* NULL at the end */

@@ -50,6 +50,8 @@ def traces(home, runtime):
         "notify": below(run + "/notify"),
         "addresses": [a for n in below(networks) for a in below(os.path.join(networks, n, "addresses"))],
         "holds": below(os.path.join(home.dir, "state/images/holds")),
+        "image jobs": below(os.path.join(home.dir, "state/images/tmp")),
+        "images": below(os.path.join(home.dir, "state/images/layers")),
     }
 
 
@@ -65,6 +67,14 @@ def work(runtime, n):
     """Some commands, one after the other, of which any may be cut off."""
     name = "c%d" % n
     image = ("--runtime", runtime, "--image", "localhost/bb:1")
+    other = rng.randint(0, 5)
+    if other == 0:
+        return [("load", "--runtime", runtime, os.environ["DAVIT_TEST_IMAGE_TAR"])]
+    if other == 1:
+        net = "n%d" % n
+        return [("network", "create", net, "--runtime", runtime),
+                ("run", name, *image, "--network", net, "--", "sleep", "1000"),
+                ("kill", name), ("network", "rm", net, "--runtime", runtime)]
     words = rng.choice([("true",), ("sleep", "1000"), ("sh", "-c", "exit 3")])
     network = rng.choice([(), (), ("--network", "none")])
     return [("run", name, *image, *network, "--restart", rng.choice(["never", "always"]), "--", *words),
@@ -72,7 +82,7 @@ def work(runtime, n):
 
 
 def test_kills_of_the_daemon_leak_nothing(home):
-    """twenty kills of the daemon while containers come and go leave nothing behind"""
+    """kills of the daemon while containers, networks and images come and go leave nothing behind"""
     runtime = runtime_under_test()
     home.start_daemon()
     home.cli("load", "--runtime", runtime, os.environ["DAVIT_TEST_IMAGE_TAR"])
@@ -96,6 +106,7 @@ def test_kills_of_the_daemon_leak_nothing(home):
         home.kill_daemon()
         home.start_daemon()
     left = [s["name"] for s in home.json("status")]
+    home.cli("load", "--runtime", runtime, os.environ["DAVIT_TEST_IMAGE_TAR"])  # takes away what others left
     log("%d services were made, %d are there" % (names, len(left)))
     for name in left:
         home.cli("kill", name, check=False)

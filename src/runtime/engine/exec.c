@@ -117,6 +117,10 @@ static void it_runs(struct command *c)
 	if (c->x->tty && c->x->rows && c->x->columns)
 		engine_exec.resize(c->x, c->x->rows, c->x->columns);
 	hijack_resume(&c->stream);
+	/* One that was over before it was seen to run: its stream's end, told already, brings
+	 * nobody to ask how it ended. */
+	if (c->over)
+		ask_later(c);
 }
 
 static void starting_seen(struct command *c, bool running, int code)

@@ -15,6 +15,17 @@ static void signalled(struct task *t, struct http_call *c, const struct davit_er
 		task_end(t, err);
 }
 
+/* Podman answers a SIGKILL only when it has seen the container stopped, which it never does
+ * when that runs again before it looks: the end itself is the answer. */
+void signals_ended(struct davit_instance *inst)
+{
+	struct task *t, *tmp;
+
+	DAVIT_LIST_FOREACH_SAFE (t, tmp, &engine_of(inst->runtime)->tasks, list)
+		if (t->inst == inst && t->step == signalled)
+			task_end(t, NULL);
+}
+
 static void signal_send(struct davit_instance *inst, int signo, struct davit_op *op)
 {
 	struct task *t = task_on_running(inst, op);

@@ -423,6 +423,11 @@ void http_connect_only(struct http_call *c)
 	curl_easy_setopt(c->easy, CURLOPT_CONNECT_ONLY, 1L);
 }
 
+void http_fresh(struct http_call *c)
+{
+	curl_easy_setopt(c->easy, CURLOPT_FRESH_CONNECT, 1L);
+}
+
 int http_send(struct http_call *c, struct davit_error *err)
 {
 	curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->headers);

@@ -82,6 +82,8 @@ void http_upload(struct http_call *c, int fd, const char *type);
 /* Connects only: `done` comes when it is connected, and the call is not freed then,
  * but with http_cancel: until then c->easy carries bytes. */
 void http_connect_only(struct http_call *c);
+/* On a connection of its own, which only an engine that still listens gives. */
+void http_fresh(struct http_call *c);
 /* Sends it. When that fails (out of memory) the call is freed, and `done` not
  * called. */
 int http_send(struct http_call *c, struct davit_error *err);

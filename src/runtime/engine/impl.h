@@ -119,8 +119,9 @@ struct task *task_on_running(struct davit_instance *inst, struct davit_op *op);
  * cannot be. c NULL: out of memory. */
 void task_call(struct task *t, struct http_call *c,
 	       void (*step)(struct task *t, struct http_call *c, const struct davit_error *err));
-/* Ends it with success, or with err. Frees it. */
+/* Ends it with success, or with err, which is the engine's and told as such. Frees it. */
 void task_end(struct task *t, const struct davit_error *err);
+/* Ends it with an error in davit's own words, which are the same for every runtime. */
 void task_fail(struct task *t, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Ends all, as closed. */
 void tasks_close(struct engine *e, const struct davit_error *why);
@@ -136,6 +137,8 @@ void engine_remove(struct davit_instance *inst, struct davit_op *op);
 void engine_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op);
 /* The run that a stop waits for is over, or the object gone. */
 void life_ended(struct davit_instance *inst);
+/* Signals on their way to it have nothing left to do. */
+void signals_ended(struct davit_instance *inst);
 
 /* --- program.c: whether a program is there --- */
 /* Looks for what t->inst runs, then calls then(t); fails t when it is not there. */

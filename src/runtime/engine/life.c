@@ -4,6 +4,8 @@
  */
 #include "runtime/engine/impl.h"
 
+#include "base/log.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,6 +33,28 @@ static void start_cancelled(struct task *t, int why)
 	engine_instance(inst)->look_again = true; /* it may have been started */
 	task_fail(t, why, "%s", davit_error_doc(why));
 	start_over(inst);
+}
+
+/* It is gone, and so is replaced. */
+static void broken_removed(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	struct davit_instance *inst = t->inst;
+	bool gone = !err || err->code == DAVIT_ENOENT;
+
+	engine_instance(inst)->starting = engine_instance(inst)->look_again = false;
+	task_fail(t, DAVIT_EIO, "%s could not start the container any more", t->e->flavour->name);
+	if (gone)
+		container_gone(inst, "the engine could not start it any more");
+	else
+		container_look(inst);
+}
+
+static void remove_broken(struct task *t)
+{
+	task_call(t,
+		  http_new(&t->e->calls, "DELETE", "/containers/%s?v=1&force=1",
+			   engine_instance(t->inst)->container),
+		  broken_removed);
 }
 
 static void start_failed(struct task *t, const struct davit_error *err)
@@ -86,7 +110,15 @@ static void start_answered(struct task *t, struct http_call *c, const struct dav
 	struct davit_instance *inst = t->inst;
 	struct engine_instance *ei = engine_instance(inst);
 
-	if (err) {
+	if (err && observe_broken(err->message)) {
+		davit_log(DAVIT_LOG_WARNING, "the container of %s is replaced: %s", ei->id, err->message);
+		t->fini = NULL;
+		if (ei->runs.run && !t->e->flavour->log_to_file)
+			logs_keep(t, remove_broken);
+		else
+			remove_broken(t);
+		return;
+	} else if (err) {
 		ei->look_again = true;
 		start_failed(t, err);
 	} else if (c->status == 304) { /* it ran already: somebody else's start */
@@ -112,6 +144,7 @@ static void start_fini(struct task *t)
 static void start_now(struct task *t)
 {
 	struct engine_instance *ei = engine_instance(t->inst);
+	struct http_call *c;
 	struct davit_error err;
 
 	if (runs_begin(t->e->rt->state_dir, ei->id, &ei->runs, &err) < 0) {
@@ -123,7 +156,13 @@ static void start_now(struct task *t)
 	ei->died = 0;
 	ei->asked = davit_loop_wall(t->e->rt->loop);
 	t->cancel = start_cancelled;
-	task_call(t, http_new(&t->e->calls, "POST", "/containers/%s/start", ei->container), start_answered);
+	c = http_new(&t->e->calls, "POST", "/containers/%s/start", ei->container);
+	/* A Docker Engine that ends stops listening, then ends the containers, and still serves
+	 * what is connected. What it starts then it forgets: the next engine can neither start
+	 * it ("task already exists") nor end it. */
+	if (c)
+		http_fresh(c);
+	task_call(t, c, start_answered);
 }
 
 void engine_start(struct davit_instance *inst, struct davit_op *op)
@@ -167,6 +206,7 @@ void life_ended(struct davit_instance *inst)
 
 	if (t)
 		task_end(t, NULL);
+	signals_ended(inst);
 }
 
 static void send_kill(struct task *t, int signo);

@@ -103,6 +103,14 @@ bool observe_exec_failure(const char *message)
 	return false;
 }
 
+bool observe_broken(const char *message)
+{
+	/* Docker, of what it started while it ended and then forgot; Podman, of a layer that another
+	 * of its processes took for half-made and deleted. */
+	return (strstr(message, "task ") && strstr(message, ": already exists")) ||
+	       strstr(message, "mounting storage for container");
+}
+
 unsigned observe_port_in_use(const char *message)
 {
 	const char *at = strstr(message, "address already in use"), *p;

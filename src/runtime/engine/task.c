@@ -50,6 +50,9 @@ static void on_done(struct http_call *c, const struct davit_error *err)
 	struct task *t = c->user;
 
 	t->call = NULL;
+	/* Its event stream may last longer than its listening: nothing else is tried. */
+	if (err && err->code == DAVIT_EUNAVAIL && !c->status)
+		events_lost(t->e, err);
 	t->step(t, c, err);
 }
 
@@ -69,10 +72,10 @@ void task_call(struct task *t, struct http_call *c,
 		t->call = c;
 }
 
-void task_end(struct task *t, const struct davit_error *err)
+static void finish(struct task *t, const struct davit_error *err)
 {
 	struct davit_op *op = t->op;
-	struct davit_error named;
+	struct davit_error placed;
 
 	http_cancel(t->call);
 	if (t->timer.loop)
@@ -83,14 +86,25 @@ void task_end(struct task *t, const struct davit_error *err)
 		t->fini(t);
 	davit_list_remove(&t->list);
 	if (op && err) {
-		named = *err;
-		davit_error_prefix(&named, "%s", t->e->flavour->name);
-		snprintf(named.where, sizeof named.where, "%s", t->e->rt->name);
-		davit_op_fail_error(op, &named);
+		placed = *err;
+		snprintf(placed.where, sizeof placed.where, "%s", t->e->rt->name);
+		davit_op_fail_error(op, &placed);
 	} else if (op) {
 		davit_op_complete(op, 0);
 	}
 	free(t);
+}
+
+void task_end(struct task *t, const struct davit_error *err)
+{
+	struct davit_error named;
+
+	/* The engine's own words: whose they are is said. */
+	if (err) {
+		named = *err;
+		davit_error_prefix(&named, "%s", t->e->flavour->name);
+	}
+	finish(t, err ? &named : NULL);
 }
 
 void task_fail(struct task *t, int code, const char *fmt, ...)
@@ -101,7 +115,7 @@ void task_fail(struct task *t, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(err.message, sizeof err.message, fmt, ap);
 	va_end(ap);
-	task_end(t, &err);
+	finish(t, &err);
 }
 
 void tasks_close(struct engine *e, const struct davit_error *why)
@@ -109,7 +123,7 @@ void tasks_close(struct engine *e, const struct davit_error *why)
 	struct task *t, *tmp;
 
 	DAVIT_LIST_FOREACH_SAFE (t, tmp, &e->tasks, list)
-		task_end(t, why);
+		finish(t, why);
 }
 
 void task_last_step(struct task *t, struct http_call *c, const struct davit_error *err)

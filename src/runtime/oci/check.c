@@ -36,6 +36,7 @@ void oci_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 		DAVIT_CAP_TERMINAL,  DAVIT_CAP_TERMINAL_KEPT,
 		DAVIT_CAP_SECRETS,   DAVIT_CAP_LINUX_CAPABILITIES,
 		DAVIT_CAP_PORTS,     DAVIT_CAP_NETWORKS,
+		DAVIT_CAP_COPY,
 	};
 	static const enum davit_capability limits[CGROUP_CONTROLLERS] = {
 		[CGROUP_MEMORY] = DAVIT_CAP_MEMORY_LIMIT,

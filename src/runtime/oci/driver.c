@@ -184,6 +184,11 @@ static bool up(struct local_instance *pi)
 	return blocked && strtoull(blocked + 8, NULL, 16) & UINT64_C(1) << (SIGTERM - 1);
 }
 
+static void describe(struct local_runtime *p, const char *id, struct davit_inspection *now)
+{
+	oci_network_address(oci_runtime_of(p)->place, id, now->address, sizeof now->address);
+}
+
 static const struct local_ops ops = {
 	.check = oci_check,
 	.build_spawn = oci_build_spawn,
@@ -199,6 +204,7 @@ static const struct local_ops ops = {
 	.detach = detach,
 	.leftovers = leftovers,
 	.explain = oci_explain,
+	.describe = describe,
 	.signal_command = oci_command_signal,
 };
 
@@ -217,6 +223,7 @@ static void open_runtime(struct davit_runtime *rt, struct davit_op *op)
 	struct davit_error err = {0};
 
 	davit_list_init(&o->jobs);
+	davit_list_init(&o->copies);
 	if (!davit_loop_uv(rt->loop)) {
 		davit_op_fail(op, DAVIT_ENOTSUP, rt->name, "real containers need a real loop");
 		return;
@@ -245,6 +252,7 @@ static void close_runtime(struct davit_runtime *rt)
 		return;
 	local_close(rt);
 	oci_jobs_close(o);
+	oci_copies_close(o);
 	oci_place_drop(DAVIT_TAKE(o->place));
 }
 
@@ -298,16 +306,6 @@ static int ports_resolve(struct davit_runtime *rt, struct davit_port *ports, siz
 	return local_ports_resolve(&local_runtime_of(rt)->ports, rt->loop, ports, n, err);
 }
 
-static void inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
-{
-	struct oci_runtime *o = davit_runtime_state(inst->runtime);
-
-	/* It fills *ret before it completes. */
-	local_inspect(inst, ret, op);
-	if (!op->error.code && ret->state == DAVIT_STATE_STARTED)
-		oci_network_address(o->place, inst->workload->id, ret->address, sizeof ret->address);
-}
-
 static const struct davit_signal_facet signals = {.send = local_signal};
 static const struct davit_ports_facet ports = {.resolve = ports_resolve};
 
@@ -315,10 +313,10 @@ static const struct davit_ports_facet ports = {.resolve = ports_resolve};
 	.abi = DAVIT_RUNTIME_ABI, .runtime_size = sizeof(struct oci_runtime),                                \
 	.instance_size = sizeof(struct oci_instance), .open = open_runtime, .close = close_runtime,          \
 	.capabilities = oci_capabilities, .adopt = local_adopt, .check = check, .create = local_create,      \
-	.start = start, .stop = local_stop, .remove = local_remove, .inspect = inspect, .logs = &local_logs, \
+	.start = start, .stop = local_stop, .remove = local_remove, .inspect = local_inspect, .logs = &local_logs, \
 	.exec = &local_exec, .stats = &local_stats, .signal = &signals, .ports = &ports,                     \
 	.terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes,                         \
-	.networks = &oci_networks, .pause = &local_pause
+	.networks = &oci_networks, .pause = &local_pause, .copy = &oci_copy
 
 const struct davit_runtime_driver davit_oci_driver = {
 	.name = "oci",

@@ -25,21 +25,21 @@ struct oci_place {
 	char *run_dir, *bundles, *roots, *engine, *volumes, *networks, *images;
 	char *init;	     /* path of davit-init */
 	char *image_program; /* path of davit-image */
+	char *copy_program;  /* path of davit-copy */
 	char *program;	     /* path of crun or runc */
 	char *cgroup;	     /* cgroupsPath without "/ID", for a runtime that makes groups; or NULL */
 	uid_t uid;	     /* ours; not 0: rootless */
 	gid_t gid;
 	bool is_crun;
-	char why_no_overlay[112]; /* "" where overlayfs can be had */
-	char why_no_bridge[112];  /* "" where networks can be made */
-	uint64_t capabilities;	  /* that we may give: our own bounding set */
+	char why_no_bridge[112]; /* "" where networks can be made */
+	uint64_t capabilities;	 /* that we may give: our own bounding set */
 };
 
 /* Behind struct davit_runtime. */
 struct oci_runtime {
 	struct local_runtime local;
 	struct oci_place *place;
-	struct davit_list jobs;
+	struct davit_list jobs, copies;
 };
 
 /* Behind struct davit_instance. */
@@ -112,12 +112,11 @@ int oci_image_find(const struct oci_place *pl, const char *reference, const char
 void oci_image_fini(struct oci_image *i);
 /* The reverse of a find with hold_as. */
 int oci_image_release(const struct oci_place *pl, const char *id, struct davit_error *err);
+/* By overlayfs, or a copy of the layers where it cannot be had. */
 int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci_image *image,
 		    struct davit_error *err);
 /* Unmounts and removes it; success when there is none. */
 int oci_rootfs_remove(const struct oci_place *pl, const char *id, struct davit_error *err);
-/* Whether overlayfs works in dir: "" or why not. */
-void oci_overlay_probe(const char *dir, char why_not[112]);
 
 /* --- inside.c: looking at files inside a root --- */
 /* Opens path as a process inside would: no link leads out. A descriptor or -1 with errno. */
@@ -199,6 +198,8 @@ int oci_check(struct local_runtime *p, const struct davit_workload *w, bool comp
 	      struct davit_error *err);
 
 /* --- program.c: running a program to its end; for threads --- */
+/* Starts it with these descriptors (borrowed; -1: /dev/null) and the daemon's environment. An errno or 0. */
+int oci_spawn(char *const argv[], int in_fd, int out_fd, int err_fd, pid_t *ret_pid);
 /* Zeroed but for `in`. */
 struct oci_child {
 	int in; /* its standard input, borrowed; -1: nothing */
@@ -234,7 +235,12 @@ int oci_veth_make(const char *ours, const char *theirs, const char *netns, struc
 /* Nothing happens when there is none. */
 void oci_link_delete(const char *name);
 
+/* --- copy.c --- */
+/* At close: what is under way is ended. */
+void oci_copies_close(struct oci_runtime *o);
+
 /* --- facets --- */
+extern const struct davit_copy_facet oci_copy;
 extern const struct davit_images_facet oci_images;
 extern const struct davit_objects_facet oci_volumes, oci_networks;
 

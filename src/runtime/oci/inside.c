@@ -182,6 +182,15 @@ int oci_user_find(int root, const char *user, struct oci_user *ret, struct davit
 
 enum verdict { THERE, ABSENT, UNCERTAIN };
 
+/* A link may lead to where something is mounted: only without any is it certain. */
+static bool is_absent_without_links(int root, const char *path)
+{
+	struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS};
+	DAVIT_AUTO_CLOSE int fd = (int)syscall(SYS_openat2, root, path, &how, sizeof how);
+
+	return fd < 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
 /* What a mount covers is not seen through the root. */
 static enum verdict look(int root, const struct davit_workload *w, const char *path)
 {
@@ -210,8 +219,11 @@ static enum verdict look(int root, const struct davit_workload *w, const char *p
 	}
 	if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_mode & 0111)
 		return THERE;
-	/* A link may lead to where something is mounted. */
-	return w->n_mounts || (fd < 0 && errno != ENOENT && errno != ENOTDIR) ? UNCERTAIN : ABSENT;
+	if (fd < 0 && errno != ENOENT && errno != ENOTDIR)
+		return UNCERTAIN;
+	return w->n_mounts && !is_absent_without_links(over ? source : root, over ? path + longest : path)
+		       ? UNCERTAIN
+		       : ABSENT;
 }
 
 int oci_program_find(int root, const struct davit_workload *w, const char *program, const char *path,

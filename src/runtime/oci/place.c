@@ -32,6 +32,7 @@ void oci_place_drop(struct oci_place *pl)
 	free(pl->images);
 	free(pl->init);
 	free(pl->image_program);
+	free(pl->copy_program);
 	free(pl->program);
 	free(pl->cgroup);
 	free(pl);
@@ -136,9 +137,10 @@ static int make_directories(struct oci_place *pl, const struct davit_runtime *rt
 	pl->volumes = davit_path_join(state, "volumes");
 	pl->networks = davit_path_join(state, "networks");
 	pl->image_program = davit_path_join(rt->libexec_dir, "davit-image");
+	pl->copy_program = davit_path_join(rt->libexec_dir, "davit-copy");
 	pl->init = davit_path_join(rt->libexec_dir, "davit-init");
 	if (!pl->bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes || !pl->networks ||
-	    !pl->init || !pl->image_program)
+	    !pl->init || !pl->image_program || !pl->copy_program)
 		return davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");
 	pl->run_dir = DAVIT_TAKE(real);
 	const char *const dirs[] = {pl->bundles, pl->engine, pl->roots, pl->volumes, pl->networks};
@@ -182,7 +184,6 @@ int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oc
 		oci_place_drop(pl);
 		return r;
 	}
-	oci_overlay_probe(pl->roots, pl->why_no_overlay);
 	probe_bridge(pl);
 	*ret = pl;
 	return 0;

@@ -16,7 +16,7 @@
 
 extern char **environ;
 
-static int spawn(char *const argv[], int in_fd, int out_fd, int err_fd, pid_t *ret_pid)
+int oci_spawn(char *const argv[], int in_fd, int out_fd, int err_fd, pid_t *ret_pid)
 {
 	posix_spawn_file_actions_t files;
 	posix_spawnattr_t attr;
@@ -87,7 +87,7 @@ int oci_child_run(struct oci_child *c, char *const argv[], struct davit_error *e
 		return davit_error_errno(err, errno, NULL, "cannot make a pipe");
 	}
 	said = q[0];
-	e = spawn(argv, c->in, p[1], q[1], &pid);
+	e = oci_spawn(argv, c->in, p[1], q[1], &pid);
 	close(p[1]);
 	close(q[1]);
 	if (e)

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -216,6 +217,51 @@ static int copy_layers(const struct oci_place *pl, const struct tree *t, const s
 	return oci_run(image->id ? flatten : copy, err);
 }
 
+static int probe(const struct tree *t, char *lower)
+{
+	char *const layers[] = {lower, NULL};
+
+	if (mkdir(t->base, 0700) < 0 || mkdir(lower, 0700) < 0 || mkdir(t->upper, 0700) < 0 ||
+	    mkdir(t->work, 0700) < 0 || mkdir(t->root, 0700) < 0)
+		return errno;
+	return mount_overlay(layers, t->upper, t->work, t->root);
+}
+
+static bool try_overlay(const char *dir)
+{
+	struct tree t;
+	DAVIT_AUTO_FREE char *lower = NULL;
+	int e = ENOMEM;
+
+	if (tree_init(&t, dir, "probe", NULL) == 0 && (lower = davit_path_join(t.base, "lower"))) {
+		/* A daemon that was killed in here has left one. */
+		umount2(t.root, MNT_DETACH);
+		davit_remove_tree(t.base, NULL);
+		e = probe(&t, lower);
+		umount2(t.root, MNT_DETACH);
+		davit_remove_tree(t.base, NULL);
+	}
+	tree_fini(&t);
+	return e == 0;
+}
+
+/* Looked at for the first container, once for all runtimes of the daemon, whose directories
+ * lie in one file system: trying it at each start would cost more than all else there. Where
+ * it cannot be had it is tried again, which is nothing beside copying the layers. */
+static bool has_overlay(const char *dir)
+{
+	static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	static bool works;
+	bool r;
+
+	pthread_mutex_lock(&mutex);
+	if (!works)
+		works = try_overlay(dir);
+	r = works;
+	pthread_mutex_unlock(&mutex);
+	return r;
+}
+
 int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci_image *image,
 		    struct davit_error *err)
 {
@@ -225,7 +271,7 @@ int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci
 	if (!r && mkdir(t.base, 0711) < 0)
 		r = davit_error_errno(err, errno, "image", "cannot make %s", t.base);
 	if (!r)
-		r = *pl->why_no_overlay ? copy_layers(pl, &t, image, err) : make_overlay(&t, image, err);
+		r = has_overlay(pl->roots) ? make_overlay(&t, image, err) : copy_layers(pl, &t, image, err);
 	tree_fini(&t);
 	return r;
 }
@@ -243,35 +289,4 @@ int oci_rootfs_remove(const struct oci_place *pl, const char *id, struct davit_e
 		r = davit_remove_tree(t.base, err);
 	tree_fini(&t);
 	return r;
-}
-
-static int probe(const struct tree *t, char *lower)
-{
-	char *const layers[] = {lower, NULL};
-
-	if (mkdir(t->base, 0700) < 0 || mkdir(lower, 0700) < 0 || mkdir(t->upper, 0700) < 0 ||
-	    mkdir(t->work, 0700) < 0 || mkdir(t->root, 0700) < 0)
-		return errno;
-	return mount_overlay(layers, t->upper, t->work, t->root);
-}
-
-void oci_overlay_probe(const char *dir, char why_not[112])
-{
-	struct tree t;
-	DAVIT_AUTO_FREE char *lower = NULL;
-	int e = ENOMEM;
-
-	if (tree_init(&t, dir, "probe", NULL) == 0 && (lower = davit_path_join(t.base, "lower"))) {
-		/* A daemon that was killed in here has left one. */
-		umount2(t.root, MNT_DETACH);
-		davit_remove_tree(t.base, NULL);
-		e = probe(&t, lower);
-		umount2(t.root, MNT_DETACH);
-		davit_remove_tree(t.base, NULL);
-	}
-	why_not[0] = '\0';
-	if (e)
-		snprintf(why_not, 112, "overlayfs cannot be mounted in the state directory: %s",
-			 strerrordesc_np(e));
-	tree_fini(&t);
 }
