@@ -27,17 +27,15 @@ class Registry(http.server.BaseHTTPRequestHandler):
         elif folder != f"/v2/{name}/blobs":
             digest = "sha256:none"
         path = os.path.join(layout, "blobs/sha256", os.path.basename(digest or "")[7:])
-        if digest and not os.path.isfile(path):
-            self.send_error(404)
-            return
-        data = b"{}"
-        if digest:
+        found = not digest or os.path.isfile(path)
+        data = b"{}" if found else json.dumps({"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}).encode()
+        if digest and found:
             with open(path, "rb") as blob:
                 data = blob.read()
-        self.send_response(200)
+        self.send_response(200 if found else 404)
         self.send_header("Content-Type", media)
         self.send_header("Content-Length", str(len(data)))
-        if digest:
+        if digest and found:
             self.send_header("Docker-Content-Digest", digest)
         self.end_headers()
         if self.command == "GET":

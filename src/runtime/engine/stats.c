@@ -173,7 +173,8 @@ static bool read_directly(struct davit_instance *inst, struct davit_stats *ret)
 	const struct engine_instance *ei = engine_instance(inst);
 	const char *network = inst->workload->network;
 	struct groups g = {0};
-	bool all = find_groups(engine_of(inst->runtime), ei, &g) && read_usage(&g, inst->workload->memory, ret);
+	bool all =
+		find_groups(engine_of(inst->runtime), ei, &g) && read_usage(&g, inst->workload->memory, ret);
 
 	if (all && g.io)
 		read_io_v1(g.io, ret);

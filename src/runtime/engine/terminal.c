@@ -32,12 +32,9 @@ static int build_terminal(struct local_terminals *ts, const struct davit_termina
 {
 	const struct engine *e = engine_of(ts->rt);
 	DAVIT_AUTO_FREE char *helper = davit_path_join(ts->rt->libexec_dir, "davit-engine-terminal");
-	const char *const first[] = {helper ? helper : "",
-				     e->socket,
-				     e->calls.prefix,
-				     engine_instance(t->instance)->container,
-				     t->user ? t->user : "",
-				     t->directory ? t->directory : ""};
+	const char *const first[] = {helper ? helper : "",   e->socket,
+				     e->calls.prefix,	     engine_instance(t->instance)->container,
+				     t->user ? t->user : "", t->directory ? t->directory : ""};
 	DAVIT_AUTO_STRV argv = NULL;
 	DAVIT_AUTO_STRV env = NULL;
 	int r = helper ? mark(t->env, &env) : DAVIT_ENOMEM;

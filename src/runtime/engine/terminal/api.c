@@ -112,7 +112,8 @@ int api_call(const struct api *a, const char *method, const char *path, const st
 	/* 1.0: the answer is not in chunks, and its end is the connection's. */
 	davit_buf_addf(&out, "%s %s%s HTTP/1.0\r\nHost: engine\r\n", method, a->prefix, path);
 	if (body)
-		davit_buf_addf(&out, "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n", body->len);
+		davit_buf_addf(&out, "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+			       body->len);
 	else
 		davit_buf_adds(&out, "\r\n");
 	if (body)

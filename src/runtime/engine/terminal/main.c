@@ -42,8 +42,8 @@ struct session {
 	int resizing;	 /* the answer to a size is awaited on it, or -1 */
 	bool size_known; /* to the engine */
 	unsigned size_tries;
-	int64_t size_at;    /* when it is tried again; 0: not */
-	int64_t hang_up_at; /* nobody is at the terminal: then it is given up; 0: somebody is */
+	int64_t size_at;	  /* when it is tried again; 0: not */
+	int64_t hang_up_at;	  /* nobody is at the terminal: then it is given up; 0: somebody is */
 	struct davit_buf in, out; /* to the command, to the terminal */
 	bool over;		  /* the command's terminal is closed */
 };
@@ -345,7 +345,8 @@ int main(int argc, char **argv)
 	int r;
 
 	if (argc < 7) {
-		fprintf(stderr, "usage: davit-engine-terminal SOCKET PREFIX CONTAINER USER DIRECTORY COMMAND...\n");
+		fprintf(stderr,
+			"usage: davit-engine-terminal SOCKET PREFIX CONTAINER USER DIRECTORY COMMAND...\n");
 		return 2;
 	}
 	s.command = (struct command){.api = {.socket = argv[1], .prefix = argv[2]}, .container = argv[3]};
