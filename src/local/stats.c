@@ -169,7 +169,8 @@ static void network_of(pid_t pid, struct davit_stats *st)
 		char name[64];
 		uint64_t in, out;
 
-		if (sscanf(line, " %63[^:]: %" SCNu64 " %*u %*u %*u %*u %*u %*u %*u %" SCNu64, name, &in, &out) == 3 &&
+		if (sscanf(line, " %63[^:]: %" SCNu64 " %*u %*u %*u %*u %*u %*u %*u %" SCNu64, name, &in,
+			   &out) == 3 &&
 		    strcmp(name, "lo")) {
 			st->receive_bytes += in;
 			st->send_bytes += out;

@@ -202,9 +202,9 @@ static void prepare_container(struct davit_workload *w)
 	w->n_mounts = 1;
 }
 
-static const struct subject docker = {"docker",		 true,	     get_docker, put_process,
+static const struct subject docker = {"docker",		 true,	      get_docker, put_process,
 				      prepare_container, guest_words, true};
-static const struct subject podman = {"podman",		 true,	     get_podman, put_process,
+static const struct subject podman = {"podman",		 true,	      get_podman, put_process,
 				      prepare_container, guest_words, true};
 
 /* --- containers: a root file system with nothing but a place for files --- */

@@ -110,7 +110,8 @@ static int pack_below(struct get *g, int fd, int depth)
 	}
 	if (depth >= DEPTH_MAX || !(d = fdopendir(fd))) {
 		close(fd);
-		return davit_error_set(g->err, DAVIT_ENOTSUP, "copy", "%s is too deep", davit_buf_str(&g->name));
+		return davit_error_set(g->err, DAVIT_ENOTSUP, "copy", "%s is too deep",
+				       davit_buf_str(&g->name));
 	}
 	while (r == 0 && (errno = 0, e = readdir(d))) {
 		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
@@ -228,7 +229,8 @@ int copier_get(int root, const char *path, int out, bool owners, struct davit_er
 	parent = open_parent(root, words, &name);
 	if (parent < 0 || fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		r = errno == ENOENT || errno == ENOTDIR
-			    ? davit_error_set(err, DAVIT_ENOENT, "copy", "%s: no such file or directory", path)
+			    ? davit_error_set(err, DAVIT_ENOENT, "copy", "%s: no such file or directory",
+					      path)
 			    : davit_error_errno(err, errno, "copy", "cannot open %s", path);
 	else
 		r = write_archive(&g, parent, name, out);

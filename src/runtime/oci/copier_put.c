@@ -44,7 +44,8 @@ static int refuse(struct put *p, int code, const char *why)
 static int cannot(struct put *p, const char *what)
 {
 	if (errno == EXDEV || errno == ELOOP)
-		return davit_error_set(p->err, DAVIT_EPERM, "copy", "'%s' leads out of '%s'", p->path, p->where);
+		return davit_error_set(p->err, DAVIT_EPERM, "copy", "'%s' leads out of '%s'", p->path,
+				       p->where);
 	return davit_error_errno(p->err, errno, "copy", "cannot %s %s", what, p->path);
 }
 
@@ -115,8 +116,8 @@ static struct timespec mtime_of(struct archive_entry *e)
 
 static int set_owner(struct put *p, int parent, const char *name)
 {
-	if (!p->owners || fchownat(parent, name, (uid_t)archive_entry_uid(p->e), (gid_t)archive_entry_gid(p->e),
-				  AT_SYMLINK_NOFOLLOW) == 0)
+	if (!p->owners || fchownat(parent, name, (uid_t)archive_entry_uid(p->e),
+				   (gid_t)archive_entry_gid(p->e), AT_SYMLINK_NOFOLLOW) == 0)
 		return 0;
 	return cannot(p, "give an owner to");
 }
@@ -185,7 +186,8 @@ static int write_content(struct put *p, int fd)
 /* What is mounted there cannot be replaced, only written. */
 static int open_mounted(int parent, const char *name)
 {
-	DAVIT_AUTO_CLOSE int fd = openat(parent, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	DAVIT_AUTO_CLOSE int fd =
+		openat(parent, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || ftruncate(fd, 0) < 0)

@@ -152,9 +152,8 @@ static bool has_option(json_t *mount, const char *wanted)
 	json_t *o;
 	size_t i;
 
-	json_array_foreach(json_object_get(mount, "options"), i, o)
-		if (json_is_string(o) && !strcmp(json_string_value(o), wanted))
-			return true;
+	json_array_foreach(json_object_get(mount, "options"), i,
+			   o) if (json_is_string(o) && !strcmp(json_string_value(o), wanted)) return true;
 	return false;
 }
 
@@ -164,7 +163,8 @@ static int mount_all(int root, json_t *config, struct davit_error *err)
 	json_t *m;
 	size_t i;
 
-	json_array_foreach(json_object_get(config, "mounts"), i, m) {
+	json_array_foreach(json_object_get(config, "mounts"), i, m)
+	{
 		const char *source = json_string_value(json_object_get(m, "source"));
 		const char *target = json_string_value(json_object_get(m, "destination"));
 

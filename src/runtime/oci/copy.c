@@ -84,7 +84,8 @@ static int start_child(struct copying *c, struct davit_instance *inst, bool put,
 	DAVIT_AUTO_FREE char *root = oci_path(pl->roots, inst->workload->id, "root");
 	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->bundles, inst->workload->id);
 	char pid[16];
-	char *argv[] = {pl->copy_program, root, bundle, pid, (char *)(put ? "put" : "get"), (char *)path, NULL};
+	char *argv[] = {pl->copy_program, root, bundle, pid, (char *)(put ? "put" : "get"),
+			(char *)path,	  NULL};
 	int p[2], e;
 
 	if (!root || !bundle)
