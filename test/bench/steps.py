@@ -70,10 +70,10 @@ def overhead(o, work):
     return {name: statistics.median(v) for name, v in rows.items()}
 
 
-def many_files(directory):
-    """1 GB in 100,000 files."""
+def many_files(directory, n):
+    """n files of 10 kB, a hundred in each directory."""
     block = os.urandom(5000) * 2
-    for i in range(1000):
+    for i in range(n // 100):
         os.makedirs(f"{directory}/{i}")
         for k in range(100):
             with open(f"{directory}/{i}/{k}", "wb") as f:
@@ -87,14 +87,14 @@ def step(o, subjects):
         lines = ["### One isolated step, two inputs, one output", "", "| | ms |", "|---|---|"]
         for name, v in overhead(o, work).items():
             lines.append(f"| {name} | {v:.1f} |")
-        many_files(work + "/many")
+        many_files(work + "/many", o.files)
         put, tar = [], []
         for i in range(o.rounds):
             put.append(bench(f"{work}/store{i}", "put", work + "/many"))
             tar.append(ms(["sh", "-c", f"tar -C {work}/many -c . | zstd -1 -q -f -o {work}/many.tar.zst"]))
         mounted = bench(work + "/store0", "mount", work + "/many")
         small = bench(work + "/home", "1", "true")
-        lines += ["", "### 1 GB in 100,000 files", "", "| | ms |", "|---|---|",
+        lines += ["", f"### {o.files} files of 10 kB", "", "| | ms |", "|---|---|",
                   f"| into the store | {statistics.median(put):.0f} |",
                   f"| `tar \\| zstd -1` | {statistics.median(tar):.0f} |",
                   f"| a step with it as an input | {mounted:.1f} |",
