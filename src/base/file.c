@@ -178,7 +178,8 @@ static int remove_entry(struct removal *rm, int parent, const char *name, int de
 	close(fd);
 	do
 		snprintf(place, sizeof place, "davit-removed-%u", rm->moved++);
-	while (renameat(parent, name, rm->top, place) < 0 && (errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR));
+	while (renameat(parent, name, rm->top, place) < 0 &&
+	       (errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR));
 	return faccessat(rm->top, place, F_OK, AT_SYMLINK_NOFOLLOW);
 }
 

@@ -241,10 +241,10 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	c->config = *config;
 	c->loop = config->loop;
 	c->store = config->store;
-	struct davit_list *const lists[] = {&c->runtimes, &c->listeners,  &c->dirty,	  &c->notify,
-					    &c->held,	  &c->commands,	  &c->gone_waits, &c->orphans,
-					    &c->dead,	  &c->admissions, &c->tries,	  &c->facet_ops,
-					    &c->awaits};
+	struct davit_list *const lists[] = {&c->runtimes,  &c->listeners,  &c->dirty,	   &c->notify,
+					    &c->held,	   &c->commands,   &c->gone_waits, &c->orphans,
+					    &c->dead,	   &c->admissions, &c->waiting,	   &c->tries,
+					    &c->facet_ops, &c->awaits};
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
 		davit_list_init(lists[k]);
 	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);

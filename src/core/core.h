@@ -10,7 +10,7 @@
 #include "base/json.h"
 #include "base/list.h"
 #include "base/paths.h"
-#include "core/supervise.h"
+#include "supervise/supervise.h"
 #include "davit/runtime.h"
 #include "davit/spec.h"
 #include "davit/store.h"

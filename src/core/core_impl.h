@@ -216,6 +216,7 @@ struct davit_core {
 	struct davit_list orphans;    /* instances of no service, on their way out */
 	struct davit_list commands;   /* with the store (command.c) */
 	struct davit_list admissions; /* with the runtimes (admit.c) */
+	struct davit_list waiting;    /* for runtimes to be open (admit.c) */
 	struct davit_list tries;      /* of health checks, under way */
 	uint64_t changes;	      /* of records, since the start */
 	struct davit_list gone_waits; /* for services to be gone (command.c) */

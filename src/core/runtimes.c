@@ -3,7 +3,7 @@
  * The registered runtimes: opening them (again and again, with a growing delay,
  * where that fails), adopting what survived, and hearing what they tell.
  */
-#include "core/core_impl.h"
+#include "core/admit.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -64,6 +64,7 @@ static void closed(struct core_runtime *r, const struct davit_error *why)
 		davit_timer_start(&r->retry, delay < RETRY_MAX ? delay : RETRY_MAX);
 	services_of_runtime_changed(r);
 	core_check_started(r->core);
+	admit_resume(r->core);
 }
 
 /* What could not be asked of it meanwhile. */
@@ -118,6 +119,7 @@ static void adopted(struct davit_op *op, int result)
 	services_of_runtime_changed(r);
 	core_release_held(r->core);
 	core_check_started(r->core);
+	admit_resume(r->core);
 }
 
 static void opened(struct davit_op *op, int result)

@@ -234,9 +234,10 @@ static int resolve_one(struct local_ports *p, struct davit_loop *loop, struct da
 	int e;
 
 	if (!p->mapped && port->container && port->host && port->container != port->host)
-		return davit_error_set(err, DAVIT_ENOTSUP, "ports",
-				       "container port %u cannot differ from host port %u: this runtime maps no ports",
-				       port->container, port->host);
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, "ports",
+			"container port %u cannot differ from host port %u: this runtime maps no ports",
+			port->container, port->host);
 	/* Where nothing is mapped the workload's own port is the host's. */
 	if (!port->host && !p->mapped)
 		port->host = port->container;

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -304,3 +305,26 @@ def terminal(o, _):
             f"rounds (load {os.getloadavg()[0]:.0f}).", ""] + table(
         ["", "output", "against one", "against the loop", "a key's echo, median", "nine of ten below"], rows) + [
         "", "The keeper alone, read without a second pseudoterminal (`build/bench-terminal`):", "", "```", *keeper, "```"]
+
+
+# ------------------------------------------------------------------------------- actors
+
+ACTOR_LINE = re.compile(r"(\S+) +(\d+) workers +([\d.]+) +best +([\d.]+) (\S+(?: \S+)?)(?: +bare +([\d.]+))?")
+
+
+def actors(o, _):
+    """The Savina micro-benchmarks, at one and at two workers, beside the bare loop."""
+    found, names, units, bare = {}, [], {}, {}
+    for peer, command in peers.ACTORS.items():
+        for workers in (1, 2):
+            out = subprocess.run(command(workers, o.rounds), check=True, capture_output=True, text=True).stdout
+            for name, _, median_, _, unit, limit in ACTOR_LINE.findall(out):
+                names += [] if name in names else [name]
+                units[name], found[peer, workers, name] = unit, median_
+                if limit:
+                    bare[name] = limit
+    columns = [(peer, workers) for peer in peers.ACTORS for workers in (1, 2)]
+    rows = [[name, units[name], *(found.get((*c, name), "") for c in columns), bare.get(name, "")]
+            for name in names]
+    out = ["### Actors", "", f"Medians of {o.rounds}; the bare loop is the same work in C without actors.", ""]
+    return out + table(["", "unit", *(f"{p}, {w} worker{'s' * (w > 1)}" for p, w in columns), "bare"], rows)
