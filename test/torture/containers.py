@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 
-from rig import Home, Skip, check, equal
+from rig import Home, Skip, check, equal, wait_until
 
 ENGINES, RUNTIMES = ("docker", "podman"), ("docker", "podman", "crun", "runc")
 IMAGE = os.environ.get("DAVIT_TEST_IMAGE", "")
@@ -59,8 +59,13 @@ class ContainersHome(Home):
             if os.environ.get("DAVIT_TEST_%s_SOCKET" % name.upper()):
                 self.env["DAVIT_%s_SOCKET" % name.upper()] = os.environ["DAVIT_TEST_%s_SOCKET" % name.upper()]
 
+    def opened(self, runtime):
+        """Waits until the runtime is there: a daemon goes on without one that is slow to answer."""
+        wait_until(lambda: self.cli("images", "--runtime", runtime), 30, runtime + " is open")
+
     def prepare(self, runtime):
         self.start_daemon()
+        self.opened(runtime)
         if runtime not in ENGINES:
             self.cli("load", "--runtime", runtime, os.environ["DAVIT_TEST_IMAGE_TAR"])
 

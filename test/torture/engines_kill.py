@@ -103,8 +103,11 @@ def each_kill_leaks_nothing(home, runtime):
         time.sleep(rng.choice([0, 0.002, 0.01, 0.05]))
         home.kill_daemon()
         home.start_daemon()
+        if rng.random() < 0.7:  # else it is asked, and perhaps killed, before that
+            home.opened(runtime)
         if time.monotonic() - begun > 60:
             break
+    home.opened(runtime)
     there = [s["name"] for s in home.json("status")]
     log("%d kills, %d services were made, %d are there" % (kill + 1, made, len(there)))
     no_doubles(home, runtime)
@@ -152,6 +155,8 @@ def each_exit_is_told_once(home, runtime):
         home.start_daemon()
         if time.monotonic() - begun > 45:
             break
+    home.opened(runtime)
+    time.sleep(1)
     for n in names:
         home.cli("stop", n)
     wait_until(lambda: all(home.status(n)["status"] == "stopped" for n in names), 30, "those that crash stop", 0.1)
