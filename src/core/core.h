@@ -10,10 +10,10 @@
 #include "base/json.h"
 #include "base/list.h"
 #include "base/paths.h"
-#include "supervise/supervise.h"
 #include "davit/runtime.h"
 #include "davit/spec.h"
 #include "davit/store.h"
+#include "supervise/supervise.h"
 
 struct davit_core;
 struct davit_secrets;

@@ -301,7 +301,8 @@ static void failures_are_understood(void **state)
 	assert_true(observe_exec_failure("crun: executable file `/x` not found in $PATH: No such file"));
 	assert_false(observe_exec_failure("no space left on device"));
 	assert_true(observe_broken("task 80510c220623: already exists"));
-	assert_true(observe_broken("mounting storage for container b547: lstat /x: no such file or directory"));
+	assert_true(
+		observe_broken("mounting storage for container b547: lstat /x: no such file or directory"));
 	assert_false(observe_broken("no space left on device"));
 }
 
