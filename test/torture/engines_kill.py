@@ -160,13 +160,18 @@ def each_exit_is_told_once(home, runtime):
     for n in names:
         home.cli("stop", n)
     wait_until(lambda: all(home.status(n)["status"] == "stopped" for n in names), 30, "those that crash stop", 0.1)
+    time.sleep(1)  # the end of a start that the stop has cut short comes by itself
     exits = collections.defaultdict(list)
     for e in home.events("exited"):
         exits[e["service"]].append(e["cause"])
     for n in names:
         # The last may have ended by itself while it was asked to.
         told = [c.replace(", as asked", "") for c in exits["default/%s:latest" % n] if c.startswith("exit code")]
-        equal(told, ["exit code %d" % c for c in book(home, n, "end")], n + ": exits told, and as they were")
+        ends = ["exit code %d" % c for c in book(home, n, "end")]
+        # One that was ended by the stop between its last line in the book and its end.
+        if len(told) == len(ends) - 1 and exits["default/%s:latest" % n][-1:] == ["signal 15 (Terminated), as asked"]:
+            ends.pop()
+        equal(told, ends, n + ": exits told, and as they were")
         got = [x["text"] for x in home.lines("logs", n) if x["text"].startswith("line")]
         want = ["line %d %d" % (r, i) for r in range(1, len(book(home, n, "start")) + 1) for i in (1, 2)]
         if got != want[:len(got)] or len(got) < len(want) - 1:  # the last run may have been stopped half way
