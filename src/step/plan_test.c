@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Each rule of the table in docs/plans.md as a test, and what the truth table does not reach: variables, stores
- * that are slow, what is refused.
+ * Each rule of the table in docs/plans.md as a test, and what the truth table does not reach: variables,
+ * stores that are slow, what is refused.
  */
 #include "step/plan.h"
 
@@ -71,8 +71,12 @@ static void on_done(void *owner)
 	((struct rig *)owner)->done = true;
 }
 
-static const struct davit_plan_ops ops = {
-	.store = on_store, .start = on_start, .abort = on_abort, .arm = on_arm, .changed = on_changed, .done = on_done};
+static const struct davit_plan_ops ops = {.store = on_store,
+					  .start = on_start,
+					  .abort = on_abort,
+					  .arm = on_arm,
+					  .changed = on_changed,
+					  .done = on_done};
 
 /* Reads a plan written with ' for ", and @N for a leaf. */
 static json_t *plan_of(const char *text)
@@ -490,9 +494,10 @@ static void load_var_sets_a_variable_for_the_steps_after_it(void **state)
 	const struct davit_plan_node *leaf;
 	struct rig r;
 
-	open_rig(&r, "{'kind':'do','steps':[{'kind':'load_var','name':'info'},"
-		     "{'kind':'task','name':'a','spec':{'text':'tag ((.:info.tag)), (( .:info.tag )) ((later))',"
-		     "'list':'((.:info.list))'}}]}");
+	open_rig(&r,
+		 "{'kind':'do','steps':[{'kind':'load_var','name':'info'},"
+		 "{'kind':'task','name':'a','spec':{'text':'tag ((.:info.tag)), (( .:info.tag )) ((later))',"
+		 "'list':'((.:info.list))'}}]}");
 	assert_int_equal(davit_plan_ended(r.p, "0/0", OK, NULL, value, T0, NULL), 0);
 	die(&r); /* variables are part of the state */
 	assert_told(&r, "?0/1 ");
@@ -525,8 +530,8 @@ static void across_takes_its_values_from_a_variable_when_it_begins(void **state)
 		     "'spec':{'is':'((.:one))'}}}]}");
 	assert_int_equal(davit_plan_ended(r.p, "0/0", OK, NULL, value, T0, NULL), 0);
 	assert_told(&r, "+0/0 +0/1/0 +0/1/1 ");
-	assert_string_equal(
-		json_string_value(json_object_get(davit_plan_leaf(r.p, "0/1/1")->config, "is")), "y");
+	assert_string_equal(json_string_value(json_object_get(davit_plan_leaf(r.p, "0/1/1")->config, "is")),
+			    "y");
 	end(&r, "0/1/0", OK);
 	end(&r, "0/1/1", OK);
 	close_rig(&r, OK);
@@ -560,7 +565,8 @@ static void plans_that_are_too_deep_or_wrong_are_refused_with_the_reason(void **
 		{"{'kind':'try','step':@a,'stepp':1}", "'stepp' is no key of try"},
 		{"{'kind':'try'}", "a node needs a 'kind' that there is"},
 		{"{'kind':'do'}", "'steps' must be a list"},
-		{"{'kind':'attempts','step':@a,'attempts':0}", "'attempts' must be a whole number from 1 to 1000"},
+		{"{'kind':'attempts','step':@a,'attempts':0}",
+		 "'attempts' must be a whole number from 1 to 1000"},
 		{"{'kind':'timeout','step':@a,'after':'soon'}", "soon"},
 		{"{'kind':'across','step':@a,'var':'x','values':7}", "'values' must be a list"},
 	};
@@ -631,7 +637,8 @@ int main(void)
 		cmocka_unit_test(what_succeeds_in_spite_of_an_abort_has_succeeded),
 		cmocka_unit_test(nothing_is_done_before_it_is_durable),
 		cmocka_unit_test(what_is_aborted_before_it_could_be_started_is_never_started),
-		cmocka_unit_test(after_a_crash_what_ran_is_asked_for_again_and_what_was_aborted_is_looked_for),
+		cmocka_unit_test(
+			after_a_crash_what_ran_is_asked_for_again_and_what_was_aborted_is_looked_for),
 		cmocka_unit_test(an_end_that_is_reported_twice_counts_once),
 		cmocka_unit_test(load_var_sets_a_variable_for_the_steps_after_it),
 		cmocka_unit_test(a_variable_that_is_not_set_makes_the_step_an_error_that_says_so),
