@@ -30,8 +30,9 @@ static json_t *scalar(const struct davit_tree *t)
 		n = strtoll(t->text, &end, 10);
 		return errno ? json_string(t->text) : json_integer(n);
 	}
-	if (*digits && strspn(digits, "0123456789.eE+-") == strlen(digits) && *digits >= '0' &&
-	    *digits <= '9') {
+	if (*digits >= '0' && *digits <= '9' && strpbrk(digits, ".eE") &&
+	    (*digits != '0' || strchr(".eE", digits[1])) &&
+	    strspn(digits, "0123456789.eE+-") == strlen(digits)) {
 		double d = strtod(t->text, &end);
 		if (!*end && d - d == 0) /* neither infinite nor no number */
 			return json_real(d);
