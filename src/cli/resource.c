@@ -39,7 +39,7 @@ int davit_cli_resource(struct davit_cli *cli, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *program = NULL;
 	DAVIT_AUTO_STRV argv = NULL;
-	int r = davit_paths_init(&cli->paths, err);
+	int r = cli->paths.libexec ? 0 : davit_paths_init(&cli->paths, err);
 
 	if (r < 0)
 		return r;

@@ -128,21 +128,21 @@ static int run(struct program *p, struct davit_error *err)
 {
 	static const struct davit_resource_events events = {.log = on_log, .done = on_done};
 	static const int signals[ABORTS] = {SIGINT, SIGTERM};
-	int r = davit_resource_start(p->loop, &p->spec, &events, p, &p->run, err);
+	int r;
 
-	if (r < 0)
-		return r;
 	for (int i = 0; i < ABORTS; i++) {
 		uv_signal_init(davit_loop_uv(p->loop), &p->on_abort[i]);
 		p->on_abort[i].data = p;
 		uv_signal_start(&p->on_abort[i], on_signal, signals[i]);
 	}
-	davit_loop_run(p->loop);
+	r = davit_resource_start(p->loop, &p->spec, &events, p, &p->run, err);
+	if (r == 0)
+		davit_loop_run(p->loop);
 	for (int i = 0; i < ABORTS; i++)
 		uv_close((uv_handle_t *)&p->on_abort[i], closed);
 	davit_resource_free(p->run);
 	davit_loop_run(p->loop); /* what is being closed */
-	return 0;
+	return r;
 }
 
 /* ------------------------------------------------------------------------- options */
