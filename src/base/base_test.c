@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "base/file.h"
 #include "base/json.h"
 #include "base/map.h"
 #include "base/nearest.h"
@@ -6,11 +7,13 @@
 #include "base/strv.h"
 #include "base/units.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -190,6 +193,33 @@ static void a_pool_gives_zeroed_pieces_and_takes_them_back_in_any_order(void **s
 	davit_pool_fini(&p);
 }
 
+static void a_tree_is_removed_however_deep_and_closed(void **state)
+{
+	char dir[] = "/tmp/davit-base-XXXXXX", whole[64];
+	DAVIT_AUTO_CLOSE int at = -1;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(whole, sizeof whole, "%s/tree", dir);
+	assert_int_equal(mkdir(whole, 0700), 0);
+	at = open(whole, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* Deeper than a path can be long, and than descriptors can be had. */
+	for (int i = 0; i < 3000; i++) {
+		int next;
+
+		assert_int_equal(mkdirat(at, "directory", 0700), 0);
+		assert_int_equal(symlinkat(dir, at, "link"), 0);
+		next = openat(at, "directory", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		assert_true(next >= 0);
+		assert_int_equal(fchmod(at, i % 3 ? 0700 : 0), 0);
+		close(at);
+		at = next;
+	}
+	assert_int_equal(davit_remove_tree(whole, NULL), 0);
+	assert_int_equal(access(whole, F_OK), -1);
+	assert_int_equal(davit_remove_tree(whole, NULL), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -202,6 +232,7 @@ int main(void)
 		cmocka_unit_test(a_map_survives_growth_and_removal),
 		cmocka_unit_test(the_nearest_word_is_found_only_when_near),
 		cmocka_unit_test(an_environment_variable_keeps_equal_signs),
+		cmocka_unit_test(a_tree_is_removed_however_deep_and_closed),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

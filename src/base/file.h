@@ -17,6 +17,9 @@ int davit_mkdirs(const char *path, mode_t mode, struct davit_error *err);
 int davit_read_file(const char *path, size_t max, struct davit_buf *out, struct davit_error *err);
 /* Replaces the file atomically: temporary name beside it, fsync, rename. */
 int davit_write_file(const char *path, const void *data, size_t n, mode_t mode, struct davit_error *err);
+/* The same without the fsync, for what need not outlive the machine's present run. */
+int davit_write_volatile_file(const char *path, const void *data, size_t n, mode_t mode,
+			      struct davit_error *err);
 /* Removes a tree; follows no link; a path that is not there is success. */
 int davit_remove_tree(const char *path, struct davit_error *err);
 

@@ -34,6 +34,11 @@
 	X(inspect)                                                                                           \
 	X(why)                                                                                               \
 	X(tree)                                                                                              \
+	X(init)                                                                                              \
+	X(list)                                                                                              \
+	X(info)                                                                                              \
+	X(open)                                                                                              \
+	X(remove)                                                                                            \
 	X(images)                                                                                            \
 	X(image)                                                                                             \
 	X(pull)                                                                                              \

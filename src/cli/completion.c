@@ -1,17 +1,29 @@
 /* SPDX-License-Identifier: MIT
  *
  * davit completion: scripts for shells, made from the table of commands. Names
- * of services are asked for when they are completed.
+ * of services and workspaces are asked for when they are completed.
  */
 #include "cli/cli.h"
 
 #include <string.h>
 
-#define NAMES "davit status -o names 2>/dev/null"
+/* What tells the names that are completed: `complete` of a command, its function in
+ * zsh, and the command line. */
+static const struct names {
+	const char *complete, *function, *command;
+} names[] = {
+	{"service", "_davit_services", "davit status -o names 2>/dev/null"},
+	{"workspace", "_davit_workspaces", "davit list -o names 2>/dev/null"},
+	{"service or workspace", "_davit_either",
+	 "davit status -o names 2>/dev/null; davit list -o names 2>/dev/null"},
+};
 
-static bool takes_services(const struct davit_command *c)
+static const struct names *names_of(const struct davit_command *c)
 {
-	return c->complete && !strcmp(c->complete, "service");
+	for (size_t i = 0; c->complete && i < DAVIT_ARRAY_SIZE(names); i++)
+		if (!strcmp(c->complete, names[i].complete))
+			return &names[i];
+	return NULL;
 }
 
 /* "a b c" from "a|b|c" */
@@ -23,7 +35,7 @@ static void put_words(const char *choices)
 
 static bool words_of(const struct davit_command *c)
 {
-	return c->complete && strcmp(c->complete, "service") != 0 && strcmp(c->complete, "file") != 0 &&
+	return c->complete && !names_of(c) && strcmp(c->complete, "file") != 0 &&
 	       strcmp(c->complete, "command") != 0;
 }
 
@@ -68,8 +80,8 @@ static void bash_command(const struct davit_command *c)
 		for (const struct davit_option *o = c->options[i]; o->name; o++)
 			printf("--%s ", o->name);
 	fputs("'\n", stdout);
-	if (takes_services(c))
-		fputs("\t\t\twords=$(" NAMES ")\n", stdout);
+	if (names_of(c))
+		printf("\t\t\twords=$(%s)\n", names_of(c)->command);
 	else if (c->complete && !strcmp(c->complete, "file"))
 		fputs("\t\t\tcompopt -o default\n", stdout);
 	else if (c->complete && !strcmp(c->complete, "command"))
@@ -145,10 +157,11 @@ static void zsh_option(const struct davit_option *o)
 
 static void zsh(void)
 {
-	fputs("#compdef davit\n# zsh completion for davit, made by 'davit completion zsh'\n"
-	      "_davit_services()\n{\n\tlocal -a names\n\tnames=(${(f)\"$(" NAMES ")\"})\n"
-	      "\tcompadd -a names\n}\n_davit()\n{\n\tlocal -a commands\n\tcommands=(\n",
-	      stdout);
+	fputs("#compdef davit\n# zsh completion for davit, made by 'davit completion zsh'\n", stdout);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(names); i++)
+		printf("%s()\n{\n\tlocal -a names\n\tnames=(${(f)\"$(%s)\"})\n\tcompadd -a names\n}\n",
+		       names[i].function, names[i].command);
+	fputs("_davit()\n{\n\tlocal -a commands\n\tcommands=(\n", stdout);
 	for (size_t i = 0; davit_commands[i]; i++) {
 		fputs("\t\t'", stdout);
 		printf("%s:", davit_commands[i]->name);
@@ -164,8 +177,8 @@ static void zsh(void)
 		for (size_t k = 0; c->options[k]; k++)
 			for (const struct davit_option *o = c->options[k]; o->name; o++)
 				zsh_option(o);
-		if (takes_services(c)) {
-			fputs("\t\t\t'*:service:_davit_services'\n", stdout);
+		if (names_of(c)) {
+			printf("\t\t\t'*:%s:%s'\n", c->complete, names_of(c)->function);
 		} else if (words_of(c)) {
 			fputs("\t\t\t'1:what:(", stdout);
 			put_words(c->complete);
@@ -214,9 +227,9 @@ static void fish(void)
 		for (size_t k = 0; c->options[k]; k++)
 			for (const struct davit_option *o = c->options[k]; o->name; o++)
 				fish_option(c, o);
-		if (takes_services(c))
-			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '(" NAMES ")'\n",
-			       c->name);
+		if (names_of(c))
+			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '(%s)'\n", c->name,
+			       names_of(c)->command);
 		else if (c->complete && !strcmp(c->complete, "file"))
 			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -F\n", c->name);
 		else if (words_of(c)) {

@@ -5,6 +5,7 @@
 #include "base/units.h"
 #include "cli/api.h"
 #include "cli/output.h"
+#include "cli/workspace.h"
 
 #include <string.h>
 
@@ -56,14 +57,29 @@ static int run_kill(struct davit_cli *cli, struct davit_error *err)
 		      detach ? "is being stopped" : "stopped and removed", err);
 }
 
+/* Of a service, or of a workspace. */
+static int start_or_stop(struct davit_cli *cli, bool run, struct davit_error *err)
+{
+	json_t *workspace;
+	int r = davit_workspace_meant(cli, cli->args[0], davit_cli_arg(cli, 1), &workspace, err);
+
+	if (r < 0)
+		return r;
+	if (!workspace)
+		return simple(cli, "POST", run ? "/start" : "/stop", run ? "started" : "stopping", err);
+	r = davit_workspace_switch(cli, workspace, run, err);
+	json_decref(workspace);
+	return r;
+}
+
 static int run_start(struct davit_cli *cli, struct davit_error *err)
 {
-	return simple(cli, "POST", "/start", "started", err);
+	return start_or_stop(cli, true, err);
 }
 
 static int run_stop(struct davit_cli *cli, struct davit_error *err)
 {
-	return simple(cli, "POST", "/stop", "stopping", err);
+	return start_or_stop(cli, false, err);
 }
 
 static int run_restart(struct davit_cli *cli, struct davit_error *err)
@@ -164,8 +180,11 @@ static const struct davit_option *const signal_options[] = {signal_own, davit_op
 							    davit_options_common, NULL};
 static const char *const kill_examples[] = {"davit kill foobar", "stop all its instances and forget it",
 					    "davit kill foobar v2", "only version v2", NULL};
-static const char *const start_examples[] = {"davit start foobar", "run it again after 'davit stop'", NULL};
-static const char *const stop_examples[] = {"davit stop foobar", "end its instances, keep the service", NULL};
+static const char *const start_examples[] = {"davit start foobar", "run it again after 'davit stop'",
+					     "davit start 3fa9c1", "a workspace, by the beginning of its id",
+					     NULL};
+static const char *const stop_examples[] = {"davit stop foobar", "end its instances, keep the service",
+					    "davit stop demo", "a workspace, by its name", NULL};
 static const char *const restart_examples[] = {"davit restart foobar", "replace its instances by new ones",
 					       NULL};
 static const char *const scale_examples[] = {"davit scale foobar 5", "run five instances",
@@ -191,26 +210,32 @@ const struct davit_command davit_command_kill = {
 
 const struct davit_command davit_command_start = {
 	.name = "start",
-	.usage = "NAME [VERSION]",
+	.usage = "NAME|ID [VERSION]",
 	.group = "Services",
-	.summary = "Start a service that was stopped",
+	.summary = "Start a service or workspace that was stopped",
+	.details =
+		"A workspace is meant by its id, or by its name where no service has that; the command then "
+		"returns\nwhen it runs.",
 	.options = options,
 	.min_args = 1,
 	.max_args = 2,
-	.complete = "service",
+	.complete = "service or workspace",
 	.run = run_start,
 	.examples = start_examples,
 };
 
 const struct davit_command davit_command_stop = {
 	.name = "stop",
-	.usage = "NAME [VERSION]",
+	.usage = "NAME|ID [VERSION]",
 	.group = "Services",
-	.summary = "Stop a service and keep its record",
+	.summary = "Stop a service or workspace and keep its record",
+	.details =
+		"A workspace is meant by its id, or by its name where no service has that; the command then "
+		"returns\nwhen nothing of it runs.",
 	.options = options,
 	.min_args = 1,
 	.max_args = 2,
-	.complete = "service",
+	.complete = "service or workspace",
 	.run = run_stop,
 	.examples = stop_examples,
 };

@@ -7,6 +7,7 @@
 #include "cli/api.h"
 #include "cli/choose.h"
 #include "cli/output.h"
+#include "cli/workspace.h"
 #include "net/url.h"
 
 #include <string.h>
@@ -16,18 +17,41 @@
 /* Without a command: the better shell that is there. */
 static char *const shell[] = {"sh", "-c", "command -v bash >/dev/null 2>&1 && exec bash; exec sh", NULL};
 
+/* The instance that the command line names: of a workspace, which is then in
+ * *ret_workspace (a new reference) and is started if it has to run, or of a service. */
+static int find_instance(struct davit_cli *cli, bool running, struct davit_buf *ret_id,
+			 json_t **ret_workspace, struct davit_error *err)
+{
+	const char *name = davit_cli_arg(cli, 0), *version = davit_cli_arg(cli, 1);
+	int r = davit_workspace_meant(cli, name, version, ret_workspace, err);
+
+	if (r < 0)
+		return r;
+	if (!*ret_workspace)
+		return davit_choose_instance(cli, name, version, running, ret_id, err);
+	if (running)
+		return davit_workspace_instance(cli, *ret_workspace, ret_id, err);
+	davit_buf_adds(ret_id, davit_string(*ret_workspace, "instance"));
+	return 0;
+}
+
 /* The terminals of the service or instance that is named, or all; newest last. */
 static int fetch(struct davit_cli *cli, json_t **ret, struct davit_error *err)
 {
-	const char *name = davit_cli_arg(cli, 0);
 	DAVIT_AUTO_BUF id = DAVIT_BUF_INIT;
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
+	json_t *workspace = NULL;
 	int r = 0;
 
 	davit_buf_adds(&target, "/v1/terminals");
-	if (name) {
-		r = davit_choose_instance(cli, name, davit_cli_arg(cli, 1), false, &id, err);
+	if (cli->n_args) {
+		r = find_instance(cli, false, &id, &workspace, err);
+		json_decref(workspace);
 		davit_url_query(&target, "instance", davit_buf_str(&id));
+	}
+	if (r == 0 && cli->n_args && !id.len) {
+		*ret = json_array(); /* a workspace that was never started */
+		return 0;
 	}
 	return r < 0 ? r : davit_api_call(cli, "GET", davit_buf_str(&target), NULL, ret, err);
 }
@@ -148,14 +172,17 @@ static void add_words(struct davit_buf *target, const char *name, json_t *words)
 	json_decref(words);
 }
 
-static void open_target(struct davit_cli *cli, const char *instance, struct davit_buf *target)
+/* own_shell: what the workspace's config says, or JSON null. */
+static void open_target(struct davit_cli *cli, const char *instance, json_t *own_shell,
+			struct davit_buf *target)
 {
-	char *const *command = cli->rest && cli->rest[0] ? cli->rest : shell;
-	json_t *words = json_array(), *env = json_array();
+	bool given = cli->rest && cli->rest[0], own = !given && json_array_size(own_shell);
+	char *const *command = given ? cli->rest : shell;
+	json_t *words = own ? json_incref(own_shell) : json_array(), *env = json_array();
 	const char *term = getenv("TERM"), *v;
 	size_t pos = 0;
 
-	for (; *command; command++)
+	for (; *command && !own; command++)
 		json_array_append_new(words, json_string(*command));
 	json_array_append_new(env, json_sprintf("TERM=%s", term && term[0] ? term : "xterm"));
 	while ((v = davit_cli_next(cli, "env", &pos)))
@@ -174,7 +201,8 @@ static void open_target(struct davit_cli *cli, const char *instance, struct davi
 /* What is to be used: named by --attach, one that was left alone, or a new one. */
 static int choose(struct davit_cli *cli, struct davit_buf *target, struct davit_error *err)
 {
-	const char *attach = davit_cli_value(cli, "attach"), *name = davit_cli_arg(cli, 0);
+	const char *attach = davit_cli_value(cli, "attach");
+	json_t *workspace = NULL;
 	bool fresh = davit_cli_flag(cli, "new") || (cli->rest && cli->rest[0]);
 	DAVIT_AUTO_BUF instance = DAVIT_BUF_INIT;
 	DAVIT_AUTO_BUF id = DAVIT_BUF_INIT;
@@ -186,15 +214,16 @@ static int choose(struct davit_cli *cli, struct davit_buf *target, struct davit_
 		davit_buf_addf(target, "/v1/terminals/%s", found);
 		return r;
 	}
-	r = davit_choose_instance(cli, name, davit_cli_arg(cli, 1), true, &instance, err);
+	r = find_instance(cli, true, &instance, &workspace, err);
 	if (r == 0 && !fresh)
 		r = left_alone(cli, davit_buf_str(&instance), &id, err);
+	if (r == 0 && id.len)
+		davit_buf_addf(target, "/v1/terminals/%s", davit_buf_str(&id));
+	else if (r == 0)
+		open_target(cli, davit_buf_str(&instance), json_object_get(workspace, "shell"), target);
+	json_decref(workspace);
 	if (r < 0)
 		return r;
-	if (id.len)
-		davit_buf_addf(target, "/v1/terminals/%s", davit_buf_str(&id));
-	else
-		open_target(cli, davit_buf_str(&instance), target);
 	return target->oom ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : 0;
 }
 
@@ -248,6 +277,8 @@ static const struct davit_option own[] = {
 static const struct davit_option *const options[] = {own, davit_options_namespace, davit_options_data, NULL};
 static const char *const examples[] = {"davit terminal foobar",
 				       "a shell in it, or the one that you left there",
+				       "davit terminal demo",
+				       "the same in a workspace, started first if it is stopped",
 				       "davit terminal foobar -- vi notes.txt",
 				       "a full-screen program; ctrl-p ctrl-q leaves it running",
 				       "davit terminal --list",
@@ -261,13 +292,15 @@ const struct davit_command davit_command_terminal = {
 	.usage = "NAME|ID [VERSION] [-- COMMAND [ARG...]]",
 	.group = "Services",
 	.summary = "Work on a terminal inside an instance",
-	.details = "It goes on when you detach, when the connection breaks and when the daemon ends. Exits "
-		   "with the\n"
-		   "command's status, 128 + n when signal n ended it, 0 when you detached.",
+	.details =
+		"It goes on when you detach, when the connection breaks and when the daemon ends. Exits "
+		"with the\n"
+		"command's status, 128 + n when signal n ended it, 0 when you detached. A workspace that is "
+		"stopped is\nstarted first, and may name its own shell.",
 	.options = options,
 	.max_args = 2,
 	.rest = true,
-	.complete = "service",
+	.complete = "service or workspace",
 	.run = run_terminal,
 	.examples = examples,
 };

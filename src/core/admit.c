@@ -139,16 +139,95 @@ int admit_begin(const struct proposal *pr, const struct apply_how *how, struct p
 	return 0;
 }
 
+/* --- until a runtime is open --- */
+
+struct waiting {
+	struct davit_list list; /* in core->waiting */
+	struct davit_spec **specs;
+	size_t n;
+	struct apply_how how;
+	char *cause; /* or NULL */
+	struct davit_op *op;
+};
+
+static void waiting_free(struct waiting *w)
+{
+	davit_list_remove(&w->list);
+	davit_spec_free_all(w->specs, w->n);
+	free(w->cause);
+	free(w);
+}
+
+bool admit_must_wait(const struct proposal *pr)
+{
+	for (size_t k = 0; k < pr->n; k++) {
+		const struct davit_spec *spec = pr->specs[k];
+		const char *name = spec->runtime ? spec->runtime : pr->c->config.default_runtime;
+		const struct core_runtime *r =
+			spec->kind == DAVIT_KIND_SERVICE ? core_runtime_find(pr->c, name) : NULL;
+		if (r && (r->phase == RUNTIME_OPENING || r->phase == RUNTIME_ADOPTING))
+			return true;
+	}
+	return false;
+}
+
+int admit_wait(const struct proposal *pr, const struct apply_how *how, struct davit_op *op,
+	       struct davit_error *err)
+{
+	struct waiting *w = calloc(1, sizeof *w);
+
+	if (w) {
+		davit_list_init(&w->list);
+		w->how = *how;
+		w->op = op;
+		w->cause = how->cause ? strdup(how->cause) : NULL;
+		w->how.cause = w->cause;
+		w->specs = calloc(pr->n, sizeof(struct davit_spec *));
+		for (; w->specs && w->n < pr->n; w->n++)
+			if (!(w->specs[w->n] = davit_spec_dup(pr->specs[w->n])))
+				break;
+	}
+	if (!w || w->n < pr->n || !w->cause != !how->cause) {
+		if (w)
+			waiting_free(w);
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	}
+	davit_list_add_tail(&pr->c->waiting, &w->list);
+	return 0;
+}
+
+void admit_resume(struct davit_core *c)
+{
+	struct waiting *w, *tmp;
+
+	DAVIT_LIST_FOREACH_SAFE (w, tmp, &c->waiting, list) {
+		const struct proposal pr = {c, w->specs, w->n};
+		struct davit_error err;
+		if (admit_must_wait(&pr))
+			continue;
+		if (davit_core_apply(c, w->specs, w->n, w->how.mode, w->how.force, w->cause, w->op, &err) < 0)
+			davit_op_fail_error(w->op, &err);
+		waiting_free(w);
+	}
+}
+
+/* --- the core goes --- */
+
 void admit_abandon(struct davit_core *c)
 {
 	struct admission *a;
+	struct waiting *w;
 
+	DAVIT_LIST_FOREACH (w, &c->waiting, list)
+		davit_op_fail(DAVIT_TAKE(w->op), DAVIT_ECLOSED, NULL, "the daemon ends");
 	DAVIT_LIST_FOREACH (a, &c->admissions, list)
 		davit_op_fail(DAVIT_TAKE(a->pending->op), DAVIT_ECLOSED, NULL, "the daemon ends");
 }
 
 void admit_free_all(struct davit_core *c)
 {
+	while (!davit_list_empty(&c->waiting))
+		waiting_free(DAVIT_LIST_FIRST(&c->waiting, struct waiting, list));
 	while (!davit_list_empty(&c->admissions))
 		admission_free(DAVIT_LIST_FIRST(&c->admissions, struct admission, list));
 }

@@ -21,6 +21,14 @@ struct apply_how {
  * everything is checked anew. Copies the specs; takes p and ask, also when it fails. */
 int admit_begin(const struct proposal *pr, const struct apply_how *how, struct pending *p, bool *ask,
 		struct davit_error *err);
+/* A runtime of one of the specs is being opened: what it can do is not known yet. */
+bool admit_must_wait(const struct proposal *pr);
+/* Applies the specs when that has ended, well or not. Copies all but op; 0 or
+ * DAVIT_ENOMEM. */
+int admit_wait(const struct proposal *pr, const struct apply_how *how, struct davit_op *op,
+	       struct davit_error *err);
+/* A runtime is open, or is not to be had: looks at what waited for it. */
+void admit_resume(struct davit_core *c);
 /* Fails the users' operations with DAVIT_ECLOSED; the core goes. */
 void admit_abandon(struct davit_core *c);
 /* Frees what is left, when the runtimes are closed. */

@@ -329,6 +329,37 @@ static void what_was_built_is_mounted_into_an_image_and_run_there(void **state)
 	davit_spec_free(spec);
 }
 
+/* --- a runtime that is being opened --- */
+
+static struct davit_op *opening;
+
+static void slow_open(struct davit_runtime *rt, struct davit_op *op)
+{
+	(void)rt;
+	opening = op;
+}
+
+static void an_apply_waits_for_its_runtime_to_be_opened(void **state)
+{
+	struct rig *r = *state;
+	struct davit_runtime_driver late = *davit_fake_world_driver(r->world);
+	const struct davit_selector sel = {"default", "w", NULL};
+	struct davit_service *s;
+	struct davit_error err;
+	struct begun b;
+
+	late.open = slow_open;
+	assert_int_equal(davit_core_add_runtime(r->core, "late", &late, &err), 0);
+	core_runtime_open(core_runtime_find(r->core, "late"));
+	begin(r, &b, "{\"name\": \"w\", \"runtime\": \"late\", \"command\": [\"fake\"]}");
+	assert_int_equal(b.result, 1); /* neither accepted nor refused */
+	davit_op_fail(DAVIT_TAKE(opening), DAVIT_ENOTSUP, "late", "not on this machine");
+	rig_run(r, SEC);
+	assert_int_equal(b.result, DAVIT_EUNAVAIL);
+	assert_string_equal(b.op.error.message, "runtime late is not available: not on this machine");
+	assert_int_equal(davit_core_service(r->core, &sel, &s, &err), DAVIT_ENOENT);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
@@ -340,6 +371,7 @@ int main(void)
 		T(a_platform_that_does_not_answer_is_the_reason),
 		T(sources_on_this_host_are_looked_at_first),
 		SLOW(nothing_is_recorded_before_the_runtime_has_answered),
+		T(an_apply_waits_for_its_runtime_to_be_opened),
 		SLOW(what_does_not_change_is_not_asked_about),
 		SLOW(records_that_changed_meanwhile_are_checked_against),
 		SLOW(a_check_without_an_answer_ends),

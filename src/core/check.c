@@ -36,11 +36,49 @@ static struct asked asked_of(const struct davit_spec *spec)
 	return a;
 }
 
+/* A runtime that can be asked for something now. */
+static int find_open(struct davit_core *c, const char *name, const struct core_runtime **ret,
+		     struct davit_error *err)
+{
+	struct core_runtime *r = core_runtime_find(c, name);
+
+	if (!r) {
+		const char *names[32];
+		const struct core_runtime *k;
+		size_t n = 0;
+		DAVIT_LIST_FOREACH (k, &c->runtimes, list)
+			if (n < DAVIT_ARRAY_SIZE(names))
+				names[n++] = k->name;
+		const char *near = davit_nearest(name, names, n);
+		return davit_error_set(err, DAVIT_ENOENT, "runtime",
+				       "there is no runtime '%s'%s%s%s; see davit runtimes", name,
+				       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+	}
+	/* What it can do is not known, or it cannot be asked. */
+	if (r->phase != RUNTIME_OPEN) {
+		core_runtime_wanted(r);
+		return davit_error_set(err, DAVIT_EUNAVAIL, "runtime", "runtime %s %s: %s", name,
+				       r->phase == RUNTIME_LOST ? "does not answer" : "is not available",
+				       r->error.message[0] ? r->error.message : "it is being opened");
+	}
+	*ret = r;
+	return 0;
+}
+
+const struct davit_capabilities *davit_core_capabilities(struct davit_core *c, const char *runtime,
+							 struct davit_error *err)
+{
+	const struct core_runtime *r;
+
+	return find_open(c, runtime, &r, err) < 0 ? NULL : &r->caps;
+}
+
 int command_check_capabilities(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err)
 {
 	const char *name = spec->runtime ? spec->runtime : c->config.default_runtime;
-	const struct core_runtime *r = core_runtime_find(c, name);
 	const struct asked asked = asked_of(spec);
+	const struct core_runtime *r;
+	int code;
 	const struct {
 		bool asked;
 		enum davit_capability cap;
@@ -73,23 +111,9 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 		{spec->ready == DAVIT_READY_TYPE_LOG, DAVIT_CAP_LOGS, "ready.type"},
 	};
 
-	if (!r) {
-		const char *names[32];
-		const struct core_runtime *k;
-		size_t n = 0;
-		DAVIT_LIST_FOREACH (k, &c->runtimes, list)
-			if (n < DAVIT_ARRAY_SIZE(names))
-				names[n++] = k->name;
-		const char *near = davit_nearest(name, names, n);
-		return davit_error_set(err, DAVIT_ENOENT, "runtime",
-				       "there is no runtime '%s'%s%s%s; see davit runtimes", name,
-				       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
-	}
-	/* What it can do is not known, or it cannot be asked. */
-	if (r->phase != RUNTIME_OPEN)
-		return davit_error_set(err, DAVIT_EUNAVAIL, "runtime", "runtime %s %s: %s", name,
-				       r->phase == RUNTIME_LOST ? "does not answer" : "is not available",
-				       r->error.message[0] ? r->error.message : "it is being opened");
+	code = find_open(c, name, &r, err);
+	if (code < 0)
+		return code;
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(needs); k++)
 		if (needs[k].asked && !davit_can(&r->caps, needs[k].cap))
 			return refuse_capability(r, needs[k].cap, needs[k].key, err);

@@ -150,11 +150,15 @@ int davit_core_apply(struct davit_core *c, struct davit_spec *const *specs, size
 {
 	const struct apply_how how = {.mode = mode, .force = force, .cause = cause};
 	const struct proposal pr = {c, specs, n};
-	bool *ask = calloc(n + 1, sizeof *ask), any = false;
+	bool *ask, any = false;
 	struct pending *p;
-	int r = ask ? propose(&pr, &how, op, &p, ask, err)
-		    : davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	int r;
 
+	if (admit_must_wait(&pr))
+		return admit_wait(&pr, &how, op, err);
+	ask = calloc(n + 1, sizeof *ask);
+	r = ask ? propose(&pr, &how, op, &p, ask, err)
+		: davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	for (size_t k = 0; r == 0 && k < n; k++)
 		any |= ask[k];
 	if (r == 0 && any)

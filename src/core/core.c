@@ -16,6 +16,11 @@
 
 enum { FULL_PASS_SLICE = 16 };
 #define FULL_PASS_PERIOD (60 * DAVIT_NSEC_PER_SEC)
+/* How long a start waits for runtimes that nothing uses, and for the others: a platform
+ * that hangs must not keep the rest from the users, whose clients wait for 10 s. What
+ * comes later is taken up then. */
+#define PATIENCE_UNUSED (1 * DAVIT_NSEC_PER_SEC)
+#define PATIENCE_USED (8 * DAVIT_NSEC_PER_SEC)
 
 static const char *const watched[] = {"services/", "supervisors/", "namespaces/"};
 
@@ -217,6 +222,8 @@ static void on_stop_limit(struct davit_timer *t)
 	davit_op_complete(DAVIT_TAKE(c->stop_all_op), 0);
 }
 
+static void on_starting(struct davit_timer *t);
+
 int davit_core_new(const struct davit_core_config *config, struct davit_core **ret, struct davit_error *err)
 {
 	/* The root leaves what failed as it is: one broken service never stops
@@ -234,9 +241,10 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	c->config = *config;
 	c->loop = config->loop;
 	c->store = config->store;
-	struct davit_list *const lists[] = {&c->runtimes, &c->listeners,  &c->dirty,	  &c->notify,
-					    &c->held,	  &c->commands,	  &c->gone_waits, &c->orphans,
-					    &c->dead,	  &c->admissions, &c->tries,	  &c->facet_ops};
+	struct davit_list *const lists[] = {&c->runtimes,  &c->listeners,  &c->dirty,	   &c->notify,
+					    &c->held,	   &c->commands,   &c->gone_waits, &c->orphans,
+					    &c->dead,	   &c->admissions, &c->waiting,	   &c->tries,
+					    &c->facet_ops, &c->awaits};
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
 		davit_list_init(lists[k]);
 	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);
@@ -246,6 +254,7 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	davit_pool_init(&c->ops, sizeof(struct instance_op));
 	davit_timer_init(&c->full_pass, c->loop, on_full_pass);
 	davit_timer_init(&c->rewatch, c->loop, on_rewatch);
+	davit_timer_init(&c->start_timer, c->loop, on_starting);
 	c->started = davit_loop_wall(c->loop);
 	r = davit_supervise_init(&c->sup, c->loop, &core_supervise_ops, &root, &config->budget, c, err);
 	if (r == 0) {
@@ -269,6 +278,17 @@ struct davit_loop *davit_core_loop(struct davit_core *c)
 	return c->loop;
 }
 
+static bool busy(const struct core_runtime *r)
+{
+	return r->phase == RUNTIME_OPENING || r->phase == RUNTIME_ADOPTING;
+}
+
+static bool awaits(const struct davit_core *c, const struct core_runtime *r)
+{
+	return busy(r) &&
+	       (c->start_phase <= START_WAITS_FOR_ALL || (c->start_phase == START_WAITS_FOR_USED && r->used));
+}
+
 void core_check_started(struct davit_core *c)
 {
 	struct core_runtime *r;
@@ -276,12 +296,13 @@ void core_check_started(struct davit_core *c)
 	size_t pos = 0;
 	void *s;
 
-	if (!op)
+	if (!op || c->start_phase == START_OPENS)
 		return;
 	DAVIT_LIST_FOREACH (r, &c->runtimes, list)
-		if (r->phase == RUNTIME_OPENING || r->phase == RUNTIME_ADOPTING)
+		if (awaits(c, r))
 			return;
 	c->start_op = NULL;
+	davit_timer_stop(&c->start_timer);
 	supervision_restore(c);
 	/* One event for all of them: history is not to be pushed out by restarts. */
 	if (c->adopted)
@@ -293,9 +314,65 @@ void core_check_started(struct davit_core *c)
 	davit_op_complete(op, 0);
 }
 
-void davit_core_start(struct davit_core *c, struct davit_op *op)
+/* The runtimes without which nothing can be said of the services. */
+static void mark_used(struct davit_core *c)
+{
+	struct core_runtime *r = core_runtime_find(c, c->config.default_runtime);
+	size_t pos = 0;
+	void *v;
+
+	if (r)
+		r->used = true;
+	while (davit_map_next(&c->services, &pos, NULL, &v)) {
+		const char *name = ((struct davit_service *)v)->spec->runtime;
+		r = name ? core_runtime_find(c, name) : NULL;
+		if (r)
+			r->used = true;
+	}
+}
+
+static void open_runtimes(struct davit_core *c, bool used)
 {
 	struct core_runtime *r;
+
+	DAVIT_LIST_FOREACH (r, &c->runtimes, list)
+		if (r->used == used)
+			core_runtime_open(r);
+}
+
+static void tell_late(const struct davit_core *c, bool used)
+{
+	const struct core_runtime *r;
+
+	DAVIT_LIST_FOREACH (r, &c->runtimes, list)
+		if (busy(r) && r->used == used)
+			davit_log(DAVIT_LOG_WARNING, "runtime %s takes long to open: going on without it",
+				  r->name);
+}
+
+/* The others are opened while those that are used wait for their keepers and engines. */
+static void on_starting(struct davit_timer *t)
+{
+	struct davit_core *c = DAVIT_CONTAINER_OF(t, struct davit_core, start_timer);
+
+	switch (c->start_phase) {
+	case START_OPENS:
+		open_runtimes(c, false);
+		davit_timer_start(t, PATIENCE_UNUSED);
+		break;
+	case START_WAITS_FOR_ALL:
+		tell_late(c, false);
+		davit_timer_start(t, PATIENCE_USED - PATIENCE_UNUSED);
+		break;
+	default:
+		tell_late(c, true);
+	}
+	c->start_phase++;
+	core_check_started(c);
+}
+
+void davit_core_start(struct davit_core *c, struct davit_op *op)
+{
 	struct davit_error err;
 	int code = registry_load(c, &err);
 
@@ -308,9 +385,9 @@ void davit_core_start(struct davit_core *c, struct davit_op *op)
 		return;
 	}
 	c->start_op = op;
-	DAVIT_LIST_FOREACH (r, &c->runtimes, list)
-		core_runtime_open(r);
-	core_check_started(c);
+	mark_used(c);
+	open_runtimes(c, true);
+	davit_timer_start(&c->start_timer, 0);
 }
 
 void core_check_stopped(struct davit_core *c)
@@ -345,6 +422,7 @@ void davit_core_free(struct davit_core *c)
 	c->freeing = true;
 	command_abandon(c);
 	admit_abandon(c);
+	await_abandon(c);
 	if (c->start_op)
 		davit_op_fail(DAVIT_TAKE(c->start_op), DAVIT_ECLOSED, NULL, "the daemon ends");
 	if (c->stop_all_op)
@@ -356,6 +434,7 @@ void davit_core_free(struct davit_core *c)
 			c->store->driver->unwatch(c->store, &c->watch[k]);
 	davit_timer_stop(&c->full_pass);
 	davit_timer_stop(&c->rewatch);
+	davit_timer_stop(&c->start_timer);
 	davit_timer_stop(&c->stop_limit);
 	davit_deferred_cancel(&c->reconcile);
 	davit_deferred_cancel(&c->notify_run);

@@ -10,7 +10,7 @@
 #include "base/json.h"
 #include "base/list.h"
 #include "base/paths.h"
-#include "core/supervise.h"
+#include "supervise/supervise.h"
 #include "davit/runtime.h"
 #include "davit/spec.h"
 #include "davit/store.h"
@@ -63,6 +63,12 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 /* Registers a runtime under a name. Opened by davit_core_start. */
 int davit_core_add_runtime(struct davit_core *c, const char *name, const struct davit_runtime_driver *driver,
 			   struct davit_error *err);
+/* The same for one whose driver is loaded when it can be of use: `load` is called at
+ * each attempt to open the runtime until it gives the driver, which is then borrowed
+ * for ever. Its error is why the runtime is not available. It may block for a moment. */
+typedef int davit_runtime_load(void *user, const struct davit_runtime_driver **ret, struct davit_error *err);
+int davit_core_add_loaded_runtime(struct davit_core *c, const char *name, const char *summary,
+				  davit_runtime_load *load, void *user, struct davit_error *err);
 /* Loads the store, opens the runtimes, adopts what survived, then reconciles.
  * op completes when everything that was stored has been taken up. */
 void davit_core_start(struct davit_core *c, struct davit_op *op);
@@ -75,6 +81,10 @@ void davit_core_flush(struct davit_core *c);
  * closed and the loop run) for its memory to be freed. */
 void davit_core_free(struct davit_core *c);
 struct davit_loop *davit_core_loop(struct davit_core *c);
+/* What a runtime can do here, borrowed; NULL with *err (DAVIT_ENOENT with the nearest
+ * name, DAVIT_EUNAVAIL) where there is none of that name, or it does not answer. */
+const struct davit_capabilities *davit_core_capabilities(struct davit_core *c, const char *runtime,
+							 struct davit_error *err);
 
 /* ------------------------------------------------------------------- selecting */
 
@@ -102,6 +112,19 @@ const struct davit_spec *davit_service_spec(const struct davit_service *s);
 int64_t davit_service_revision(const struct davit_service *s);
 /* unknown, pending, building, starting, running, paused, stopping, stopped, error */
 const char *davit_service_status(const struct davit_service *s);
+/* How a service is, for those who act on it instead of showing it. */
+struct davit_service_look {
+	bool wanted;  /* it is to run */
+	bool answers; /* its runtime does */
+	bool moving;  /* it is not at rest: something is being started or stopped, or will be */
+	bool deleting;
+	size_t running;		  /* instances whose program runs, as far as is known */
+	size_t failed;		  /* that ended or could not be started, and are left so, as failures */
+	uint32_t runs;		  /* how often the first instance was started */
+	int64_t created, updated; /* unix ns, of its record */
+	char why[512];		  /* why it does not run, or its runtime does not answer; may be empty */
+};
+void davit_service_look(const struct davit_service *s, struct davit_service_look *ret);
 /* Instances present now. */
 size_t davit_service_instances(struct davit_service *s, bool (*fn)(void *user, struct davit_instance *i),
 			       void *user);
@@ -185,6 +208,12 @@ int davit_core_scale(struct davit_core *c, const struct davit_selector *sel, int
 enum davit_service_verb { DAVIT_SERVICE_START, DAVIT_SERVICE_STOP, DAVIT_SERVICE_RESTART };
 int davit_core_control(struct davit_core *c, const struct davit_selector *sel, enum davit_service_verb verb,
 		       const char *cause, struct davit_op *op, struct davit_error *err);
+/* Completes op when every instance of the one service that sel names runs (running),
+ * or none does any more. DAVIT_ESTATE with the reason when it comes to rest
+ * otherwise, DAVIT_EUNAVAIL when its runtime does not answer, DAVIT_ENOENT when it is
+ * deleted. op may have a deadline, and be cancelled. */
+int davit_core_await(struct davit_core *c, const struct davit_selector *sel, bool running,
+		     struct davit_op *op, struct davit_error *err);
 /* Sends a signal to the running instances (or the one with the id). */
 int davit_core_signal(struct davit_core *c, const struct davit_selector *sel, const char *instance, int signo,
 		      struct davit_op *op, struct davit_error *err);

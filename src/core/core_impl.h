@@ -26,13 +26,18 @@
 
 #include <jansson.h>
 
+/* How far a start is: which runtimes it still waits for. */
+enum start_phase { START_OPENS, START_WAITS_FOR_ALL, START_WAITS_FOR_USED, START_WAITS_NO_MORE };
 enum runtime_phase { RUNTIME_CLOSED, RUNTIME_OPENING, RUNTIME_ADOPTING, RUNTIME_OPEN, RUNTIME_LOST };
 
 struct core_runtime {
 	struct davit_list list;
 	struct davit_core *core;
-	struct davit_runtime *rt; /* allocated while not CLOSED */
-	const struct davit_runtime_driver *driver;
+	struct davit_runtime *rt;		   /* allocated while not CLOSED */
+	const struct davit_runtime_driver *driver; /* NULL until it is loaded; never while OPEN */
+	davit_runtime_load *load;
+	void *load_user;
+	const char *summary;
 	char *name;
 	char *state_dir, *run_dir, *log_dir;
 	enum runtime_phase phase;
@@ -41,6 +46,8 @@ struct core_runtime {
 	struct davit_op op;
 	struct davit_timer retry;
 	unsigned failures;
+	size_t adopted; /* running instances, at the last time it told */
+	bool used;	/* the default one, or that of a service which was stored at the start */
 };
 
 struct supervisor {
@@ -199,6 +206,8 @@ struct davit_core {
 	struct davit_deferred release;
 	struct davit_timer full_pass;
 	struct davit_op *start_op;
+	enum start_phase start_phase;
+	struct davit_timer start_timer;
 	struct davit_op *stop_all_op;
 	struct davit_timer stop_limit; /* of its wait for a store that does not answer */
 	uint32_t n_untold;	       /* makes keys of untold/ unique */
@@ -207,9 +216,11 @@ struct davit_core {
 	struct davit_list orphans;    /* instances of no service, on their way out */
 	struct davit_list commands;   /* with the store (command.c) */
 	struct davit_list admissions; /* with the runtimes (admit.c) */
+	struct davit_list waiting;    /* for runtimes to be open (admit.c) */
 	struct davit_list tries;      /* of health checks, under way */
 	uint64_t changes;	      /* of records, since the start */
 	struct davit_list gone_waits; /* for services to be gone (command.c) */
+	struct davit_list awaits;     /* for services to run or to rest (await.c) */
 	struct davit_list facet_ops;  /* under way with drivers (facet_op.c) */
 	int64_t started;
 	size_t adopted; /* running instances taken over since the start */
@@ -229,6 +240,8 @@ void core_watch_from(struct davit_core *c, int64_t revision);
 /* --- runtimes.c --- */
 struct core_runtime *core_runtime_find(struct davit_core *c, const char *name);
 void core_runtime_open(struct core_runtime *r);
+/* Somebody asks for one that is closed: the next attempt is not put off any longer. */
+void core_runtime_wanted(struct core_runtime *r);
 void core_runtime_free(struct core_runtime *r);
 
 /* --- registry.c: records of the store --- */
@@ -368,6 +381,10 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 
 /* Fails what users wait for with DAVIT_ECLOSED; the core goes. */
 void command_abandon(struct davit_core *c);
+
+/* --- await.c --- */
+/* Fails what users wait for with DAVIT_ECLOSED; the core goes. */
+void await_abandon(struct davit_core *c);
 
 /* --- facets.c --- */
 /* Ends every log reader, command and terminal that is open on an instance that goes. */

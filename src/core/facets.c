@@ -14,7 +14,7 @@ int facet_check(const struct core_runtime *r, enum davit_capability cap, const v
 {
 	if (r->phase != RUNTIME_OPEN)
 		return davit_error_set(err, DAVIT_EUNAVAIL, NULL, "runtime %s is not available: %s", r->name,
-				       r->error.message);
+				       r->error.message[0] ? r->error.message : "it is being opened");
 	if (!facet || !davit_can(&r->caps, cap))
 		return davit_error_set(err, DAVIT_ENOTSUP, NULL, "runtime %s does not support %s: %s",
 				       r->name, davit_capability_name(cap),

@@ -224,7 +224,7 @@ static void list_next(struct listing *l)
 			past = r == l->at;
 			continue;
 		}
-		if (facet_check(r, DAVIT_CAP_TERMINAL, r->driver->terminal, NULL) < 0)
+		if (facet_check(r, DAVIT_CAP_TERMINAL, r->driver ? r->driver->terminal : NULL, NULL) < 0)
 			continue;
 		l->at = r;
 		davit_op_init(&l->op, c->loop, listed, l);
@@ -263,7 +263,7 @@ int davit_core_terminal_close(struct davit_core *c, const char *runtime, const c
 
 	if (!r)
 		return davit_error_set(err, DAVIT_ENOENT, "runtime", "there is no runtime '%s'", runtime);
-	code = facet_check(r, DAVIT_CAP_TERMINAL, r->driver->terminal, err);
+	code = facet_check(r, DAVIT_CAP_TERMINAL, r->driver ? r->driver->terminal : NULL, err);
 	if (code < 0)
 		return code;
 	f = facet_op_new(c, NULL, op, SHORT, NULL);

@@ -42,8 +42,11 @@ static const enum davit_capability capabilities[] = {
 	[NETWORKS] = DAVIT_CAP_NETWORKS,
 };
 
+/* d is NULL for a runtime that is not loaded. */
 static const void *facet_of(const struct davit_runtime_driver *d, enum which which)
 {
+	if (!d)
+		return NULL;
 	switch (which) {
 	case IMAGES:
 	case IMAGE_BUILDS:

@@ -74,11 +74,21 @@ void instance_sweep(struct instance *i)
 	begin(i, DO_STOP);
 }
 
+/* One that could not begin because its runtime was just lost has not failed: it uses up
+ * no retry, and begins when the runtime answers again. */
+static void not_begun(struct instance *i, const struct davit_error *err)
+{
+	instance_set_error(i, err);
+	if (err->code != DAVIT_EUNAVAIL || i->runtime->phase != RUNTIME_LOST || i->is_build)
+		instance_fail(i, DAVIT_CAUSE_START, err->message);
+	else if (i->service)
+		core_service_changed(i->service);
+}
+
 static void created(struct instance *i, int result, const struct davit_error *err)
 {
 	if (result < 0) {
-		instance_set_error(i, err);
-		instance_fail(i, DAVIT_CAUSE_START, err->message);
+		not_begun(i, err);
 		return;
 	}
 	i->state = DAVIT_STATE_CREATED;
@@ -88,8 +98,7 @@ static void created(struct instance *i, int result, const struct davit_error *er
 static void started(struct instance *i, int result, const struct davit_error *err)
 {
 	if (result < 0) {
-		instance_set_error(i, err);
-		instance_fail(i, DAVIT_CAUSE_START, err->message);
+		not_begun(i, err);
 		return;
 	}
 	DAVIT_FAULT("instance-started");

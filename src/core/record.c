@@ -215,6 +215,7 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 				      : !health_awaited(i) || number(rec, "readyRun") == i->run);
 		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
 		i->core->adopted++;
+		i->runtime->adopted++;
 		if (!i->ready)
 			ready_begin(i);
 		break;

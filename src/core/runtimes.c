@@ -3,7 +3,7 @@
  * The registered runtimes: opening them (again and again, with a growing delay,
  * where that fails), adopting what survived, and hearing what they tell.
  */
-#include "core/core_impl.h"
+#include "core/admit.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -64,6 +64,7 @@ static void closed(struct core_runtime *r, const struct davit_error *why)
 		davit_timer_start(&r->retry, delay < RETRY_MAX ? delay : RETRY_MAX);
 	services_of_runtime_changed(r);
 	core_check_started(r->core);
+	admit_resume(r->core);
 }
 
 /* What could not be asked of it meanwhile. */
@@ -109,11 +110,16 @@ static void adopted(struct davit_op *op, int result)
 	r->phase = RUNTIME_OPEN;
 	r->failures = 0;
 	davit_error_clear(&r->error);
+	/* It came after the start, which tells of all others at once. */
+	if (!r->core->start_op && r->adopted)
+		core_event(r->core, "adopted", NULL, NULL, "%zu running instances of runtime %s", r->adopted,
+			   r->name);
 	record_sweep(r);
 	resume_instances(r);
 	services_of_runtime_changed(r);
 	core_release_held(r->core);
 	core_check_started(r->core);
+	admit_resume(r->core);
 }
 
 static void opened(struct davit_op *op, int result)
@@ -131,6 +137,7 @@ static void opened(struct davit_op *op, int result)
 		strcpy(r->caps.why_not[k], "not implemented");
 	r->driver->capabilities(r->rt, &r->caps);
 	r->phase = RUNTIME_ADOPTING;
+	r->adopted = 0;
 	davit_op_init(&r->op, r->core->loop, adopted, r);
 	davit_op_begin(&r->op, OPEN_TIMEOUT);
 	r->driver->adopt(r->rt, &r->op);
@@ -328,12 +335,34 @@ static struct davit_instance *on_found(struct davit_runtime *rt, const struct da
 
 /* --- life --- */
 
+static int load(struct core_runtime *r, struct davit_error *err)
+{
+	const struct davit_runtime_driver *driver;
+	int code = r->load(r->load_user, &driver, err);
+
+	if (code == 0)
+		code = davit_runtime_driver_validate(driver, err);
+	if (code == 0)
+		r->driver = driver;
+	return code;
+}
+
+void core_runtime_wanted(struct core_runtime *r)
+{
+	if (r->phase == RUNTIME_CLOSED && davit_timer_active(&r->retry))
+		davit_timer_start(&r->retry, 0);
+}
+
 void core_runtime_open(struct core_runtime *r)
 {
 	struct davit_core *c = r->core;
 	const struct davit_paths *paths = c->config.paths;
 	struct davit_error err;
 
+	if (!r->driver && load(r, &err) < 0) {
+		closed(r, &err);
+		return;
+	}
 	if (paths && (davit_mkdirs(r->state_dir, 0700, &err) < 0 ||
 		      davit_mkdirs(r->run_dir, 0700, &err) < 0 || davit_mkdirs(r->log_dir, 0700, &err) < 0)) {
 		closed(r, &err);
@@ -362,15 +391,11 @@ void core_runtime_open(struct core_runtime *r)
 	r->driver->open(r->rt, &r->op);
 }
 
-int davit_core_add_runtime(struct davit_core *c, const char *name, const struct davit_runtime_driver *driver,
-			   struct davit_error *err)
+static int add(struct davit_core *c, const char *name, struct core_runtime **ret, struct davit_error *err)
 {
 	const struct davit_paths *paths = c->config.paths;
 	struct core_runtime *r;
-	int code = davit_runtime_driver_validate(driver, err);
 
-	if (code < 0)
-		return code;
 	if (core_runtime_find(c, name))
 		return davit_error_set(err, DAVIT_EEXIST, "runtime", "runtime '%s' is registered already",
 				       name);
@@ -378,7 +403,6 @@ int davit_core_add_runtime(struct davit_core *c, const char *name, const struct 
 	if (!r)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	r->core = c;
-	r->driver = driver;
 	davit_timer_init(&r->retry, c->loop, on_retry);
 	davit_list_init(&r->list);
 	r->name = strdup(name);
@@ -389,6 +413,36 @@ int davit_core_add_runtime(struct davit_core *c, const char *name, const struct 
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	}
 	davit_list_add_tail(&c->runtimes, &r->list);
+	*ret = r;
+	return 0;
+}
+
+int davit_core_add_runtime(struct davit_core *c, const char *name, const struct davit_runtime_driver *driver,
+			   struct davit_error *err)
+{
+	struct core_runtime *r;
+	int code = davit_runtime_driver_validate(driver, err);
+
+	if (code == 0)
+		code = add(c, name, &r, err);
+	if (code < 0)
+		return code;
+	r->driver = driver;
+	r->summary = driver->summary;
+	return 0;
+}
+
+int davit_core_add_loaded_runtime(struct davit_core *c, const char *name, const char *summary,
+				  davit_runtime_load *load_driver, void *user, struct davit_error *err)
+{
+	struct core_runtime *r;
+	int code = add(c, name, &r, err);
+
+	if (code < 0)
+		return code;
+	r->load = load_driver;
+	r->load_user = user;
+	r->summary = summary;
 	return 0;
 }
 

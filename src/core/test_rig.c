@@ -66,6 +66,8 @@ void rig_up(struct rig *r)
 
 	assert_int_equal(davit_core_new(&config, &r->core, &err), 0);
 	assert_int_equal(davit_core_add_runtime(r->core, "fake", davit_fake_world_driver(r->world), &err), 0);
+	if (r->second)
+		assert_int_equal(davit_core_add_runtime(r->core, r->second->name, r->second, &err), 0);
 	davit_op_init(&op, r->loop, rig_op_done, &result);
 	davit_op_begin(&op, 0);
 	davit_core_start(r->core, &op);

@@ -17,6 +17,7 @@ struct rig {
 	struct davit_core *core;
 	const struct davit_core_probes *probes; /* or NULL */
 	void *probes_user;
+	const struct davit_runtime_driver *second; /* beside the fake one, under its own name; or NULL */
 	size_t starts, exits;
 };
 

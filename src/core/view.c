@@ -20,7 +20,7 @@ void davit_core_write_runtimes(struct davit_core *c, struct davit_json *j)
 		bool open = r->phase == RUNTIME_OPEN;
 		davit_json_open(j);
 		davit_json_put_string(j, "name", r->name);
-		davit_json_put_string(j, "summary", r->driver->summary);
+		davit_json_put_string(j, "summary", r->summary);
 		davit_json_put_bool(j, "default", !strcmp(r->name, c->config.default_runtime));
 		davit_json_put_bool(j, "available", open);
 		davit_json_put_string(j, "error", open ? NULL : r->error.message);

@@ -103,6 +103,7 @@ static int check_text(const struct api_field *f, const char *s, struct davit_err
 	switch (f->type) {
 	case API_STRING:
 	case API_STRINGS:
+	case API_ANY:
 		break;
 	case API_BOOL:
 		if (!in_values("true|false", s))
@@ -253,6 +254,8 @@ static int check_value(const struct api_field *f, json_t *v, struct davit_error 
 			if (!json_is_string(json_array_get(v, i)))
 				return wrong_type(f, "a list of strings", err);
 		return 0;
+	case API_ANY:
+		return json_is_object(v) ? 0 : wrong_type(f, "an object", err);
 	case API_STRING:
 	case API_TIME:
 	case API_ENUM:

@@ -24,6 +24,7 @@ enum api_type {
 	API_TIME,    /* RFC 3339, or a duration before now: "10s" */
 	API_ENUM,    /* one of `values`, "a|b|c" */
 	API_STRINGS, /* in bodies: an array of strings */
+	API_ANY,     /* in bodies: an object, which the handler looks into */
 };
 
 /* A query parameter, or a key of a JSON body. */
@@ -214,6 +215,12 @@ void api_supervisors_list(struct api_call *call);
 void api_supervisor_delete(struct api_call *call);
 void api_namespaces_list(struct api_call *call);
 void api_namespace_delete(struct api_call *call);
+void api_workspaces_list(struct api_call *call);
+void api_workspaces_create(struct api_call *call);
+void api_workspace_get(struct api_call *call);
+void api_workspace_delete(struct api_call *call);
+void api_workspace_start(struct api_call *call);
+void api_workspace_stop(struct api_call *call);
 void api_secrets_list(struct api_call *call);
 void api_secret_put(struct api_call *call);
 void api_secret_delete(struct api_call *call);

@@ -5,6 +5,7 @@
 #ifndef DAVIT_DAEMON_H
 #define DAVIT_DAEMON_H
 
+#include "base/map.h"
 #include "base/paths.h"
 #include "core/core.h"
 #include "core/secret.h"
@@ -34,7 +35,8 @@ struct davit_daemon {
 	char *program;	 /* to upgrade to */
 	char **argv;
 	enum daemon_end end;
-	struct davit_timer trim; /* gives memory back after a burst of requests */
+	struct davit_map workspaces; /* names that are being given: name -> order (api_workspaces_init.c) */
+	struct davit_timer trim;     /* gives memory back after a burst of requests */
 };
 
 /* The one place that names stores and runtimes (table.c). NULL for a name that
@@ -42,8 +44,9 @@ struct davit_daemon {
 const struct davit_store_driver *daemon_store(const char *name);
 const struct davit_store_driver *daemon_store_at(size_t i);
 /* Registers the built-in runtimes, then those that are executables named
- * davit-runtime-NAME in <config>/runtimes and <libexec>/runtimes. One of these
- * that cannot be is logged and left out. */
+ * davit-runtime-NAME, or shared objects named davit-runtime-NAME.so, in
+ * <config>/runtimes and <libexec>/runtimes. One of these that cannot be is logged
+ * and left out. */
 int daemon_add_runtimes(struct davit_daemon *d, struct davit_error *err);
 /* Frees what daemon_add_runtimes made; after the core. */
 void daemon_free_runtimes(void);

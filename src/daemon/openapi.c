@@ -37,6 +37,9 @@ static void write_field_schema(struct davit_json *j, const struct api_field *f)
 	case API_ENUM:
 		write_values(j, f->values);
 		break;
+	case API_ANY:
+		davit_json_put_string(j, "type", "object");
+		break;
 	case API_BOOL:
 		davit_json_put_string(j, "type", "boolean");
 		break;

@@ -153,6 +153,23 @@ static const struct api_field upgrade_body[] = {
 	{0},
 };
 
+static const struct api_field workspace_body[] = {
+	{"source", API_STRING, "directory of the source tree, absolute", .required = true},
+	{"runtime", API_STRING, "name of the runtime; there is no default", .required = true},
+	{"name", API_STRING, "what it is to be called; default: the source's last part"},
+	{"agent", API_STRING, "the agent that works in it"},
+	{"project", API_STRING, "the project that it belongs to"},
+	{"config", API_ANY, "what workspace.json says, all levels merged"},
+	{"configPath", API_STRING, "where that is from, for people"},
+	{"start", API_BOOL, "start it, and answer when it runs; one that cannot leaves no record"},
+	{0},
+};
+
+static const struct api_field workspace_delete_query[] = {
+	{"force", API_BOOL, "also one that runs"},
+	{0},
+};
+
 const struct api_route api_routes[] = {
 	{"GET", "/openapi.json", api_openapi_get, "this API as an OpenAPI document", "Any"},
 	{"GET", "/v1/version", api_version_get, "version of the daemon and of the API", "Version"},
@@ -230,6 +247,18 @@ const struct api_route api_routes[] = {
 	{"GET", "/v1/namespaces", api_namespaces_list, "records of kind Namespace", "Records"},
 	{"DELETE", "/v1/namespaces/{name}", api_namespace_delete, "forget it; refused while it has services",
 	 "Empty"},
+	{"GET", "/v1/workspaces", api_workspaces_list, "all workspaces, of all runtimes", "Workspaces"},
+	{"POST", "/v1/workspaces", api_workspaces_create, "register a workspace", "Workspace",
+	 .body = API_OBJECT, .fields = workspace_body},
+	{"GET", "/v1/workspaces/{workspace}", api_workspace_get,
+	 "one, by its id, a beginning of that, or its name", "Workspace"},
+	{"DELETE", "/v1/workspaces/{workspace}", api_workspace_delete,
+	 "remove it, answered when nothing of it is left; refused while it runs", "Empty",
+	 .query = workspace_delete_query},
+	{"POST", "/v1/workspaces/{workspace}/start", api_workspace_start, "answered when it runs",
+	 "Workspace"},
+	{"POST", "/v1/workspaces/{workspace}/stop", api_workspace_stop, "answered when nothing of it runs",
+	 "Workspace"},
 	{"GET", "/v1/secrets", api_secrets_list, "names and times of secrets, never values", "Secrets",
 	 .query = namespace_query},
 	{"PUT", "/v1/secrets/{namespace}/{name}", api_secret_put, "create or replace; the body is the value",

@@ -15,6 +15,8 @@
 #define NULLABLE_OBJECT "{\"type\":[\"object\",\"null\"]}"
 #define BOOL "{\"type\":\"boolean\"}"
 #define TIME "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
+#define WORKSPACE_STATE "{\"enum\":[\"running\",\"stopped\",\"error\",\"unknown\"]}"
+#define STRINGS_OR_NULL "{\"type\":[\"array\",\"null\"],\"items\":" STRING "}"
 #define LIST(of) "{\"type\":\"array\",\"items\":" of "}"
 #define REF(name) "{\"$ref\":\"#/components/schemas/" name "\"}"
 #define OBJECT(properties) "{\"type\":\"object\",\"properties\":{" properties "}}"
@@ -108,6 +110,20 @@ static const struct {
 	{"Version", OBJECT(P("version", STRING) "," P("api", INT) "," P("pid", INT) "," P("started", TIME))},
 	{"Why", OBJECT(P("service", STRING) "," P("status", STRING) "," P(
 			"chain", LIST("{\"type\":\"object\"}")) "," P("text", STRING))},
+	{"Workspace",
+	 OBJECT(P("id", STRING) "," P("name", STRING) "," P("state", WORKSPACE_STATE) "," P("error", STRING) "," P("runtime", STRING) "," P("source", STRING) "," P("image", NULLABLE) "," P(
+		 "agent",
+		 NULLABLE) "," P("project",
+				 NULLABLE) "," P("config",
+						 NULLABLE) "," P("shell",
+								 STRINGS_OR_NULL) "," P("created",
+											TIME) "," P("updated",
+												    TIME) "," P("instance",
+														NULLABLE) "," P("ports",
+																LIST(OBJECT(P("container", INT) "," P(
+																	"host",
+																	INT)))))},
+	{"Workspaces", LIST(REF("Workspace"))},
 };
 
 const char *api_schema(const char *name)

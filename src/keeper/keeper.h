@@ -560,7 +560,7 @@ void keeper_reap_sweep(struct keeper *k);
 uint64_t keeper_oom_kills(const struct keeper *k, const struct keeper_slot *s);
 
 /* ------------------------------------------------------ stop.c: until nothing is left */
-void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, int64_t grace_ns);
+void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, uint32_t scope, int64_t grace_ns);
 /* The group of the main process. */
 void keeper_signal_group(const struct keeper_slot *s, int signo);
 /* Something of a stopping slot may have ended. */

@@ -197,6 +197,31 @@ static int take_named(struct keeper *k, struct keeper_slot *s, struct named *m, 
 	return 0;
 }
 
+/* A launcher may leave its work to a child that ends a moment after it (crun does): as
+ * long as that is the parent of what was named, it is the launcher. */
+static bool follow_child(struct keeper *k, struct keeper_slot *s)
+{
+	struct named m = {.pidfd = -1, .child = true};
+	struct keeper_stat st;
+	siginfo_t si;
+	pid_t pid;
+
+	if (read_pid(keeper_launching(k, s)->pid_file, &pid, NULL) < 0 || keeper_stat(pid, &st) != 0 ||
+	    st.ppid == getpid())
+		return false;
+	m.pid = st.ppid;
+	m.pidfd = (int)syscall(SYS_pidfd_open, m.pid, 0);
+	if (m.pidfd < 0)
+		return false;
+	if (waitid(P_PIDFD, (id_t)m.pidfd, &si, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	    keeper_stat(m.pid, &st) == 0 && st.start_ticks >= s->session_ticks) {
+		m.ticks = st.start_ticks;
+		return take_named(k, s, &m, NULL) == 0;
+	}
+	close(m.pidfd);
+	return false;
+}
+
 /* --------------------------------------------------------------------- its end */
 
 static void leave(struct keeper *k, struct keeper_slot *s)
@@ -232,7 +257,7 @@ static void give_up(struct keeper *k, struct keeper_slot *s)
 
 	if (find_named(k, s, &m, NULL) < 0 || take_named(k, s, &m, NULL) < 0)
 		keeper_reap_finish(k, s);
-	keeper_stop(k, s, SIGKILL, 0);
+	keeper_stop(k, s, SIGKILL, 0, 0);
 }
 
 void keeper_launch_ended(struct keeper *k, struct keeper_slot *s, const struct keeper_end *e)
@@ -250,6 +275,8 @@ void keeper_launch_ended(struct keeper *k, struct keeper_slot *s, const struct k
 		return;
 	}
 	DAVIT_FAULT("keeper.launch.ended");
+	if (e->kind == DAVIT_EXIT_CODE && e->code == 0 && follow_child(k, s))
+		return;
 	if (e->kind == DAVIT_EXIT_CODE && e->code == 0 && find_named(k, s, &m, &err) == 0 &&
 	    take_named(k, s, &m, &err) == 0) {
 		leave(k, s);
@@ -315,7 +342,7 @@ void keeper_launch_tick(struct keeper *k)
 			continue;
 		}
 		failed(l, DAVIT_EEXEC, "the launcher did not end in time");
-		keeper_stop(k, s, SIGKILL, 0);
+		keeper_stop(k, s, SIGKILL, 0, 0);
 	}
 }
 
@@ -413,5 +440,5 @@ void keeper_launch_resume(struct keeper *k, struct keeper_slot *s)
 	if (s->state != KEEPER_SLOT_RUNNING && l->phase == KEEPER_LAUNCH_RUNS)
 		failed(l, DAVIT_EEXEC, "the keeper died while it was launched");
 	if (l->phase == KEEPER_LAUNCH_FAILS && s->stop_phase == KEEPER_STOP_NONE)
-		keeper_stop(k, s, SIGKILL, 0);
+		keeper_stop(k, s, SIGKILL, 0, 0);
 }

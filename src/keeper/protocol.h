@@ -72,6 +72,7 @@ struct keeper_header {
 
 #define KEEPER_FLAG_MEMFD 1u /* body is in the passed memfd */
 #define KEEPER_FLAG_KILL 2u  /* QUIT: kill everything first */
+#define KEEPER_FLAG_RAW 4u   /* TERMINAL: raw from the start, for a command that passes it on to another */
 
 struct keeper_hello {
 	struct keeper_header h;
@@ -138,7 +139,8 @@ struct keeper_exec {
  * what it wrote makes no sense, everything of the slot is killed and DONE answered:
  * DAVIT_EEXEC with the last lines of its standard error, or DAVIT_ECANCELED when a
  * STOP came in between; the run does not count. The standard streams are the slot's
- * log, for the launcher as for the workload that inherits them. */
+ * log, for the launcher as for the workload that inherits them. NOTIFY_SOCKET is not
+ * added: whoever builds the request passes run_dir/notify/ID to the workload. */
 struct keeper_launch {
 	struct keeper_header h;
 	uint32_t limit_ms; /* for the launcher; 0: KEEPER_LAUNCH_MS */
@@ -161,7 +163,7 @@ struct keeper_signal {
 struct keeper_stop {
 	struct keeper_header h;
 	int32_t signo;
-	uint32_t pad;
+	uint32_t scope; /* of signo: 0 all of it, 1 the main process, which passes it on */
 	int64_t grace_ns;
 };
 

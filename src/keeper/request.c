@@ -237,7 +237,7 @@ static int stop(struct keeper *k, struct request *q)
 				       "%d stops of instance %s are under way already", KEEPER_STOP_TAGS,
 				       s->id);
 	s->stop_tags[s->n_stop_tags++] = q->h->tag;
-	keeper_stop(k, s, m.signo ? m.signo : SIGTERM, m.grace_ns);
+	keeper_stop(k, s, m.signo ? m.signo : SIGTERM, m.scope, m.grace_ns);
 	return 0;
 }
 
@@ -271,7 +271,7 @@ static int quit(struct keeper *k, struct request *q)
 			return davit_error_set(&q->err, DAVIT_ESTATE, NULL, "instance %s is %s", s->id,
 					       s->state == KEEPER_SLOT_RUNNING ? "running" : "not removed");
 		/* Also what a run that ended has left behind. */
-		keeper_stop(k, s, SIGKILL, 0);
+		keeper_stop(k, s, SIGKILL, 0, 0);
 	}
 	for (size_t i = 0; i < KEEPER_TERMINALS_MAX && k->n_terms; i++) {
 		if (!k->terms[i].used)

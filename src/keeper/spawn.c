@@ -279,7 +279,9 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
 		/* The first marks processes that leave the session. */
 		add_variable(c, instance);
-		add_variable(c, notify);
+		/* A launcher would take it for its own. */
+		if (!(s->flags & KEEPER_LAUNCHING))
+			add_variable(c, notify);
 		child.streams[0] = k->fd_null;
 		child.streams[1] = out;
 		child.streams[2] = err_out;

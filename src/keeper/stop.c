@@ -74,7 +74,7 @@ static void enter_kill(struct keeper *k, struct keeper_slot *s)
 	keeper_stop_poke(k, s);
 }
 
-void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, int64_t grace_ns)
+void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, uint32_t scope, int64_t grace_ns)
 {
 	int64_t deadline = keeper_monotonic() + grace_ns;
 
@@ -106,7 +106,9 @@ void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, int64_t gra
 		s->stop_phase = KEEPER_STOP_GRACE;
 		s->stop_signal = (uint8_t)signo;
 		s->stop_deadline = deadline;
-		if (keeper_has_cgroup(k, s) || s->state != KEEPER_SLOT_RUNNING)
+		if (scope == 1 && s->state == KEEPER_SLOT_RUNNING)
+			keeper_pidfd_signal(s->fd_pid, signo, 0);
+		else if (keeper_has_cgroup(k, s) || s->state != KEEPER_SLOT_RUNNING)
 			keeper_tree_signal(k, s, signo);
 		else
 			keeper_signal_group(s, signo);

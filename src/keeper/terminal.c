@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <termios.h>
 
 #define ENDED_MAX 32 /* kept with their output */
 #define HANG_UP_NS (1000 * DAVIT_NSEC_PER_MSEC)
@@ -102,9 +103,10 @@ void keeper_term_resize(struct keeper_term *t, uint32_t rows, uint32_t columns)
 		ioctl(t->fd_master, TIOCSWINSZ, &size); /* tells the foreground group */
 }
 
-static int open_pty(struct keeper *k, struct keeper_term *t, const struct keeper_spawn *f, int *ret_slave,
-		    struct davit_error *err)
+static int open_pty(struct keeper *k, struct keeper_term *t, const struct keeper_spawn *f, bool raw,
+		    int *ret_slave, struct davit_error *err)
 {
+	struct termios mode;
 	int unlock = 0, slave;
 
 	t->fd_master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
@@ -114,6 +116,10 @@ static int open_pty(struct keeper *k, struct keeper_term *t, const struct keeper
 	if (slave < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open the terminal's other side");
 	*ret_slave = slave;
+	if (raw && tcgetattr(slave, &mode) == 0) {
+		cfmakeraw(&mode);
+		tcsetattr(slave, TCSANOW, &mode);
+	}
 	/* So that another user's command can open /dev/tty anew. */
 	if (f->set_user && fchown(slave, f->uid, (gid_t)-1) < 0 && errno != EPERM)
 		return davit_error_errno(err, errno, NULL, "cannot give a terminal to user %u", f->uid);
@@ -155,7 +161,7 @@ static int start(struct keeper *k, struct keeper_term *t, const struct keeper_te
 	int r = open_ring(k, t, err), streams[3];
 
 	if (r == 0)
-		r = open_pty(k, t, &c->f, &slave, err);
+		r = open_pty(k, t, &c->f, plan->raw, &slave, err);
 	if (r < 0)
 		return r;
 	keeper_term_resize(t, plan->rows ? plan->rows : t->rows, plan->columns ? plan->columns : t->columns);

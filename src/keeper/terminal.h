@@ -25,6 +25,7 @@ static inline uint32_t keeper_term_number(const struct keeper *k, const struct k
 struct keeper_term *keeper_term_find(struct keeper *k, const char *id);
 struct keeper_term *keeper_term_of_pid(struct keeper *k, pid_t pid);
 struct keeper_term_plan {
+	bool raw;
 	const char *id, *instance, *command;
 	struct keeper_slot *slot; /* or NULL */
 	uint16_t rows, columns;

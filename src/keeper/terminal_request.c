@@ -75,6 +75,7 @@ int keeper_request_terminal(struct keeper *k, struct request *q)
 	r = keeper_command_read(k, &m.spawn, &q->body, &c, &q->err);
 	if (r < 0)
 		return r;
+	plan.raw = q->h->flags & KEEPER_FLAG_RAW;
 	plan.instance = keeper_read_string(&q->body);
 	plan.command = keeper_read_string(&q->body);
 	r = keeper_term_open(k, &plan, &c, &t, &q->err);

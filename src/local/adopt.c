@@ -57,9 +57,11 @@ static void adopt(struct local_keeper *k, const struct keeper_instance *s)
 	if (found.now.state == DAVIT_STATE_STARTED) {
 		found.now.pid = s->pid;
 		found.now.paused = cgroups_frozen(&p->cgroups, found.id);
+		if (p->ops->describe)
+			p->ops->describe(p, found.id, &found.now);
 	}
 	if (found.now.state == DAVIT_STATE_STOPPED)
-		local_exit_of(&s->exit, &found.now.exit);
+		local_exit_explained(p, found.id, &s->exit, &found.now.exit);
 	snprintf(found.now.status, sizeof found.now.status, "%s", status_of(s));
 	inst = p->rt->events->found(p->rt, &found);
 	if (!inst) {
@@ -77,6 +79,8 @@ static void adopt(struct local_keeper *k, const struct keeper_instance *s)
 	pi->cpu_known = pi->run <= 1;
 	/* Its end was told by `found`. */
 	pi->told = pi->state == DAVIT_STATE_STARTED ? pi->run - 1 : pi->run;
+	if (pi->state != DAVIT_STATE_STARTED && p->ops->settled)
+		p->ops->settled(pi);
 }
 
 void local_instance_listed(struct local_keeper *k, const struct keeper_instance *s)
@@ -102,6 +106,8 @@ void local_instance_listed(struct local_keeper *k, const struct keeper_instance 
 
 void local_instance_missing(struct local_instance *pi)
 {
+	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
+
 	pi->state = DAVIT_STATE_DESTROYED;
 	pi->pid = 0;
 	if (pi->action == LOCAL_REMOVE)
@@ -110,7 +116,9 @@ void local_instance_missing(struct local_instance *pi)
 	pi->waiting = 0;
 	/* Nobody reads its output or will see its end: it is not left running beside
 	 * what the core starts in its place. */
-	cgroups_kill(&local_runtime_of(pi->inst->runtime)->cgroups, pi->id);
+	cgroups_kill(&p->cgroups, pi->id);
+	if (p->ops->cleanup)
+		p->ops->cleanup(p, pi->id, NULL, NULL);
 	local_tell(pi, LOCAL_NEWS_GONE);
 	if (pi->op && pi->action == LOCAL_START) {
 		struct davit_error err = {0};

@@ -43,6 +43,11 @@ struct cgroup_self {
  * make no sense are passed over: less is then found. 0 or DAVIT_ENOMEM. */
 int cgroup_parse(const char *cgroup, const char *mountinfo, struct cgroup_self *ret);
 void cgroup_self_fini(struct cgroup_self *s);
+/* From the texts of /proc/PID/cgroup and /proc/self/mountinfo: the directory of that
+ * process' group in the hierarchy of a v1 controller, of any name, or of v2 (NULL). A
+ * heap string; NULL where there is none, or without memory. What is mounted here may not
+ * show the group: then it is the mount's root, so compare. */
+char *cgroup_directory(const char *cgroup, const char *mountinfo, const char *controller);
 const char *cgroup_layout_name(enum cgroup_layout layout);
 
 /* The parent groups of one runtime. */

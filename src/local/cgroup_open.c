@@ -199,7 +199,7 @@ static int remember(const char *run_dir, struct cgroup_self *self, char **top)
 		return DAVIT_ENOMEM;
 	/* Losing the note only costs the limits' place after a move of the daemon. */
 	if (text.len)
-		davit_write_file(path, text.data, text.len, 0600, NULL);
+		davit_write_volatile_file(path, text.data, text.len, 0600, NULL);
 	return 0;
 }
 

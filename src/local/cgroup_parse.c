@@ -180,6 +180,23 @@ int cgroup_parse(const char *cgroup, const char *mountinfo, struct cgroup_self *
 	return 0;
 }
 
+char *cgroup_directory(const char *cgroup, const char *mountinfo, const char *controller)
+{
+	char *dir = NULL, *line;
+	bool oom = false;
+
+	while (!dir && !oom && (line = next_line(&mountinfo, &oom))) {
+		struct mount m;
+
+		if (strstr(line, " - cgroup") && parse_mount(line, &m) &&
+		    (controller ? !strcmp(m.type, "cgroup") && has_word(m.super, controller)
+				: !strcmp(m.type, "cgroup2")))
+			take(&dir, &m, cgroup, controller, &oom);
+		free(line);
+	}
+	return dir;
+}
+
 void cgroup_self_fini(struct cgroup_self *s)
 {
 	free(s->v2_mount);

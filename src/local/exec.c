@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <time.h>
 
 #define READ_MAX 65536
@@ -25,6 +26,8 @@ struct exec {
 	struct davit_list list;
 	struct davit_op *op; /* until it runs */
 	char id[DAVIT_ID_MAX];
+	unsigned command; /* the driver's number for it */
+	int sent;	  /* the last signal that went to the command itself, or 0 */
 	bool tty, running, ended, paused, reading;
 	int in;	    /* what we write to; the terminal's master too, -1 when closed */
 	int out[2]; /* what we read from; -1 when at its end */
@@ -181,6 +184,12 @@ static void on_answer(struct keeper_request *q, const struct keeper_header *h, c
 	}
 	if (h && h->type == KEEPER_EXEC_EXITED && h->size >= sizeof(struct keeper_exited)) {
 		local_exit_of(&((const struct keeper_exited *)(const void *)h)->exit, &exit);
+		/* A program that runs the command for us can only say so. */
+		if (e->sent && exit.kind == DAVIT_EXIT_CODE && exit.code == 128 + e->sent) {
+			exit.kind = DAVIT_EXIT_SIGNAL;
+			exit.signal = e->sent;
+			exit.code = 0;
+		}
 	} else if (h && h->type == KEEPER_DONE && h->size >= sizeof(struct keeper_done)) {
 		const struct keeper_done *d = (const void *)h;
 
@@ -216,6 +225,7 @@ static int open_terminal(struct exec *e, int theirs[3], struct davit_error *err)
 	struct winsize size = {.ws_row = e->x->rows, .ws_col = e->x->columns};
 	DAVIT_AUTO_CLOSE int master = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
 	DAVIT_AUTO_CLOSE int slave = -1;
+	struct termios mode;
 
 	if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0)
 		return davit_error_errno(err, errno, "exec", "cannot make a terminal");
@@ -224,6 +234,10 @@ static int open_terminal(struct exec *e, int theirs[3], struct davit_error *err)
 		return davit_error_errno(err, errno, "exec", "cannot open the terminal's other side");
 	if (size.ws_row && size.ws_col)
 		ioctl(master, TIOCSWINSZ, &size);
+	if (e->runtime->ops->passes_terminals && tcgetattr(slave, &mode) == 0) {
+		cfmakeraw(&mode);
+		tcsetattr(slave, TCSANOW, &mode);
+	}
 	theirs[1] = fcntl(slave, F_DUPFD_CLOEXEC, 3);
 	theirs[2] = fcntl(slave, F_DUPFD_CLOEXEC, 3);
 	if (theirs[1] < 0 || theirs[2] < 0 || fcntl(master, F_SETFL, O_NONBLOCK) < 0)
@@ -262,6 +276,7 @@ static int send_start(struct exec *e, struct local_instance *pi, struct davit_er
 
 	if (!r)
 		r = e->runtime->ops->build_exec(pi, e->x, err);
+	e->command = e->runtime->command;
 	if (!r)
 		return keeper_client_send(&e->keeper->client, &e->runtime->packet, theirs, 3, &e->q, err);
 	for (int i = 0; i < 3; i++)
@@ -382,8 +397,14 @@ static void exec_resize(struct davit_exec *x, uint16_t rows, uint16_t columns)
 
 static int send_signal(struct exec *e, int signo, uint32_t scope, struct davit_error *err)
 {
-	struct keeper_signal *m = local_packet(e->runtime, KEEPER_SIGNAL, sizeof *m, e->id);
+	const struct local_ops *ops = e->runtime->ops;
+	struct keeper_signal *m;
 
+	if (ops->signal_command && ops->signal_command(e->runtime, e->id, e->command, signo)) {
+		e->sent = signo;
+		return 0;
+	}
+	m = local_packet(e->runtime, KEEPER_SIGNAL, sizeof *m, e->id);
 	if (!m)
 		return davit_error_set(err, DAVIT_ENOMEM, "exec", "out of memory");
 	m->signo = signo;

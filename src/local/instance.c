@@ -8,9 +8,14 @@
  */
 #include "local/local.h"
 
+#include "base/units.h"
+
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+
+#define COMING_PAUSE DAVIT_NSEC_PER_MSEC
+#define COMING_MAX DAVIT_NSEC_PER_SEC
 
 void local_exit_of(const struct keeper_exit *from, struct davit_exit *to)
 {
@@ -22,6 +27,19 @@ void local_exit_of(const struct keeper_exit *from, struct davit_exit *to)
 		.time = from->time,
 	};
 	snprintf(to->reason, sizeof to->reason, "%.*s", (int)sizeof from->reason, from->reason);
+}
+
+void local_exit_explained(struct local_runtime *p, const char *id, const struct keeper_exit *from,
+			  struct davit_exit *to)
+{
+	local_exit_of(from, to);
+	if (p->ops->explain && to->kind != DAVIT_EXIT_NONE)
+		p->ops->explain(p, id, to);
+}
+
+bool local_knows(const struct local_runtime *p, const char *id)
+{
+	return davit_map_get(&p->instances, id) || davit_map_get(&p->strangers, id);
 }
 
 /* ------------------------------------------------------------------------ news */
@@ -37,11 +55,13 @@ static void on_news(struct davit_deferred *d)
 
 	pi->waiting = 0;
 	/* What may lead to the end of the instance comes last, and alone after it. */
-	local_exit_of(&pi->exit, &exit);
+	local_exit_explained(local_runtime_of(inst->runtime), pi->id, &pi->exit, &exit);
 	if (news & LOCAL_NEWS_READY)
 		events->ready(inst);
 	if (news & LOCAL_NEWS_STATUS)
 		events->status(inst, pi->status ? pi->status : "");
+	if (news & LOCAL_NEWS_EXIT && local_runtime_of(inst->runtime)->ops->settled)
+		local_runtime_of(inst->runtime)->ops->settled(pi);
 	if (news & LOCAL_NEWS_GONE)
 		events->vanished(inst, "the keeper that came back knows nothing of it");
 	else if (news & LOCAL_NEWS_EXIT)
@@ -70,6 +90,11 @@ void local_ended(struct local_instance *pi, uint32_t run, const struct keeper_ex
 	pi->alone = false;
 	pi->pid = 0;
 	pi->ready = false;
+	/* The end of a start comes before the end of what it started. */
+	if (davit_timer_active(&pi->coming)) {
+		davit_timer_stop(&pi->coming);
+		local_complete(pi, NULL);
+	}
 	local_tell(pi, LOCAL_NEWS_EXIT);
 }
 
@@ -107,12 +132,34 @@ void local_instance_event(struct local_runtime *p, const struct keeper_header *h
 			return;
 		if (h->type == KEEPER_READY && !pi->ready) {
 			pi->ready = true;
+			pi->ready_run = e->run;
 			local_tell(pi, LOCAL_NEWS_READY);
 		} else if (h->type == KEEPER_STATUS) {
 			local_set_status(pi, (const char *)h + h->size);
 			local_tell(pi, LOCAL_NEWS_STATUS);
 		}
 	}
+}
+
+/* ----------------------------------------------------------- coming up */
+
+static bool has_come(struct local_instance *pi)
+{
+	const struct local_ops *ops = local_runtime_of(pi->inst->runtime)->ops;
+
+	return !ops->up || pi->state != DAVIT_STATE_STARTED ||
+	       davit_loop_now(pi->inst->runtime->loop) >= pi->coming_until || ops->up(pi);
+}
+
+static void on_coming(struct davit_timer *t)
+{
+	struct local_instance *pi = DAVIT_CONTAINER_OF(t, struct local_instance, coming);
+
+	if (pi->action != LOCAL_START)
+		return;
+	/* Without memory for a timer it is said a little too early. */
+	if (has_come(pi) || davit_timer_start(t, COMING_PAUSE) < 0)
+		local_complete(pi, NULL);
 }
 
 /* ------------------------------------------------------------ attach and detach */
@@ -126,6 +173,7 @@ int local_instance_attach(struct local_instance *pi, struct davit_instance *inst
 	snprintf(pi->id, sizeof pi->id, "%s", id);
 	davit_list_init(&pi->requests);
 	davit_deferred_init(&pi->news, inst->runtime->loop, on_news);
+	davit_timer_init(&pi->coming, inst->runtime->loop, on_coming);
 	if (davit_map_put(&p->instances, pi->id, pi) < 0) {
 		pi->inst = NULL;
 		return DAVIT_ENOMEM;
@@ -151,9 +199,12 @@ void local_instance_detach(struct local_instance *pi)
 {
 	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
 
+	if (p->ops->detach)
+		p->ops->detach(pi);
 	drop_requests(pi);
 	local_pausing_close(pi);
 	davit_deferred_cancel(&pi->news);
+	davit_timer_stop(&pi->coming);
 	free(DAVIT_TAKE(pi->status));
 	davit_map_remove(&p->instances, pi->id);
 	if (pi->inst->workload)
@@ -191,6 +242,12 @@ static void finish_gone(struct local_instance *pi, const struct davit_error *err
 	if (pi->keeper->client.slots_used)
 		pi->keeper->client.slots_used--;
 	local_instance_detach(pi);
+	if (p->ops->cleanup) {
+		if (op)
+			davit_op_on_cancel(op, NULL);
+		p->ops->cleanup(p, pi->id, op, err);
+		return;
+	}
 	if (op && err && err->code)
 		davit_op_fail_error(op, err);
 	else if (op)
@@ -215,6 +272,13 @@ static void on_done(struct local_instance *pi, enum local_action action, const s
 			return;
 		}
 		break;
+	case LOCAL_START:
+		if (!ok && local_runtime_of(pi->inst->runtime)->ops->settled)
+			local_runtime_of(pi->inst->runtime)->ops->settled(pi);
+		pi->coming_until = davit_loop_now(pi->inst->runtime->loop) + COMING_MAX;
+		if (ok && !has_come(pi) && davit_timer_start(&pi->coming, COMING_PAUSE) == 0)
+			return;
+		break;
 	default:
 		break;
 	}
@@ -228,7 +292,8 @@ static void on_spawned(struct local_instance *pi, const struct keeper_spawned *s
 	pi->run = s->run;
 	pi->pid = s->pid;
 	pi->started = s->started;
-	pi->ready = false;
+	/* What is launched may be ready before its launcher has ended. */
+	pi->ready = pi->ready_run == s->run;
 	pi->state = DAVIT_STATE_STARTED;
 }
 
@@ -302,6 +367,8 @@ static void issue_create(struct local_instance *pi)
 {
 	struct davit_error err = {0};
 
+	if (pi->preparing)
+		return; /* local_prepared comes back here */
 	if (pi->state != DAVIT_STATE_DESTROYED)
 		local_complete(pi, NULL);
 	else if (local_build_create(pi, &err) < 0)
@@ -332,6 +399,7 @@ static bool build_stop(struct local_instance *pi, int signo, int64_t grace)
 
 	if (s) {
 		s->signo = signo;
+		s->scope = local_runtime_of(pi->inst->runtime)->ops->main_passes_signals;
 		s->grace_ns = grace;
 	}
 	return s != NULL;
@@ -386,6 +454,10 @@ static void cancel(struct davit_op *op, int why)
 	/* What the keeper has been told it does: the answer is success, and soon. */
 	if (pi->action == LOCAL_START && pi->request && why == DAVIT_ECANCELED)
 		return;
+	if (pi->preparing) {
+		pi->abandoned = why; /* what is under way is ended first, and then taken away */
+		return;
+	}
 	davit_error_set(&err, why, pi->inst->runtime->name,
 			why == DAVIT_ETIMEDOUT ? "the keeper did not answer in time" : "cancelled");
 	if (pi->action != LOCAL_CREATE) {
@@ -407,6 +479,23 @@ static void begin(struct local_instance *pi, enum local_action action, struct da
 	op->performer = pi;
 	davit_op_on_cancel(op, cancel);
 	local_instance_issue(pi);
+}
+
+void local_prepared(struct local_instance *pi, const struct davit_error *err)
+{
+	struct davit_error why = {0};
+
+	pi->preparing = false;
+	if (err && err->code)
+		why = *err;
+	else if (pi->abandoned)
+		davit_error_set(&why, pi->abandoned, pi->inst->runtime->name, "%s",
+				pi->abandoned == DAVIT_ETIMEDOUT ? "the instance was not made in time"
+								 : "cancelled");
+	if (why.code)
+		finish_gone(pi, &why);
+	else
+		local_instance_issue(pi);
 }
 
 /* The parents may have gone since open: a daemon before us on the same directory
@@ -456,7 +545,10 @@ void local_create(struct davit_instance *inst, struct davit_op *op)
 		return;
 	}
 	k->client.slots_used++;
+	pi->preparing = p->ops->prepare != NULL;
 	begin(pi, LOCAL_CREATE, op);
+	if (pi->preparing)
+		p->ops->prepare(pi);
 }
 
 static bool refuse_absent(struct davit_instance *inst, struct davit_op *op)
@@ -523,6 +615,7 @@ void local_remove(struct davit_instance *inst, struct davit_op *op)
 void local_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
 {
 	struct local_instance *pi = local_instance_of(inst);
+	struct local_runtime *p = local_runtime_of(inst->runtime);
 
 	if (pi->inst && (pi->keeper->client.phase != KEEPER_CLIENT_UP || !pi->keeper->listed)) {
 		davit_op_fail(op, DAVIT_EUNAVAIL, inst->runtime->name,
@@ -543,7 +636,9 @@ void local_inspect(struct davit_instance *inst, struct davit_inspection *ret, st
 		.paused = pi->paused,
 	};
 	if (ret->state == DAVIT_STATE_STOPPED)
-		local_exit_of(&pi->exit, &ret->exit);
+		local_exit_explained(p, pi->id, &pi->exit, &ret->exit);
+	if (ret->state == DAVIT_STATE_STARTED && p->ops->describe)
+		p->ops->describe(p, pi->id, ret);
 	snprintf(ret->status, sizeof ret->status, "%s", pi->status ? pi->status : "");
 	davit_op_complete(op, 0);
 }

@@ -53,6 +53,8 @@ static void on_all_listed(struct local_runtime *p)
 	if (!p->adopted) {
 		p->adopted = true;
 		local_sweep_leftovers(p);
+		if (p->ops->leftovers)
+			p->ops->leftovers(p);
 	}
 	if (p->adopt_op)
 		davit_op_complete(DAVIT_TAKE(p->adopt_op), 0);
@@ -180,7 +182,7 @@ static unsigned count_traces(const char *run_dir)
 {
 	DIR *d = opendir(run_dir);
 	struct dirent *e;
-	unsigned n = 1;
+	unsigned n = 0;
 
 	while (d && (e = readdir(d))) {
 		unsigned i;
@@ -199,6 +201,8 @@ int local_keepers_open(struct local_runtime *p, struct davit_error *err)
 {
 	unsigned n = count_traces(p->place.run_dir);
 
+	if (!n && !p->ops->keeper_on_demand)
+		n = 1;
 	for (unsigned i = 0; i < n; i++)
 		if (!add(p))
 			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
@@ -242,6 +246,8 @@ struct local_keeper *local_keepers_choose(struct local_runtime *p)
 
 void local_keepers_adopt(struct local_runtime *p)
 {
+	if (!p->n_keepers)
+		on_all_listed(p);
 	for (size_t i = 0; i < p->n_keepers; i++)
 		if (p->keepers[i]->client.phase == KEEPER_CLIENT_UP)
 			list(p->keepers[i]);

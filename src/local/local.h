@@ -33,6 +33,40 @@ struct local_ops {
 	 * driver has no terminals. */
 	int (*build_terminal)(struct local_instance *pi, const struct davit_terminal *t,
 			      struct davit_error *err);
+
+	/* A keeper is started for the first instance, not when the runtime is opened. */
+	bool keeper_on_demand;
+
+	/* --- for runtimes whose instances are more than processes; NULL: nothing to do --- */
+	/* The main process passes the signal of a stop on: the others do not get it too. */
+	bool main_passes_signals;
+	/* What build_exec executes passes its terminal on to another: it is raw from the start. */
+	bool passes_terminals;
+	/* Makes what the instance stands on, before the keeper hears of it, and tells
+	 * local_prepared once, within the call or later. */
+	void (*prepare)(struct local_instance *pi);
+	/* Takes away what prepare made, whether whole or in part. There may be no instance
+	 * any more, only its id (borrowed during the call). Then ends op, unless it is
+	 * NULL, with err, or with success when err is NULL or has no code. */
+	void (*cleanup)(struct local_runtime *p, const char *id, struct davit_op *op,
+			const struct davit_error *err);
+	/* The instance does not run: a run has ended, a start has failed, or it was found so. */
+	void (*settled)(struct local_instance *pi);
+	/* Whether what was launched takes signals already: before that the start is not
+	 * complete. Asked again every millisecond, for a second at most. */
+	bool (*up)(struct local_instance *pi);
+	/* The driver's part of the instance goes: nothing is told to it after. */
+	void (*detach)(struct local_instance *pi);
+	/* The instances that keepers hold are known: what belongs to no id of
+	 * local_knows is a leftover. */
+	void (*leftovers)(struct local_runtime *p);
+	/* Sends a signal to what build_exec's program runs, which build_exec has given
+	 * that number (local_runtime.command). False: it is to go to the program itself. */
+	bool (*signal_command)(struct local_runtime *p, const char *id, unsigned command, int signo);
+	/* Knows more of an end than the keeper: changes *exit. */
+	void (*explain)(struct local_runtime *p, const char *id, struct davit_exit *exit);
+	/* Adds what only the driver knows of one that runs. */
+	void (*describe)(struct local_runtime *p, const char *id, struct davit_inspection *now);
 };
 
 struct local_sweep {
@@ -60,6 +94,7 @@ struct local_runtime {
 	bool lost;		    /* events->lost was told, regained not yet */
 	struct davit_map strangers; /* ids in slots that the core does not know; owned strings */
 	struct davit_buf packet;    /* where requests are built */
+	unsigned command;	    /* of the EXEC in packet: see signal_command */
 	struct local_sweep sweep;   /* groups that were busy when they were to be removed */
 	struct local_ports ports;
 	struct davit_list log_streams, execs; /* open ones: they end with the runtime */
@@ -91,12 +126,15 @@ struct local_instance {
 	struct davit_list requests;    /* all that were sent and not answered */
 	struct davit_stop how;	       /* of a stop under way */
 	struct davit_deferred news;
-	char *status;	   /* STATUS= of sd_notify, or NULL */
-	int64_t started;   /* unix ns */
-	uint64_t cpu_base; /* ns that the group had used before this run */
-	uint32_t run;	   /* the last one that was started */
-	uint32_t told;	   /* the last one whose end was told */
-	uint32_t target;   /* of a start under way */
+	struct davit_timer coming; /* until ops->up */
+	int64_t coming_until;	   /* loop's time */
+	char *status;		   /* STATUS= of sd_notify, or NULL */
+	int64_t started;	   /* unix ns */
+	uint64_t cpu_base;	   /* ns that the group had used before this run */
+	uint32_t run;		   /* the last one that was started */
+	uint32_t told;		   /* the last one whose end was told */
+	uint32_t ready_run;	   /* the last one that READY came for */
+	uint32_t target;	   /* of a start under way */
 	uint32_t round;
 	pid_t pid;
 	uint8_t state;	 /* enum davit_state */
@@ -105,6 +143,8 @@ struct local_instance {
 	bool ready;
 	bool alone;	/* when run `run` ended, nothing was left of it */
 	bool cpu_known; /* cpu_base is right for this run */
+	bool preparing; /* local_prepared has not been told */
+	int abandoned;	/* DAVIT_ECANCELED, ...: why the create that is being prepared is to fail */
 	bool paused;
 	struct local_pausing *pausing; /* a pause under way, or NULL */
 	char id[DAVIT_ID_MAX];
@@ -135,8 +175,8 @@ void local_close(struct davit_runtime *rt);
 void local_adopt(struct davit_runtime *rt, struct davit_op *op);
 
 /* --- keepers.c: the set of keepers --- */
-/* Connects to the keepers whose sockets or slots are in the run directory, and
- * to number 0 in any case. */
+/* Connects to the keepers whose sockets or slots are in the run directory; if there
+ * are none, to number 0 unless ops->keeper_on_demand. */
 int local_keepers_open(struct local_runtime *p, struct davit_error *err);
 void local_keepers_close(struct local_runtime *p);
 /* The keeper for one more instance; a further one is started when the others
@@ -169,6 +209,13 @@ void local_error_of(const struct keeper_header *h, struct davit_error *err);
 /* EXITED, READY and STATUS. */
 void local_instance_event(struct local_runtime *p, const struct keeper_header *h);
 void local_exit_of(const struct keeper_exit *from, struct davit_exit *to);
+/* The same for a run of that instance, with what ops->explain knows. */
+void local_exit_explained(struct local_runtime *p, const char *id, const struct keeper_exit *from,
+			  struct davit_exit *to);
+/* What ops->prepare has begun is done; err is NULL or has no code for success. */
+void local_prepared(struct local_instance *pi, const struct davit_error *err);
+/* Whether an instance with that id is held by a keeper, known to the core or not. */
+bool local_knows(const struct local_runtime *p, const char *id);
 
 void local_create(struct davit_instance *inst, struct davit_op *op);
 void local_start(struct davit_instance *inst, struct davit_op *op);

@@ -233,13 +233,17 @@ static int resolve_one(struct local_ports *p, struct davit_loop *loop, struct da
 {
 	int e;
 
-	if (port->container && port->host && port->container != port->host)
-		return davit_error_set(err, DAVIT_ENOTSUP, "ports",
-				       "container port %u cannot differ from host port %u on runtime process",
-				       port->container, port->host);
-	/* Nothing is mapped: the workload's own port is the host's. */
-	if (!port->host)
+	if (!p->mapped && port->container && port->host && port->container != port->host)
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, "ports",
+			"container port %u cannot differ from host port %u: this runtime maps no ports",
+			port->container, port->host);
+	/* Where nothing is mapped the workload's own port is the host's. */
+	if (!port->host && !p->mapped)
 		port->host = port->container;
+	/* Nobody listens on one that is mapped: that it is free shows nothing. */
+	if (port->host && p->mapped && p->claimed[port->udp] && p->claimed[port->udp][port->host])
+		return refuse(port, EADDRINUSE, err);
 	if (!port->host)
 		return choose(p, loop, port, ret_fd, err);
 	e = probe(port, port->host, ret_fd);

@@ -13,6 +13,7 @@
 /* Ports that were chosen: kept while an instance has them, and for a while
  * before, from the choice until the instance is created. */
 struct local_ports {
+	bool mapped;	     /* the port inside may be another: the driver's to set after local_open */
 	uint8_t *claimed[2]; /* by tcp, udp: uses of each port, or NULL while there is none */
 	struct {
 		uint16_t port;

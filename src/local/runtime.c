@@ -104,6 +104,10 @@ void local_open(struct davit_runtime *rt, const struct local_ops *ops, struct da
 		davit_op_fail_error(op, &err);
 		return;
 	}
+	if (!p->n_keepers) {
+		davit_op_complete(op, 0);
+		return;
+	}
 	p->open_op = op;
 	op->performer = p;
 	davit_op_on_cancel(op, cancel_open);

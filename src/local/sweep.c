@@ -67,7 +67,7 @@ static void on_group(void *user, const char *id)
 {
 	struct local_runtime *p = user;
 
-	if (davit_map_get(&p->instances, id) || davit_map_get(&p->strangers, id))
+	if (local_knows(p, id))
 		return;
 	cgroups_kill(&p->cgroups, id);
 	local_sweep_add(p, id);

@@ -10,6 +10,7 @@
 struct davit_loop {
 	const struct davit_loop_ops *ops;
 	void (*close)(struct davit_loop *loop);
+	void *uv; /* libuv's; NULL: of virtual time */
 	struct davit_timer **heap;
 	uint32_t heap_len, heap_cap;
 	uint64_t order; /* of the timer started last */

@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import peers
+import terminal as terminals
 from measure import (Failed, alive, boottime, cpu, descendants, median, pids, pss, read, started,
                      wait_for_commands, wait_until)
 
@@ -251,3 +253,78 @@ def store(o, _):
     return ["### Records", "", f"{n:,} records in the store (services that are stopped):", ""] + table(
         ["", "median"], [["start of the daemon, all taken up, first answer", f"{median(starts):.2f} s"],
                          ["one change (`davit update`), call to durable", f"{median(changes) * 1e3:.1f} ms"]])
+
+
+# ---------------------------------------------------------------------- containers
+
+def with_engines(part, rounds, *engines):
+    here = os.path.dirname(os.path.abspath(__file__))
+    return subprocess.run([os.path.join(peers.ROOT, "test/engines/with-engines"), *engines, "--", sys.executable,
+                           os.path.join(here, "containers.py"), part, str(rounds)], check=True,
+                          stdout=subprocess.PIPE, text=True).stdout.splitlines()
+
+
+def oci(o, _):
+    return with_engines("oci", max(o.rounds, 11), "docker", "podman", "crun", "runc")
+
+
+def engine(o, _):
+    return with_engines("engine", max(o.rounds, 15), "docker", "podman")
+
+
+# ----------------------------------------------------------------------- terminals
+
+def terminal(o, _):
+    """100 MB through `davit terminal`, through a bare loop in its place, and on one pseudoterminal; keys."""
+    d = peers.Davit()
+    d.prepare(0, ["/bin/true"])
+    subjects = {"one pseudoterminal, nothing between": [],
+                "a bare loop between two (`test/bench/pty.c`)": [os.path.join(peers.BUILD, "bench-pty")],
+                "`davit terminal`: keeper, daemon, command": [os.path.join(peers.BUILD, "davit"), "terminal", "--new",
+                                                              "t", "--"]}
+    speed, keys = {s: [] for s in subjects}, {s: [] for s in subjects}
+    try:
+        d.davit("run", "t", "--", "sleep", "100000")
+        for k in range(max(o.rounds, 3)):
+            for s, argv in subjects.items():
+                speed[s].append(terminals.throughput(argv, d.env, o.megabytes))
+                keys[s] += terminals.echoes(argv, d.env, 100)
+            say(f"round {k + 1}: " + ", ".join(f"{v[-1]:.0f} MB/s" for v in speed.values()))
+        keeper = subprocess.run([os.path.join(peers.BUILD, "bench-terminal"), str(o.megabytes)], check=True,
+                                stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    finally:
+        d.stop()
+        d.clean()
+    one, loop = list(subjects)[:2]
+    rows = [[s, f"{median(v):.0f} MB/s", f"{median([a / b for a, b in zip(v, speed[one])]):.2f}",
+             f"{median([a / b for a, b in zip(v, speed[loop])]):.2f}", f"{median(keys[s]) * 1e3:.2f} ms",
+             f"{sorted(keys[s])[len(keys[s]) * 9 // 10] * 1e3:.2f} ms"] for s, v in speed.items()]
+    for row in rows:
+        say(": ".join(row))
+    return ["### Terminals", "", f"{o.megabytes} MB of short lines, and 100 keys in a row to `cat`, {max(o.rounds, 3)} "
+            f"rounds (load {os.getloadavg()[0]:.0f}).", ""] + table(
+        ["", "output", "against one", "against the loop", "a key's echo, median", "nine of ten below"], rows) + [
+        "", "The keeper alone, read without a second pseudoterminal (`build/bench-terminal`):", "", "```", *keeper, "```"]
+
+
+# ------------------------------------------------------------------------------- actors
+
+ACTOR_LINE = re.compile(r"(\S+) +(\d+) workers +([\d.]+) +best +([\d.]+) (\S+(?: \S+)?)(?: +bare +([\d.]+))?")
+
+
+def actors(o, _):
+    """The Savina micro-benchmarks, at one and at two workers, beside the bare loop."""
+    found, names, units, bare = {}, [], {}, {}
+    for peer, command in peers.ACTORS.items():
+        for workers in (1, 2):
+            out = subprocess.run(command(workers, o.rounds), check=True, capture_output=True, text=True).stdout
+            for name, _, median_, _, unit, limit in ACTOR_LINE.findall(out):
+                names += [] if name in names else [name]
+                units[name], found[peer, workers, name] = unit, median_
+                if limit:
+                    bare[name] = limit
+    columns = [(peer, workers) for peer in peers.ACTORS for workers in (1, 2)]
+    rows = [[name, units[name], *(found.get((*c, name), "") for c in columns), bare.get(name, "")]
+            for name in names]
+    out = ["### Actors", "", f"Medians of {o.rounds}; the bare loop is the same work in C without actors.", ""]
+    return out + table(["", "unit", *(f"{p}, {w} worker{'s' * (w > 1)}" for p, w in columns), "bare"], rows)

@@ -16,6 +16,7 @@
 const struct subject *subject;
 struct davit_runtime *rt;
 struct davit_loop *loop;
+int lost, regained;
 
 static const struct davit_runtime_driver *driver;
 static struct davit_capabilities capabilities;
@@ -24,7 +25,8 @@ static bool in_slot, forgetful;
 static bool opening_failed; /* open has failed: there is nothing to close */
 static unsigned serial;
 static jmp_buf escape;
-static char message[600];
+static char message[1200];
+static char last_error[480]; /* of an operation that has failed in this test */
 static char home[] = "/tmp/davit-conformance-XXXXXX";
 static struct davit_buf text;
 static char line_text[1 << 16];
@@ -37,8 +39,10 @@ void fail(const char *file, int line, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(message + n, sizeof message - n, fmt, ap);
+	n += (size_t)vsnprintf(message + n, sizeof message - n, fmt, ap);
 	va_end(ap);
+	if (*last_error && n < sizeof message)
+		snprintf(message + n, sizeof message - n, " (the last error was: %s)", last_error);
 	longjmp(escape, VERDICT_FAIL);
 }
 
@@ -148,11 +152,13 @@ static void on_vanished(struct davit_instance *inst, const char *reason)
 static void on_lost(struct davit_runtime *r, const struct davit_error *why)
 {
 	not_in_slot("lost");
+	lost++;
 }
 
 static void on_regained(struct davit_runtime *r)
 {
 	not_in_slot("regained");
+	regained++;
 }
 
 static const struct davit_runtime_events events = {
@@ -215,6 +221,8 @@ static void on_done(struct davit_op *op, int r)
 	not_in_slot("an operation's end");
 	c->done++;
 	c->result = r;
+	if (r < 0)
+		snprintf(last_error, sizeof last_error, "%s", op->error.message);
 	c->runs_told = c->thing ? c->thing->runs_told : 0;
 }
 
@@ -228,6 +236,8 @@ void begin(struct call *c, struct thing *t, int64_t timeout)
 int result(struct call *c)
 {
 	WAIT(c->done);
+	if (c->result < 0 && getenv("DAVIT_TEST_VERBOSE"))
+		printf("# %s: %s\n", davit_error_word(c->result), c->op.error.message);
 	if (c->result < 0 && (c->op.error.code != c->result || !*c->op.error.message))
 		fail(__FILE__, __LINE__, "an operation failed with %s and without a message",
 		     davit_error_word(c->result));
@@ -356,6 +366,8 @@ struct thing *make(enum behaviour what, int n)
 	t->workload.argv = t->argv;
 	t->workload.env = t->env;
 	t->workload.umask = 022;
+	if (subject->prepare)
+		subject->prepare(&t->workload);
 	t->inst = new_instance(t);
 	return t;
 }
@@ -491,12 +503,12 @@ const char *log_text(struct thing *t, size_t n)
 	r = calloc(1, sizeof *r + driver->logs->reader_size);
 	g = (struct reading){.r = r};
 	*r = (struct davit_log_reader){.instance = t->inst,
-				       .query = {.tail = -1, .follow = true},
+				       .query = {.tail = -1, .follow = n > 0},
 				       .owner = &g,
 				       .line = on_line,
 				       .end = on_log_end};
 	CHECK_INT(driver->logs->open(r, &err), 0);
-	WAIT(g.lines >= n || g.ended);
+	WAIT(g.ended || (n && g.lines >= n));
 	enter();
 	driver->logs->close(r);
 	leave();
@@ -571,8 +583,9 @@ enum verdict harness_run(const struct test *test, const char **ret_message)
 	enum verdict v;
 
 	current = test;
-	*wrong = *message = '\0';
+	*wrong = *message = *last_error = '\0';
 	in_slot = false;
+	lost = regained = 0;
 	v = guarded(run_test);
 	in_slot = false;
 	if (opening_failed)

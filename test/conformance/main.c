@@ -10,8 +10,8 @@
 #include <signal.h>
 #include <stdio.h>
 
-static const struct test *const groups[] = {lifecycle_tests, adopt_tests,    log_tests,
-					    facet_tests,     terminal_tests, model_tests};
+static const struct test *const groups[] = {lifecycle_tests, adopt_tests,     log_tests,  facet_tests,
+					    terminal_tests,  container_tests, model_tests};
 
 struct options {
 	const struct subject *subject;

@@ -2,10 +2,14 @@
  *
  * The runtimes under test, and how each is made to do what a test needs.
  */
+#include "base/buf.h"
+#include "base/file.h"
+#include "runtime/engine/engine.h"
 #include "runtime/exec/exec.h"
 #include "runtime/fake/fake.h"
+#include "runtime/oci/oci.h"
 #include "runtime/process/process.h"
-#include "test/conformance/suite.h"
+#include "test/conformance/harness.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,7 +28,7 @@ static bool add(char ***argv, ...)
 
 /* --- programs, for runtimes of this host --- */
 
-static bool guest_words(enum behaviour what, int n, char ***argv)
+static bool words_of(const char *guest, enum behaviour what, int n, char ***argv)
 {
 	static const char *const verbs[] = {
 		[RUNS] = "run",
@@ -47,7 +51,12 @@ static bool guest_words(enum behaviour what, int n, char ***argv)
 	if (what == MISSING || what == X_MISSING)
 		return add(argv, "/nonexistent/program", NULL);
 	snprintf(number, sizeof number, "%d", n);
-	return add(argv, CONFORMANCE_GUEST, verbs[what], what == SHOWS ? NULL : number, NULL);
+	return add(argv, guest, verbs[what], what == SHOWS ? NULL : number, NULL);
+}
+
+static bool guest_words(enum behaviour what, int n, char ***argv)
+{
+	return words_of(CONFORMANCE_GUEST, what, n, argv);
 }
 
 /* --- fake, in a world that outlives the runtime --- */
@@ -136,9 +145,9 @@ static const struct davit_runtime_driver *get_python(struct davit_loop *on, cons
 	return get_program(CONFORMANCE_EXAMPLES "/davit-runtime-python", why_not);
 }
 
-static const struct subject fake = {"fake", false, get_fake, put_fake, fake_words};
-static const struct subject pyproc = {"pyproc", true, get_pyproc, davit_exec_driver_free, guest_words};
-static const struct subject python = {"python", true, get_python, davit_exec_driver_free, guest_words};
+static const struct subject fake = {"fake", false, get_fake, put_fake, NULL, fake_words};
+static const struct subject pyproc = {"pyproc", true, get_pyproc, davit_exec_driver_free, NULL, guest_words};
+static const struct subject python = {"python", true, get_python, davit_exec_driver_free, NULL, guest_words};
 
 static const struct davit_runtime_driver *get_process(struct davit_loop *on, const char **why_not)
 {
@@ -149,8 +158,95 @@ static void put_process(const struct davit_runtime_driver *driver)
 {
 }
 
-static const struct subject process = {"process", true, get_process, put_process, guest_words};
+static const struct subject process = {"process", true, get_process, put_process, NULL, guest_words};
+
+/* --- engines, which test/engines/with-engines has started --- */
+
+static const struct davit_runtime_driver *get_engine(const struct davit_runtime_driver *driver,
+						     const char *word, const char **why_not)
+{
+	char name[64];
+	const char *socket;
+
+	snprintf(name, sizeof name, "DAVIT_TEST_%s_SOCKET", word);
+	socket = getenv(name);
+	snprintf(name, sizeof name, "DAVIT_TEST_NO_%s", word);
+	*why_not = getenv(name) ? getenv(name) : "it was not run by test/engines/with-engines";
+	if (!socket)
+		return NULL;
+	snprintf(name, sizeof name, "DAVIT_%s_SOCKET", word);
+	setenv(name, socket, 1);
+	return driver;
+}
+
+static const struct davit_runtime_driver *get_docker(struct davit_loop *on, const char **why_not)
+{
+	return get_engine(&davit_docker_driver, "DOCKER", why_not);
+}
+
+static const struct davit_runtime_driver *get_podman(struct davit_loop *on, const char **why_not)
+{
+	return get_engine(&davit_podman_driver, "PODMAN", why_not);
+}
+
+/* The guest is static, so that any image will do. */
+static void prepare_container(struct davit_workload *w)
+{
+	static struct davit_mount guest = {.type = DAVIT_MOUNT_BIND,
+					   .source = (char *)CONFORMANCE_GUEST,
+					   .target = (char *)CONFORMANCE_GUEST,
+					   .read_only = true};
+
+	w->image = getenv("DAVIT_TEST_IMAGE");
+	w->mounts = &guest;
+	w->n_mounts = 1;
+}
+
+static const struct subject docker = {"docker",		 true,	     get_docker, put_process,
+				      prepare_container, guest_words, true};
+static const struct subject podman = {"podman",		 true,	     get_podman, put_process,
+				      prepare_container, guest_words, true};
+
+/* --- containers: a root file system with nothing but a place for files --- */
+
+static char image[256];
+
+static void prepare_rootfs(struct davit_workload *w)
+{
+	prepare_container(w);
+	w->image = image;
+}
+
+static bool make_rootfs(const char **why_not)
+{
+	DAVIT_AUTO_FREE char *root = davit_path_join(harness_home(), "rootfs");
+	DAVIT_AUTO_FREE char *tmp = root ? davit_path_join(root, "tmp") : NULL;
+	static struct davit_error err;
+
+	if (!tmp) {
+		*why_not = "out of memory";
+		return false;
+	}
+	snprintf(image, sizeof image, "rootfs:%s", root);
+	if (davit_mkdirs(tmp, 0755, &err) == 0)
+		return true;
+	*why_not = err.message;
+	return false;
+}
+
+static const struct davit_runtime_driver *get_crun(struct davit_loop *on, const char **why_not)
+{
+	return make_rootfs(why_not) ? &davit_crun_driver : NULL;
+}
+
+static const struct davit_runtime_driver *get_runc(struct davit_loop *on, const char **why_not)
+{
+	return make_rootfs(why_not) ? &davit_runc_driver : NULL;
+}
+
+static const struct subject crun = {"crun", true, get_crun, put_process, prepare_rootfs, guest_words};
+static const struct subject runc = {"runc", true, get_runc, put_process, prepare_rootfs, guest_words};
 
 const struct subject *const subjects[] = {
-	&fake, &pyproc, &python, &process, NULL,
+	&fake, &pyproc, &python, &process, &crun, &runc, &docker, &podman, NULL,
 };

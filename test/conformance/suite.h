@@ -50,8 +50,12 @@ struct subject {
 	const struct davit_runtime_driver *(*get)(struct davit_loop *loop, const char **why_not);
 	/* Lets go of what get has made. */
 	void (*put)(const struct davit_runtime_driver *driver);
+	/* What else its workloads need: an image, the guest mounted into it. NULL:
+	 * nothing. With it, the environment has more in it. */
+	void (*prepare)(struct davit_workload *w);
 	/* Appends the words for a behaviour. False: this subject has no such thing. */
 	bool (*words)(enum behaviour what, int n, char ***argv);
+	bool engine; /* Docker or Podman: others work on it too, and words are UTF-8 */
 };
 
 extern const struct subject *const subjects[]; /* NULL at the end */
@@ -63,7 +67,7 @@ struct test {
 	void (*run)(void);
 };
 extern const struct test lifecycle_tests[], adopt_tests[], log_tests[], facet_tests[], terminal_tests[],
-	model_tests[];
+	container_tests[], model_tests[];
 
 /* --- for tests --- */
 
@@ -94,6 +98,7 @@ struct call { /* an operation and its end */
 extern const struct subject *subject;
 extern struct davit_runtime *rt;
 extern struct davit_loop *loop;
+extern int lost, regained; /* how often the runtime of this test was */
 
 _Noreturn void fail(const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 _Noreturn void skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -164,7 +169,8 @@ void close_runtime(void);
 void open_runtime(void);
 void adopt(bool forget);
 
-/* The whole log of a thing, once it has n lines: "o:text\n" and "e:text\n". */
+/* The log of a thing, once it has n lines: "o:text\n" and "e:text\n". n 0: all that is
+ * there now. */
 const char *log_text(struct thing *t, size_t n);
 /* One line of it, of standard output; freed after the test. */
 const char *log_line(struct thing *t, size_t index);

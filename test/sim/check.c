@@ -4,7 +4,7 @@
  */
 #include "sim_impl.h"
 
-#include "core/supervise_impl.h"
+#include "supervise/supervise_impl.h"
 
 #include <stdio.h>
 #include <string.h>

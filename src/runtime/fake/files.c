@@ -3,12 +3,12 @@
  * Files inside fake instances: what was copied in, by path, in memory. Each begins
  * with the directories / and /tmp.
  */
+#include "runtime/fake/archive.h"
 #include "runtime/fake/fake_impl.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct fake_file {
 	struct davit_list list;
@@ -100,17 +100,15 @@ static struct job *new_job(struct davit_instance *inst, const char *path)
 
 /* --- in --- */
 
-static int put_one(struct fake_object *o, const char *directory, struct archive *a, struct archive_entry *e,
-		   struct davit_error *err)
+static int put_one(struct fake_object *o, const char *directory, const struct fake_archive *tar,
+		   struct archive *a, const struct fake_entry *e, struct davit_error *err)
 {
-	char *path = join(directory, archive_entry_pathname(e));
+	char *path = join(directory, e->path);
 	struct fake_file *f = path ? find(o, path) : NULL;
-	char block[4096];
-	la_ssize_t n;
 
 	if (!path)
-		return davit_error_set(err, DAVIT_EPERM, "fake", "'%s' leads out of '%s'",
-				       archive_entry_pathname(e), directory);
+		return davit_error_set(err, DAVIT_EPERM, "fake", "'%s' leads out of '%s'", e->path,
+				       directory);
 	if (!f && !(f = calloc(1, sizeof *f))) {
 		free(path);
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
@@ -120,43 +118,42 @@ static int put_one(struct fake_object *o, const char *directory, struct archive 
 		davit_list_add_tail(&o->files, &f->list);
 	}
 	free(path);
-	f->mode = archive_entry_mode(e);
+	f->mode = e->mode;
 	free(f->link);
-	f->link = archive_entry_symlink(e) ? strdup(archive_entry_symlink(e)) : NULL;
+	f->link = e->link ? strdup(e->link) : NULL;
 	davit_buf_reset(&f->content);
-	while ((n = archive_read_data(a, block, sizeof block)) > 0)
-		davit_buf_add(&f->content, block, (size_t)n);
-	if (n < 0)
-		return davit_error_set(err, DAVIT_EPROTO, "fake", "%s", archive_error_string(a));
-	return f->content.oom ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : 0;
+	return tar->content(a, &f->content, err);
+}
+
+static int put_all(struct job *j, const struct davit_buf *data, struct davit_error *err)
+{
+	struct fake_object *o = davit_map_get(&j->world->objects, j->id);
+	const struct fake_archive *tar;
+	struct archive *a = NULL;
+	struct fake_entry e;
+	int r;
+
+	if (!o)
+		return davit_error_set(err, DAVIT_ENOENT, "fake", "it is gone");
+	r = fake_archive_load(j->world->runtime->libexec_dir, &tar, err);
+	if (r == 0)
+		r = tar->open(data, &a, err);
+	if (r < 0)
+		return r;
+	while ((r = tar->next(a, &e, err)) > 0) {
+		r = put_one(o, j->path, tar, a, &e, err);
+		if (r < 0)
+			break;
+	}
+	tar->close(a);
+	return r;
 }
 
 static void unpack(struct davit_op *op, void *user, struct davit_buf *data)
 {
-	struct job *j = user;
-	struct fake_object *o = davit_map_get(&j->world->objects, j->id);
-	struct archive *a = archive_read_new();
-	struct archive_entry *e;
 	struct davit_error err;
-	int h, r = 0;
 
-	if (!o || !a) {
-		davit_op_fail(op, o ? DAVIT_ENOMEM : DAVIT_ENOENT, "fake",
-			      o ? "out of memory" : "it is gone");
-		archive_read_free(a);
-		return;
-	}
-	archive_read_support_format_tar(a);
-	archive_read_support_format_empty(a);
-	h = archive_read_open_memory(a, data->data, data->len);
-	while (r == 0 && h == ARCHIVE_OK && (h = archive_read_next_header(a, &e)) >= ARCHIVE_WARN &&
-	       h != ARCHIVE_EOF)
-		r = put_one(o, j->path, a, e, &err);
-	if (r == 0 && h < ARCHIVE_WARN)
-		r = davit_error_set(&err, DAVIT_EPROTO, "fake", "no tar archive came: %s",
-				    archive_error_string(a));
-	archive_read_free(a);
-	if (r < 0)
+	if (put_all(user, data, &err) < 0)
 		davit_op_fail_error(op, &err);
 	else
 		davit_op_complete(op, 0);
@@ -179,59 +176,40 @@ static void copy_put(struct davit_instance *inst, const char *path, int fd, stru
 
 /* --- out --- */
 
-static la_ssize_t on_write(struct archive *a, void *user, const void *data, size_t n)
+static int pack_one(const struct fake_archive *tar, struct archive *a, const char *name,
+		    const struct fake_file *f)
 {
-	davit_buf_add(user, data, n);
-	return ((struct davit_buf *)user)->oom ? -1 : (la_ssize_t)n;
-}
+	const struct fake_entry e = {
+		.path = name,
+		.link = f ? f->link : NULL,
+		.mode = f ? f->mode : S_IFDIR | 0755,
+	};
 
-static int pack_one(struct archive *a, const char *name, const struct fake_file *f)
-{
-	struct archive_entry *e = archive_entry_new();
-	int r;
-
-	if (!e)
-		return -1;
-	archive_entry_set_pathname(e, name);
-	archive_entry_set_mode(e, f ? f->mode : S_IFDIR | 0755);
-	archive_entry_set_size(e, f ? (la_int64_t)f->content.len : 0);
-	if (f && f->link)
-		archive_entry_set_symlink(e, f->link);
-	r = archive_write_header(a, e) < ARCHIVE_WARN ||
-			    (f && f->content.len &&
-			     archive_write_data(a, f->content.data, f->content.len) < 0)
-		    ? -1
-		    : 0;
-	archive_entry_free(e);
-	return r;
+	return tar->add(a, &e, f ? &f->content : NULL);
 }
 
 /* The names begin with the last part of the path, "." for "/". */
-static int pack(const struct fake_object *o, const char *path, struct davit_buf *out)
+static int pack(const struct fake_object *o, const struct fake_archive *tar, const char *path,
+		struct davit_buf *out)
 {
 	const char *base = strrchr(path, '/') + 1;
 	size_t n = strcmp(path, "/") ? strlen(path) : 0;
-	struct archive *a = archive_write_new();
 	const struct fake_file *f;
-	int r = a ? 0 : -1;
+	struct archive *a;
+	int r = tar->begin(out, &a), end;
 
-	if (r == 0) {
-		archive_write_set_format_pax_restricted(a);
-		r = archive_write_open(a, out, NULL, on_write, NULL) == ARCHIVE_OK ? 0 : -1;
-	}
-	if (r == 0)
-		r = pack_one(a, *base ? base : ".", find(o, path));
+	if (r < 0)
+		return r;
+	r = pack_one(tar, a, *base ? base : ".", find(o, path));
 	DAVIT_LIST_FOREACH (f, &o->files, list) {
 		DAVIT_AUTO_BUF name = DAVIT_BUF_INIT;
 		if (r < 0 || strncmp(f->path, path, n) != 0 || f->path[n] != '/')
 			continue;
 		davit_buf_addf(&name, "%s%s", *base ? base : ".", f->path + n);
-		r = pack_one(a, davit_buf_str(&name), f);
+		r = pack_one(tar, a, davit_buf_str(&name), f);
 	}
-	if (r == 0 && archive_write_close(a) != ARCHIVE_OK)
-		r = -1;
-	archive_write_free(a);
-	return r;
+	end = tar->finish(a);
+	return r < 0 ? r : end;
 }
 
 static void written(struct davit_op *op, void *user, struct davit_buf *data)
@@ -243,18 +221,24 @@ static void copy_get(struct davit_instance *inst, const char *path, int fd, stru
 {
 	struct fake_object *o = fake_object(inst);
 	DAVIT_AUTO_FREE char *clean = join(path, "");
-	struct davit_buf out = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	const struct fake_archive *tar;
+	struct davit_error err;
+	int r;
 
 	if (!o || !clean || (!find(o, clean) && !is_directory(o, clean))) {
-		davit_op_fail(op, DAVIT_ENOENT, "fake", "%s: no such file or directory", path);
-		close(fd);
-	} else if (pack(o, clean, &out) < 0) {
-		davit_op_fail(op, DAVIT_ENOMEM, "fake", "out of memory");
-		close(fd);
+		r = davit_error_set(&err, DAVIT_ENOENT, "fake", "%s: no such file or directory", path);
 	} else {
-		fake_stream(o->world, fd, &out, written, NULL, NULL, op);
+		r = fake_archive_load(inst->runtime->libexec_dir, &tar, &err);
+		if (r == 0 && pack(o, tar, clean, &out) < 0)
+			r = davit_error_set(&err, DAVIT_ENOMEM, "fake", "out of memory");
 	}
-	davit_buf_fini(&out);
+	if (r == 0) {
+		fake_stream(o->world, fd, &out, written, NULL, NULL, op);
+		return;
+	}
+	davit_op_fail_error(op, &err);
+	close(fd);
 }
 
 const struct davit_copy_facet fake_copy = {.put = copy_put, .get = copy_get};

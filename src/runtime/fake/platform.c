@@ -3,10 +3,9 @@
  * What a fake world has beside objects: images (names that were brought in), volumes
  * and networks; and the freezing of objects.
  */
+#include "runtime/fake/archive.h"
 #include "runtime/fake/fake_impl.h"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -161,35 +160,45 @@ static void drop_job(void *user)
 	free(j);
 }
 
-/* The text of manifest.json in a docker-archive, or NULL. */
-static json_t *manifest(const struct davit_buf *data)
+/* manifest.json of a docker-archive; NULL where it has none. 0 or a code. */
+static int manifest(const struct davit_fake_world *w, const struct davit_buf *data, json_t **ret,
+		    struct davit_error *err)
 {
-	struct archive *a = archive_read_new();
-	struct archive_entry *e;
-	json_t *v = NULL;
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+	const struct fake_archive *tar;
+	struct archive *a = NULL;
+	struct fake_entry e;
+	int r = fake_archive_load(w->runtime->libexec_dir, &tar, err);
 
-	if (!a)
-		return NULL;
-	archive_read_support_format_tar(a);
-	if (archive_read_open_memory(a, data->data, data->len) == ARCHIVE_OK)
-		while (!v && archive_read_next_header(a, &e) == ARCHIVE_OK) {
-			char text[65536];
-			la_ssize_t n = 0;
-			if (!strcmp(archive_entry_pathname(e), "manifest.json"))
-				n = archive_read_data(a, text, sizeof text);
-			v = n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
-		}
-	archive_read_free(a);
-	return v;
+	if (r == 0)
+		r = tar->open(data, &a, err);
+	if (r < 0)
+		return r;
+	do
+		r = tar->next(a, &e, err);
+	while (r > 0 && strcmp(e.path, "manifest.json") != 0);
+	if (r > 0)
+		r = tar->content(a, &text, err);
+	tar->close(a);
+	if (r == 0)
+		*ret = text.len ? json_loadb(text.data, text.len, 0, NULL) : NULL;
+	return r;
 }
 
 static void load_names(struct davit_op *op, struct job *j, const struct davit_buf *data)
 {
-	json_t *v = manifest(data), *image, *tag;
+	json_t *v = NULL, *image, *tag;
+	struct davit_error err;
 	size_t i, k, n = 0;
 	char text[512];
-	int r = 0;
+	int r = manifest(j->world, data, &v, &err);
 
+	/* What is no archive holds no image either. */
+	if (r < 0 && r != DAVIT_EPROTO) {
+		davit_op_fail_error(op, &err);
+		return;
+	}
+	r = 0;
 	json_array_foreach(v, i, image)
 	{
 		json_array_foreach(json_object_get(image, "RepoTags"), k, tag)

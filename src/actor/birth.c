@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * How a container comes to be: into the tree, the supervision engine and the aliases;
+ * and who waits for that.
+ */
+#include "actor/container_impl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define SECOND INT64_C(1000000000)
+
+static struct davit_restart_rule restart_rule(const struct davit_options *o)
+{
+	if (!o->set_restart)
+		return (struct davit_restart_rule){.policy = DAVIT_RESTART_ALWAYS, .retries = -1};
+	return (struct davit_restart_rule){
+		.policy = o->restart, .retries = o->retries, .backoff = o->backoff};
+}
+
+static struct davit_supervision_rule brood_rule(const struct davit_options *o)
+{
+	return (struct davit_supervision_rule){
+		.strategy = o->strategy,
+		.max_restarts = o->max_restarts ? o->max_restarts : 10,
+		.period = o->period ? o->period : 60 * SECOND,
+		.escalation = o->isolate ? DAVIT_ESCALATE_ISOLATE : DAVIT_ESCALATE_PARENT,
+		.auto_shutdown = o->auto_shutdown,
+		.headed = true,
+	};
+}
+
+static int brood_make(struct container *k)
+{
+	struct davit_supervision_rule rule = brood_rule(&k->options);
+
+	if (k->brood)
+		return 0;
+	if (!(k->brood = calloc(1, sizeof *k->brood)))
+		return DAVIT_ENOMEM;
+	if (davit_supervise_add_inner_behind(k->brood, &k->leaf, k->alias, &rule, k)) {
+		free(DAVIT_TAKE(k->brood));
+		return DAVIT_ENOMEM;
+	}
+	return 0;
+}
+
+/* --- coming and going --- */
+
+static struct container *container_new(struct tree *t, struct container *parent,
+				       const struct davit_definition *d, const char *alias, const char *args)
+{
+	struct container *k = calloc(1, sizeof *k);
+
+	if (!k)
+		return NULL;
+	*k = (struct container){.tree = t, .definition = d, .parent = parent, .options = d->options};
+	davit_list_init(&k->children);
+	davit_list_init(&k->siblings);
+	davit_list_init(&k->ops);
+	davit_list_init(&k->ending);
+	davit_list_init(&k->births);
+	k->alias = strdup(alias);
+	k->args = strdup(args);
+	if (!k->alias || !k->args ||
+	    asprintf(&k->path, "%s%s%s", parent ? parent->path : "", parent ? "/" : "", alias) < 0) {
+		k->path = NULL;
+		container_free(t->c, k);
+		return NULL;
+	}
+	davit_timer_init(&k->patience, t->loop, patience_over);
+	davit_timer_init(&k->solve_timer, t->loop, solve_timer);
+	return k;
+}
+
+/* Its actor, held until it is started. */
+static int give_actor(struct tree *t, struct container *k)
+{
+	struct davit_actor *a = actor_new(t->c, NULL);
+
+	if (!a)
+		return DAVIT_ENOMEM;
+	a->flags = ACTOR_HELD;
+	a->state.heap = NULL;
+	k->actor = a;
+	k->ref = ref_of(a);
+	if (container_bound(k)) {
+		actor_end(t->c, a, 0, "");
+		return DAVIT_ENOMEM;
+	}
+	a->container = k;
+	return 0;
+}
+
+static int add_leaf(struct tree *t, struct container *k)
+{
+	struct davit_restart_rule rule = restart_rule(&k->options);
+	int r = k->parent ? brood_make(k->parent) : 0;
+
+	if (!r)
+		r = davit_supervise_add_leaf(&k->leaf, k->parent ? k->parent->brood : &t->sup.root, k->alias,
+					     &rule, k);
+	if (!r)
+		k->leaf.significant = k->options.significant;
+	return r;
+}
+
+/* Into the tree, the engine and the aliases. NULL: no memory. */
+struct container *tree_adopt(struct tree *t, struct container *parent, const struct davit_definition *d,
+			     const char *alias, const char *args)
+{
+	struct container *k = container_new(t, parent, d, alias, args);
+	int r;
+
+	if (!k)
+		return NULL;
+	if (add_leaf(t, k)) {
+		container_free(t->c, k);
+		return NULL;
+	}
+	if (give_actor(t, k)) {
+		davit_supervise_remove(&k->leaf);
+		container_free(t->c, k);
+		return NULL;
+	}
+	pthread_mutex_lock(&t->lock);
+	r = davit_map_put(&t->aliases, k->alias, k);
+	if (!r) {
+		k->actor->gate->container = k;
+		memcpy(k->actor->gate->alias, k->alias, strlen(k->alias) + 1);
+	}
+	if (!r && parent) {
+		davit_list_add_tail(&parent->children, &k->siblings);
+		parent->n_children++;
+	}
+	pthread_mutex_unlock(&t->lock);
+	if (r) {
+		davit_supervise_remove(&k->leaf);
+		actor_end(t->c, k->actor, 0, ""); /* and k with it */
+		return NULL;
+	}
+	return k;
+}
+
+/* --- creating --- */
+
+void tree_answer(struct tree *t, struct davit_promise p, int code, const char *text, const char *alias)
+{
+	if (!p.generation)
+		return;
+	if (code)
+		davit_reject(t->c, p, code, "%s", text);
+	else
+		davit_fulfil(t->c, p, alias, strlen(alias));
+}
+
+void tree_wait_birth(struct container *k, const struct create_request *r)
+{
+	struct op *op = calloc(1, sizeof *op);
+
+	if (!op) {
+		tree_answer(k->tree, r->promise, DAVIT_ENOMEM, "out of memory", NULL);
+		return;
+	}
+	op->r = (struct operate_request){.promise = r->promise, .flags = r->flags};
+	davit_list_add_tail(&k->births, &op->link);
+}
+
+/* The alias is taken. */
+static void create_occupied(struct tree *t, struct container *k, const struct create_request *r,
+			    struct davit_message *m)
+{
+	unsigned force = r->flags & DAVIT_CREATE_FORCE;
+
+	if (!k->destroying && !force) {
+		if (!k->created)
+			tree_wait_birth(k, r);
+		else if (r->flags & DAVIT_CREATE_START)
+			operate(k, &(struct operate_request){
+					   .kind = OP_START, .promise = r->promise, .ref = k->ref});
+		else
+			tree_answer(t, r->promise, 0, NULL, k->alias);
+		return;
+	}
+	if (k->again || !(k->again = message_copy(t->c, m))) {
+		tree_answer(t, r->promise, DAVIT_EEXIST, "the alias is about to be given to another", NULL);
+		return;
+	}
+	if (!k->destroying)
+		operate(k, &(struct operate_request){.kind = OP_DESTROY, .ref = k->ref, .flags = force});
+}
+
+static const struct davit_definition *definition_of(struct tree *t, const struct create_request *r)
+{
+	const struct davit_definition *d = r->definition;
+
+	if (d || !r->name)
+		return d;
+	pthread_mutex_lock(&t->lock);
+	d = davit_map_get(&t->definitions, r->text + r->name);
+	pthread_mutex_unlock(&t->lock);
+	return d;
+}
+
+static struct container *parent_of(struct tree *t, const struct create_request *r)
+{
+	struct container *by = tree_container(t, r->by), *k;
+
+	if (!r->parent)
+		return by ? by : t->main;
+	pthread_mutex_lock(&t->lock);
+	k = lookup(t, by, r->text + r->parent);
+	pthread_mutex_unlock(&t->lock);
+	return k;
+}
+
+void tree_create(struct tree *t, struct davit_message *m)
+{
+	const struct create_request *r = body(m);
+	const struct davit_definition *d = definition_of(t, r);
+	const char *alias = r->text + r->alias;
+	struct container *k, *parent;
+
+	pthread_mutex_lock(&t->lock);
+	k = davit_map_get(&t->aliases, alias);
+	pthread_mutex_unlock(&t->lock);
+	if (k) {
+		create_occupied(t, k, r, m);
+		return;
+	}
+	parent = parent_of(t, r);
+	if (!parent || parent->destroying) {
+		tree_answer(t, r->promise, parent ? DAVIT_ESTATE : DAVIT_ENOENT,
+			    parent ? "its parent is being destroyed" : "there is no such parent", NULL);
+	} else if (!d || !d->behaviour) {
+		tree_answer(t, r->promise, DAVIT_ENOENT, "there is no definition of that name", NULL);
+	} else if (d->type != DAVIT_THREAD) {
+		tree_answer(t, r->promise, DAVIT_ENOTSUP, "nothing here runs containers of type process",
+			    NULL);
+	} else if (!(k = tree_adopt(t, parent, d, alias, r->args ? r->text + r->args : ""))) {
+		tree_answer(t, r->promise, DAVIT_ENOMEM, "out of memory", NULL);
+	} else {
+		tree_wait_birth(k, r);
+		tree_order(k, ORDER_CREATE, false, 0, NULL);
+		limbo_release(t->c, t, k);
+	}
+}
+
+/* Created, or not: those who asked for it hear of it, or wait for its start. */
+void tree_born(struct container *k, const struct report *r)
+{
+	struct davit_restart_rule rule = restart_rule(&k->options);
+	struct op *op, *tmp;
+
+	k->created = true;
+	if (r->code || k->destroying) {
+		k->destroying = true;
+		operate_answer(k, &k->births, r->code ? r->code : DAVIT_ESTATE,
+			       r->code ? r->text : "it is being destroyed");
+		destroy_advance(k);
+		return;
+	}
+	davit_supervise_set_restart(&k->leaf, &rule);
+	k->leaf.significant = k->options.significant;
+	DAVIT_LIST_FOREACH_SAFE (op, tmp, &k->births, link) {
+		davit_list_remove(&op->link);
+		if (op->r.flags & DAVIT_CREATE_START)
+			operate(k, &(struct operate_request){
+					   .kind = OP_START, .promise = op->r.promise, .ref = k->ref});
+		else
+			tree_answer(k->tree, op->r.promise, 0, NULL, k->alias);
+		free(op);
+	}
+	operate_next(k);
+}

@@ -1,0 +1,489 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Supervision of containers: each rule by itself, on a clock of the test's.
+ */
+#include "actor/test_rig.h"
+
+static int hook(struct davit_context *c, enum davit_operation op, enum davit_phase phase)
+{
+	if (phase == DAVIT_ON && op == DAVIT_DO_START)
+		note("+%s", davit_alias(c));
+	if (phase == DAVIT_ON && op == DAVIT_DO_STOP)
+		note("-%s", davit_alias(c));
+	if (phase == DAVIT_ON && op == DAVIT_DO_FAIL)
+		note("!%s", davit_alias(c));
+	return 0;
+}
+
+static int talk(struct davit_context *c, struct davit_message *m)
+{
+	const char *text = m->size ? (const char *)m->data : "";
+
+	if (!strcmp(text, "die"))
+		return davit_fail(c, DAVIT_EIO, "told to die");
+	note("%s<%s", davit_alias(c), text);
+	return 0;
+}
+
+#define BASE .name = "T", .behaviour = talk, .hook = hook
+#define BACKOFF                                                                                              \
+	{                                                                                                    \
+		100 * MS, SEC, 2, 0, 60 * SEC                                                                \
+	}
+
+static const struct davit_definition plain = {BASE};
+
+/* A parent P with that strategy over A, B and C, all started. */
+static struct world *family(const struct davit_definition *parent, const struct davit_definition *child)
+{
+	struct world *w = open_world();
+
+	make_under(w, NULL, "P", parent);
+	make_under(w, "P", "A", child);
+	make_under(w, "P", "B", child);
+	make_under(w, "P", "C", child);
+	trace();
+	return w;
+}
+
+static void one_for_one_restarts_the_failed_one_alone(void **unused)
+{
+	struct world *w = family(&plain, &plain);
+
+	tell(w, "B", "die");
+	assert_string_equal(trace(), "!B +B");
+	close_world(w);
+}
+
+static void one_for_all_stops_right_to_left_and_starts_left_to_right(void **unused)
+{
+	static const struct davit_definition parent = {BASE, .options = {.strategy = DAVIT_ONE_FOR_ALL}};
+	struct world *w = family(&parent, &plain);
+
+	tell(w, "B", "die");
+	assert_string_equal(trace(), "!B -C -A +A +B +C");
+	close_world(w);
+}
+
+static void rest_for_one_takes_those_after_it(void **unused)
+{
+	static const struct davit_definition parent = {BASE, .options = {.strategy = DAVIT_REST_FOR_ONE}};
+	struct world *w = family(&parent, &plain);
+
+	tell(w, "B", "die");
+	assert_string_equal(trace(), "!B -C +B +C");
+	close_world(w);
+}
+
+static void a_group_takes_the_children_of_its_members_with_it(void **unused)
+{
+	static const struct davit_definition parent = {BASE, .options = {.strategy = DAVIT_REST_FOR_ONE}};
+	struct world *w = family(&parent, &plain);
+
+	make_under(w, "B", "B1", &plain);
+	make_under(w, "A", "A1", &plain);
+	trace();
+	tell(w, "B", "die");
+	assert_string_equal(trace(), "!B -C -B1 +B +B1 +C");
+	close_world(w);
+}
+
+static void more_than_n_restarts_in_t_fail_the_parent(void **unused)
+{
+	static const struct davit_definition parent = {BASE,
+						       .options = {.max_restarts = 2, .period = 10 * SEC}};
+	struct world *w = family(&parent, &plain);
+
+	tell(w, "A", "die");
+	tell(w, "A", "die");
+	assert_string_equal(trace(), "!A +A !A +A");
+	/* At the edge: the first one is 10 s ago, and counts no more. */
+	pass(w, 10 * SEC);
+	tell(w, "A", "die");
+	assert_string_equal(trace(), "!A +A");
+	pass(w, 10 * SEC - 1);
+	tell(w, "B", "die");
+	assert_string_equal(trace(), "!B +B");
+	/* Two within the period, less one nanosecond: the third trips. P fails, its other
+	 * children stop; Main restarts P, and P starts them all. */
+	tell(w, "C", "die");
+	assert_string_equal(trace(), "!C -B -A !P +P +A +B +C");
+	close_world(w);
+}
+
+static void an_always_dying_child_escalates_up_to_the_final_policy(void **unused)
+{
+	static const struct davit_definition parent = {BASE,
+						       .options = {.max_restarts = 1, .period = 60 * SEC}};
+	struct world *w = open_world();
+	struct davit_container_info info;
+
+	make_under(w, NULL, "P", &parent);
+	make_under(w, "P", "A", &plain);
+	trace();
+	/* Main bears 10 restarts of P a minute; P one of A. */
+	for (int i = 0; i < 2 * 11 - 1; i++)
+		tell(w, "A", "die");
+	assert_int_equal(state(w, "Main"), DAVIT_STATE_STARTED);
+	tell(w, "A", "die");
+	assert_int_equal(state(w, "Main"), DAVIT_STATE_FAILED);
+	assert_int_equal(state(w, "P"), DAVIT_STATE_FAILED);
+	/* Nothing stays failed for ever: Main comes back, later and later. */
+	pass(w, 200 * MS);
+	assert_int_equal(state(w, "Main"), DAVIT_STATE_STARTED);
+	assert_int_equal(state(w, "A"), DAVIT_STATE_STARTED);
+	davit_container_get(w->c, "Main", &info);
+	assert_int_equal(info.restarts, 1);
+	close_world(w);
+}
+
+static int fails_to_construct;
+
+static int construct(struct davit_context *c)
+{
+	return fails_to_construct && fails_to_construct-- ? davit_fail(c, DAVIT_EIO, "no") : 0;
+}
+
+static void a_failed_restart_counts_too(void **unused)
+{
+	static const struct davit_definition parent = {BASE,
+						       .options = {.max_restarts = 2, .period = 10 * SEC}};
+	static const struct davit_definition child = {BASE, .construct = construct};
+	struct world *w = family(&parent, &child);
+
+	fails_to_construct = 2; /* two restarts that fail: the third failure trips */
+	tell(w, "A", "die");
+	assert_string_equal(trace(), "!A !A !A -C -B !P +P +A +B +C");
+	close_world(w);
+}
+
+static void messages_are_kept_during_the_backoff_and_the_failing_one_is_not_handled_again(void **unused)
+{
+	static const struct davit_definition child = {BASE, .options = {.set_restart = true,
+									.restart = DAVIT_RESTART_ALWAYS,
+									.retries = -1,
+									.backoff = BACKOFF}};
+	struct world *w = family(&plain, &child);
+	struct davit_system_stats s;
+
+	tell(w, "A", "die");
+	tell(w, "A", "one");
+	tell(w, "A", "two");
+	assert_string_equal(trace(), "!A");
+	assert_int_equal(state(w, "A"), DAVIT_STATE_FAILED);
+	pass(w, 99 * MS);
+	assert_string_equal(trace(), "");
+	pass(w, MS);
+	assert_string_equal(trace(), "+A A<one A<two");
+	/* The second time it takes twice as long. */
+	tell(w, "A", "die");
+	pass(w, 199 * MS);
+	assert_string_equal(trace(), "!A");
+	pass(w, MS);
+	assert_string_equal(trace(), "+A");
+	davit_system_stats(w->system, &s);
+	assert_int_equal(s.dead_by[DAVIT_DEAD_FAILED], 2);
+	balance(w);
+	close_world(w);
+}
+
+static void a_child_of_policy_never_stays_failed(void **unused)
+{
+	static const struct davit_definition child = {
+		BASE, .options = {.set_restart = true, .restart = DAVIT_RESTART_NEVER}};
+	struct world *w = family(&plain, &child);
+
+	tell(w, "A", "die");
+	pass(w, 60 * SEC);
+	assert_string_equal(trace(), "!A");
+	assert_int_equal(state(w, "A"), DAVIT_STATE_FAILED);
+	davit_container_start(w->c, "A", NULL);
+	davit_system_run(w->system);
+	assert_string_equal(trace(), "+A");
+	close_world(w);
+}
+
+static void retries_used_up_fail_the_parent_or_isolate_the_child(void **unused)
+{
+	static const struct davit_definition child = {
+		BASE, .options = {.set_restart = true, .restart = DAVIT_RESTART_ALWAYS, .retries = 1}};
+	static const struct davit_definition isolating = {BASE, .options = {.isolate = true}};
+	struct world *w = family(&plain, &child);
+
+	tell(w, "A", "die");
+	tell(w, "A", "die");
+	assert_string_equal(trace(), "!A +A !A -C -B !P +P +A +B +C");
+	close_world(w);
+	w = family(&isolating, &child);
+	tell(w, "A", "die");
+	tell(w, "A", "die");
+	assert_string_equal(trace(), "!A +A !A");
+	assert_int_equal(state(w, "A"), DAVIT_STATE_FAILED);
+	assert_int_equal(state(w, "P"), DAVIT_STATE_STARTED);
+	close_world(w);
+}
+
+static void what_the_user_stopped_stays_stopped(void **unused)
+{
+	static const struct davit_definition parent = {BASE, .options = {.strategy = DAVIT_ONE_FOR_ALL}};
+	struct world *w = family(&parent, &plain);
+
+	davit_container_stop(w->c, "A", NULL);
+	davit_system_run(w->system);
+	tell(w, "B", "die");
+	assert_string_equal(trace(), "-A !B -C +B +C");
+	assert_int_equal(state(w, "A"), DAVIT_STATE_STOPPED);
+	close_world(w);
+}
+
+static void a_significant_child_that_is_done_stops_the_others(void **unused)
+{
+	static const struct davit_definition parent = {BASE, .options = {.auto_shutdown = true}};
+	static const struct davit_definition child = {
+		BASE, .options = {.set_restart = true, .restart = DAVIT_RESTART_NEVER, .significant = true}};
+	struct world *w = open_world();
+
+	make_under(w, NULL, "P", &parent);
+	make_under(w, "P", "A", &plain);
+	make_under(w, "P", "B", &child);
+	trace();
+	tell(w, "B", "die");
+	assert_string_equal(trace(), "!B -A -P");
+	close_world(w);
+}
+
+/* --- its own remedies --- */
+
+static void a_remedy_continues_with_the_memory_kept(void **unused)
+{
+	static const struct davit_solver steps[] = {{.solution = DAVIT_SOLVE_LOG},
+						    {.solution = DAVIT_SOLVE_CONTINUE}};
+	static const struct davit_remedy remedies[] = {{DAVIT_EIO, steps, 2}, {0}};
+	static const struct davit_definition child = {BASE, .construct = construct, .remedies = remedies};
+	struct davit_container_info info;
+	struct world *w = family(&plain, &child);
+
+	fails_to_construct = 1; /* if it were constructed again */
+	tell(w, "A", "die");
+	assert_string_equal(trace(), "!A +A");
+	assert_int_equal(fails_to_construct, 1);
+	fails_to_construct = 0;
+	davit_container_get(w->c, "A", &info);
+	assert_int_equal(info.restarts, 0); /* the parent was not asked */
+	close_world(w);
+}
+
+static void the_first_remedy_that_fits_is_taken(void **unused)
+{
+	static const struct davit_solver stop[] = {{.solution = DAVIT_SOLVE_STOP}};
+	static const struct davit_solver go_on[] = {{.solution = DAVIT_SOLVE_RESUME}};
+	static const struct davit_remedy remedies[] = {{DAVIT_EINVAL, go_on, 1}, {0, stop, 1}, {0}};
+	static const struct davit_definition child = {BASE, .remedies = remedies};
+	struct world *w = family(&plain, &child);
+
+	davit_container_fail(w->c, "A", DAVIT_EINVAL, "x", NULL);
+	davit_system_run(w->system);
+	assert_string_equal(trace(), "!A +A");
+	tell(w, "A", "die");
+	assert_string_equal(trace(), "!A -A");
+	assert_int_equal(state(w, "A"), DAVIT_STATE_STOPPED);
+	close_world(w);
+}
+
+static void a_remedys_limit_and_interval_are_obeyed_and_then_the_parent_decides(void **unused)
+{
+	static const struct davit_solver steps[] = {
+		{.solution = DAVIT_SOLVE_RESTART, .limit = 2, .interval = 5 * SEC}};
+	static const struct davit_remedy remedies[] = {{0, steps, 1}, {0}};
+	static const struct davit_definition child = {BASE, .remedies = remedies};
+	struct davit_container_info info;
+	struct world *w = family(&plain, &child);
+
+	tell(w, "A", "die");
+	assert_string_equal(trace(), "!A +A");
+	tell(w, "A", "die");
+	pass(w, 5 * SEC - 1);
+	assert_string_equal(trace(), "!A");
+	pass(w, 1);
+	assert_string_equal(trace(), "+A");
+	davit_container_get(w->c, "A", &info);
+	assert_int_equal(info.restarts, 0);
+	tell(w, "A", "die"); /* used up: escalated at once */
+	assert_string_equal(trace(), "!A +A");
+	davit_container_get(w->c, "A", &info);
+	assert_int_equal(info.restarts, 1);
+	close_world(w);
+}
+
+static void a_remedy_can_make_the_container_anew(void **unused)
+{
+	static const struct davit_solver steps[] = {{.solution = DAVIT_SOLVE_RECREATE, .limit = 1}};
+	static const struct davit_remedy remedies[] = {{0, steps, 1}, {0}};
+	static const struct davit_definition child = {BASE, .remedies = remedies};
+	struct davit_container_info before, after;
+	struct world *w = family(&plain, &child);
+
+	davit_container_get(w->c, "A", &before);
+	tell(w, "A", "die");
+	assert_string_equal(trace(), "!A -A +A");
+	davit_container_get(w->c, "A", &after);
+	assert_false(davit_ref_equal(before.ref, after.ref));
+	assert_string_equal(after.parent, "P");
+	close_world(w);
+}
+
+static void a_failure_can_be_solved_from_outside_by_its_hash_and_only_that_one(void **unused)
+{
+	static const struct davit_solver nothing[] = {{.solution = DAVIT_SOLVE_NOTHING}};
+	static const struct davit_remedy remedies[] = {{0, nothing, 1}, {0}};
+	static const struct davit_definition child = {BASE, .remedies = remedies};
+	struct davit_container_info first, second;
+	struct davit_promise p;
+	struct world *w = family(&plain, &child);
+
+	tell(w, "A", "die");
+	davit_container_get(w->c, "A", &first);
+	assert_int_not_equal(first.failure, 0);
+	assert_string_equal(first.message, "told to die");
+	tell(w, "A", "kept");
+	davit_container_solve(w->c, "A", first.failure + 1, DAVIT_SOLVE_CONTINUE, &p);
+	assert_int_equal(finish(w, p), DAVIT_ESTATE);
+	davit_container_solve(w->c, "A", first.failure, DAVIT_SOLVE_CONTINUE, &p);
+	assert_int_equal(finish(w, p), 0);
+	davit_system_run(w->system);
+	assert_string_equal(trace(), "!A +A A<kept");
+	/* The next failure is another one: the old solution is stale. */
+	tell(w, "A", "die");
+	davit_container_get(w->c, "A", &second);
+	davit_container_solve(w->c, "A", first.failure, DAVIT_SOLVE_RESTART, &p);
+	assert_int_equal(finish(w, p), DAVIT_ESTATE);
+	davit_container_solve(w->c, "A", second.failure, DAVIT_SOLVE_RESTART, &p);
+	assert_int_equal(finish(w, p), 0);
+	close_world(w);
+}
+
+static int run_look(struct davit_context *c, struct davit_message *m, const char *parameters)
+{
+	note("%s:look", davit_alias(c));
+	return davit_reply(c, m, "seen", 4);
+}
+
+static void while_failed_only_commands_for_that_failure_are_run(void **unused)
+{
+	static const struct davit_solver nothing[] = {{.solution = DAVIT_SOLVE_NOTHING}};
+	static const struct davit_remedy remedies[] = {{0, nothing, 1}, {0}};
+	static const struct davit_command_entry commands[] = {{"look", run_look}, {0}};
+	static const struct davit_definition child = {BASE, .remedies = remedies, .commands = commands};
+	struct davit_request_options o = {.timeout = -1};
+	struct davit_container_info info;
+	struct davit_promise p, q;
+	struct world *w = family(&plain, &child);
+
+	tell(w, "A", "die");
+	davit_container_get(w->c, "A", &info);
+	davit_command(w->c, info.ref, "look", NULL, &o, &q); /* an ordinary one waits */
+	davit_system_run(w->system);
+	assert_string_equal(trace(), "!A");
+	o.failure = info.failure;
+	davit_command(w->c, info.ref, "look", NULL, &o, &p);
+	assert_int_equal(finish(w, p), 0);
+	assert_string_equal(trace(), "A:look");
+	o.failure++;
+	davit_command(w->c, info.ref, "look", NULL, &o, &p);
+	assert_int_equal(finish(w, p), DAVIT_ESTATE);
+	davit_container_start(w->c, "A", NULL);
+	assert_int_equal(finish(w, q), 0);
+	assert_string_equal(trace(), "+A A:look");
+	close_world(w);
+}
+
+/* --- monitors and links --- */
+
+static int watcher(struct davit_context *c, struct davit_message *m)
+{
+	const struct davit_down *down = (const void *)m->data;
+	struct davit_ref ref;
+
+	if (m->type == DAVIT_TYPE_DOWN) {
+		note("%s:down(%d,%s)%s", davit_alias(c), down->code, down->reason,
+		     davit_find(c, "B", &ref) ? "" : ",alias-taken");
+		return 0;
+	}
+	memcpy(&ref, m->data, sizeof ref);
+	return m->type == 1 ? davit_monitor(c, ref) : davit_link(c, ref);
+}
+
+static void a_monitor_hears_once_and_the_alias_is_free_by_then(void **unused)
+{
+	static const struct davit_definition d = {.name = "W", .behaviour = watcher};
+	struct davit_container_info a, b;
+	struct world *w = family(&plain, &plain);
+
+	make_under(w, NULL, "M", &d);
+	davit_container_get(w->c, "M", &a);
+	davit_container_get(w->c, "B", &b);
+	trace();
+	davit_tell(w->c, a.ref, 1, &b.ref, sizeof b.ref);
+	davit_system_run(w->system);
+	do_destroy(w, "B", DAVIT_DESTROY_FORCE_SOFT);
+	davit_system_run(w->system);
+	assert_string_equal(trace(), "-B M:down(0,)");
+	/* One of those that are gone fires at once. */
+	davit_tell(w->c, a.ref, 1, &b.ref, sizeof b.ref);
+	davit_system_run(w->system);
+	assert_string_equal(trace(), "M:down(0,it had ended before)");
+	close_world(w);
+}
+
+static int dies(struct davit_context *c, struct davit_message *m)
+{
+	return DAVIT_EIO;
+}
+
+static void a_link_fails_the_other_side(void **unused)
+{
+	static const struct davit_definition d = {.name = "W", .behaviour = watcher, .hook = hook};
+	struct davit_container_info a;
+	struct davit_ref ref;
+	struct world *w = open_world();
+
+	make_under(w, NULL, "L", &d);
+	davit_container_get(w->c, "L", &a);
+	davit_spawn(w->c, dies, NULL, 0, &ref);
+	trace();
+	davit_tell(w->c, a.ref, 2, &ref, sizeof ref);
+	davit_system_run(w->system);
+	davit_tell(w->c, ref, 1, NULL, 0);
+	davit_system_run(w->system);
+	assert_string_equal(only(trace(), "L"), "!L +L L:down(-9,its");
+	close_world(w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_for_one_restarts_the_failed_one_alone),
+		cmocka_unit_test(one_for_all_stops_right_to_left_and_starts_left_to_right),
+		cmocka_unit_test(rest_for_one_takes_those_after_it),
+		cmocka_unit_test(a_group_takes_the_children_of_its_members_with_it),
+		cmocka_unit_test(more_than_n_restarts_in_t_fail_the_parent),
+		cmocka_unit_test(an_always_dying_child_escalates_up_to_the_final_policy),
+		cmocka_unit_test(a_failed_restart_counts_too),
+		cmocka_unit_test(
+			messages_are_kept_during_the_backoff_and_the_failing_one_is_not_handled_again),
+		cmocka_unit_test(a_child_of_policy_never_stays_failed),
+		cmocka_unit_test(retries_used_up_fail_the_parent_or_isolate_the_child),
+		cmocka_unit_test(what_the_user_stopped_stays_stopped),
+		cmocka_unit_test(a_significant_child_that_is_done_stops_the_others),
+		cmocka_unit_test(a_remedy_continues_with_the_memory_kept),
+		cmocka_unit_test(the_first_remedy_that_fits_is_taken),
+		cmocka_unit_test(a_remedys_limit_and_interval_are_obeyed_and_then_the_parent_decides),
+		cmocka_unit_test(a_remedy_can_make_the_container_anew),
+		cmocka_unit_test(a_failure_can_be_solved_from_outside_by_its_hash_and_only_that_one),
+		cmocka_unit_test(while_failed_only_commands_for_that_failure_are_run),
+		cmocka_unit_test(a_monitor_hears_once_and_the_alias_is_free_by_then),
+		cmocka_unit_test(a_link_fails_the_other_side),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Where things are, and which of crun and runc works on this machine.
+ */
+#include "runtime/oci/impl.h"
+
+#include "base/file.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/vfs.h>
+
+char *oci_path(const char *base, const char *id, const char *file)
+{
+	char *path;
+
+	return asprintf(&path, file ? "%s/%s/%s" : "%s/%s", base, id, file) < 0 ? NULL : path;
+}
+
+void oci_place_drop(struct oci_place *pl)
+{
+	if (!pl || --pl->references)
+		return;
+	free(pl->run_dir);
+	free(pl->bundles);
+	free(pl->roots);
+	free(pl->engine);
+	free(pl->volumes);
+	free(pl->networks);
+	free(pl->images);
+	free(pl->init);
+	free(pl->image_program);
+	free(pl->copy_program);
+	free(pl->program);
+	free(pl->cgroup);
+	free(pl);
+}
+
+/* --- the program --- */
+
+static char *find_program(const char *name)
+{
+	/* Where packages put them; a daemon's own PATH may lack the sbin. */
+	static const char *const dirs[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
+					   "/usr/bin",	      "/sbin",		"/bin"};
+
+	if (strchr(name, '/'))
+		return access(name, X_OK) == 0 ? strdup(name) : NULL;
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dirs); i++) {
+		char *path = davit_path_join(dirs[i], name);
+
+		if (path && access(path, X_OK) == 0)
+			return path;
+		free(path);
+	}
+	return NULL;
+}
+
+/* crun reads the layout from these two mounts, as we do here, and refuses hybrid. */
+static bool is_hybrid(void)
+{
+	struct statfs fs;
+
+	if (statfs("/sys/fs/cgroup", &fs) < 0 || fs.f_type != TMPFS_MAGIC)
+		return false;
+	return statfs("/sys/fs/cgroup/unified", &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
+}
+
+static bool is_crun(const char *path)
+{
+	const char *name = strrchr(path, '/');
+
+	return !strcmp(name ? name + 1 : path, "crun");
+}
+
+static int choose(struct oci_place *pl, const char *wanted, struct davit_error *err)
+{
+	/* The faster one first. */
+	const char *const names[] = {wanted ? wanted : "crun", wanted ? NULL : "runc"};
+	bool hybrid = is_hybrid(), refused = false;
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(names) && names[i]; i++) {
+		char *path = find_program(names[i]);
+
+		if (path && !(is_crun(path) && hybrid)) {
+			pl->program = path;
+			pl->is_crun = is_crun(path);
+			return 0;
+		}
+		refused |= path != NULL;
+		free(path);
+	}
+	if (refused)
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, "oci",
+			"crun refuses this machine's hybrid control groups (v1 controllers beside "
+			"/sys/fs/cgroup/unified)%s",
+			wanted ? "; runc works there" : ", and runc is not installed");
+	return davit_error_set(err, DAVIT_ENOTSUP, "oci", "%s is not installed",
+			       wanted ? wanted : "neither crun nor runc");
+}
+
+/* --- the rest --- */
+
+static uint64_t bounding_set(void)
+{
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+	const char *line;
+
+	if (davit_read_file("/proc/self/status", 65536, &text, NULL) < 0)
+		return 0;
+	line = strstr(davit_buf_str(&text), "\nCapBnd:");
+	return line ? strtoull(line + 8, NULL, 16) : 0;
+}
+
+static int make_directories(struct oci_place *pl, const struct davit_runtime *rt, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *real = realpath(rt->run_dir, NULL);
+	DAVIT_AUTO_FREE char *state = realpath(rt->state_dir, NULL);
+	char *slash;
+	int r = 0;
+
+	if (!real || !state)
+		return davit_error_errno(err, errno, "oci", "cannot resolve %s",
+					 real ? rt->state_dir : rt->run_dir);
+	pl->bundles = davit_path_join(real, "bundles");
+	pl->engine = davit_path_join(real, "engine");
+	pl->roots = davit_path_join(state, "roots");
+	/* Images, volumes and networks are the daemon's, not one runtime's: its state directories
+	 * are STATE/runtime/NAME. */
+	slash = strrchr(state, '/');
+	if (slash && slash - state > 8 && !strncmp(slash - 8, "/runtime", 8))
+		slash[-8] = '\0';
+	pl->images = davit_path_join(state, "images");
+	pl->volumes = davit_path_join(state, "volumes");
+	pl->networks = davit_path_join(state, "networks");
+	pl->image_program = davit_path_join(rt->libexec_dir, "davit-image");
+	pl->copy_program = davit_path_join(rt->libexec_dir, "davit-copy");
+	pl->init = davit_path_join(rt->libexec_dir, "davit-init");
+	if (!pl->bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes || !pl->networks ||
+	    !pl->init || !pl->image_program || !pl->copy_program)
+		return davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");
+	pl->run_dir = DAVIT_TAKE(real);
+	const char *const dirs[] = {pl->bundles, pl->engine, pl->roots, pl->volumes, pl->networks};
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dirs) && !r; i++)
+		r = davit_mkdirs(dirs[i], 0700, err);
+	return r;
+}
+
+/* What a network needs beside the right to make one. */
+static void probe_bridge(struct oci_place *pl)
+{
+	const char *why = "";
+
+	if (pl->uid)
+		why = "davitd does not run as root";
+	else if (access("/usr/sbin/nft", X_OK) < 0 && access("/sbin/nft", X_OK) < 0 &&
+		 access("/usr/bin/nft", X_OK) < 0)
+		why = "nft is not installed";
+	snprintf(pl->why_no_bridge, sizeof pl->why_no_bridge, "%s", why);
+}
+
+int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oci_place **ret,
+		   struct davit_error *err)
+{
+	struct oci_place *pl = calloc(1, sizeof *pl);
+	int r;
+
+	if (!pl)
+		return davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");
+	pl->references = 1;
+	pl->uid = geteuid();
+	pl->gid = getegid();
+	/* In a user namespace of its own a container may have them all. */
+	pl->capabilities = pl->uid ? oci_capability_bit("ALL") : bounding_set();
+	r = choose(pl, wanted, err);
+	if (!r)
+		r = make_directories(pl, rt, err);
+	if (!r && access(pl->init, X_OK) < 0)
+		r = davit_error_set(err, DAVIT_ENOTSUP, "oci", "%s is missing", pl->init);
+	if (r < 0) {
+		oci_place_drop(pl);
+		return r;
+	}
+	probe_bridge(pl);
+	*ret = pl;
+	return 0;
+}
+
+/* crun is told to leave the groups alone: the keeper puts it, and so the container,
+ * into the instance's. runc always makes one in each hierarchy. Where the path is not
+ * absolute it makes it below the group in which it runs itself, but in the v2 part of
+ * hybrid groups below the root: there it is the instance's own group again. */
+int oci_place_groups(struct oci_place *pl, const struct cgroups *cg, struct davit_error *err)
+{
+	const char *name, *track = cg->track;
+
+	if (pl->is_crun || pl->uid)
+		return 0;
+	if (!track)
+		return davit_error_set(err, DAVIT_ENOTSUP, "oci", "runc needs control groups: %s",
+				       cg->why_no_track);
+	name = cg->layout == CGROUP_V2 ? track + strlen("/sys/fs/cgroup") : strrchr(track, '/') + 1;
+	pl->cgroup = strdup(name);
+	return pl->cgroup ? 0 : davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");
+}

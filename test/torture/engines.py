@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Engines go away and come back, and containers are taken away behind our back.
+
+    test/engines/with-engines docker podman crun runc -- test/torture/engines.py [WORD]...
+    test/engines/with-engines --live-restore docker -- test/torture/engines.py --live-restore [WORD]...
+"""
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from containers import (LASTS, ContainersHome, agree, engine_ctl, for_each, no_doubles, only,  # noqa: E402
+                        spec, ENGINES, IMAGE, RUNTIMES)
+from rig import check, equal, log, main, wait_until  # noqa: E402
+
+# Of each policy so many, with what they exit when they are told to end.
+POLICIES = [("always", 0, 8), ("unless-stopped", 0, 2), ("on-failure", 1, 4), ("on-failure", 0, 3), ("never", 1, 3)]
+
+
+def twenty(home, runtime):
+    """Starts twenty services; {name: what its policy does when the engine ends it}."""
+    specs, after = [], {}
+    for policy, code, n in POLICIES:
+        for k in range(n):
+            name = "s%d-%s-%d" % (len(specs), policy, code)
+            specs.append(spec(runtime, name, LASTS % code, policy))
+            again = policy in ("always", "unless-stopped") or (policy == "on-failure" and code)
+            after[name] = "running" if again else "stopped" if code == 0 else "error"
+    home.create(specs)
+    wait_until(lambda: all(s["status"] == "running" and s["ready"] for s in home.json("status")), 90,
+               "all run", 0.2)
+    return after
+
+
+def refused_and_answering(home, runtime):
+    """A dead engine: told at once, and everything else goes on."""
+    t = time.monotonic()
+    p = home.cli("run", "late", "--runtime", runtime, "--image", IMAGE, "--timeout", "10s", "--", "true", check=False)
+    took = time.monotonic() - t
+    check(p.returncode == 1 and runtime in p.stderr, "a run without an engine is refused", p.stdout, p.stderr)
+    check("cannot connect" in p.stderr or "refused" in p.stderr or "not answer" in p.stderr or
+          "ended" in p.stderr or "No such file" in p.stderr, "and says why", p.stderr)
+    check(took < 5, "and soon", took)
+    log("refused after %.2f s: %s" % (took, p.stderr.strip()))
+    t = time.monotonic()
+    home.json("status")
+    check(time.monotonic() - t < 1, "davit status answers", time.monotonic() - t)
+    equal([s["name"] for s in home.json("status") if s["name"] == "late"], [], "what was refused is not recorded")
+
+
+def came_back(home, runtime, after):
+    t = time.monotonic()
+    wait_until(lambda: agree(home, runtime), 30, "states are true", 0.05)
+    took = time.monotonic() - t
+    log("states were true %.2f s after the engine answered" % took)
+    check(took < 2 or os.getloadavg()[0] > 4, "states true within 2 s", took)
+    wait_until(lambda: {s["name"]: s["status"] for s in home.json("status")} == after, 90, "policies are obeyed", 0.2)
+    check(agree(home, runtime), "all is as it is told")
+    no_doubles(home, runtime)
+
+
+LIVE_RESTORE = "--live-restore" in sys.argv
+
+
+def goes_on(runtime):
+    return runtime == "podman" or LIVE_RESTORE
+
+
+def turn(home, runtime, ways):
+    after = twenty(home, runtime)
+    if goes_on(runtime):
+        after = {name: "running" for name in after}
+    for way in ways:
+        before = {i["service"]: (i["id"], i["restarts"]) for i in home.json("ps")}
+        engine_ctl(runtime, way)
+        refused_and_answering(home, runtime)
+        engine_ctl(runtime, "start")
+        came_back(home, runtime, after)
+        now = {i["service"]: (i["id"], i["restarts"]) for i in home.json("ps")}
+        if goes_on(runtime):
+            equal(now, before, "those that went on: instances and restarts")
+        else:
+            for name, what in after.items():
+                key = "default/%s:latest" % name
+                if what == "running":
+                    equal(now[key][1], before[key][1] + 1, name + ": restarts")
+
+
+@only(*ENGINES)
+def each_engine_is_stopped(home, runtime):
+    """the engine is stopped and started under 20 services: states are true within 2 s, policies are obeyed,
+    nothing is there twice"""
+    turn(home, runtime, ["stop"])
+
+
+@only(*ENGINES)
+def each_engine_is_killed(home, runtime):
+    """the engine is killed twice under 20 services: the same"""
+    turn(home, runtime, ["kill", "kill"] if goes_on(runtime) else ["kill"])
+
+
+@only(*ENGINES)
+def each_engine_dies_with_the_daemon(home, runtime):
+    """the daemon is killed with the engine and comes up first: it is retried, and all is found again"""
+    home.create([spec(runtime, "s%d" % k, LASTS % 0) for k in range(5)])
+    wait_until(lambda: all(s["ready"] for s in home.json("status")), 60, "all run", 0.1)
+    engine_ctl(runtime, "kill")
+    home.kill_daemon()
+    home.start_daemon()
+    refused_and_answering(home, runtime)
+    engine_ctl(runtime, "start")
+    wait_until(lambda: all(s["ready"] for s in home.json("status")) and agree(home, runtime), 60, "all run again", 0.1)
+    no_doubles(home, runtime, ["s%d" % k for k in range(5)])
+
+
+def each_container_is_deleted(home, runtime):
+    """a container that is deleted behind our back is noticed at once, and replaced as its policy says"""
+    # Time to finish for who deletes: crun and runc know a container by a name alone.
+    slow = {"policy": "on-failure", "backoff": {"initial": "1s", "max": "1s"}}
+    home.create([spec(runtime, "always", LASTS % 0, restart=dict(slow, policy="always")),
+                 spec(runtime, "failing", LASTS % 0, restart=slow), spec(runtime, "never", LASTS % 0, "never")])
+    wait_until(lambda: all(s["ready"] for s in home.json("status")), 60, "all run", 0.1)
+    before = {s["name"]: s["instances"][0]["id"] for s in home.json("status")}
+    containers = {c["instance"]: c["id"] for c in home.containers(runtime)}
+    for name, instance in before.items():
+        home.delete_behind(runtime, containers[instance])
+        t = time.monotonic()
+        wait_until(lambda: [e for e in home.events(instance=instance) if e["type"] in ("vanished", "exited")], 5,
+                   "it is noticed", 0.01)
+        log("%s: noticed after %.0f ms: %s" % (name, (time.monotonic() - t) * 1e3, [
+            (e["type"], e["cause"]) for e in home.events(instance=instance)][-2:]))
+        if name == "never":
+            wait_until(lambda: home.status(name)["status"] == "error", 5, "policy never: it stays failed")
+        else:
+            wait_until(lambda: home.status(name)["ready"] and agree(home, runtime), 20, "it is replaced", 0.05)
+            equal(home.instances(name)[0]["restarts"], 1, name + ": restarts")
+    time.sleep(0.5)
+    equal(home.status("never")["status"], "error", "policy never")
+    no_doubles(home, runtime)
+
+
+for_each(globals(), RUNTIMES)
+if __name__ == "__main__":
+    if LIVE_RESTORE:
+        sys.argv.remove("--live-restore")
+    main(globals(), ContainersHome)

@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The daemon is killed at random moments while images are loaded and containers are made, started, stopped and
+removed, on docker, podman, crun and runc.
+
+    test/engines/with-engines docker podman crun runc -- test/torture/engines_kill.py [WORD]...
+    TORTURE_KILLS=N      so many kills of each test
+"""
+import collections
+import os
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import oci_leaks  # noqa: E402
+from containers import ENGINES, IMAGE, RUNTIMES, ContainersHome, for_each, no_doubles, output, spec  # noqa: E402
+from rig import CommandError, check, equal, log, main, read, rng, wait_until  # noqa: E402
+
+KILLS = int(os.environ.get("TORTURE_KILLS", "25"))
+ARCHIVE = os.environ.get("DAVIT_TEST_IMAGE_TAR", "")
+
+
+# ------------------------------------------------------------------------- leaks
+
+def lines(*argv):
+    return sorted(output(*argv).splitlines())
+
+
+def of_engine(home, runtime):
+    """All that an engine and the machine have of containers; whose they are is not asked."""
+    with open("/proc/self/mounts") as f:
+        mounts = sorted(line.split()[1] for line in f if "overlay" in line or home.dir in line or "/shm" in line)
+    groups = sorted(d for d, _, _ in os.walk("/sys/fs/cgroup") if len(os.path.basename(d).split("-")[-1]) >= 64)
+    state = os.path.join(home.dir, "state/runtime", runtime)
+    return {"containers": lines(runtime, "ps", "-a", "-q"), "volumes": lines(runtime, "volume", "ls", "-q"),
+            "networks": lines(runtime, "network", "ls", "-q"), "mounts": mounts, "groups": groups,
+            "images": lines(runtime, "images", "-a", "-q"),
+            "records": sorted(os.listdir(state)) if os.path.isdir(state) else []}
+
+
+def of_oci(home, runtime):
+    found = oci_leaks.traces(home, runtime)
+    state = os.path.join(home.dir, "state")
+    found["networks"] = oci_leaks.below(state + "/networks")
+    found["volumes"] = oci_leaks.below(state + "/volumes")
+    found["blobs"] = sorted(os.path.relpath(os.path.join(d, f), state) for d, _, files in
+                            os.walk(state + "/images") for f in files if not f.endswith(".lock"))
+    return found
+
+
+def traces(home, runtime):
+    return of_engine(home, runtime) if runtime in ENGINES else of_oci(home, runtime)
+
+
+def commands(runtime, n):
+    """Some commands, one after the other, any of which may be cut off."""
+    name, volume, network = "c%d" % n, "davit-t%d" % (n % 3), "davit-n%d" % (n % 2)
+    run = ["run", name, "--runtime", runtime, "--image", IMAGE, "--restart", rng.choice(["never", "always"]),
+           "--stop-grace", "1s"]
+    if rng.random() < 0.4:
+        run += ["-v", volume + ":/data"]
+    if rng.random() < 0.3:
+        run += ["--network", network]
+    words = rng.choice([["true"], ["sleep", "1000"], ["sh", "-c", "exit 3"]])
+    made = [["volume", "create", "--runtime", runtime, volume], ["network", "create", "--runtime", runtime, network],
+            ["load", "--runtime", runtime, ARCHIVE]]
+    return rng.sample(made, rng.randint(0, 2)) + [run + ["--"] + words, ["stop", name], ["kill", name]][
+        :rng.randint(1, 3)]
+
+
+def clients(home, runtime, first, n):
+    out = []
+    for k in range(first, first + n):
+        text = " ; ".join(" ".join("'%s'" % w for w in ["davit", *c]) for c in commands(runtime, k))
+        out.append(subprocess.Popen(["sh", "-c", text], env=home.env, stdout=subprocess.DEVNULL, cwd=home.work,
+                                    stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True))
+    return out
+
+
+def each_kill_leaks_nothing(home, runtime):
+    """kills of the daemon while images, volumes, networks and containers are made and removed leave nothing
+    behind that 'davit kill' and 'rm' do not remove"""
+    before = traces(home, runtime)
+    made, begun = 0, time.monotonic()
+    for kill in range(KILLS):
+        running = clients(home, runtime, made, 3)
+        made += 3
+        time.sleep(rng.uniform(0, 0.6 if runtime in ENGINES else 0.25))
+        # The clients first: one that finds no daemon starts one.
+        for p in running:
+            os.killpg(p.pid, signal.SIGKILL)
+            p.wait()
+        time.sleep(rng.choice([0, 0.002, 0.01, 0.05]))
+        home.kill_daemon()
+        home.start_daemon()
+        if time.monotonic() - begun > 60:
+            break
+    left = [s["name"] for s in home.json("status")]
+    log("%d kills, %d services were made, %d are there" % (kill + 1, made, len(left)))
+    no_doubles(home, runtime)
+    for name in left:
+        home.cli("kill", name, check=False)
+    wait_until(lambda: not home.json("status"), 60, "all services are gone", 0.2)
+    for kind in ("volume", "network"):
+        for o in home.json(kind, "ls", "--runtime", runtime):
+            if o["name"].startswith("davit-"):
+                wait_until(lambda: home.cli(kind, "rm", "--runtime", runtime, o["name"]), 10, "%s rm" % kind, 0.2)
+    try:
+        wait_until(lambda: oci_leaks.differences(before, traces(home, runtime)) == {}, 20, step=0.2)
+    except AssertionError:
+        pass  # what is left is said below
+    equal(oci_leaks.differences(before, traces(home, runtime)), {}, "left behind")
+
+
+# --------------------------------------------------------- exits and lines
+
+# The book is a volume of the host's: begin and end of each run, and how it ended.
+CRASH = ('n=$(($(grep -c start /book/NAME) + 1)); echo "start $n" >>/book/NAME; echo "line $n 1"; sleep 0.WAIT; '
+         'echo "line $n 2"; echo "end $n $((n % 100 + 1))" >>/book/NAME; exit $((n % 100 + 1))')
+TICK = 'i=0; while :; do i=$((i + 1)); echo "line $i"; sleep 0.02; done'
+
+
+def book(home, name, word):
+    return [int(x.split()[-1]) for x in read(os.path.join(home.work, name)).decode().splitlines() if
+            x.startswith(word)]
+
+
+def each_exit_is_told_once(home, runtime):
+    """kills of the daemon over services that end and begin again: every exit is told once with its code, no
+    line of output is lost or doubled"""
+    names = ["crash%d" % k for k in range(3)]
+    volume = [{"type": "bind", "source": home.work, "target": "/book"}]
+    home.create([spec(runtime, n, CRASH.replace("NAME", n).replace("WAIT", str(k + 1)), "on-failure", volumes=volume)
+                 for k, n in enumerate(names)] + [spec(runtime, "tick%d" % k, TICK) for k in range(3)])
+    wait_until(lambda: all(home.status("tick%d" % k)["ready"] for k in range(3)), 60, "all run", 0.1)
+    before = {k: home.instances("tick%d" % k)[0]["id"] for k in range(3)}
+    begun = time.monotonic()
+    for kill in range(KILLS):
+        time.sleep(rng.uniform(0, 1.0))
+        home.kill_daemon()
+        time.sleep(rng.choice([0, 0.01, 0.2, 0.5]))
+        home.start_daemon()
+        if time.monotonic() - begun > 45:
+            break
+    for n in names:
+        home.cli("stop", n)
+    wait_until(lambda: all(home.status(n)["status"] == "stopped" for n in names), 30, "those that crash stop", 0.1)
+    exits = collections.defaultdict(list)
+    for e in home.events("exited"):
+        exits[e["service"]].append(e["cause"])
+    for n in names:
+        told = [c for c in exits["default/%s:latest" % n] if not c.endswith("as asked")]
+        equal(told, ["exit code %d" % c for c in book(home, n, "end")], n + ": exits told, and as they were")
+        got = [x["text"] for x in home.lines("logs", n) if x["text"].startswith("line")]
+        want = ["line %d %d" % (r, i) for r in range(1, len(book(home, n, "start")) + 1) for i in (1, 2)]
+        if got != want[:len(got)] or len(got) < len(want) - 1:  # the last run may have been stopped half way
+            first = next((k for k, (a, b) in enumerate(zip(got, want)) if a != b), min(len(got), len(want)))
+            raise AssertionError("%s: %d lines of %d, differ at %d: %r, wanted %r" % (
+                n, len(got), len(want), first, got[max(0, first - 2):first + 3], want[max(0, first - 2):first + 3]))
+    for k in range(3):
+        equal(home.instances("tick%d" % k)[0]["id"], before[k], "the instance goes on")
+        equal(home.instances("tick%d" % k)[0]["restarts"], 0, "it goes on")
+        got = [int(x["text"].split()[1]) for x in home.lines("logs", "tick%d" % k)]
+        wrong = [(a, b) for a, b in zip(got, got[1:]) if b != a + 1]
+        check(got and got[0] == 1 and not wrong, "tick%d: lines lost or doubled" % k, len(got), wrong[:5])
+    log("%d kills, %d exits, %d lines" % (kill + 1, sum(len(book(home, n, "end")) for n in names), 3 * len(got)))
+    no_doubles(home, runtime)
+
+
+for_each(globals(), RUNTIMES)
+if __name__ == "__main__":
+    main(globals(), ContainersHome)

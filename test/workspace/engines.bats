@@ -1,0 +1,111 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# Workspaces in containers, on each runtime that is there.
+# engines: docker podman crun runc
+load ../cli/helper
+
+# For each runtime that davit has here and that can be used, prepared; skips when there is none.
+each() {
+  local runtime any=
+  for runtime in docker podman oci; do
+    davit runtimes -o json | jq -e --arg r "$runtime" '.[] | select(.name == $r and .available)' >/dev/null || continue
+    case $runtime in
+    docker) [ -n "${DAVIT_TEST_DOCKER_SOCKET-}" ] || continue ;;
+    podman) [ -n "${DAVIT_TEST_PODMAN_SOCKET-}" ] || continue ;;
+    oci) davit load --runtime oci "$DAVIT_TEST_IMAGE_TAR" || continue ;;
+    esac
+    any=1
+    echo "# on $runtime" >&3 # which it was, in the TAP
+    "$@" "$runtime" || { echo "on $runtime"; return 1; }
+  done
+  [ -n "$any" ] || skip "davit has no runtime of containers here, or was not run by test/engines/with-engines"
+}
+state_is() {
+  [ "$(davit info "$1" -o json | jq -r .state)" = "$2" ]
+}
+inside() {
+  davit exec "$1" --namespace workspaces -- "${@:2}"
+}
+
+sources() {
+  echo mine >file
+  davit init --runtime "$1" --image "$DAVIT_TEST_IMAGE" --name s --start
+  [ "$(inside s sh -c 'pwd; cat $SOURCES/file')" = $'/workspace/sources\nmine' ]
+  inside s sh -c 'echo theirs >$SOURCES/made; echo kept >/root-file'
+  [ "$(cat made)" = theirs ]
+  davit stop s
+  state_is s stopped
+  davit start s
+  [ "$(inside s cat /root-file)" = kept ]
+  davit remove s --force
+  rm -f made
+}
+@test "the source is at /workspace/sources, and what a container wrote is there after a stop and start" {
+  each sources
+}
+
+images() {
+  run davit init --runtime "$1"
+  [ "$status" -eq 1 ]
+  [ "$output" = "davit: runtime $1 needs an image: --image, or 'image' in workspace.json" ]
+  run davit init --runtime "$1" --image localhost/none:1
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"image 'localhost/none:1' not found locally"* ]]
+  [ "$(davit list -o json)" = "[]" ]
+}
+@test "an image is needed, and must be there; else there is no record" {
+  each images
+}
+
+ports() {
+  echo '{"ports": [80], "command": ["httpd", "-f", "-h", "/www"]}' >w.json
+  davit init --runtime "$1" --image "$DAVIT_TEST_IMAGE" --name p --config w.json --start
+  eventually curl -sf "$(davit open p 80)/"
+  curl -sf "$(davit open p)/" | grep -q "hello from busybox"
+  davit remove p --force
+}
+@test "a port is forwarded from a free one on 127.0.0.1" {
+  each ports
+}
+
+network() {
+  echo '{"network": {"mode": "deny"}, "mounts": [{"host": "ro", "target": "/ro", "ro": true}]}' >w.json
+  mkdir -p ro
+  davit init --runtime "$1" --image "$DAVIT_TEST_IMAGE" --name n --config w.json --start
+  [ "$(inside n sh -c 'ls /sys/class/net')" = lo ]
+  ! inside n touch /ro/x
+  davit remove n --force
+}
+@test "a denied network is none, and a read-only mount cannot be written" {
+  each network
+}
+
+truth() {
+  davit init --runtime "$1" --image "$DAVIT_TEST_IMAGE" --name t --start
+  kill -9 "$(davit status t --namespace workspaces -o json | jq '.[0].instances[0].pid')"
+  for _ in 1 2 3 4 5 6 7 8 9 10; do
+    state_is t error && break
+    sleep 0.1
+  done
+  state_is t error
+  davit remove t
+  [ "$(davit list -o json)" = "[]" ]
+}
+@test "list tells the truth within a second of kill -9 of the workload" {
+  each truth
+}
+
+vanished() {
+  [ "$1" != oci ] || return 0
+  davit init --runtime "$1" --image "$DAVIT_TEST_IMAGE" --name v --start
+  case $1 in # in the engines of the rig nothing else runs
+  docker) docker rm -f "$(docker ps -q)" ;;
+  podman) podman --remote rm -f "$(podman --remote ps -q)" ;;
+  esac
+  eventually state_is v error
+  davit remove v
+  [ "$(davit list -o json)" = "[]" ]
+}
+@test "a container that was deleted behind our back is noticed, and its workspace removed" {
+  each vanished
+}
