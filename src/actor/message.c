@@ -146,20 +146,21 @@ static struct davit_message *heap_take(size_t size)
 struct davit_message *davit_message_new(struct davit_context *c, uint32_t type, size_t size)
 {
 	size_t total = sizeof(struct davit_message) + size;
-	struct davit_worker *w = c->worker;
 	unsigned class = 0;
 	struct davit_message *m;
 
+	if (UNLIKELY(size > UINT32_MAX))
+		return NULL;
 	if (UNLIKELY(total > 64))
-		class = size > UINT32_MAX ? 99 : 58 - (unsigned)__builtin_clzl(total - 1);
-	if (UNLIKELY(PLAIN || class >= CLASSES)) {
-		m = size > UINT32_MAX ? NULL : heap_take(size);
-	} else if (UNLIKELY(w->shared)) {
-		pthread_mutex_lock(&w->lock);
-		m = magazine_take(w, class);
-		pthread_mutex_unlock(&w->lock);
+		class = 58 - (unsigned)__builtin_clzl(total - 1);
+	if (UNLIKELY(PLAIN) || UNLIKELY(class >= CLASSES)) {
+		m = heap_take(size);
+	} else if (UNLIKELY(c->worker->shared)) {
+		pthread_mutex_lock(&c->worker->lock);
+		m = magazine_take(c->worker, class);
+		pthread_mutex_unlock(&c->worker->lock);
 	} else {
-		m = magazine_take(w, class);
+		m = magazine_take(c->worker, class);
 	}
 	if (UNLIKELY(!m))
 		return NULL;

@@ -82,13 +82,11 @@ int davit_system_open(const struct davit_system_config *config, struct davit_sys
 
 static void join(struct davit_system *s)
 {
-	uint32_t n;
-
 	pthread_mutex_lock(&s->lock);
 	atomic_store(&s->closing, true);
 	pthread_mutex_unlock(&s->lock);
 	/* Nobody starts a thread any more, but one may have been started meanwhile. */
-	for (uint32_t i = 0; i < (n = atomic_load(&s->n_workers)); i++) {
+	for (uint32_t i = 0; i < atomic_load(&s->n_workers); i++) {
 		if (!s->worker[i]->started)
 			continue;
 		worker_poke(s->worker[i]);

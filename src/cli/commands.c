@@ -39,6 +39,9 @@
 	X(info)                                                                                              \
 	X(open)                                                                                              \
 	X(remove)                                                                                            \
+	X(execute)                                                                                           \
+	X(artifacts)                                                                                         \
+	X(caches)                                                                                            \
 	X(images)                                                                                            \
 	X(image)                                                                                             \
 	X(pull)                                                                                              \

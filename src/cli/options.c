@@ -200,7 +200,8 @@ static void set_format(struct davit_cli *cli)
 		{"text", DAVIT_FORMAT_TEXT}, {"table", DAVIT_FORMAT_TABLE}, {"wide", DAVIT_FORMAT_WIDE},
 		{"json", DAVIT_FORMAT_JSON}, {"yaml", DAVIT_FORMAT_YAML},   {"names", DAVIT_FORMAT_NAMES},
 	};
-	const char *o = davit_option_find(cli->command, "output") ? davit_cli_value(cli, "output") : NULL;
+	const struct davit_option *output = davit_option_find(cli->command, "output");
+	const char *o = output && output->type == DAVIT_OPTION_CHOICE ? davit_cli_value(cli, "output") : NULL;
 
 	for (size_t i = 0; o && i < DAVIT_ARRAY_SIZE(formats); i++)
 		if (!strcmp(o, formats[i].name))

@@ -179,7 +179,8 @@ int local_instance_attach(struct local_instance *pi, struct davit_instance *inst
 		return DAVIT_ENOMEM;
 	}
 	if (inst->workload)
-		local_ports_claim(&p->ports, inst->workload->ports, inst->workload->n_ports);
+		local_ports_claim(&p->ports, inst->workload->ports, inst->workload->n_ports,
+				  p->ops->translates_ports && p->ops->translates_ports(inst->workload));
 	return 0;
 }
 

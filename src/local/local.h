@@ -65,6 +65,8 @@ struct local_ops {
 	bool (*signal_command)(struct local_runtime *p, const char *id, unsigned command, int signo);
 	/* Knows more of an end than the keeper: changes *exit. */
 	void (*explain)(struct local_runtime *p, const char *id, struct davit_exit *exit);
+	/* Whether the workload's host ports are translated, so that nobody listens on them. */
+	bool (*translates_ports)(const struct davit_workload *w);
 	/* Adds what only the driver knows of one that runs. */
 	void (*describe)(struct local_runtime *p, const char *id, struct davit_inspection *now);
 };

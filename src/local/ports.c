@@ -19,36 +19,6 @@
 #define CHOICE_COUNT 12000
 #define CHOICE_TRIES 2000
 
-void local_ports_fini(struct local_ports *p)
-{
-	free(p->claimed[0]);
-	free(p->claimed[1]);
-	*p = (struct local_ports){0};
-}
-
-void local_ports_claim(struct local_ports *p, const struct davit_port *ports, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		uint8_t **v = &p->claimed[ports[i].udp];
-
-		if (!*v)
-			*v = calloc(65536, 1);
-		/* Without memory a chosen port is only protected by being in use. */
-		if (*v && (*v)[ports[i].host] < UINT8_MAX)
-			(*v)[ports[i].host]++;
-	}
-}
-
-void local_ports_release(struct local_ports *p, const struct davit_port *ports, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		uint8_t *v = p->claimed[ports[i].udp];
-
-		if (v && v[ports[i].host] && v[ports[i].host] < UINT8_MAX)
-			v[ports[i].host]--;
-	}
-}
-
 static bool taken(const struct local_ports *p, int64_t now, uint16_t port, bool udp)
 {
 	if (p->claimed[udp] && p->claimed[udp][port])
@@ -82,8 +52,9 @@ static int address_of(const struct davit_port *p, uint16_t port, struct sockaddr
 	return DAVIT_EINVAL;
 }
 
-/* Binds the port as a server would. *ret_fd holds it until closed. 0 or an errno. */
-static int probe(const struct davit_port *p, uint16_t port, int *ret_fd)
+/* Binds the port as a server would; shared: so that others of that kind may have it too, as
+ * long as nobody listens. *ret_fd holds it until closed. 0 or an errno. */
+static int probe(const struct davit_port *p, uint16_t port, bool shared, int *ret_fd)
 {
 	struct sockaddr_storage a;
 	socklen_t len;
@@ -96,7 +67,7 @@ static int probe(const struct davit_port *p, uint16_t port, int *ret_fd)
 	if (fd < 0)
 		return errno;
 	/* Connections of an earlier server that linger do not count; listeners do. */
-	if (!p->udp)
+	if (!p->udp && shared)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (a.ss_family == AF_INET6)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
@@ -104,6 +75,73 @@ static int probe(const struct davit_port *p, uint16_t port, int *ret_fd)
 		return errno;
 	*ret_fd = DAVIT_TAKE_FD(fd);
 	return 0;
+}
+
+/* ------------------------------------------------------------------------ claims */
+
+static bool is_same(const struct davit_port *a, const struct davit_port *b)
+{
+	return a->host == b->host && a->udp == b->udp && !strcmp(a->bind, b->bind);
+}
+
+/* Should somebody have it by now, who came while no daemon ran, nothing can be done: what is
+ * sent to the port goes to the instance all the same. */
+static void take(struct local_ports *p, const struct davit_port *port)
+{
+	struct local_port_hold *v = reallocarray(p->holds, p->n_holds + 1, sizeof *v);
+	int fd;
+
+	if (!v)
+		return;
+	p->holds = v;
+	if (probe(port, port->host, false, &fd) == 0)
+		v[p->n_holds++] = (struct local_port_hold){*port, fd};
+}
+
+static void let_go(struct local_ports *p, const struct davit_port *port)
+{
+	for (size_t i = 0; i < p->n_holds; i++)
+		if (is_same(&p->holds[i].port, port)) {
+			close(p->holds[i].fd);
+			p->holds[i] = p->holds[--p->n_holds];
+			return;
+		}
+}
+
+void local_ports_fini(struct local_ports *p)
+{
+	while (p->n_holds)
+		close(p->holds[--p->n_holds].fd);
+	free(p->holds);
+	free(p->claimed[0]);
+	free(p->claimed[1]);
+	*p = (struct local_ports){0};
+}
+
+void local_ports_claim(struct local_ports *p, const struct davit_port *ports, size_t n, bool hold)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint8_t **v = &p->claimed[ports[i].udp];
+
+		if (!*v)
+			*v = calloc(65536, 1);
+		/* Without memory a chosen port is only protected by being in use. */
+		if (*v && (*v)[ports[i].host] < UINT8_MAX)
+			(*v)[ports[i].host]++;
+		if (hold)
+			take(p, &ports[i]);
+	}
+}
+
+void local_ports_release(struct local_ports *p, const struct davit_port *ports, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		uint8_t *v = p->claimed[ports[i].udp];
+
+		if (v && v[ports[i].host] && v[ports[i].host] < UINT8_MAX)
+			v[ports[i].host]--;
+		let_go(p, &ports[i]);
+	}
 }
 
 /* ------------------------------------------------------------------------ owner */
@@ -213,7 +251,7 @@ static int choose(struct local_ports *p, struct davit_loop *loop, struct davit_p
 
 		if (taken(p, now, candidate, port->udp))
 			continue;
-		e = probe(port, candidate, ret_fd);
+		e = probe(port, candidate, true, ret_fd);
 		if (!e) {
 			port->host = candidate;
 			p->recent[p->next].port = candidate;
@@ -246,7 +284,7 @@ static int resolve_one(struct local_ports *p, struct davit_loop *loop, struct da
 		return refuse(port, EADDRINUSE, err);
 	if (!port->host)
 		return choose(p, loop, port, ret_fd, err);
-	e = probe(port, port->host, ret_fd);
+	e = probe(port, port->host, true, ret_fd);
 	return e ? refuse(port, e, err) : 0;
 }
 

@@ -10,6 +10,12 @@
 
 #define PORTS_RECENT 64
 
+/* A socket that is bound and never listens. */
+struct local_port_hold {
+	struct davit_port port;
+	int fd;
+};
+
 /* Ports that were chosen: kept while an instance has them, and for a while
  * before, from the choice until the instance is created. */
 struct local_ports {
@@ -21,11 +27,14 @@ struct local_ports {
 		int64_t until; /* loop's time */
 	} recent[PORTS_RECENT];
 	size_t next;
+	struct local_port_hold *holds;
+	size_t n_holds;
 };
 
 void local_ports_fini(struct local_ports *p);
-/* An instance with these ports exists (or no longer). */
-void local_ports_claim(struct local_ports *p, const struct davit_port *ports, size_t n);
+/* An instance with these ports exists (or no longer). hold: nobody listens on them, for they are
+ * translated; sockets of ours keep others off. */
+void local_ports_claim(struct local_ports *p, const struct davit_port *ports, size_t n, bool hold);
 void local_ports_release(struct local_ports *p, const struct davit_port *ports, size_t n);
 /* See struct davit_ports_facet. */
 int local_ports_resolve(struct local_ports *p, struct davit_loop *loop, struct davit_port *ports, size_t n,

@@ -269,7 +269,7 @@ def oci(o, _):
 
 
 def engine(o, _):
-    return with_engines("engine", max(o.rounds, 15), "docker", "podman")
+    return with_engines("engine", max(o.rounds, 9), "docker", "podman")
 
 
 # ----------------------------------------------------------------------- terminals

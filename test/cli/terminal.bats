@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Terminals: by an independent WebSocket client, and by hand in tmux.
 load helper
+load desk
 
 path_of() { # a new terminal in the first instance of a service, with a command as JSON
   local id
@@ -22,21 +23,6 @@ start() {
 pid_of_daemon() {
   davit daemon status -o json | jq .pid
 }
-
-# --- by hand: a shell in tmux ---
-desk() {
-  command -v tmux >/dev/null || skip "tmux is not installed"
-  export TMUX_TMPDIR=$DAVIT_HOME
-  unset TMUX
-  env PS1='outer> ' PATH="$PATH" tmux -f /dev/null new-session -d -s one -x 80 -y 24 sh
-  tmux set-option -g default-command sh
-}
-undesk() {
-  tmux kill-server 2>/dev/null || true
-}
-keys() { tmux send-keys -t "$1" "${@:2}"; }
-screen() { tmux capture-pane -p -t "$1"; }
-shows() { screen "$1" | grep -qF -- "$2"; }
 
 @test "a client opens a terminal, types, resizes, signals and hears of the end" {
   start t

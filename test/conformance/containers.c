@@ -413,9 +413,9 @@ static void a_dead_engine_is_lost_and_regained(void)
 	}
 }
 
-static void a_hundred_are_measured_soon(void)
+static void many_are_measured_soon(void)
 {
-	enum { N = 100 };
+	enum { N = 40 };
 	static struct thing *t[N];
 	static struct call calls[N];
 	static struct davit_stats stats[N];
@@ -441,8 +441,8 @@ static void a_hundred_are_measured_soon(void)
 	for (int i = 0; i < N; i++)
 		CHECK_INT(result(&calls[i]), 0);
 	printf("# %d measured in %lld ms\n", N, (long long)((davit_loop_now(loop) - began) / MSEC));
-	/* Docker collects once a second for whoever asks meanwhile. */
-	CHECK(davit_loop_now(loop) - began < 2 * SEC);
+	/* Less than the second in which Docker collects once. */
+	CHECK(davit_loop_now(loop) - began < SEC * 9 / 10);
 	for (int i = 0; i < N; i++) {
 		CHECK(stats[i].memory > 0);
 		do_stop(&calls[i], t[i], 0, 0);
@@ -466,6 +466,6 @@ const struct test container_tests[] = {
 	{"engine: a start by somebody else is a run", what_somebody_else_starts_is_a_run},
 	{"engine: a dead one is lost, and regained with every change told once",
 	 a_dead_engine_is_lost_and_regained},
-	{"engine: a hundred containers are measured in two seconds", a_hundred_are_measured_soon},
+	{"engine: many containers are measured at once", many_are_measured_soon},
 	{0},
 };

@@ -152,25 +152,27 @@ static void on_info(struct http_call *c, const struct davit_error *err)
 	json_decref(info);
 }
 
-static void on_version(struct http_call *c, const struct davit_error *err)
+/* Not of /version: Podman asks its packager for that, which takes a second. */
+static void on_ping(struct http_call *c, const struct davit_error *err)
 {
 	struct engine *e = c->user;
-	json_t *o = err ? NULL : http_answer(c);
-	int newest = observe_version(json_string_value(json_object_get(o, "ApiVersion")));
-	int oldest = observe_version(json_string_value(json_object_get(o, "MinAPIVersion")));
+	struct curl_header *h = NULL;
+	int newest = 0;
 	char text[128];
 
-	json_decref(o);
 	if (err) {
 		open_failed(e, err->code, err->message);
 		return;
 	}
-	if (newest < API_MIN || oldest > API_MAX) {
-		snprintf(text, sizeof text, "its API is not one of 1.%d to 1.%d (it has 1.%d to 1.%d)",
-			 API_MIN, API_MAX, oldest, newest);
+	if (curl_easy_header(c->easy, "Api-Version", 0, CURLH_HEADER, -1, &h) == CURLHE_OK)
+		newest = observe_version(h->value);
+	if (newest < API_MIN) {
+		snprintf(text, sizeof text, "its API is older than 1.%d (it has %.20s)", API_MIN,
+			 h ? h->value : "none");
 		open_failed(e, DAVIT_ENOTSUP, text);
 		return;
 	}
+	/* One that has given up what we speak says so itself. */
 	newest = newest > API_MAX ? API_MAX : newest;
 	snprintf(e->calls.prefix, sizeof e->calls.prefix, "/v1.%d", newest);
 	snprintf(e->streams.prefix, sizeof e->streams.prefix, "/v1.%d", newest);
@@ -201,7 +203,7 @@ static void engine_open(struct davit_runtime *rt, const struct engine_flavour *f
 		open_failed(e, err.code, err.message);
 		return;
 	}
-	ask(e, "/version", on_version);
+	ask(e, "/_ping", on_ping);
 }
 
 static void docker_open(struct davit_runtime *rt, struct davit_op *op)
@@ -235,6 +237,7 @@ static void engine_close(struct davit_runtime *rt)
 	davit_map_fini(&e->instances);
 	programs_forget(e);
 	local_ports_fini(&e->ports);
+	davit_buf_fini(&e->mounts);
 	let_go(e);
 }
 

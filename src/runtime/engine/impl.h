@@ -19,7 +19,7 @@
 
 enum engine_phase {
 	ENGINE_CLOSED,
-	ENGINE_OPENING, /* version and info are awaited */
+	ENGINE_OPENING, /* ping and info are awaited */
 	ENGINE_UP,
 	ENGINE_LOST,	    /* does not answer; tried again by the timer */
 	ENGINE_RECONCILING, /* answers again; what was missed is being found out */
@@ -51,6 +51,7 @@ struct engine { /* behind struct davit_runtime */
 	struct davit_list tasks, readers, execs;
 	struct local_ports ports;
 	struct local_terminal_keeper terminals;
+	struct davit_buf mounts; /* lines of mountinfo, of control groups; empty: not read yet */
 };
 
 struct task;

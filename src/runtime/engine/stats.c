@@ -42,18 +42,30 @@ static char *group_of(const char *cgroup, const char *mounts, const char *contro
 	return NULL;
 }
 
-static bool find_groups(const struct engine_instance *ei, struct groups *ret)
+/* Read once: each container has mounts of its own among them, and these stay. */
+static const char *mounts_of(struct engine *e)
 {
-	DAVIT_AUTO_BUF cgroup = DAVIT_BUF_INIT, mounts = DAVIT_BUF_INIT;
-	const char *own, *all;
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+	char *line, *save = NULL;
+
+	if (e->mounts.len || davit_read_file("/proc/self/mountinfo", TEXT_MAX, &text, NULL) < 0 || !text.len)
+		return davit_buf_str(&e->mounts);
+	for (line = strtok_r(text.data, "\n", &save); line; line = strtok_r(NULL, "\n", &save))
+		if (strstr(line, " - cgroup"))
+			davit_buf_addf(&e->mounts, "%s\n", line);
+	return davit_buf_str(&e->mounts);
+}
+
+static bool find_groups(struct engine *e, const struct engine_instance *ei, struct groups *ret)
+{
+	DAVIT_AUTO_BUF cgroup = DAVIT_BUF_INIT;
+	const char *own, *all = mounts_of(e);
 	char path[64];
 
 	snprintf(path, sizeof path, "/proc/%d/cgroup", (int)ei->pid);
-	if (ei->pid < 2 || davit_read_file(path, TEXT_MAX, &cgroup, NULL) < 0 ||
-	    davit_read_file("/proc/self/mountinfo", TEXT_MAX, &mounts, NULL) < 0)
+	if (ei->pid < 2 || davit_read_file(path, TEXT_MAX, &cgroup, NULL) < 0)
 		return false;
 	own = davit_buf_str(&cgroup);
-	all = davit_buf_str(&mounts);
 	*ret = (struct groups){
 		.memory = group_of(own, all, "memory", ei->container),
 		.cpu = group_of(own, all, "cpuacct", ei->container),
@@ -161,7 +173,7 @@ static bool read_directly(struct davit_instance *inst, struct davit_stats *ret)
 	const struct engine_instance *ei = engine_instance(inst);
 	const char *network = inst->workload->network;
 	struct groups g = {0};
-	bool all = find_groups(ei, &g) && read_usage(&g, inst->workload->memory, ret);
+	bool all = find_groups(engine_of(inst->runtime), ei, &g) && read_usage(&g, inst->workload->memory, ret);
 
 	if (all && g.io)
 		read_io_v1(g.io, ret);

@@ -30,7 +30,8 @@ int container_add(struct davit_instance *inst, const char *id, const char *conta
 	ei->inst = inst;
 	ei->state = DAVIT_STATE_CREATED;
 	davit_timer_init(&ei->eye, inst->runtime->loop, on_eye);
-	local_ports_claim(&engine_of(inst->runtime)->ports, inst->workload->ports, inst->workload->n_ports);
+	local_ports_claim(&engine_of(inst->runtime)->ports, inst->workload->ports, inst->workload->n_ports,
+			  false);
 	return 0;
 }
 

@@ -184,6 +184,11 @@ static bool up(struct local_instance *pi)
 	return blocked && strtoull(blocked + 8, NULL, 16) & UINT64_C(1) << (SIGTERM - 1);
 }
 
+static bool translates_ports(const struct davit_workload *w)
+{
+	return !w->network || strcmp(w->network, "host");
+}
+
 static void describe(struct local_runtime *p, const char *id, struct davit_inspection *now)
 {
 	oci_network_address(oci_runtime_of(p)->place, id, now->address, sizeof now->address);
@@ -205,6 +210,7 @@ static const struct local_ops ops = {
 	.leftovers = leftovers,
 	.explain = oci_explain,
 	.describe = describe,
+	.translates_ports = translates_ports,
 	.signal_command = oci_command_signal,
 };
 
@@ -313,9 +319,9 @@ static const struct davit_ports_facet ports = {.resolve = ports_resolve};
 	.abi = DAVIT_RUNTIME_ABI, .runtime_size = sizeof(struct oci_runtime),                                \
 	.instance_size = sizeof(struct oci_instance), .open = open_runtime, .close = close_runtime,          \
 	.capabilities = oci_capabilities, .adopt = local_adopt, .check = check, .create = local_create,      \
-	.start = start, .stop = local_stop, .remove = local_remove, .inspect = local_inspect, .logs = &local_logs, \
-	.exec = &local_exec, .stats = &local_stats, .signal = &signals, .ports = &ports,                     \
-	.terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes,                         \
+	.start = start, .stop = local_stop, .remove = local_remove, .inspect = local_inspect,                \
+	.logs = &local_logs, .exec = &local_exec, .stats = &local_stats, .signal = &signals,                 \
+	.ports = &ports, .terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes,        \
 	.networks = &oci_networks, .pause = &local_pause, .copy = &oci_copy
 
 const struct davit_runtime_driver davit_oci_driver = {

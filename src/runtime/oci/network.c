@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
  * Networks: for each a bridge and a subnet, for each instance a network namespace, an
- * address, a pair of interfaces, and an nftables table of its own.
+ * address, a pair of interfaces, and for ports an nftables table of its own.
  *
  *   NETWORKS/NAME/lock          held for every change of the rest
  *   NETWORKS/NAME/subnet        N: 10.89.N.0/24
  *   NETWORKS/NAME/addresses/A   who has 10.89.N.A: a link to "BUNDLE:NAME", which is made in
  *                               one step: no address is given twice, none is lost
  *   BUNDLE/network              the network's name, written before anything else is made
+ *   BUNDLE/ports                it has translated ports; likewise
  *   BUNDLE/address, netns       what was made
  *
  * All is named by the instance or the network, so that it can be taken away by whoever
  * finds the bundle. Everything here blocks.
  */
-#include "runtime/oci/impl.h"
+#include "runtime/oci/address.h"
 
 #include "base/file.h"
 
@@ -36,145 +37,9 @@
 #include <linux/if_bridge.h>
 #include <linux/sockios.h>
 
-struct net {
-	const struct oci_place *pl;
-	const char *id, *name;
-	char *dir, *bundle;
-	char bridge[IFNAMSIZ], veth[IFNAMSIZ];
-	int subnet, host; /* 10.89.subnet.host */
-	int lock;
-};
-
 static int failed(struct davit_error *err, int sys, const char *what)
 {
 	return davit_error_errno(err, sys, "network", "failed to create network: %s", what);
-}
-
-/* --- names --- */
-
-static unsigned hash(const char *a, const char *b)
-{
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-	for (; *a; a++)
-		h = (h ^ (unsigned char)*a) * UINT64_C(0x100000001b3);
-	for (; *b; b++)
-		h = (h ^ (unsigned char)*b) * UINT64_C(0x100000001b3);
-	return (unsigned)(h ^ (h >> 32));
-}
-
-static void net_fini(struct net *n)
-{
-	free(n->dir);
-	free(n->bundle);
-	if (n->lock >= 0)
-		close(n->lock); /* and unlocks */
-}
-
-/* Locks the network. create: makes what is not there. */
-static int net_init(struct net *n, const struct oci_place *pl, const char *id, const char *name, bool create,
-		    struct davit_error *err)
-{
-	DAVIT_AUTO_FREE char *addresses = oci_path(pl->networks, name, "addresses");
-	DAVIT_AUTO_FREE char *lock = oci_path(pl->networks, name, "lock");
-	int r;
-
-	*n = (struct net){.pl = pl, .id = id, .name = name, .lock = -1};
-	n->dir = davit_path_join(pl->networks, name);
-	n->bundle = davit_path_join(pl->bundles, id);
-	if (!addresses || !lock || !n->dir || !n->bundle)
-		return davit_error_set(err, DAVIT_ENOMEM, "network", "out of memory");
-	snprintf(n->bridge, sizeof n->bridge, "dvb%08x", hash(pl->networks, name));
-	snprintf(n->veth, sizeof n->veth, "dve%08x", hash(n->bundle, ""));
-	r = create ? davit_mkdirs(addresses, 0700, err) : 0;
-	if (r < 0)
-		return r;
-	n->lock = open(lock, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (n->lock < 0 || DAVIT_EINTR(flock(n->lock, LOCK_EX)) < 0)
-		return davit_error_errno(err, errno, "network", "cannot lock network %s", name);
-	return 0;
-}
-
-/* --- numbers --- */
-
-static int read_number(const char *dir, const char *name, const char *file)
-{
-	DAVIT_AUTO_FREE char *path = oci_path(dir, name, file);
-	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
-
-	if (!path || davit_read_file(path, 64, &text, NULL) < 0 || !text.len)
-		return -1;
-	return atoi(text.data);
-}
-
-/* Whether a route of the host leads into it: 10.89.N.0, as the kernel prints it. */
-static bool is_routed(int subnet)
-{
-	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
-	char wanted[16];
-
-	if (davit_read_file("/proc/net/route", 1 << 20, &text, NULL) < 0)
-		return false;
-	snprintf(wanted, sizeof wanted, "\t%08X\t", htonl(0x0a590000u | (unsigned)subnet << 8));
-	return strstr(davit_buf_str(&text), wanted);
-}
-
-static bool is_taken(const struct oci_place *pl, int subnet)
-{
-	DIR *d = opendir(pl->networks);
-	struct dirent *e;
-	bool taken = false;
-
-	while (d && !taken && (e = readdir(d)))
-		taken = *e->d_name != '.' && read_number(pl->networks, e->d_name, "subnet") == subnet;
-	if (d)
-		closedir(d);
-	return taken || is_routed(subnet);
-}
-
-/* The networks' own lock keeps two from taking one. */
-static int choose_subnet(struct net *n, struct davit_error *err)
-{
-	DAVIT_AUTO_FREE char *path = davit_path_join(n->dir, "subnet");
-	DAVIT_AUTO_CLOSE int all = open(n->pl->networks, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	char text[16];
-
-	n->subnet = read_number(n->pl->networks, n->name, "subnet");
-	if (n->subnet >= 0)
-		return 0;
-	if (!path || all < 0 || DAVIT_EINTR(flock(all, LOCK_EX)) < 0)
-		return failed(err, errno, "cannot lock the list of networks");
-	for (int i = 0; i < 256; i++) {
-		if (is_taken(n->pl, i))
-			continue;
-		n->subnet = i;
-		snprintf(text, sizeof text, "%d\n", i);
-		return davit_write_file(path, text, strlen(text), 0600, err);
-	}
-	return davit_error_set(err, DAVIT_EQUOTA, "network",
-			       "failed to create network: every subnet of 10.89.0.0/16 is in use");
-}
-
-static int choose_address(struct net *n, const char *hostname, struct davit_error *err)
-{
-	DAVIT_AUTO_BUF who = DAVIT_BUF_INIT;
-	char path[4096];
-
-	davit_buf_addf(&who, "%s:%s", n->bundle, hostname);
-	for (n->host = 2; n->host < 255; n->host++) {
-		snprintf(path, sizeof path, "%s/addresses/%d", n->dir, n->host);
-		if (symlink(davit_buf_str(&who), path) == 0)
-			return 0;
-		if (errno != EEXIST)
-			return failed(err, errno, "cannot take an address");
-	}
-	return davit_error_set(err, DAVIT_EQUOTA, "network",
-			       "failed to create network: every address of %s is in use", n->name);
-}
-
-static void address_of(const struct net *n, int host, char ret[32])
-{
-	snprintf(ret, 32, "10.89.%d.%d", n->subnet, host);
 }
 
 /* --- interfaces, by ioctl --- */
@@ -224,11 +89,69 @@ static void put(const char *path, const char *text)
 		return; /* a read-only /proc: then it must have been set by who made it so */
 }
 
-/* Ports of 127.0.0.1 are sent into the bridge, and what comes from it is forwarded. */
+/* --- rules, by nft --- */
+
+static int nft(const struct davit_buf *script, struct davit_error *err)
+{
+	static const char *const places[] = {"/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"};
+	DAVIT_AUTO_CLOSE int fd = memfd_create("nft", MFD_CLOEXEC);
+	struct oci_child c = {.in = fd};
+	char *argv[] = {NULL, (char *)"-f", (char *)"-", NULL};
+	int r;
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(places) && !argv[0]; i++)
+		if (access(places[i], X_OK) == 0)
+			argv[0] = (char *)places[i];
+	if (!argv[0])
+		return davit_error_set(err, DAVIT_ENOTSUP, "network",
+				       "failed to create network: nft is not installed");
+	if (script->oom || fd < 0 || write(fd, script->data, script->len) != (ssize_t)script->len ||
+	    lseek(fd, 0, SEEK_SET) < 0)
+		return failed(err, errno, "cannot write rules");
+	r = oci_child_run(&c, argv, err);
+	oci_child_fini(&c);
+	return r;
+}
+
+/* What leaves the network bears the host's address; what comes in by a translated port and
+ * would go back another way, the bridge's. */
+static int add_network_rules(const struct net *n, struct davit_error *err)
+{
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+
+	davit_buf_addf(&b,
+		       "add table ip davit-%s\ndelete table ip davit-%s\ntable ip davit-%s {\n"
+		       "\tchain postrouting {\n\t\ttype nat hook postrouting priority 100\n"
+		       "\t\tip saddr 10.89.%d.0/24 oifname != \"%s\" masquerade\n"
+		       "\t\tip saddr 127.0.0.0/8 oifname \"%s\" masquerade\n"
+		       /* A container that reaches itself or a neighbour by a port of the host. */
+		       "\t\tip saddr 10.89.%d.0/24 oifname \"%s\" ct status dnat masquerade\n\t}\n}\n",
+		       n->bridge, n->bridge, n->bridge, n->subnet, n->bridge, n->bridge, n->subnet,
+		       n->bridge);
+	return nft(&b, err);
+}
+
+static void drop_rules(const char *name)
+{
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+
+	/* "add" makes the deletion one of something that is there. */
+	davit_buf_addf(&b, "add table ip davit-%s\ndelete table ip davit-%s\n", name, name);
+	nft(&b, NULL);
+}
+
+/* Ports of 127.0.0.1 are sent into the bridge, and what comes from it is forwarded. Where there
+ * is a bridge there are the rules. */
 static int make_bridge(struct net *n, int s, struct davit_error *err)
 {
 	char path[96];
 
+	if (!if_nametoindex(n->bridge)) {
+		int r = add_network_rules(n, err);
+
+		if (r < 0)
+			return r;
+	}
 	if (ioctl(s, SIOCBRADDBR, n->bridge) < 0 && errno != EEXIST)
 		return failed(err, errno, "cannot make a bridge");
 	if (set_address(s, n->bridge, 0x0a590001u | (unsigned)n->subnet << 8) < 0 ||
@@ -295,29 +218,7 @@ static int enter_and_set_up(const struct net *n, const char *path, struct davit_
 	return e ? failed(err, e, "cannot set up the container's interface") : 0;
 }
 
-/* --- ports, by nft --- */
-
-static int nft(const struct davit_buf *script, struct davit_error *err)
-{
-	static const char *const places[] = {"/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"};
-	DAVIT_AUTO_CLOSE int fd = memfd_create("nft", MFD_CLOEXEC);
-	struct oci_child c = {.in = fd};
-	char *argv[] = {NULL, (char *)"-f", (char *)"-", NULL};
-	int r;
-
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(places) && !argv[0]; i++)
-		if (access(places[i], X_OK) == 0)
-			argv[0] = (char *)places[i];
-	if (!argv[0])
-		return davit_error_set(err, DAVIT_ENOTSUP, "network",
-				       "failed to create network: nft is not installed");
-	if (script->oom || fd < 0 || write(fd, script->data, script->len) != (ssize_t)script->len ||
-	    lseek(fd, 0, SEEK_SET) < 0)
-		return failed(err, errno, "cannot write rules");
-	r = oci_child_run(&c, argv, err);
-	oci_child_fini(&c);
-	return r;
-}
+/* --- ports --- */
 
 static void add_port(struct davit_buf *b, const struct davit_port *p, const char *address)
 {
@@ -335,76 +236,16 @@ static int add_rules(const struct net *n, const struct davit_workload *w, struct
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	char address[32];
 
-	address_of(n, n->host, address);
+	oci_net_address(n, n->host, address);
 	davit_buf_addf(&b, "table ip davit-%s {\n", n->id);
-	for (size_t h = 0; h < DAVIT_ARRAY_SIZE(hooks) && w->n_ports; h++) {
+	for (size_t h = 0; h < DAVIT_ARRAY_SIZE(hooks); h++) {
 		davit_buf_addf(&b, "\tchain %s {\n\t\ttype nat hook %s priority -100\n", hooks[h], hooks[h]);
 		for (size_t i = 0; i < w->n_ports; i++)
 			add_port(&b, &w->ports[i], address);
 		davit_buf_adds(&b, "\t}\n");
 	}
-	davit_buf_addf(&b,
-		       "\tchain postrouting {\n\t\ttype nat hook postrouting priority 100\n"
-		       "\t\tip saddr %s oifname != \"%s\" masquerade\n"
-		       "\t\tip saddr 127.0.0.0/8 ip daddr %s oifname \"%s\" masquerade\n"
-		       /* A container that reaches itself or a neighbour by a port of the host. */
-		       "\t\tip saddr 10.89.%d.0/24 ip daddr %s ct status dnat masquerade\n\t}\n}\n",
-		       address, n->bridge, address, n->bridge, n->subnet, address);
+	davit_buf_adds(&b, "}\n");
 	return nft(&b, err);
-}
-
-static void drop_rules(const struct net *n)
-{
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
-
-	/* "add" makes the deletion one of something that is there. */
-	davit_buf_addf(&b, "add table ip davit-%s\ndelete table ip davit-%s\n", n->id, n->id);
-	nft(&b, NULL);
-}
-
-/* --- names --- */
-
-/* Every member knows every other: its hosts file is written anew, in place, for it is
- * mounted into the container. */
-static void write_hosts(const char *bundle, const struct davit_buf *all)
-{
-	DAVIT_AUTO_FREE char *path = davit_path_join(bundle, "hosts");
-	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
-	DAVIT_AUTO_CLOSE int fd = path ? open(path, O_WRONLY | O_TRUNC | O_CLOEXEC) : -1;
-
-	davit_buf_adds(&text, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-	davit_buf_add(&text, davit_buf_str(all), all->len);
-	if (fd >= 0 && !text.oom && write(fd, text.data, text.len) < 0)
-		return; /* names are missing there then; the next change tries again */
-}
-
-static void tell_names(const struct net *n)
-{
-	DAVIT_AUTO_FREE char *dir = davit_path_join(n->dir, "addresses");
-	DAVIT_AUTO_BUF all = DAVIT_BUF_INIT;
-
-	for (int pass = 0; dir && pass < 2; pass++) {
-		DIR *d = opendir(dir);
-		struct dirent *e;
-
-		while (d && (e = readdir(d))) {
-			char who[4096], address[32], *name;
-			ssize_t len = readlinkat(dirfd(d), e->d_name, who, sizeof who - 1);
-
-			who[len > 0 ? len : 0] = '\0';
-			name = strrchr(who, ':');
-			if (!name)
-				continue;
-			*name++ = '\0';
-			address_of(n, atoi(e->d_name), address);
-			if (pass == 0)
-				davit_buf_addf(&all, "%s\t%s\n", address, name);
-			else
-				write_hosts(who, &all);
-		}
-		if (d)
-			closedir(d);
-	}
 }
 
 /* --- an instance --- */
@@ -430,9 +271,9 @@ static int attach(struct net *n, const struct davit_workload *w, const char *hos
 		return failed(err, errno, "cannot make a socket");
 	r = note(n, "network", n->name, err);
 	if (!r)
-		r = choose_subnet(n, err);
+		r = oci_net_choose_subnet(n, err);
 	if (!r)
-		r = choose_address(n, hostname, err);
+		r = oci_net_choose_address(n, hostname, err);
 	if (!r)
 		r = make_bridge(n, s, err);
 	if (!r)
@@ -443,12 +284,14 @@ static int attach(struct net *n, const struct davit_workload *w, const char *hos
 		r = enter_and_set_up(n, netns, err);
 	if (!r)
 		r = plug(n, s, err);
-	if (!r)
+	if (!r && w->n_ports)
+		r = note(n, "ports", "", err);
+	if (!r && w->n_ports)
 		r = add_rules(n, w, err);
 	if (r < 0)
 		return r;
-	address_of(n, n->host, address);
-	tell_names(n);
+	oci_net_address(n, n->host, address);
+	oci_net_tell_names(n);
 	return note(n, "address", address, err);
 }
 
@@ -457,47 +300,25 @@ int oci_network_attach(const struct oci_place *pl, const struct davit_workload *
 {
 	DAVIT_AUTO_FREE char *netns = oci_path(pl->bundles, w->id, "netns");
 	struct net n;
-	int r = netns ? net_init(&n, pl, w->id, name, true, err)
+	int r = netns ? oci_net_init(&n, pl, w->id, name, true, err)
 		      : davit_error_set(err, DAVIT_ENOMEM, "network", "out of memory");
 
 	if (netns) {
 		if (!r)
 			r = attach(&n, w, hostname, netns, err);
-		net_fini(&n);
+		oci_net_fini(&n);
 	}
 	if (!r)
 		*ret_namespace = DAVIT_TAKE(netns);
 	return r;
 }
 
-/* Gives back the addresses of the instance; how many others there are. */
-static unsigned give_back(const struct net *n)
-{
-	DAVIT_AUTO_FREE char *dir = davit_path_join(n->dir, "addresses");
-	DIR *d = dir ? opendir(dir) : NULL;
-	size_t len = strlen(n->bundle);
-	unsigned others = 0;
-	struct dirent *e;
-
-	while (d && (e = readdir(d))) {
-		char who[4096];
-		ssize_t got = readlinkat(dirfd(d), e->d_name, who, sizeof who - 1);
-
-		who[got > 0 ? got : 0] = '\0';
-		if (got > 0 && !strncmp(who, n->bundle, len) && who[len] == ':')
-			unlinkat(dirfd(d), e->d_name, 0);
-		else
-			others += got > 0;
-	}
-	if (d)
-		closedir(d);
-	return others;
-}
-
 static void drop_bridge(const struct net *n)
 {
 	DAVIT_AUTO_CLOSE int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
+	/* The rules first: while the bridge is there, this is done again after a kill. */
+	drop_rules(n->bridge);
 	if (s >= 0 && set_up(s, n->bridge, false) == 0)
 		ioctl(s, SIOCBRDELBR, n->bridge);
 }
@@ -506,29 +327,31 @@ int oci_network_detach(const struct oci_place *pl, const char *id, struct davit_
 {
 	DAVIT_AUTO_FREE char *file = oci_path(pl->bundles, id, "network");
 	DAVIT_AUTO_FREE char *netns = oci_path(pl->bundles, id, "netns");
+	DAVIT_AUTO_FREE char *ports = oci_path(pl->bundles, id, "ports");
 	DAVIT_AUTO_BUF name = DAVIT_BUF_INIT;
 	struct net n;
 	int r;
 
-	if (!file || !netns)
+	if (!file || !netns || !ports)
 		return davit_error_set(err, DAVIT_ENOMEM, "network", "out of memory");
 	/* Without that file nothing was made. */
 	if (davit_read_file(file, 256, &name, NULL) < 0 || !name.len)
 		return 0;
-	r = net_init(&n, pl, id, name.data, true, err);
+	r = oci_net_init(&n, pl, id, name.data, true, err);
 	if (!r) {
-		n.subnet = read_number(pl->networks, n.name, "subnet");
-		drop_rules(&n);
+		n.subnet = oci_net_subnet_of(pl->networks, n.name);
+		if (access(ports, F_OK) == 0)
+			drop_rules(n.id);
 		/* The interfaces go with the namespace, at once rather than when the kernel comes
 		 * round to it. */
 		oci_link_delete(n.veth);
 		umount2(netns, MNT_DETACH);
-		if (!give_back(&n))
+		if (!oci_net_give_back(&n))
 			drop_bridge(&n);
 		else
-			tell_names(&n);
+			oci_net_tell_names(&n);
 	}
-	net_fini(&n);
+	oci_net_fini(&n);
 	return r;
 }
 
@@ -561,7 +384,7 @@ static void networks_list(struct davit_runtime *rt,
 	struct dirent *e;
 
 	while (d && (e = readdir(d))) {
-		int subnet = *e->d_name == '.' ? -1 : read_number(pl->networks, e->d_name, "subnet");
+		int subnet = *e->d_name == '.' ? -1 : oci_net_subnet_of(pl->networks, e->d_name);
 		char text[32];
 		struct davit_object_info info = {.name = e->d_name, .detail = text, .ours = true};
 		struct stat st;
@@ -588,9 +411,9 @@ static void create_run(struct oci_job *j)
 {
 	struct net n;
 
-	if (net_init(&n, j->place, "", j->argument, true, &j->err) == 0)
-		choose_subnet(&n, &j->err);
-	net_fini(&n);
+	if (oci_net_init(&n, j->place, "", j->argument, true, &j->err) == 0)
+		oci_net_choose_subnet(&n, &j->err);
+	oci_net_fini(&n);
 }
 
 static void remove_run(struct oci_job *j)
@@ -602,13 +425,13 @@ static void remove_run(struct oci_job *j)
 		davit_error_set(&j->err, DAVIT_ENOENT, "network", "there is no network %s", name);
 		return;
 	}
-	if (net_init(&n, j->place, "", name, true, &j->err) == 0) {
-		if (give_back(&n))
+	if (oci_net_init(&n, j->place, "", name, true, &j->err) == 0) {
+		if (oci_net_give_back(&n))
 			davit_error_set(&j->err, DAVIT_EINUSE, "network", "network %s is in use", name);
 		else
 			davit_remove_tree(n.dir, &j->err);
 	}
-	net_fini(&n);
+	oci_net_fini(&n);
 }
 
 static void start_job(struct davit_runtime *rt, const char *name, void (*run)(struct oci_job *j),

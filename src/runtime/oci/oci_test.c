@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/file.h"
 #include "base/strv.h"
-#include "runtime/oci/impl.h"
+#include "runtime/oci/address.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -326,6 +327,77 @@ static void a_copy_of_a_workload_shares_nothing_with_it(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* --- addresses --- */
+
+enum { CLIENTS = 8, EACH = 20 };
+
+/* Takes as many addresses as it is told, and tells them. Leaves without giving one back, as a
+ * daemon that is killed. */
+static void take_addresses(const struct oci_place *pl, int client, int out)
+{
+	for (int i = 0; i < EACH; i++) {
+		struct net n;
+		char id[DAVIT_ID_MAX];
+
+		snprintf(id, sizeof id, "%08d%08d", client, i);
+		if (oci_net_init(&n, pl, id, "shared", true, &err) < 0 ||
+		    oci_net_choose_subnet(&n, &err) < 0 || oci_net_choose_address(&n, "host", &err) < 0 ||
+		    write(out, &n.host, sizeof n.host) < 0)
+			_exit(1);
+		oci_net_fini(&n);
+	}
+	_exit(0);
+}
+
+static void no_address_is_given_twice_and_those_of_the_dead_come_back(void **state)
+{
+	char home[] = "/tmp/davit-oci-XXXXXX", networks[64], bundles[64];
+	struct oci_place pl = {.networks = networks, .bundles = bundles};
+	bool seen[256] = {false};
+	int p[2], host, status, taken = 0;
+	struct net n;
+
+	assert_non_null(mkdtemp(home));
+	snprintf(networks, sizeof networks, "%s/networks", home);
+	snprintf(bundles, sizeof bundles, "%s/bundles", home);
+	assert_int_equal(pipe2(p, O_CLOEXEC), 0);
+	for (int c = 0; c < CLIENTS; c++) {
+		pid_t pid = fork();
+
+		assert_true(pid >= 0);
+		if (pid == 0)
+			take_addresses(&pl, c, p[1]);
+	}
+	close(p[1]);
+	while (read(p[0], &host, sizeof host) == sizeof host) {
+		assert_in_range(host, 2, 254);
+		assert_false(seen[host]);
+		seen[host] = true;
+		taken++;
+	}
+	close(p[0]);
+	assert_int_equal(taken, CLIENTS * EACH);
+	for (int c = 0; c < CLIENTS; c++) {
+		assert_true(wait(&status) > 0);
+		assert_int_equal(status, 0);
+	}
+	/* What finds the leftovers gives each back by its id alone. */
+	for (int c = 0; c < CLIENTS; c++)
+		for (int i = 0; i < EACH; i++) {
+			char id[DAVIT_ID_MAX];
+
+			snprintf(id, sizeof id, "%08d%08d", c, i);
+			assert_int_equal(oci_net_init(&n, &pl, id, "shared", true, &err), 0);
+			assert_int_equal(oci_net_give_back(&n), --taken);
+			oci_net_fini(&n);
+		}
+	assert_int_equal(oci_net_init(&n, &pl, "x", "shared", true, &err), 0);
+	assert_int_equal(oci_net_choose_address(&n, "host", &err), 0);
+	assert_int_equal(n.host, 2);
+	oci_net_fini(&n);
+	assert_int_equal(davit_remove_tree(home, &err), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -339,6 +411,7 @@ int main(void)
 		TEST(what_a_mount_may_bring_is_not_refused),
 		TEST(the_process_is_the_workload_behind_davit_init),
 		TEST(bytes_that_json_cannot_carry_are_escaped),
+		cmocka_unit_test(no_address_is_given_twice_and_those_of_the_dead_come_back),
 		TEST(mounts_and_limits_are_written),
 		TEST(capabilities_are_dropped_and_then_added),
 		TEST(a_copy_of_a_workload_shares_nothing_with_it),

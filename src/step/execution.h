@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One execution, as the files of davit_execute() share it.
+ */
+#ifndef DAVIT_STEP_EXECUTION_H
+#define DAVIT_STEP_EXECUTION_H
+
+#include "base/buf.h"
+#include "davit/execute.h"
+#include "local/cgroup.h"
+#include "step/protocol.h"
+#include "step/store.h"
+
+#include <uv.h>
+
+struct step_output {
+	char *name;
+	char *directory; /* where the step writes it; absolute */
+};
+
+struct step_cache {
+	char key[STEP_KEY_MAX];
+	int fd; /* its locked meta; -1: it was in use, and the step gets an empty directory */
+};
+
+struct davit_execution {
+	struct davit_loop *loop;
+	struct davit_artifacts *store;
+	struct davit_execution_events on;
+	void *user;
+	char id[17];
+	char *directory; /* DIR/runs/ID */
+
+	struct davit_buf order;
+	struct davit_artifact_hold *holds; /* its inputs and image */
+	size_t n_holds;
+	struct step_cache *caches;
+	size_t n_caches;
+	struct step_output *outputs;
+	size_t n_outputs;
+	char **notes;  /* to be told once it has begun */
+	bool remember; /* it is asked for results of earlier ones */
+	char key[STEP_KEY_MAX];
+
+	bool has_group; /* these cgroups are there: */
+	char cgroup_dirs[CGROUP_DIRS_MAX][CGROUP_PATH_MAX];
+	size_t n_cgroup_dirs;
+
+	int lock, control, wake;
+	int streams[DAVIT_STEP_STREAMS];
+	pid_t helper;
+
+	uv_poll_t on_control, on_wake;
+	bool polling; /* the handles are open */
+	int closing;  /* handles that are */
+	uv_work_t work;
+	bool working;	  /* a thread has it */
+	bool freed;	  /* by its owner; the rest goes when nothing is under way */
+	bool told_output; /* and nobody has read since */
+	bool ended;	  /* the last report has come */
+	bool complete;	  /* `result` can be given */
+	struct davit_deferred deliver;
+	struct step_report end;
+	struct davit_result result;
+	struct davit_error error; /* of the thread */
+};
+
+/* prepare.c: checks, takes inputs and caches, makes the directory and the order. */
+int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec,
+		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err);
+/* spawn.c: starts davit-step, which has the rest. */
+int step_spawn(struct davit_execution *x, struct davit_error *err);
+/* Lets go of what prepare and spawn took, and waits until the helper has removed the step's directory. */
+void step_let_go(struct davit_execution *x);
+
+/* remember.c: the key of a step, from everything that its result depends on. Blocks shortly. */
+int step_key(struct davit_execution *x, const struct davit_run_spec *spec,
+	     const struct davit_artifact *artifacts, size_t n, struct davit_error *err);
+/* Is there a result of that key? Then it is the execution's. 1 or 0, or a code. */
+int step_recall(struct davit_execution *x, struct davit_error *err);
+/* Keeps the result. In a thread. */
+int step_remember(struct davit_execution *x, struct davit_error *err);
+
+/* outputs.c: outputs into the store, sizes of caches. In a thread. */
+int step_take_outputs(struct davit_execution *x, struct davit_error *err);
+
+#endif

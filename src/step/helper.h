@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * davit-step: the keeper of one step. Two processes:
+ *
+ *   the monitor (monitor.c)  in the caller's namespaces: writes the streams to their files, watches the
+ *                            clock, the caller and the step, reports, removes the step's directory
+ *   init (init.c)            the first process of the step's namespaces: makes the mounts (mounts.c),
+ *                            starts the program (program.c), waits for it and for what it leaves
+ *
+ * Init dies with the monitor, and with init everything that the step ever started.
+ */
+#ifndef DAVIT_STEP_HELPER_H
+#define DAVIT_STEP_HELPER_H
+
+#include "base/util.h"
+#include "step/protocol.h"
+
+struct step_mount_order {
+	char kind;
+	const char *source, *copy, *target; /* copy: of STEP_MOUNT_COPY */
+};
+
+/* The order, decoded; texts are borrowed from the mapped file. */
+struct step {
+	const char *directory; /* the step's own */
+	struct step_options options;
+	const char *root; /* lower directory, or NULL: the host's */
+	const char **hide;
+	struct step_mount_order *mounts;
+	const char **cgroups;
+	const char *path, **argv; /* argv[0] is path; ends with NULL */
+	const char **env;	  /* ends with NULL */
+	const char *chdir, *user;
+	size_t n_hide, n_mounts, n_cgroups, n_argv, n_env;
+
+	bool rootless; /* in a user namespace of its own */
+	int status_fd; /* init's end of the socket to the monitor */
+};
+
+/* order.c: reads the order. False when it is malformed or memory is short. */
+bool step_order_read(int fd, struct step *ret);
+
+/* init.c: the first process of the namespaces. Waits for one byte on status_fd, which says that it may
+ * begin, reports there, and never returns. */
+void step_init(struct step *s, int out, int err) __attribute__((noreturn));
+/* Reports that the step cannot be run, and ends. sys_errno may be 0. */
+void step_fail(struct step *s, int code, int sys_errno, const char *fmt, ...)
+	__attribute__((noreturn, format(printf, 4, 5)));
+void step_note(struct step *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* mounts.c: makes the step's file system and enters it. */
+void step_enter_root(struct step *s);
+
+/* program.c: becomes the program. Reports an error's errno and what failed by way of `fd`, which
+ * closes when the program runs. */
+struct step_exec_failure {
+	int sys_errno;
+	char what[256]; /* "cannot execute /x"; DAVIT_EEXEC if exec failed, else DAVIT_EINVAL */
+	int code;
+};
+void step_program(struct step *s, int out, int err, int fd) __attribute__((noreturn));
+
+#endif

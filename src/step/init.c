@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The first process of a step's namespaces. It is small, has no children of its own but the program, and
+ * ends when that ends; the kernel then ends everything else.
+ */
+#include "davit/error.h"
+#include "step/helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+
+static void send_report(struct step *s, const struct step_report *r)
+{
+	/* A packet: whole or not at all. The monitor reads all the time; without one nobody wants it. */
+	while (send(s->status_fd, r, sizeof *r, MSG_NOSIGNAL) < 0 && errno == EINTR)
+		;
+}
+
+void step_fail(struct step *s, int code, int sys_errno, const char *fmt, ...)
+{
+	struct step_report r = {.kind = STEP_FAILED, .code = code, .sys_errno = sys_errno};
+	size_t n;
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(r.text, sizeof r.text, fmt, ap);
+	va_end(ap);
+	n = strlen(r.text);
+	if (sys_errno)
+		snprintf(r.text + n, sizeof r.text - n, ": %s", strerror(sys_errno));
+	send_report(s, &r);
+	_exit(1);
+}
+
+void step_note(struct step *s, const char *fmt, ...)
+{
+	struct step_report r = {.kind = STEP_NOTE};
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(r.text, sizeof r.text, fmt, ap);
+	va_end(ap);
+	send_report(s, &r);
+}
+
+static int64_t wall(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* A hermetic step can talk to itself. */
+static void loopback_up(struct step *s)
+{
+	struct ifreq q = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &q) < 0)
+		step_fail(s, DAVIT_EIO, errno, "cannot bring up the loopback network");
+	close(fd);
+}
+
+/* Starts the program, and returns when it has been executed. */
+static pid_t start(struct step *s, int out, int err)
+{
+	struct step_exec_failure f;
+	int ends[2];
+	ssize_t n;
+	pid_t pid;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		step_fail(s, DAVIT_EIO, errno, "cannot make a pipe");
+	pid = fork();
+	if (pid < 0)
+		step_fail(s, DAVIT_EIO, errno, "cannot start a process");
+	if (!pid)
+		step_program(s, out, err, ends[1]);
+	close(ends[1]);
+	close(out);
+	close(err);
+	n = DAVIT_EINTR(read(ends[0], &f, sizeof f));
+	close(ends[0]);
+	if (n == (ssize_t)sizeof f)
+		step_fail(s, f.code, f.sys_errno, "%s", f.what);
+	return pid;
+}
+
+static void obey(pid_t program, const struct step_order *o)
+{
+	if (o->verb == STEP_ORDER_SIGNAL) {
+		kill(program, o->signo);
+		return;
+	}
+	/* Everything in this pid namespace but ourselves; what is stopped must be able to end. */
+	kill(-1, SIGTERM);
+	kill(-1, SIGCONT);
+}
+
+static void end(struct step *s, int status, const struct rusage *u)
+{
+	struct step_report r = {.kind = STEP_ENDED, .status = status, .ended = wall()};
+
+	r.cpu_user = (int64_t)u->ru_utime.tv_sec * 1000000000 + u->ru_utime.tv_usec * 1000;
+	r.cpu_system = (int64_t)u->ru_stime.tv_sec * 1000000000 + u->ru_stime.tv_usec * 1000;
+	r.memory_peak = (uint64_t)u->ru_maxrss * 1024;
+	send_report(s, &r);
+	_exit(0);
+}
+
+static void keep(struct step *s, int signals, pid_t program)
+{
+	struct signalfd_siginfo info;
+	struct step_order o;
+	struct rusage u;
+	int status;
+	pid_t pid;
+
+	for (;;) {
+		struct pollfd fds[] = {{signals, POLLIN, 0}, {s->status_fd, POLLIN, 0}};
+
+		while ((pid = wait4(-1, &status, WNOHANG, &u)) > 0)
+			if (pid == program)
+				end(s, status, &u);
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			step_fail(s, DAVIT_EIO, errno, "cannot wait");
+		if (fds[0].revents && read(signals, &info, sizeof info) < 0 && errno != EAGAIN)
+			step_fail(s, DAVIT_EIO, errno, "cannot wait");
+		if (!fds[1].revents)
+			continue;
+		if (recv(s->status_fd, &o, sizeof o, MSG_DONTWAIT) == (ssize_t)sizeof o)
+			obey(program, &o);
+		else if (fds[1].revents & POLLHUP)
+			_exit(1);
+	}
+}
+
+void step_init(struct step *s, int out, int err)
+{
+	struct step_report r = {.kind = STEP_STARTED};
+	sigset_t child;
+	int signals;
+	pid_t program;
+	char go;
+
+	/* The monitor may be gone before this holds: then there is nothing to read either. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (DAVIT_EINTR(recv(s->status_fd, &go, 1, 0)) != 1)
+		_exit(1);
+	if (setsid() < 0)
+		step_fail(s, DAVIT_EIO, errno, "cannot begin a session");
+	sigemptyset(&child);
+	sigaddset(&child, SIGCHLD);
+	signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (signals < 0 || sigprocmask(SIG_BLOCK, &child, NULL) < 0)
+		step_fail(s, DAVIT_EIO, errno, "cannot watch for signals");
+	if (sethostname("step", 4) < 0)
+		step_fail(s, DAVIT_EIO, errno, "cannot name the host");
+	if (s->options.hermetic)
+		loopback_up(s);
+	step_enter_root(s);
+	program = start(s, out, err);
+	r.started = wall();
+	send_report(s, &r);
+	for (;;)
+		keep(s, signals, program);
+}

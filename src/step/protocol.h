@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the library and davit-step say to each other.
+ *
+ * The helper is started with these descriptors, and no arguments that matter:
+ *   3  a SOCK_SEQPACKET socket: orders in, reports out. Its other end closed means that nobody wants
+ *      the step any more: it ends at once, and removes its directory
+ *   4  the order of the step: records as below, in a memory file
+ *   5  an eventfd, written whenever more output is in the files
+ *   6, 7  the files for what it writes to stdout and stderr
+ *   8  the lock of the step's directory, which says that it is in use
+ * Beyond: locks that hold its trees and caches. None of them reaches the step's program.
+ */
+#ifndef DAVIT_STEP_PROTOCOL_H
+#define DAVIT_STEP_PROTOCOL_H
+
+#include <stdint.h>
+
+enum { STEP_FD_CONTROL = 3, STEP_FD_ORDER, STEP_FD_WAKE, STEP_FD_OUT, STEP_FD_ERR, STEP_FD_LOCK, STEP_FDS };
+
+/* A record: a header, then `length` bytes, the last of them NUL, then padding to 8. */
+struct step_record {
+	uint32_t tag;
+	uint32_t length;
+	char text[];
+};
+
+#define STEP_RECORD_PAD(n) (((n) + 7u) & ~7u)
+
+enum step_tag {
+	STEP_DIRECTORY = 1, /* the step's own, absolute: the first record */
+	STEP_OPTIONS,	    /* struct step_options */
+	STEP_ROOT,	    /* the lower directory of a root of its own */
+	STEP_HIDE,	    /* a path of the host to cover: what belongs to davit */
+	STEP_MOUNT,	    /* a letter of enum step_mount, the source, NUL, the target: in path order */
+	STEP_CGROUP,	    /* a directory to put it in */
+	STEP_PATH,	    /* the program */
+	STEP_ARG,	    /* beside its name */
+	STEP_ENV,
+	STEP_CHDIR,
+	STEP_USER,
+};
+
+enum step_mount {
+	STEP_MOUNT_OVER = 'o', /* copy-on-write over the source */
+	STEP_MOUNT_COPY =
+		'c', /* a copy of the source in the directory that follows: SOURCE NUL COPY NUL TARGET */
+	STEP_MOUNT_BIND = 'b', /* the source itself, to be written to */
+};
+
+struct step_options {
+	int64_t timeout, grace; /* ns; timeout 0: none */
+	uint64_t log_max;
+	uint32_t privileged, hermetic;
+	uint32_t processes; /* by RLIMIT_NPROC of its user namespace; 0: not so */
+	uint32_t unused;
+};
+
+/* Orders: one packet each. */
+enum step_verb { STEP_ORDER_ABORT = 1, STEP_ORDER_KILL, STEP_ORDER_SIGNAL };
+struct step_order {
+	uint32_t verb;
+	int32_t signo;
+};
+
+/* Reports: one packet each, cut after the text. */
+enum step_kind { STEP_STARTED = 1, STEP_NOTE, STEP_FAILED, STEP_ENDED };
+
+struct step_report {
+	uint32_t kind;
+	int32_t code;	   /* FAILED: DAVIT_E... */
+	int32_t sys_errno; /* FAILED: or 0 */
+	int32_t status;	   /* ENDED: as from waitpid */
+	uint32_t aborted, timed_out;
+	int64_t started, ended; /* unix ns */
+	int64_t cpu_user, cpu_system;
+	uint64_t memory_peak;
+	uint64_t bytes[2], dropped[2];
+	char text[440]; /* NOTE, FAILED: a sentence */
+};
+
+#endif

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/fault.h"
+#include "base/file.h"
+#include "davit/artifact.h"
+#include "step/remove.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+static char top[64];
+static struct davit_artifacts *store;
+static struct davit_error err;
+
+static char *path(const char *name)
+{
+	static char buf[4][256];
+	static int next;
+	char *p = buf[next++ % 4];
+
+	snprintf(p, sizeof buf[0], "%s/%s", top, name);
+	return p;
+}
+
+static void open_store(uint64_t ceiling)
+{
+	assert_int_equal(davit_artifacts_open(path("store"), ceiling, &store, &err), 0);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	strcpy(top, "/tmp/davit-store-XXXXXX");
+	if (!mkdtemp(top))
+		return -1;
+	open_store(0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	davit_artifacts_close(store);
+	store = NULL;
+	return step_remove(top);
+}
+
+static void make(const char *name, size_t bytes, char fill)
+{
+	DAVIT_AUTO_FREE char *data = malloc(bytes + 1);
+	char *slash;
+
+	assert_non_null(data);
+	memset(data, fill, bytes);
+	char *file = strdup(path(name));
+	slash = strrchr(file, '/');
+	*slash = '\0';
+	assert_int_equal(davit_mkdirs(file, 0755, &err), 0);
+	*slash = '/';
+	assert_int_equal(davit_write_file(file, data, bytes, 0644, &err), 0);
+	free(file);
+}
+
+static struct davit_artifact_hold put(const char *name)
+{
+	struct davit_artifact_hold h = DAVIT_ARTIFACT_HOLD_INIT;
+
+	if (davit_artifacts_put_directory(store, path(name), NULL, &h, &err) < 0)
+		fail_msg("%s", err.message);
+	return h;
+}
+
+static void the_id_is_that_of_names_modes_contents_and_links(void **state)
+{
+	struct davit_artifact_hold a, b;
+	static const char *const changes[] = {"content", "name", "mode", "link", "kind"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+		char one[32], two[32], f[64];
+
+		snprintf(one, sizeof one, "one%zu", i);
+		snprintf(two, sizeof two, "two%zu", i);
+		for (int k = 0; k < 2; k++) {
+			snprintf(f, sizeof f, "%s/d/f", k ? two : one);
+			make(f, 10, 'x');
+			snprintf(f, sizeof f, "%s/d/l", k ? two : one);
+			assert_int_equal(symlink("f", path(f)), 0);
+		}
+		a = put(one);
+		b = put(two);
+		assert_string_equal(a.id, b.id);
+		assert_int_equal(a.bytes, 10);
+		assert_int_equal(a.entries, 3);
+		davit_artifact_release(&b);
+		snprintf(f, sizeof f, "%s/d/f", two);
+		if (i == 0)
+			make(f, 10, 'y');
+		else if (i == 1)
+			assert_int_equal(rename(path(f), path("moved")) ||
+						 rename(path("moved"), strcat(path(f), "2")),
+					 0);
+		else if (i == 2)
+			assert_int_equal(chmod(path(f), 0600), 0);
+		snprintf(f, sizeof f, "%s/d/l", two);
+		if (i == 3)
+			assert_int_equal(unlink(path(f)) || symlink("g", path(f)), 0);
+		if (i == 4) {
+			assert_int_equal(unlink(path(f)), 0);
+			make(f, 1, 'f');
+		}
+		b = put(two);
+		if (!strcmp(a.id, b.id))
+			fail_msg("the %s does not count", changes[i]);
+		davit_artifact_release(&a);
+		davit_artifact_release(&b);
+	}
+}
+
+static int count(void *user, const struct davit_kept *k)
+{
+	(void)k;
+	++*(int *)user;
+	return 0;
+}
+
+static int stored(void)
+{
+	int n = 0;
+
+	assert_int_equal(davit_artifacts_list(store, count, &n, &err), 0);
+	return n;
+}
+
+static void the_ceiling_holds_and_what_is_held_stays(void **state)
+{
+	struct davit_artifact_hold a, b = DAVIT_ARTIFACT_HOLD_INIT;
+	char id[DAVIT_ARTIFACT_ID_MAX];
+
+	(void)state;
+	davit_artifacts_close(store);
+	open_store(250);
+	make("a/f", 100, 'a');
+	make("b/f", 100, 'b');
+	make("c/f", 100, 'c');
+	make("d/f", 300, 'd');
+	a = put("a");
+	strcpy(id, a.id);
+	b = put("b");
+	davit_artifact_release(&b);
+	b = put("c"); /* b goes, for a is held */
+	assert_int_equal(stored(), 2);
+	assert_int_equal(davit_artifacts_put_directory(store, path("b"), NULL,
+						       &(struct davit_artifact_hold){.fd = -1}, &err),
+			 DAVIT_ENOSPC);
+	assert_non_null(strstr(err.message, "what is in use takes 200 of its 250"));
+	assert_int_equal(davit_artifacts_put_directory(store, path("d"), NULL,
+						       &(struct davit_artifact_hold){.fd = -1}, &err),
+			 DAVIT_ENOSPC);
+	assert_int_equal(davit_artifacts_remove(store, id, &err), DAVIT_EINUSE);
+	davit_artifact_release(&a);
+	davit_artifact_release(&b);
+	assert_int_equal(davit_artifacts_remove(store, id, &err), 0);
+	assert_int_equal(davit_artifacts_remove(store, id, &err), DAVIT_ENOENT);
+	assert_int_equal(stored(), 1);
+}
+
+/* Runs put in a child that dies at a crash point. */
+static void die_at(const char *point, const char *name)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		setenv("DAVIT_FAULT", point, 1);
+		davit_fault_armed = -1; /* look again */
+		struct davit_artifacts *s;
+		struct davit_artifact_hold h = DAVIT_ARTIFACT_HOLD_INIT;
+		if (davit_artifacts_open(path("store"), 0, &s, NULL) == 0)
+			davit_artifacts_put_directory(s, path(name), NULL, &h, NULL);
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status));
+}
+
+static void a_put_that_is_killed_leaves_nothing_or_all_of_it(void **state)
+{
+	struct davit_artifact_hold h;
+
+	(void)state;
+	make("a/f", 100, 'a');
+	die_at("step-publish", "a");
+	davit_artifacts_close(store);
+	open_store(0);
+	assert_int_equal(stored(), 0);
+	assert_int_equal(rmdir(path("store/tmp")), 0); /* it was empty */
+	assert_int_equal(mkdir(path("store/tmp"), 0700), 0);
+	die_at("step-published", "a");
+	davit_artifacts_close(store);
+	open_store(0);
+	assert_int_equal(stored(), 1);
+	h = put("a");
+	assert_int_equal(stored(), 1);
+	davit_artifact_release(&h);
+}
+
+static void what_was_not_on_the_disk_when_the_machine_went_down_is_dropped(void **state)
+{
+	struct davit_artifact_hold h;
+
+	(void)state;
+	make("a/f", 100, 'a');
+	h = put("a");
+	davit_artifact_release(&h);
+	davit_artifacts_close(store);
+	assert_int_equal(davit_write_file(path("store/boot"), "another", 7, 0600, &err), 0);
+	open_store(0);
+	assert_int_equal(stored(), 0);
+}
+
+static void a_tree_goes_through_each_archive_unchanged(void **state)
+{
+	static const enum davit_artifact_packing all[] = {DAVIT_PACK_NONE, DAVIT_PACK_GZIP, DAVIT_PACK_ZSTD};
+	struct davit_artifact_hold a, b = DAVIT_ARTIFACT_HOLD_INIT;
+
+	(void)state;
+	make("a/d/f", 100000, 'a');
+	make("a/empty", 0, 0);
+	assert_int_equal(symlink("../x", path("a/d/l")), 0);
+	assert_int_equal(chmod(path("a/d"), 0500), 0);
+	a = put("a");
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		int fd = open(path("t.tar"), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+		assert_int_equal(davit_artifacts_get_tar(store, &a, fd, all[i], &err), 0);
+		assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+		assert_int_equal(davit_artifacts_put_tar(store, fd, &b, &err), 0);
+		assert_string_equal(a.id, b.id);
+		davit_artifact_release(&b);
+		close(fd);
+	}
+	davit_artifact_release(&a);
+}
+
+static void a_tree_deeper_than_any_path_is_removed(void **state)
+{
+	int at = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	(void)state;
+	for (int i = 0; i < 3000; i++) {
+		int next;
+		assert_int_equal(mkdirat(at, "deeper", 0700), 0);
+		next = openat(at, "deeper", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		close(at);
+		at = next;
+	}
+	close(at);
+	assert_int_equal(step_remove(path("deeper")), 0);
+	assert_int_equal(access(path("deeper"), F_OK), -1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(the_id_is_that_of_names_modes_contents_and_links, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(the_ceiling_holds_and_what_is_held_stays, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_put_that_is_killed_leaves_nothing_or_all_of_it, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(
+			what_was_not_on_the_disk_when_the_machine_went_down_is_dropped, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_tree_goes_through_each_archive_unchanged, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_tree_deeper_than_any_path_is_removed, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

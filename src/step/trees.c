@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Trees into the store and out of it.
+ */
+#include "step/copy.h"
+#include "step/store.h"
+
+#include "base/strv.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+void davit_artifact_release(struct davit_artifact_hold *h)
+{
+	if (h->fd >= 0)
+		close(h->fd);
+	h->fd = -1;
+}
+
+char *davit_artifacts_path(struct davit_artifacts *s, const struct davit_artifact_hold *h)
+{
+	char *path;
+
+	return asprintf(&path, "%s/trees/%s/fs", s->directory, h->id) < 0 ? NULL : path;
+}
+
+/* ----------------------------------------------------------------------------------- in */
+
+/* Files of a tree that is there get the later of both times. */
+static void touch(struct davit_artifacts *s, const char *id, const struct step_tree *t)
+{
+	char path[STEP_KEY_MAX + 16];
+	DAVIT_AUTO_CLOSE int fd = -1;
+
+	snprintf(path, sizeof path, "trees/%s/fs", id);
+	fd = openat(s->fd, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = 0; fd >= 0 && i < t->n; i++) {
+		const struct step_entry *e = &t->entries[i];
+		const struct timespec times[] = {{.tv_nsec = UTIME_OMIT}, e->changed};
+		struct stat st;
+
+		if (S_ISREG(e->mode) && fstatat(fd, e->path, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    (st.st_mtim.tv_sec < e->changed.tv_sec ||
+		     (st.st_mtim.tv_sec == e->changed.tv_sec && st.st_mtim.tv_nsec < e->changed.tv_nsec)))
+			utimensat(fd, e->path, times, AT_SYMLINK_NOFOLLOW);
+	}
+}
+
+static void fill_hold(struct davit_artifact_hold *h, const char *id, int fd, const struct step_meta *m)
+{
+	snprintf(h->id, sizeof h->id, "%s", id);
+	h->bytes = m->bytes;
+	h->entries = m->entries;
+	h->skipped = m->skipped;
+	h->fd = fd;
+}
+
+/* Hashes the "fs" of w and publishes it, or takes the one that is there. */
+static int store(struct davit_artifacts *s, struct step_work *w, struct davit_artifact_hold *ret,
+		 struct davit_error *err)
+{
+	DAVIT_AUTO_CLOSE int fs = openat(w->fd, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	struct step_tree t = {0};
+	struct step_meta m = {0};
+	bool known = false;
+	int r, fd = -1;
+
+	if (fs < 0)
+		return davit_error_errno(err, errno, NULL, "cannot open a tree in %s", s->directory);
+	/* The mode of the top is of no tree's content; overlayfs shows it, so it is always the same. */
+	if (fchown(fs, geteuid(), getegid()) < 0 || fchmod(fs, 0755) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot own a tree in %s", s->directory);
+	r = step_tree_read(fs, true, &t, err);
+	if (r == 0)
+		r = step_store_lock(s, err);
+	if (r < 0)
+		goto out;
+	m = (struct step_meta){.bytes = t.bytes, .entries = t.n, .skipped = t.skipped};
+	r = step_take(s, DAVIT_KEPT_TREE, t.id, LOCK_SH, &fd, NULL);
+	known = r == 0;
+	if (!known)
+		r = step_publish(s, w, DAVIT_KEPT_TREE, t.id, &m, err);
+	if (r == 0 && !known) {
+		/* Its own lock is the hold from now on. */
+		fd = DAVIT_TAKE_FD(w->meta);
+	}
+	step_store_unlock(s);
+	if (r == 0) {
+		if (known)
+			touch(s, t.id, &t);
+		fill_hold(ret, t.id, fd, &m);
+	}
+out:
+	step_tree_fini(&t);
+	return r;
+}
+
+static int copy_whole(int from, int to, const char *path, struct davit_error *err)
+{
+	char why[256];
+	int e = step_copy_tree(from, to, why, sizeof why);
+
+	return e ? davit_error_errno(err, e, NULL, "cannot copy %s/%s", path, why) : 0;
+}
+
+/* The directory of `name` beneath `to`, made with the modes that it has beneath `from`; -1 with errno. */
+static int parent_of(int from, int to, const char *name, int *ret_from, const char **ret_last)
+{
+	char part[NAME_MAX + 1];
+	int in = fcntl(from, F_DUPFD_CLOEXEC, 0), out = fcntl(to, F_DUPFD_CLOEXEC, 0);
+
+	for (;;) {
+		size_t n = strcspn(name, "/");
+		struct stat st;
+		int next_in, next_out, e;
+
+		if (!name[n])
+			break;
+		if (in < 0 || out < 0 || n > NAME_MAX)
+			goto fail;
+		memcpy(part, name, n);
+		part[n] = '\0';
+		name += n + 1;
+		next_in = openat(in, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		e = next_in < 0 || fstat(next_in, &st) < 0 ? errno : 0;
+		close(in);
+		in = next_in;
+		if (e || (mkdirat(out, part, st.st_mode & 07777) < 0 && errno != EEXIST))
+			goto fail;
+		next_out = openat(out, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		close(out);
+		out = next_out;
+	}
+	if (in < 0 || out < 0)
+		goto fail;
+	*ret_from = in;
+	*ret_last = name;
+	return out;
+fail : {
+	int e = errno;
+	if (in >= 0)
+		close(in);
+	if (out >= 0)
+		close(out);
+	errno = e;
+	return -1;
+}
+}
+
+static int copy_named(int from, int to, const char *path, const char *name, struct davit_error *err)
+{
+	DAVIT_AUTO_CLOSE int in = -1;
+	DAVIT_AUTO_CLOSE int out = -1;
+	const char *last;
+	char why[256];
+	int e;
+
+	if (!*name || *name == '/' || !strcmp(name, "..") || !strncmp(name, "../", 3) || strstr(name, "/../"))
+		return davit_error_set(err, DAVIT_EINVAL, NULL, "'%s' is not a path within %s", name, path);
+	out = parent_of(from, to, name, &in, &last);
+	e = out < 0 ? errno : *last ? step_copy_entry(in, out, last, why, sizeof why) : 0;
+	if (!e || e == ENOENT || e == ENOTDIR)
+		return 0;
+	return davit_error_errno(err, e, NULL, "cannot copy %s/%s", path, name);
+}
+
+int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, char *const *names,
+				  struct davit_artifact_hold *ret, struct davit_error *err)
+{
+	DAVIT_AUTO_CLOSE int from = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DAVIT_AUTO_CLOSE int to = -1;
+	struct step_work w = STEP_WORK_INIT;
+	int r;
+
+	if (from < 0)
+		return davit_error_errno(err, errno, NULL, "cannot open the directory %s", path);
+	r = step_work_begin(s, &w, err);
+	if (r < 0)
+		return r;
+	if (mkdirat(w.fd, "fs", 0755) == 0)
+		to = openat(w.fd, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (to < 0)
+		r = davit_error_errno(err, errno, NULL, "cannot make a tree in %s", s->directory);
+	else if (!names)
+		r = copy_whole(from, to, path, err);
+	for (; r == 0 && names && *names; names++)
+		r = copy_named(from, to, path, *names, err);
+	if (r == 0)
+		r = store(s, &w, ret, err);
+	step_work_end(s, &w);
+	return r;
+}
+
+int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct davit_artifact_hold *ret,
+			  struct davit_error *err)
+{
+	struct step_work w = STEP_WORK_INIT;
+	int r = step_work_begin(s, &w, err);
+
+	if (r < 0)
+		return r;
+	if (renameat(AT_FDCWD, path, w.fd, "fs") < 0)
+		r = davit_error_errno(err, errno, NULL, "cannot take %s into the store", path);
+	else
+		r = store(s, &w, ret, err);
+	if (r < 0 && w.fd >= 0 && w.name[0] && renameat(w.fd, "fs", AT_FDCWD, path) < 0 && errno != ENOENT)
+		davit_error_prefix(err, "%s is lost", path);
+	step_work_end(s, &w);
+	return r;
+}
+
+int davit_artifacts_put_tar(struct davit_artifacts *s, int fd, struct davit_artifact_hold *ret,
+			    struct davit_error *err)
+{
+	struct step_work w = STEP_WORK_INIT;
+	DAVIT_AUTO_CLOSE int to = -1;
+	int r = step_work_begin(s, &w, err);
+
+	if (r < 0)
+		return r;
+	if (mkdirat(w.fd, "fs", 0755) == 0)
+		to = openat(w.fd, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (to < 0)
+		r = davit_error_errno(err, errno, NULL, "cannot make a tree in %s", s->directory);
+	else
+		r = step_unpack(fd, to, s->ceiling, err);
+	if (r == 0)
+		r = store(s, &w, ret, err);
+	step_work_end(s, &w);
+	return r;
+}
+
+/* ---------------------------------------------------------------------------------- out */
+
+/* The one name in trees that begins with `id`. */
+static int complete(struct davit_artifacts *s, const char *id, char ret[DAVIT_ARTIFACT_ID_MAX],
+		    struct davit_error *err)
+{
+	size_t n = strlen(id), found = 0;
+	struct dirent *d;
+	DIR *dir;
+	int fd;
+
+	if (n < 8 || n >= DAVIT_ARTIFACT_ID_MAX || strspn(id, "0123456789abcdef") != n)
+		return davit_error_set(err, DAVIT_EINVAL, NULL,
+				       "'%.80s' is not the id of an artifact: 8 to 64 hexadecimal digits",
+				       id);
+	if (n == DAVIT_ARTIFACT_ID_MAX - 1) {
+		memcpy(ret, id, n + 1);
+		return 0;
+	}
+	fd = openat(s->fd, "trees", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	dir = fd >= 0 ? fdopendir(fd) : NULL;
+	if (!dir)
+		return davit_error_errno(err, errno, NULL, "cannot read %s/trees", s->directory);
+	while ((d = readdir(dir)))
+		if (!strncmp(d->d_name, id, n) && found++ == 0)
+			snprintf(ret, DAVIT_ARTIFACT_ID_MAX, "%.64s", d->d_name);
+	closedir(dir);
+	if (found > 1)
+		return davit_error_set(err, DAVIT_EINVAL, NULL, "%zu artifacts begin with %s", found, id);
+	return found ? 0 : davit_error_set(err, DAVIT_ENOENT, NULL, "there is no artifact %s", id);
+}
+
+int davit_artifacts_find(struct davit_artifacts *s, const char *id, struct davit_artifact_hold *ret,
+			 struct davit_error *err)
+{
+	char whole[DAVIT_ARTIFACT_ID_MAX];
+	struct step_meta m;
+	int fd = -1, r = step_store_lock(s, err);
+
+	if (r < 0)
+		return r;
+	r = complete(s, id, whole, err);
+	if (r == 0)
+		r = step_take(s, DAVIT_KEPT_TREE, whole, LOCK_SH, &fd, err);
+	step_store_unlock(s);
+	if (r < 0)
+		return r;
+	step_meta_read(fd, &m);
+	fill_hold(ret, whole, fd, &m);
+	return 0;
+}
+
+int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_artifact_hold *h,
+				  const char *to, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *path = davit_artifacts_path(s, h);
+	DAVIT_AUTO_CLOSE int in = -1;
+	DAVIT_AUTO_CLOSE int out = -1;
+	struct stat st;
+	char why[256];
+	int e;
+
+	if (!path)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	if (mkdir(to, 0777) < 0 && errno != EEXIST)
+		return davit_error_errno(err, errno, NULL, "cannot make the directory %s", to);
+	in = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	out = open(to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (in < 0 || out < 0 || fstat(out, &st) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot open %s", in < 0 ? path : to);
+	e = step_copy_tree(in, out, why, sizeof why);
+	if (fchmod(out, st.st_mode & 07777) < 0 && !e)
+		e = errno; /* the caller's directory keeps its mode */
+	return e ? davit_error_errno(err, e, NULL, "cannot write %s/%s", to, why) : 0;
+}

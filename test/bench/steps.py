@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""The part `step`: one isolated step beside `unshare` with the same mounts and an OCI runtime; an input of
+100,000 files; the store beside `tar | zstd -1`."""
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+
+import peers
+
+BUILD = peers.BUILD
+# With two inputs over overlays and an output: what davit does, by the programs of util-linux.
+MOUNTS = """
+mount -t overlay -o lowerdir=$1/l1,upperdir=$1/u1,workdir=$1/w1,volatile overlay $1/m1
+mount -t overlay -o lowerdir=$1/l2,upperdir=$1/u2,workdir=$1/w2,volatile overlay $1/m2
+mount --bind $1/o $1/mo
+exec true
+"""
+
+
+def ms(argv, **more):
+    begin = time.monotonic()
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, **more)
+    return (time.monotonic() - begin) * 1e3
+
+
+def bench(home, *argv):
+    out = subprocess.run([BUILD + "/bench-step", *argv], check=True, capture_output=True, text=True,
+                         env={**os.environ, "DAVIT_HOME": home})
+    return float(out.stdout)
+
+
+def unshare(directory):
+    for name in "l1", "l2", "m1", "m2", "o", "mo":
+        os.makedirs(f"{directory}/{name}", exist_ok=True)
+    for name in "u1", "w1", "u2", "w2":
+        shutil.rmtree(f"{directory}/{name}", ignore_errors=True)
+        os.makedirs(f"{directory}/{name}")
+    return ms(["unshare", "-m", "-p", "-i", "-u", "-f", "--mount-proc", "--propagation", "private", "sh", "-ec", MOUNTS,
+               "sh", directory])
+
+
+def oci(directory):
+    """(name, function) of crun inside with-engines, else of runc, else None."""
+    name = "crun" if os.environ.get("DAVIT_TEST_CRUN") else "runc"
+    if not shutil.which(name) or not os.path.exists("/bin/busybox"):
+        return None
+    os.makedirs(directory + "/rootfs/bin")
+    shutil.copy("/bin/busybox", directory + "/rootfs/bin/true")
+    subprocess.run([name, "spec"], cwd=directory, check=True)
+    config = directory + "/config.json"
+    with open(config) as f:
+        text = f.read().replace('"sh"', '"/bin/true"').replace('"terminal": true', '"terminal": false')
+    with open(config, "w") as f:
+        f.write(text)
+    return name, lambda: ms([name, "run", f"bench-{os.getpid()}"], cwd=directory)
+
+
+def overhead(o, work):
+    container, rows = oci(work + "/oci"), {"davit_execute()": [], "unshare, sh, mount": []}
+    if container:
+        rows[container[0] + " run"] = []
+    for _ in range(5 * o.rounds):
+        rows["davit_execute()"].append(bench(work + "/home", "5", "true"))
+        rows["unshare, sh, mount"].append(unshare(work + "/un"))
+        if container:
+            rows[container[0] + " run"].append(container[1]())
+    return {name: statistics.median(v) for name, v in rows.items()}
+
+
+def many_files(directory):
+    """1 GB in 100,000 files."""
+    block = os.urandom(5000) * 2
+    for i in range(1000):
+        os.makedirs(f"{directory}/{i}")
+        for k in range(100):
+            with open(f"{directory}/{i}/{k}", "wb") as f:
+                f.write(block[k:] + b"%d" % i)
+
+
+def step(o, subjects):
+    subprocess.run(["ninja", "-C", BUILD, "--quiet", "bench-step"], check=True)
+    work = tempfile.mkdtemp(prefix="davit-bench.")
+    try:
+        lines = ["### One isolated step, two inputs, one output", "", "| | ms |", "|---|---|"]
+        for name, v in overhead(o, work).items():
+            lines.append(f"| {name} | {v:.1f} |")
+        many_files(work + "/many")
+        put, tar = [], []
+        for i in range(o.rounds):
+            put.append(bench(f"{work}/store{i}", "put", work + "/many"))
+            tar.append(ms(["sh", "-c", f"tar -C {work}/many -c . | zstd -1 -q -f -o {work}/many.tar.zst"]))
+        mounted = bench(work + "/store0", "mount", work + "/many")
+        small = bench(work + "/home", "1", "true")
+        lines += ["", "### 1 GB in 100,000 files", "", "| | ms |", "|---|---|",
+                  f"| into the store | {statistics.median(put):.0f} |",
+                  f"| `tar \\| zstd -1` | {statistics.median(tar):.0f} |",
+                  f"| a step with it as an input | {mounted:.1f} |",
+                  f"| a step with two small inputs | {small:.1f} |"]
+        return lines
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

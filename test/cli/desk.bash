@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: MIT
+# A terminal by hand: a shell in tmux, keys to it, and what it shows.
+desk() {
+  command -v tmux >/dev/null || skip "tmux is not installed"
+  export TMUX_TMPDIR=$DAVIT_HOME
+  unset TMUX
+  env PS1='outer> ' PATH="$PATH" tmux -f /dev/null new-session -d -s one -x 80 -y 24 sh
+  tmux set-option -g default-command sh
+}
+undesk() {
+  tmux kill-server 2>/dev/null || true
+}
+keys() { tmux send-keys -t "$1" "${@:2}"; }
+screen() { tmux capture-pane -p -t "$1"; }
+shows() { screen "$1" | grep -qF -- "$2"; }

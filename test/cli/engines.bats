@@ -1,0 +1,184 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: MIT
+# Services on real engines: terminals by hand in tmux, images, and what an engine alone can tell.
+# engines: docker podman
+load helper
+load desk
+
+on() { # an engine and its socket, or skips
+  local socket="DAVIT_TEST_${1^^}_SOCKET" why="DAVIT_TEST_NO_${1^^}"
+  [ -n "${!socket-}" ] || skip "${!why-not run by test/engines/with-engines}"
+  ENGINE=$1 SOCKET=${!socket}
+  export DAVIT_RUNTIME=$1
+}
+api() { # METHOD PATH: behind davit's back
+  curl -sf --unix-socket "$SOCKET" -X "$1" "http://d/v1.40$2"
+}
+sleeper() {
+  davit run "$1" --image "$DAVIT_TEST_IMAGE" --detach "${@:2}" -- sleep 1000
+  eventually status_is "$1" running
+}
+# Processes of this host whose arguments are these words.
+running() {
+  local p
+  for p in /proc/[0-9]*/cmdline; do
+    [ "$(tr '\0' ' ' <"$p")" = "$* " ] && return 0
+  done 2>/dev/null
+  return 1
+}
+ended() { ! running "$@"; }
+
+terminal_by_hand() {
+  sleeper t
+  desk
+  keys one "davit terminal t -- vi /tmp/notes" Enter
+  eventually shows one '~'
+  sleep 0.3
+  keys one 'ihello there' Escape
+  eventually shows one 'hello there'
+  tmux resize-window -t one -x 60 -y 15
+  # The status line of vi is the last of the new size.
+  lowered() { screen one | sed -n 15p | grep -q notes; }
+  eventually lowered
+
+  kill -9 "$(davit daemon status -o json | jq .pid)"
+  sleep 0.2
+  keys one 'oafter the kill' Escape
+  eventually shows one 'after the kill'
+  keys one C-p C-q
+  eventually shows one 'davit: detached'
+  tmux new-window -t one: -n two sh
+  keys one:two "davit terminal t" Enter
+  eventually shows one:two 'after the kill'
+  keys one:two ':wq' Enter
+  saved() { [ "$(davit exec t -- cat /tmp/notes)" = "$(printf 'hello there\nafter the kill')" ]; }
+  eventually saved
+  keys one:two 'echo status $?' Enter
+  eventually shows one:two 'status 0'
+  [ "$(davit terminal --list -o json)" = "[]" ]
+  undesk
+}
+@test "docker: vi is used in a container, resized, survives kill -9 of the daemon, and is found again" {
+  on docker
+  terminal_by_hand
+}
+@test "podman: vi is used in a container, resized, survives kill -9 of the daemon, and is found again" {
+  on podman
+  terminal_by_hand
+}
+
+terminal_ends() {
+  sleeper t
+  desk
+  keys one "davit terminal t -e GREETING=hi -- sh -c 'echo \$GREETING-there; tty; exit 7'; echo status \$?" Enter
+  eventually shows one 'status 7'
+  shows one 'hi-there'
+  shows one '/dev/pts/'
+  # An engine lets a command go on whose client is gone: not with us.
+  keys one "davit terminal t -- sh -c 'trap \"\" HUP TERM; sleep 4321; :'" Enter
+  eventually running sleep 4321
+  davit terminal --close "$(davit terminal --list -o json | jq -r '.[0].id')"
+  eventually ended sleep 4321
+  keys one "davit terminal t -- sleep 5432" Enter
+  eventually running sleep 5432
+  kill -9 "$(davit terminal --list -o json | jq '.[0].pid')"
+  eventually ended sleep 5432
+  undesk
+  status_is t running
+}
+@test "docker: a terminal has its variables and exit status, and no command outlives it" {
+  on docker
+  terminal_ends
+}
+@test "podman: a terminal has its variables and exit status, and no command outlives it" {
+  on podman
+  terminal_ends
+}
+
+# Everything that an engine has, by name.
+everything() {
+  api GET '/containers/json?all=1' | jq -r '.[].Names[]' | sort
+  api GET '/images/json?all=1' | jq -r '.[].Id' | sort
+  api GET /volumes | jq -r '.Volumes[]?.Name' | sort
+  api GET /networks | jq -r '.[].Name' | sort
+}
+
+load_cut_off() {
+  local i
+  davit runtimes >/dev/null
+  # An image of its own, big enough to be cut off.
+  mkdir root
+  head -c 60000000 /dev/urandom >root/data
+  tar -C root -cf root.tar data
+  everything >before
+  for i in 0.02 0.1 0.3; do
+    davit image import root.tar "localhost/cut:$i" >out 2>&1 &
+    sleep "$i"
+    kill -9 "$(davit daemon status -o json | jq .pid)"
+    wait $! || true
+  done
+  settled() { # what had arrived as a whole is an image, by its name
+    davit images -o json | jq -r '.[].references[]' | grep localhost/cut | xargs -r davit image rm
+    everything >after
+    cmp before after
+  }
+  eventually settled
+  # One that ends early is refused, and leaves nothing.
+  head -c 30000000 root.tar >short.tar
+  run davit load short.tar
+  [ "$status" -ne 0 ]
+  everything | cmp before -
+}
+@test "docker: an import that is cut off by the daemon's death leaves nothing" {
+  on docker
+  load_cut_off
+}
+@test "podman: an import that is cut off by the daemon's death leaves nothing" {
+  on podman
+  load_cut_off
+}
+
+pulled() {
+  local host
+  coproc REGISTRY { exec /usr/bin/python3 "$BATS_TEST_DIRNAME/registry.py" "$DAVIT_TEST_OCI_LAYOUT" far/bb:1; }
+  registry_pid=$REGISTRY_PID
+  read -r -u "${REGISTRY[0]}" port
+  host=127.0.0.1:$port
+  davit pull "$host/far/bb:1"
+  davit images -o json | jq -e --arg r "$host/far/bb:1" 'any(.[].references[]; . == $r)'
+  davit run far --image "$host/far/bb:1" --detach -- sleep 1000
+  eventually status_is far running
+  run davit pull "$host/far/bb:2"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"$host/far/bb:2"* || "$output" == *"manifest"* ]]
+  davit kill far
+  davit image rm "$host/far/bb:1"
+  kill "$registry_pid"
+  run davit pull "$host/far/bb:1"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"refused"* ]]
+}
+@test "docker: an image is pulled from a registry on the loopback and run; what is not there is told" {
+  on docker
+  pulled
+}
+
+@test "docker: a kill for lack of memory is told as that" {
+  on docker
+  davit run o --image "$DAVIT_TEST_IMAGE" --memory 16Mi --restart never --detach -- \
+    sh -c 'sleep 0.3; exec tail /dev/zero'
+  oom() { [ "$(davit ps o -o json | jq -r '.[0].exit.kind')" = oom ]; }
+  eventually oom || { davit ps o -o json; false; }
+}
+
+@test "docker: forty services are listed with what they use within a second" {
+  on docker
+  local before
+  davit run many --image "$DAVIT_TEST_IMAGE" --network none --instances 40 --detach -- sleep 1000
+  up() { [ "$(davit ps many -o json | jq '[.[] | select(.state == "started")] | length')" -eq 40 ]; }
+  eventually up || eventually up || eventually up || eventually up
+  before=$(date +%s%N)
+  davit stats -o json >used
+  [ $(($(date +%s%N) - before)) -lt 1000000000 ]
+  [ "$(jq '[.[] | select(.memory > 0)] | length' used)" -eq 40 ]
+}
