@@ -51,6 +51,8 @@
 	X(namespace)                                                                                         \
 	X(supervisor)                                                                                        \
 	X(secret)                                                                                            \
+	X(check)                                                                                             \
+	X(put)                                                                                               \
 	X(runtimes)                                                                                          \
 	X(daemon)                                                                                            \
 	X(simulate)                                                                                          \

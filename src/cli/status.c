@@ -5,6 +5,7 @@
 #include "cli/api.h"
 #include "cli/follow.h"
 #include "cli/output.h"
+#include "cli/resource.h"
 #include "net/client.h"
 #include "net/url.h"
 
@@ -320,14 +321,48 @@ static int run_status(struct davit_cli *cli, struct davit_error *err)
 	return status_at(cli, 0, err);
 }
 
+/* davit get RESOURCE.yml --version V DIR */
+static int get_resource(struct davit_cli *cli, struct davit_error *err)
+{
+	const char *output = davit_cli_value(cli, "output");
+
+	if (davit_cli_flag(cli, "watch") || davit_cli_value(cli, "namespace"))
+		return davit_cli_usage(cli, err, "--watch and --namespace are for 'davit get status'");
+	if (output && strcmp(output, "json") != 0)
+		return davit_cli_usage(cli, err, "a resource is shown as text, or with -o json");
+	if (cli->n_args != 2 || !davit_cli_value(cli, "version"))
+		return davit_cli_usage(cli, err, "a resource needs: davit get %.64s --version VERSION DIR",
+				       cli->args[0]);
+	return davit_cli_resource(cli, err);
+}
+
 static int run_get(struct davit_cli *cli, struct davit_error *err)
 {
+	if (davit_is_resource_file(cli->args[0]))
+		return get_resource(cli, err);
+	if (davit_cli_value(cli, "version") || davit_cli_value(cli, "param") ||
+	    davit_cli_value(cli, "timeout"))
+		return davit_cli_usage(
+			cli, err,
+			"--version, --param and --timeout are for a resource's file, which '%.64s' is not",
+			cli->args[0]);
 	if (strcmp(cli->args[0], "status") != 0)
-		return davit_cli_usage(cli, err,
-				       "'get' knows only 'status', not '%.64s': davit get status [NAME]",
-				       cli->args[0]);
+		return davit_cli_usage(
+			cli, err,
+			"'get' knows 'status' and resources in files, not '%.64s': davit get status "
+			"[NAME], davit get RESOURCE.yml",
+			cli->args[0]);
 	return status_at(cli, 1, err);
 }
+
+static const struct davit_option resource_options[] = {
+	{"version", 0, "VERSION", DAVIT_OPTION_STRING, .repeat = true,
+	 .doc = "The version of a resource: KEY=VALUE, which may be repeated, or JSON"},
+	{"param", 0, "KEY=VALUE", DAVIT_OPTION_PAIR, .repeat = true,
+	 .doc = "A parameter for a resource; a value that is JSON is taken as that"},
+	{"timeout", 0, "DURATION", DAVIT_OPTION_DURATION, .doc = "End the get of a resource after this time"},
+	{0},
+};
 
 static const struct davit_option own[] = {
 	{"watch", 'w', NULL, DAVIT_OPTION_FLAG, .doc = "Go on and show each change"},
@@ -337,6 +372,8 @@ static const struct davit_option own[] = {
 	{0},
 };
 static const struct davit_option *const options[] = {own, davit_options_namespace, NULL};
+static const struct davit_option *const get_options[] = {own, davit_options_namespace, resource_options,
+							 NULL};
 static const char *const status_examples[] = {"davit status",
 					      "all services of the namespace",
 					      "davit status foobar -o json",
@@ -347,7 +384,8 @@ static const char *const status_examples[] = {"davit status",
 					      "everything, with instances and addresses",
 					      NULL};
 static const char *const get_examples[] = {"davit get status foobar", "the same as 'davit status foobar'",
-					   NULL};
+					   "davit get repo.yml --version ref=61cbef ./repo",
+					   "that version of a resource, into ./repo", NULL};
 #define DETAILS                                                                                              \
 	"The namespace '*' means all. Ages are shown on a terminal, times in UTC elsewhere. With\n"          \
 	"--watch and -o json each change is one line {\"type\": \"update\"|\"gone\"|\"sync\", \"service\": " \
@@ -368,11 +406,16 @@ const struct davit_command davit_command_status = {
 
 const struct davit_command davit_command_get = {
 	.name = "get",
-	.usage = "status [NAME [VERSION]]",
+	.usage = "status [NAME [VERSION]] | RESOURCE.yml DIR",
 	.group = "Looking",
-	.summary = "The same as 'davit status', spelled 'davit get status'",
-	.details = DETAILS,
-	.options = options,
+	.summary = "Show the status, or fetch a version of a resource",
+	.details = "'davit get status' is 'davit status'. " DETAILS
+		   "\nWith the file of a resource, --version fetches that version into the directory and "
+		   "prints what\n"
+		   "the type tells of it; no daemon is asked, and the exit status is 1 when the program of "
+		   "the type\n"
+		   "failed, 2 when there was an error, 3 when it was aborted.",
+	.options = get_options,
 	.min_args = 1,
 	.max_args = 3,
 	.complete = "status",

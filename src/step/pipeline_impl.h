@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the readers of pipelines share. Not for use outside pipeline*.c.
+ */
+#ifndef DAVIT_STEP_PIPELINE_IMPL_H
+#define DAVIT_STEP_PIPELINE_IMPL_H
+
+#include "step/pipeline.h"
+
+struct pipeline_reader {
+	const struct davit_tree *root;
+	const struct davit_var *vars;
+	size_t n_vars;
+	char **notes;
+	struct davit_error *err;
+};
+
+/* Adds a note about what is passed over. */
+int pipeline_note(struct pipeline_reader *r, const struct davit_tree *at, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+/* A value with its ((vars)) filled in; errors have its place. */
+int pipeline_value(struct pipeline_reader *r, const struct davit_tree *t, json_t **ret);
+/* The entry named `name` of one of the lists of the file ("resources", "resource_types"), or NULL. */
+const struct davit_tree *pipeline_find(const struct pipeline_reader *r, const char *list, const char *name);
+/* pipeline_step.c: a step with all that wraps it, or a list of steps, as a plan. */
+int pipeline_step(struct pipeline_reader *r, const struct davit_tree *t, json_t **ret);
+int pipeline_steps(struct pipeline_reader *r, const struct davit_tree *list, const char *kind, json_t **ret);
+/* The hooks of t (a step, or a job) around plan, which it takes. */
+int pipeline_hooks(struct pipeline_reader *r, const struct davit_tree *t, json_t *plan, json_t **ret);
+
+#endif
