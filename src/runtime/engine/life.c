@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+/* How long the answer to a start that is not wanted any more is waited for. */
+#define START_PATIENCE (10 * DAVIT_NSEC_PER_SEC)
 /* After a kill, how long to wait for the event before looking. */
 #define KILL_PATIENCE (2 * DAVIT_NSEC_PER_SEC)
 
@@ -26,13 +28,32 @@ static void start_over(struct davit_instance *inst)
 	}
 }
 
-static void start_cancelled(struct task *t, int why)
+static void start_given_up(struct task *t, int why)
 {
 	struct davit_instance *inst = t->inst;
 
 	engine_instance(inst)->look_again = true; /* it may have been started */
 	task_fail(t, why, "%s", davit_error_doc(why));
 	start_over(inst);
+}
+
+static void on_patience_over(struct davit_timer *timer)
+{
+	struct task *t = DAVIT_CONTAINER_OF(timer, struct task, timer);
+
+	start_given_up(t, t->why);
+}
+
+/* An engine starts what it was asked to start, whoever hangs up: so its answer is waited for,
+ * or the container would run and its owner not know of it. */
+static void start_cancelled(struct task *t, int why)
+{
+	if (why != DAVIT_ECANCELED) {
+		start_given_up(t, why);
+		return;
+	}
+	davit_timer_init(&t->timer, t->e->rt->loop, on_patience_over);
+	davit_timer_start(&t->timer, START_PATIENCE);
 }
 
 /* It is gone, and so is replaced. */
