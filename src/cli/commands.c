@@ -42,6 +42,8 @@
 	X(execute)                                                                                           \
 	X(artifacts)                                                                                         \
 	X(caches)                                                                                            \
+	X(check)                                                                                             \
+	X(put)                                                                                               \
 	X(images)                                                                                            \
 	X(image)                                                                                             \
 	X(pull)                                                                                              \
@@ -51,8 +53,6 @@
 	X(namespace)                                                                                         \
 	X(supervisor)                                                                                        \
 	X(secret)                                                                                            \
-	X(check)                                                                                             \
-	X(put)                                                                                               \
 	X(runtimes)                                                                                          \
 	X(daemon)                                                                                            \
 	X(simulate)                                                                                          \
