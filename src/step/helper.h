@@ -40,8 +40,9 @@ struct step {
 /* order.c: reads the order. False when it is malformed or memory is short. */
 bool step_order_read(int fd, struct step *ret);
 
-/* init.c: the first process of the namespaces. Waits for one byte on status_fd, which says that it may
- * begin, reports there, and never returns. */
+/* init.c: the first process of the namespaces. Waits for one byte on status_fd before it makes mounts, and
+ * for another, which says that it is in its cgroups, before it starts the program; reports there, and never
+ * returns. */
 void step_init(struct step *s, int out, int err) __attribute__((noreturn));
 /* Reports that the step cannot be run, and ends. sys_errno may be 0. */
 void step_fail(struct step *s, int code, int sys_errno, const char *fmt, ...)

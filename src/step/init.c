@@ -173,6 +173,9 @@ void step_init(struct step *s, int out, int err)
 	if (s->options.hermetic)
 		loopback_up(s);
 	step_enter_root(s);
+	/* Nothing of the step's runs before it is in its cgroups. */
+	if (DAVIT_EINTR(recv(s->status_fd, &go, 1, 0)) != 1)
+		_exit(1);
 	program = start(s, out, err);
 	r.started = wall();
 	send_report(s, &r);

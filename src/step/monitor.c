@@ -188,11 +188,16 @@ static bool start(struct monitor *m)
 		report_failure(DAVIT_ENOTSUP, errno, "cannot map the user into a user namespace");
 		return false;
 	}
+	/* It makes its mounts while the kernel takes its time (a grace period of RCU) to move it. */
+	if (send(m->status, "", 1, MSG_NOSIGNAL) != 1)
+		return false;
 	if (!enter_cgroups(m)) {
 		report_failure(DAVIT_EIO, errno, "cannot put the step into its cgroup");
 		return false;
 	}
-	return send(m->status, "", 1, MSG_NOSIGNAL) == 1;
+	/* If it has ended already, it has said why. */
+	send(m->status, "", 1, MSG_NOSIGNAL);
+	return true;
 }
 
 /* ------------------------------------------------------------------------------ orders */

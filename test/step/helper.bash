@@ -26,11 +26,6 @@ runs() {
   ls "$DAVIT_HOME/cache/steps/runs" "$DAVIT_HOME/cache/steps/tmp" 2>/dev/null | grep -v : | grep . || true
 }
 
-cgroups() {
-  local id
-  for id in $STEP_IDS; do find /sys/fs/cgroup -name "$id" 2>/dev/null; done
-}
-
 nothing_left() {
   [ -z "$(helpers)" ] && [ -z "$(runs)" ] && ! grep -q "$DAVIT_HOME" /proc/self/mountinfo
 }
@@ -64,4 +59,9 @@ task() {
   local file=$1 script=$2
   shift 2
   { printf '%s\n' "$@"; printf 'run:\n  path: sh\n  args:\n  - -c\n  - |\n'; printf '%s\n' "$script" | sed 's/^/    /'; } >"$file"
+}
+
+# Both are there, and are not the same. (bats does not see a failing "! command".)
+differ() {
+  [ -f "$1" ] && [ -f "$2" ] && if cmp -s "$1" "$2"; then return 1; fi
 }
