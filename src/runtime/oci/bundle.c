@@ -306,6 +306,19 @@ int oci_engine_delete(const struct oci_place *pl, const char *id, struct davit_e
 	return r;
 }
 
+int oci_engine_forget(const struct oci_place *pl, const char *id, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *state = davit_path_join(pl->engine, id);
+	char *argv[] = {pl->program, (char *)"--root", pl->engine, (char *)"delete", (char *)id, NULL};
+	struct davit_error why;
+
+	if (!state)
+		return out_of_memory(err);
+	if (access(state, F_OK) < 0 || oci_run(argv, &why) == 0)
+		return 0;
+	return oci_engine_delete(pl, id, err);
+}
+
 /* The bundle goes last: it is what a leftover is found by. */
 int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_error *err)
 {

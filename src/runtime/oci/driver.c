@@ -88,7 +88,7 @@ static void cleanup(struct local_runtime *p, const char *id, struct davit_op *op
 
 static void forget_in_thread(struct oci_job *j)
 {
-	oci_engine_delete(j->place, j->id, &j->err);
+	oci_engine_forget(j->place, j->id, &j->err);
 }
 
 static void forgotten(struct oci_job *j)

@@ -158,7 +158,11 @@ void oci_seccomp_write(struct davit_json *j, uint64_t set);
 /* --- bundle.c: all that belongs to an instance; it blocks --- */
 int oci_bundle_make(const struct oci_place *pl, const struct davit_workload *w, struct davit_error *err);
 int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_error *err);
-/* Makes the runtime forget a container that does not run. */
+/* Makes the runtime forget a container whose run has ended. The program that does it
+ * may outlive a killed davitd and meet the next run of the same name, so that force
+ * is only used, by davitd that still lives, when it fails without. */
+int oci_engine_forget(const struct oci_place *pl, const char *id, struct davit_error *err);
+/* Ends and forgets it. */
 int oci_engine_delete(const struct oci_place *pl, const char *id, struct davit_error *err);
 /* Calls fn for each id that has anything. */
 void oci_bundle_each(const struct oci_place *pl, void (*fn)(void *user, const char *id), void *user);
