@@ -234,6 +234,17 @@ static void do_apply(struct sim *s)
 	apply_text(s, c, davit_buf_str(&text), mode, sim_chance(s, 20));
 }
 
+/* It waited for a runtime to be opened, and is answered late. */
+static void broken_done(struct davit_op *op, int result)
+{
+	struct command *c = op->user;
+
+	if (result == 0)
+		sim_fail(c->sim, "a broken spec was accepted");
+	sim_trace(c->sim, "answer: %s: %s", c->what, op->error.message);
+	command_free(c);
+}
+
 /* What must be refused and change nothing. */
 static void do_broken(struct sim *s)
 {
@@ -245,18 +256,23 @@ static void do_broken(struct sim *s)
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	struct davit_spec **specs;
 	struct davit_error err;
-	struct davit_op op;
+	struct command *c;
 	size_t n;
 
 	davit_buf_addf(&text, "name: s0\ncommand: [fake]\n%s",
 		       tails[sim_random(s) % DAVIT_ARRAY_SIZE(tails)]);
 	if (davit_spec_parse(davit_buf_str(&text), text.len, NULL, &specs, &n, &err) < 0)
 		return;
-	davit_op_init(&op, s->loop, NULL, NULL);
-	davit_op_begin(&op, 0);
-	if (davit_core_apply(s->core, specs, n, DAVIT_APPLY_EITHER, false, "sim", &op, &err) == 0)
-		sim_fail(s, "a broken spec was accepted:\n%s", davit_buf_str(&text));
-	sim_trace(s, "user: a broken spec: %s", err.message);
+	c = command_new(s);
+	snprintf(c->what, sizeof c->what, "a broken spec");
+	davit_op_init(&c->op, s->loop, broken_done, c);
+	davit_op_begin(&c->op, 0);
+	if (davit_core_apply(s->core, specs, n, DAVIT_APPLY_EITHER, false, "sim", &c->op, &err) == 0) {
+		sim_trace(s, "user: a broken spec");
+	} else {
+		sim_trace(s, "user: a broken spec: %s", err.message);
+		command_free(c);
+	}
 	davit_spec_free_all(specs, n);
 }
 
