@@ -130,6 +130,7 @@ struct instance {
 	bool replacement; /* started by an update, not ready yet */
 	bool ready;	  /* said, and by its health checks */
 	bool ready_said;  /* by what ready.type names */
+	bool unchecked;	  /* of a version whose checks nobody makes any more: what it says counts */
 	bool paused;
 	bool stopping_told; /* the engine waits for our `ended` */
 	bool reporting;	    /* pending_cause is to be told when recorded and swept */

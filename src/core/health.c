@@ -113,7 +113,7 @@ bool health_is_ready(const struct instance *i)
 	const struct health *h = i->health;
 
 	if (!h)
-		return !i->service || !health_awaited(i);
+		return !i->service || i->unchecked || !health_awaited(i);
 	for (size_t k = 0; k < h->n; k++) {
 		const struct check *c = &h->checks[k];
 		if (check_spec(c)->role != DAVIT_HEALTH_LIVENESS && (!c->passed || c->failing))
@@ -239,6 +239,7 @@ void health_begin(struct instance *i)
 	struct health *h;
 
 	health_end(i);
+	i->unchecked = false;
 	h = has_checks(i) ? make(i) : NULL;
 	for (size_t k = 0; h && k < h->n; k++)
 		schedule(&h->checks[k]);
@@ -275,8 +276,10 @@ void health_restore(struct instance *i, const json_t *rec)
 	health_end(i);
 	/* One of an earlier version, whose ports and mounts are not known any more, is left
 	 * to its replacement. */
-	if (!has_checks(i) || !i->workload.argv)
+	if (!has_checks(i) || !i->workload.argv) {
+		i->unchecked = true;
 		return;
+	}
 	if (!state || json_integer_value(json_object_get(rec, "healthRun")) != i->run)
 		state = state_names[HEALTH_STARTING];
 	resume(i, !strcmp(state, state_names[HEALTH_HEALTHY])	  ? HEALTH_HEALTHY
@@ -333,11 +336,11 @@ void health_changed(struct davit_service *s, bool stays)
 			    i->goal == GOAL_GONE || i->killed_for)
 				continue;
 			health_end(i);
+			i->unchecked = !stays;
 			/* What serves is well until a new check says otherwise. */
 			if (has_checks(i) && stays)
 				resume(i, i->ready ? HEALTH_HEALTHY : HEALTH_STARTING);
-			if (stays)
-				instance_on_health(i);
+			instance_on_health(i);
 		}
 	}
 }

@@ -265,6 +265,7 @@ static void a_volume_is_made_on_first_use_and_kept(void)
 	struct thing *t;
 
 	need(DAVIT_CAP_NAMED_VOLUMES);
+	need_real("nothing is executed by it, so nothing can look into a volume");
 	t = make(RUNS, 0);
 	mounts[0] = t->workload.mounts[0];
 	mounts[1] = (struct davit_mount){
