@@ -235,10 +235,9 @@ static bool on_frames(struct http_call *c)
 	struct frame f;
 	int64_t time;
 	size_t at;
-	int r;
 
 	s->busy = true;
-	while (!s->paused && s->reader && (r = frame_next(&c->body, &f)) > 0) {
+	while (!s->paused && s->reader && frame_next(&c->body, &f) > 0) {
 		at = FRAME_HEADER + f.n;
 		if (!frame_stamp(&f, &time))
 			time = s->lines.last_time;
