@@ -108,13 +108,16 @@ static int walk_entry(struct walk *w, int fd, const char *name, unsigned depth)
 static int walk_directory(struct walk *w, int fd, unsigned depth)
 {
 	int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
-	DIR *dir = copy >= 0 ? fdopendir(copy) : NULL;
 	size_t before = w->len;
 	struct dirent *d;
+	DIR *dir;
 
 	/* "." of a directory that forbids it was opened by who gave us fd. */
-	if (!dir && copy < 0 && errno == EACCES)
-		dir = fdopendir(copy = fcntl(fd, F_DUPFD_CLOEXEC, 0));
+	if (copy < 0 && errno == EACCES)
+		copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	dir = copy >= 0 ? fdopendir(copy) : NULL;
+	if (!dir && copy >= 0)
+		close(copy);
 	if (!dir)
 		return davit_error_errno(w->err, errno, NULL, "cannot read the directory %s", w->path);
 	while (r == 0 && (errno = 0, d = readdir(dir))) {
