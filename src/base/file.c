@@ -217,18 +217,23 @@ static int empty(struct removal *rm, int fd, int depth)
 	return r;
 }
 
-int davit_remove_tree(const char *path, struct davit_error *err)
+int davit_remove_at(int fd, const char *name)
 {
 	struct removal rm = {.top = -1};
 
-	if (unlink(path) == 0 || errno == ENOENT)
+	if (unlinkat(fd, name, 0) == 0 || errno == ENOENT)
 		return 0;
 	if (errno == EISDIR || errno == EPERM) {
-		rm.top = open_to_empty(AT_FDCWD, path);
-		if (rm.top >= 0 && empty(&rm, rm.top, 0) == 0 && rmdir(path) == 0)
-			return 0;
-		if (errno == ENOENT)
+		rm.top = open_to_empty(fd, name);
+		if (rm.top >= 0 && empty(&rm, rm.top, 0) == 0 && unlinkat(fd, name, AT_REMOVEDIR) == 0)
 			return 0;
 	}
-	return davit_error_errno(err, errno, NULL, "cannot remove %s", path);
+	return errno == ENOENT ? 0 : errno;
+}
+
+int davit_remove_tree(const char *path, struct davit_error *err)
+{
+	int e = davit_remove_at(AT_FDCWD, path);
+
+	return e ? davit_error_errno(err, e, NULL, "cannot remove %s", path) : 0;
 }

@@ -22,5 +22,7 @@ int davit_write_volatile_file(const char *path, const void *data, size_t n, mode
 			      struct davit_error *err);
 /* Removes a tree; follows no link; a path that is not there is success. */
 int davit_remove_tree(const char *path, struct davit_error *err);
+/* The same for `name` in the directory fd. 0 or an errno. */
+int davit_remove_at(int fd, const char *name);
 
 #endif

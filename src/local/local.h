@@ -248,6 +248,8 @@ bool local_group_cpu(struct local_instance *pi, uint64_t *ret_ns);
 
 /* --- the facets --- */
 extern const struct davit_logs_facet local_logs;
+/* Its slot `discard`, for every runtime that keeps logs as <log_dir>/ID. */
+void local_logs_discard(struct davit_runtime *rt, const char *id);
 extern const struct davit_exec_facet local_exec;
 extern const struct davit_stats_facet local_stats;
 /* Where cgroups_why_no_freeze says nothing. */

@@ -174,7 +174,7 @@ static void logs_close(struct davit_log_reader *r)
 		stream_close(*slot_of(r));
 }
 
-static void logs_discard(struct davit_runtime *rt, const char *id)
+void local_logs_discard(struct davit_runtime *rt, const char *id)
 {
 	DAVIT_AUTO_FREE char *dir = NULL;
 
@@ -199,5 +199,5 @@ const struct davit_logs_facet local_logs = {
 	.open = logs_open,
 	.resume = logs_resume,
 	.close = logs_close,
-	.discard = logs_discard,
+	.discard = local_logs_discard,
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "step/copy.h"
 
+#include "base/file.h"
 #include "base/util.h"
-#include "step/remove.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -68,7 +68,7 @@ static int copy_file(int from, int to, const char *name, const struct stat *st)
 		return errno;
 	out = openat(to, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (out < 0 && errno == EEXIST) {
-		e = step_remove_at(to, name);
+		e = davit_remove_at(to, name);
 		if (e)
 			return e;
 		out = openat(to, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -94,7 +94,7 @@ static int copy_link(int from, int to, const char *name, const struct stat *st)
 	if (symlinkat(target, to, name) < 0) {
 		if (errno != EEXIST)
 			return errno;
-		e = step_remove_at(to, name);
+		e = davit_remove_at(to, name);
 		if (e)
 			return e;
 		if (symlinkat(target, to, name) < 0)
@@ -122,7 +122,7 @@ static int copy_directory(struct copying *c, int from, int to, const char *name,
 		return errno;
 	out = openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (out < 0 && (errno == ENOTDIR || errno == ELOOP)) {
-		e = step_remove_at(to, name);
+		e = davit_remove_at(to, name);
 		if (e)
 			return e;
 		if (mkdirat(to, name, 0700) < 0)

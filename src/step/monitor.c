@@ -4,9 +4,9 @@
  * files without looking at it, so that a step that writes without end costs no memory, and one that
  * truncates /dev/stdout harms nothing.
  */
+#include "base/file.h"
 #include "davit/error.h"
 #include "step/helper.h"
-#include "step/remove.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -362,7 +362,7 @@ static void clean(const struct monitor *m)
 	for (size_t i = 0; i < m->step.n_cgroups; i++)
 		for (int tries = 0; tries < 200 && rmdir(m->step.cgroups[i]) < 0 && errno == EBUSY; tries++)
 			nanosleep(&pause, NULL);
-	step_remove(m->step.directory);
+	davit_remove_at(AT_FDCWD, m->step.directory);
 }
 
 int main(void)

@@ -6,7 +6,6 @@
 
 #include "base/file.h"
 #include "base/strv.h"
-#include "step/remove.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -108,7 +107,7 @@ static void undo(struct davit_execution *x)
 	if (x->has_group)
 		cgroups_remove(&x->store->cgroups, x->id);
 	if (x->lock >= 0)
-		step_remove(x->directory);
+		davit_remove_at(AT_FDCWD, x->directory);
 }
 
 static void close_all(struct davit_execution *x)

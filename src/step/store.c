@@ -7,7 +7,6 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/strv.h"
-#include "step/remove.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -152,7 +151,7 @@ static void sweep_abandoned(struct davit_artifacts *s, const char *directory, co
 	if (!abandoned(s, directory, name, !strcmp(directory, "runs") ? "lock" : "meta"))
 		return;
 	snprintf(path, sizeof path, "%s/%s", directory, name);
-	step_remove_at(s->fd, path);
+	davit_remove_at(s->fd, path);
 }
 
 static void drop_unsettled(struct davit_artifacts *s, const char *directory, const char *id)
@@ -160,7 +159,7 @@ static void drop_unsettled(struct davit_artifacts *s, const char *directory, con
 	char path[400];
 
 	snprintf(path, sizeof path, "trees/%s", id);
-	step_remove_at(s->fd, path);
+	davit_remove_at(s->fd, path);
 	snprintf(path, sizeof path, "%s/%s", directory, id);
 	unlinkat(s->fd, path, 0);
 }
@@ -343,7 +342,7 @@ void step_work_end(struct davit_artifacts *s, struct step_work *w)
 void step_sweep(struct davit_artifacts *s, const char *name)
 {
 	/* What cannot be removed now will be tried again when the store is opened. */
-	step_remove_at(s->fd, name);
+	davit_remove_at(s->fd, name);
 }
 
 int step_publish(struct davit_artifacts *s, struct step_work *w, enum davit_kept_kind kind, const char *key,

@@ -2,7 +2,6 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "davit/artifact.h"
-#include "step/remove.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -51,7 +50,7 @@ static int teardown(void **state)
 	(void)state;
 	davit_artifacts_close(store);
 	store = NULL;
-	return step_remove(top);
+	return davit_remove_at(AT_FDCWD, top);
 }
 
 static void make(const char *name, size_t bytes, char fill)
@@ -265,7 +264,7 @@ static void a_tree_deeper_than_any_path_is_removed(void **state)
 		at = next;
 	}
 	close(at);
-	assert_int_equal(step_remove(path("deeper")), 0);
+	assert_int_equal(davit_remove_at(AT_FDCWD, path("deeper")), 0);
 	assert_int_equal(access(path("deeper"), F_OK), -1);
 }
 

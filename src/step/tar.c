@@ -3,9 +3,9 @@
  * Trees as tar archives (libarchive). Of what comes in, no name is trusted: each entry's directory is
  * resolved by the kernel beneath the tree, through no link.
  */
+#include "base/file.h"
 #include "step/copy.h"
 #include "step/place.h"
-#include "step/remove.h"
 #include "step/store.h"
 
 #include <archive.h>
@@ -147,7 +147,7 @@ static int unpack_file(struct unpacking *u, struct archive_entry *e, const char 
 	int r, error;
 
 	if (fd < 0 && errno == EEXIST) { /* a later entry of the same name counts */
-		error = step_remove_at(u->at, last);
+		error = davit_remove_at(u->at, last);
 		if (error)
 			return davit_error_errno(u->err, error, NULL, "cannot replace %s", path);
 		fd = openat(u->at, last, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -176,7 +176,7 @@ static int unpack_directory(struct unpacking *u, struct archive_entry *e, const 
 		if (errno != EEXIST || fstatat(u->at, last, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			return davit_error_errno(u->err, errno, NULL, "cannot make %s", path);
 		if (!S_ISDIR(st.st_mode)) {
-			error = step_remove_at(u->at, last);
+			error = davit_remove_at(u->at, last);
 			if (error || mkdirat(u->at, last, 0700) < 0)
 				return davit_error_errno(u->err, error ? error : errno, NULL,
 							 "cannot replace %s", path);
@@ -190,7 +190,7 @@ static int unpack_link(struct unpacking *u, struct archive_entry *e, const char 
 	const struct timespec times[] = {{archive_entry_mtime(e), archive_entry_mtime_nsec(e)},
 					 {archive_entry_mtime(e), archive_entry_mtime_nsec(e)}};
 	const char *target = archive_entry_symlink(e);
-	int error = step_remove_at(u->at, last);
+	int error = davit_remove_at(u->at, last);
 
 	if (error || !target || symlinkat(target, u->at, last) < 0)
 		return davit_error_errno(u->err, error ? error : errno, NULL, "cannot make the link %s",
@@ -220,7 +220,7 @@ static int unpack_hardlink(struct unpacking *u, const char *last, const char *pa
 	if (fd < 0 || fstatat(fd, slash ? slash + 1 : target, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
 	    S_ISDIR(st.st_mode))
 		return hostile(u, path, "is a link to what is not a file of the archive");
-	error = step_remove_at(u->at, last);
+	error = davit_remove_at(u->at, last);
 	if (error || linkat(fd, slash ? slash + 1 : target, u->at, last, 0) < 0)
 		return davit_error_errno(u->err, error ? error : errno, NULL, "cannot make the link %s",
 					 path);

@@ -7,6 +7,8 @@
  */
 #include "runtime/engine/impl.h"
 
+#include "local/local.h"
+
 #include "base/file.h"
 #include "runtime/engine/frame.h"
 #include "runtime/engine/lines.h"
@@ -459,18 +461,6 @@ static void logs_close(struct davit_log_reader *r)
 		stream_close(*slot_of(r));
 }
 
-static void logs_discard(struct davit_runtime *rt, const char *id)
-{
-	DAVIT_AUTO_FREE char *dir = NULL;
-
-	/* It becomes a path that is removed: nothing but an id will do. */
-	if (strlen(id) != DAVIT_ID_MAX - 1 || strspn(id, "0123456789abcdef") != DAVIT_ID_MAX - 1)
-		return;
-	dir = davit_path_join(rt->log_dir, id);
-	if (dir)
-		davit_remove_tree(dir, NULL);
-}
-
 void logs_close_all(struct engine *e)
 {
 	struct stream *s, *tmp;
@@ -484,5 +474,5 @@ const struct davit_logs_facet engine_logs = {
 	.open = logs_open,
 	.resume = logs_resume,
 	.close = logs_close,
-	.discard = logs_discard,
+	.discard = local_logs_discard,
 };
