@@ -32,7 +32,7 @@
 	"," P("children", LIST(REF("Container")))
 #define HOST                                                                                                 \
 	P("project", STRING)                                                                                 \
-	"," P("pid", INT) "," P("started", TIME) "," P("directory", STRING) "," P("workers", INT)            \
+	"," P("pid", INT) "," P("started", TIME) "," P("directory", NULLABLE) "," P("workers", INT)            \
 	"," P("actors", INT) "," P("sent", INT) "," P("handled", INT) "," P("dead", INT)                     \
 	"," P("deadBy", "{\"type\":\"object\"}") "," P("restored", INT) "," P("missing", INT)                \
 	"," P("unclean", BOOL) "," P("searchThread", STRING) "," P("searchProcess", STRING)

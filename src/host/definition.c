@@ -77,6 +77,16 @@ struct hunt {
 	struct davit_buf said; /* what was looked at */
 };
 
+static bool said_already(const char *said, const char *path)
+{
+	size_t n = strlen(path);
+
+	for (const char *at = said; (at = strstr(at, path)); at += n)
+		if ((at == said || at[-1] == ' ') && (!at[n] || at[n] == ','))
+			return true;
+	return false;
+}
+
 /* True ends the hunt: found, or no memory. */
 static bool look_in(struct hunt *hunt, const char *directory)
 {
@@ -89,7 +99,7 @@ static bool look_in(struct hunt *hunt, const char *directory)
 		hunt->found = realpath(path, NULL);
 		return true;
 	}
-	if (!strstr(davit_buf_str(&hunt->said), path))
+	if (!said_already(davit_buf_str(&hunt->said), path))
 		davit_buf_addf(&hunt->said, "%s%s", hunt->said.len ? ", " : "", path);
 	return false;
 }
@@ -102,7 +112,7 @@ static bool look_in_each(struct hunt *hunt, const struct host *h)
 		return look_in(hunt, "/");
 	if (hunt->search->directory && look_in(hunt, hunt->search->directory))
 		return true;
-	if (look_in(hunt, h->directory))
+	if (h->directory && look_in(hunt, h->directory))
 		return true;
 	for (size_t n; *more; more += n + (more[n] == ':')) {
 		DAVIT_AUTO_FREE char *directory = strndup(more, n = strcspn(more, ":"));

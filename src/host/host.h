@@ -30,7 +30,7 @@ struct host {
 	const char *project;
 	const char *socket;
 	const char *record_path;
-	const char *directory;	      /* of the project: definitions are looked for here */
+	const char *directory;	      /* of the project: definitions are looked for here; or NULL */
 	const char *more;	      /* further directories, with ':' between; or NULL */
 	const char *search[HOST_TYPES]; /* patterns; never NULL */
 

@@ -159,7 +159,7 @@ static int run(struct host *h, const struct davit_system_config *config, struct 
 
 int main(int argc, char **argv)
 {
-	struct host h = {.directory = "/", .search = {SEARCH_THREAD, SEARCH_PROCESS}};
+	struct host h = {.search = {SEARCH_THREAD, SEARCH_PROCESS}};
 	struct davit_system_config config = {.dead = host_dead_letter, .log = host_log_line, .arg = &h};
 	struct davit_error err = {0};
 	int status = take_options(&h, &config, argc, argv);

@@ -108,7 +108,7 @@ json_t *host_view_self(struct host *h)
 		if (s.dead_by[i])
 			json_object_set_new(dead, davit_dead_name((enum davit_dead)i),
 					    json_integer((json_int_t)s.dead_by[i]));
-	v = json_pack("{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:i, s:i, s:b, s:s, s:s}", "project",
+	v = json_pack("{s:s, s:i, s:s, s:s?, s:I, s:I, s:I, s:I, s:I, s:o, s:i, s:i, s:b, s:s, s:s}", "project",
 		      h->project, "pid", (int)getpid(), "started", davit_time_format(h->started, started),
 		      "directory", h->directory, "workers", (json_int_t)s.workers, "actors", (json_int_t)s.actors,
 		      "sent", (json_int_t)s.sent, "handled", (json_int_t)s.handled, "dead", (json_int_t)s.dead,
