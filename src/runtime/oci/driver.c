@@ -88,7 +88,7 @@ static void cleanup(struct local_runtime *p, const char *id, struct davit_op *op
 
 static void forget_in_thread(struct oci_job *j)
 {
-	oci_engine_forget(j->place, j->id, &j->err);
+	oci_containers_delete(j->place, j->id, &j->err);
 }
 
 static void forgotten(struct oci_job *j)
@@ -107,7 +107,8 @@ static void forgotten(struct oci_job *j)
 		local_start(pi->inst, op);
 }
 
-/* crun and runc keep a container that has ended, and its name, until they are told. */
+/* crun and runc keep a container that has ended until they are told; runc its groups too, in which
+ * the next one would be. */
 static void settled(struct local_instance *pi)
 {
 	struct oci_instance *oi = oci_instance_of(pi);

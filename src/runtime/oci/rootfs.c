@@ -214,7 +214,7 @@ static int copy_layers(const struct oci_place *pl, const struct tree *t, const s
 	char *flatten[] = {pl->image_program, (char *)"--store", pl->images, (char *)"flatten",
 			   image->id,	      t->root,		 NULL};
 
-	return oci_run(image->id ? flatten : copy, err);
+	return oci_run(-1, image->id ? flatten : copy, err);
 }
 
 static int probe(const struct tree *t, char *lower)
