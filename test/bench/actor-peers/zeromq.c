@@ -47,7 +47,8 @@ static void peer(const char *address, bool echo)
 	must(!zmq_connect(s, address), "connect");
 	if (echo)
 		for (;;)
-			must(zmq_recv(s, m, sizeof m, 0) == SIZE && zmq_send(s, m, sizeof m, 0) == SIZE, "echo");
+			must(zmq_recv(s, m, sizeof m, 0) == SIZE && zmq_send(s, m, sizeof m, 0) == SIZE,
+			     "echo");
 	for (int i = 0; i < ONE_WAY; i++)
 		must(zmq_recv(s, m, sizeof m, 0) == SIZE, "receive");
 	must(zmq_send(s, m, sizeof m, 0) == SIZE, "answer");
@@ -77,7 +78,8 @@ static double run(bool echo)
 		for (int i = -1000; i < TRIPS; i++) {
 			if (!i)
 				t = now();
-			must(zmq_send(s, m, SIZE, 0) == SIZE && zmq_recv(s, m, SIZE, 0) == SIZE, "round trip");
+			must(zmq_send(s, m, SIZE, 0) == SIZE && zmq_recv(s, m, SIZE, 0) == SIZE,
+			     "round trip");
 		}
 	else {
 		for (int i = 0; i < ONE_WAY; i++)
