@@ -69,7 +69,7 @@ load helper
   [ "$(davit events -n 2 e -o json | wc -l)" -eq 2 ]
   first=$(davit events -o json | head -1 | jq -r .id)
   [ "$(davit events --after "$first" -n 1 -o json | jq -r .id)" -gt "$first" ]
-  "$BUILD/davit" events -n 1 -f -o json >events &
+  timeout 30 "$BUILD/davit" events -n 1 -f -o json >events 3>&- &
   follower=$!
   eventually test -s events
   davit run other -- sleep 1000
