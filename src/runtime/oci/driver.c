@@ -257,9 +257,9 @@ static void close_runtime(struct davit_runtime *rt)
 
 	if (!o->place)
 		return;
-	local_close(rt);
-	oci_jobs_close(o);
+	oci_jobs_close(o); /* while there is still what their operations' ends name */
 	oci_copies_close(o);
+	local_close(rt);
 	oci_place_drop(DAVIT_TAKE(o->place));
 }
 
