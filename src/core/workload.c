@@ -132,7 +132,7 @@ static bool account_of(const char *user, struct account *ret)
 	return true;
 }
 
-static int base_env(const struct davit_spec *spec, char ***env)
+static int base_env(const struct davit_spec *spec, const struct davit_workload *w, char ***env)
 {
 	static const char *const passed[] = {"LANG", "TZ"};
 	const char *path = getenv("PATH");
@@ -140,7 +140,7 @@ static int base_env(const struct davit_spec *spec, char ***env)
 	int r;
 
 	/* An image has its own, and this host's mean nothing in it. */
-	if (spec->image)
+	if (w->image)
 		return 0;
 	r = davit_strv_setenv(env, "PATH", path && *path ? path : DEFAULT_PATH);
 	if (r == 0 && account_of(spec->user, &account)) {
@@ -198,7 +198,7 @@ static int build_env(struct davit_core *c, const struct davit_spec *spec, const 
 {
 	const char *profile = spec->profile ? spec->profile : c->config.default_profile;
 	char ***env = &w->env;
-	int r = base_env(spec, env);
+	int r = base_env(spec, w, env);
 
 	if (r == 0)
 		r = port_env(w, b);
@@ -343,7 +343,7 @@ static int fill(struct instance *i, struct davit_error *err)
 		r = build_ports(i, err);
 	if (r == 0)
 		r = build_env(i->core, spec, s->built, w, err);
-	if (r == 0 && !spec->image && !w->argv[0])
+	if (r == 0 && !w->image && !w->argv[0])
 		r = davit_error_set(err, DAVIT_EINVAL, "command", "nothing to run: no command and no build");
 	if (r == 0)
 		r = workload_secrets(i, err);

@@ -292,6 +292,10 @@ static void check(struct davit_runtime *rt, const struct davit_workload *w, stru
 		davit_op_fail_error(op, &err);
 		return;
 	}
+	if (!w->image) {
+		davit_op_complete(op, 0);
+		return;
+	}
 	j = oci_job_new(o, "check");
 	if (j)
 		j->workload = oci_workload_copy(w);
@@ -318,12 +322,12 @@ static const struct davit_ports_facet ports = {.resolve = ports_resolve};
 
 #define OCI_TABLE                                                                                            \
 	.abi = DAVIT_RUNTIME_ABI, .runtime_size = sizeof(struct oci_runtime),                                \
-	.instance_size = sizeof(struct oci_instance), .open = open_runtime, .close = close_runtime,          \
-	.capabilities = oci_capabilities, .adopt = local_adopt, .check = check, .create = local_create,      \
-	.start = start, .stop = local_stop, .remove = local_remove, .inspect = local_inspect,                \
-	.logs = &local_logs, .exec = &local_exec, .stats = &local_stats, .signal = &signals,                 \
-	.ports = &ports, .terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes,        \
-	.networks = &oci_networks, .pause = &local_pause, .copy = &oci_copy
+	.instance_size = sizeof(struct oci_instance), .needs_image = true, .open = open_runtime,             \
+	.close = close_runtime, .capabilities = oci_capabilities, .adopt = local_adopt, .check = check,      \
+	.create = local_create, .start = start, .stop = local_stop, .remove = local_remove,                  \
+	.inspect = local_inspect, .logs = &local_logs, .exec = &local_exec, .stats = &local_stats,           \
+	.signal = &signals, .ports = &ports, .terminal = &local_terminal, .images = &oci_images,             \
+	.volumes = &oci_volumes, .networks = &oci_networks, .pause = &local_pause, .copy = &oci_copy
 
 const struct davit_runtime_driver davit_oci_driver = {
 	.name = "oci",
