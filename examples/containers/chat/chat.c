@@ -12,7 +12,7 @@
  *
  * When a room fails it is restarted, and knows nobody: what it had in memory is not
  * trusted any more. It asks the clients, and those who were in it come in again; what
- * is said meanwhile is in its history. Nobody notices, but the log has a line.
+ * is said meanwhile is in its history, which who comes in is shown.
  */
 #include "davit/container.h"
 #include "socket.h"
@@ -153,6 +153,7 @@ static int room_construct(struct davit_context *c)
 		return DAVIT_ENOMEM;
 	}
 	davit_set_data(c, r);
+	tell_all(c, "* the room is open");
 	memcpy(back->data, alias, strlen(alias) + 1);
 	davit_send_to(c, "clients", &back, DAVIT_BUFFER_NONE);
 	return 0;
