@@ -199,6 +199,10 @@ struct davit_request_options {
  * in time (DAVIT_ETIMEDOUT). o may be NULL. Errors as davit_send, and DAVIT_ENOMEM. */
 int davit_request(struct davit_context *c, struct davit_ref to, struct davit_message **m,
 		  const struct davit_request_options *o, struct davit_promise *ret);
+/* Makes a message with a copy of data, and sends it as a request: to davit_request as
+ * davit_tell is to davit_send. */
+int davit_ask(struct davit_context *c, struct davit_ref to, uint32_t type, const void *data, size_t size,
+	      const struct davit_request_options *o, struct davit_promise *ret);
 /* A request for a named command; parameters (by custom JSON; may be NULL) are copied. */
 int davit_command(struct davit_context *c, struct davit_ref to, const char *name, const char *parameters,
 		  const struct davit_request_options *o, struct davit_promise *ret);

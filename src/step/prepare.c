@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 /* One mount to come. */
@@ -399,6 +400,7 @@ static int make_directory(struct davit_execution *x, struct davit_error *err)
 		x->lock = openat(at, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (x->lock < 0 || flock(x->lock, LOCK_EX | LOCK_NB) < 0)
 		r = davit_error_errno(err, errno, NULL, "cannot make %s", x->directory);
+	x->made = r == 0;
 	step_store_unlock(x->store);
 	for (int i = 0; r == 0 && i < DAVIT_STEP_STREAMS; i++) {
 		x->streams[i] = openat(at, files[i], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -429,9 +431,12 @@ static void record_options(struct preparing *p)
 		.timeout = spec->timeout,
 		.grace = spec->grace ? spec->grace : DAVIT_GRACE_DEFAULT,
 		.log_max = spec->log_max ? spec->log_max : DAVIT_STEP_LOG_DEFAULT,
-		.privileged = spec->privileged,
+		.privileged = spec->privileged || spec->plain,
 		.hermetic = spec->hermetic,
 		.processes = spec->limits.pids ? spec->limits.pids : DAVIT_STEP_PIDS_DEFAULT,
+		.durable = spec->durable != NULL,
+		.plain = spec->plain,
+		.input = p->x->input >= 0,
 	};
 
 	record(p->x, STEP_OPTIONS, &o, sizeof o);
@@ -446,6 +451,38 @@ static int check_spec(const struct davit_run_spec *spec, struct davit_error *err
 	for (char *const *e = spec->env; e && *e; e++)
 		if (**e == '=' || !strchr(*e, '='))
 			return davit_error_set(err, DAVIT_EINVAL, "env", "'%.64s' is not NAME=value", *e);
+	return 0;
+}
+
+static bool is_name(const char *s)
+{
+	return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789") == 16 && !s[16];
+}
+
+/* What only some steps are. */
+static int check_kind(const struct davit_run_spec *spec, size_t n, struct davit_error *err)
+{
+	if (spec->durable && !is_name(spec->durable))
+		return davit_error_set(err, DAVIT_EINVAL, "durable",
+				       "'%.64s' is not the name of a durable step", spec->durable);
+	if (spec->durable && spec->cache)
+		return davit_error_set(err, DAVIT_EINVAL, "cache", "a durable step is not looked up");
+	if (spec->plain && (n || spec->image.type != DAVIT_ARTIFACT_EMPTY || spec->hermetic || spec->user ||
+			    !spec->dir || spec->dir[0] != '/'))
+		return davit_error_set(err, DAVIT_EINVAL, "plain",
+				       "what runs on the host as it is has a directory there, and nothing "
+				       "else");
+	return 0;
+}
+
+static int take_input(struct davit_execution *x, const struct davit_run_spec *spec, struct davit_error *err)
+{
+	if (!spec->input)
+		return 0;
+	x->input = memfd_create("davit-step-input", MFD_CLOEXEC);
+	if (x->input < 0 || davit_write_full(x->input, spec->input, spec->input_len) < 0 ||
+	    lseek(x->input, 0, SEEK_SET) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot write a step's input");
 	return 0;
 }
 
@@ -474,6 +511,8 @@ static int prepare(struct preparing *p)
 	DAVIT_AUTO_FREE char *root = NULL;
 	int r = make_directory(x, p->err);
 
+	if (r == 0)
+		r = take_input(x, p->spec, p->err);
 	if (r < 0)
 		return r;
 	record_text(x, STEP_DIRECTORY, x->directory);
@@ -489,6 +528,8 @@ static int prepare(struct preparing *p)
 		r = limit(p);
 	if (r == 0)
 		r = record_program(p);
+	if (r == 0 && x->durable)
+		r = step_keep_order(x, p->err);
 	hide_ours(x);
 	return r < 0 ? r : x->order.oom ? no_memory(p->err) : 0;
 }
@@ -499,6 +540,8 @@ int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec,
 	struct preparing p = {.x = x, .spec = spec, .artifacts = artifacts, .n = n, .err = err};
 	int r = check_spec(spec, err);
 
+	if (r == 0)
+		r = check_kind(spec, n, err);
 	if (r < 0)
 		return r;
 	p.places = calloc(n + 1, sizeof *p.places);
