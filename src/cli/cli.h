@@ -111,7 +111,7 @@ struct davit_given {
 struct davit_cli {
 	const struct davit_command *command;
 	const struct davit_verb *verb; /* of a family's; set before davit_cli_parse */
-	struct davit_given *given; /* in the order of the command line */
+	struct davit_given *given;     /* in the order of the command line */
 	size_t n_given;
 	const char **args; /* arguments that are not options, borrowed from argv */
 	size_t n_args;

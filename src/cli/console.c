@@ -26,8 +26,8 @@ extern char **environ;
 struct console {
 	struct davit_cli *cli;
 	bool interactive;
-	bool over;	/* the user has said so */
-	int status;	/* of the first line that failed */
+	bool over;  /* the user has said so */
+	int status; /* of the first line that failed */
 	unsigned lines;
 };
 
@@ -251,7 +251,8 @@ static int from_file(struct console *k, struct davit_error *err)
 
 	while (!k->over && (n = getline(&line, &room, stdin)) >= 0) {
 		if (strlen(line) != (size_t)n)
-			return davit_error_set(err, DAVIT_EINVAL, NULL, "line %u has a NUL in it", k->lines + 1);
+			return davit_error_set(err, DAVIT_EINVAL, NULL, "line %u has a NUL in it",
+					       k->lines + 1);
 		line[strcspn(line, "\n")] = '\0';
 		take_line(k, line);
 	}
@@ -262,7 +263,8 @@ static int run_console(struct davit_cli *cli, struct davit_error *err)
 {
 	struct console k = {.cli = cli, .interactive = isatty(STDIN_FILENO) && cli->tty};
 
-	if (davit_cli_value(cli, "project") && setenv("DAVIT_PROJECT", davit_cli_value(cli, "project"), 1) < 0)
+	if (davit_cli_value(cli, "project") &&
+	    setenv("DAVIT_PROJECT", davit_cli_value(cli, "project"), 1) < 0)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	return k.interactive ? from_terminal(&k, err) : from_file(&k, err);
 }
@@ -274,15 +276,16 @@ static const struct davit_option own[] = {
 };
 static const struct davit_option *const options[] = {own, davit_options_project, NULL};
 static const char *const examples[] = {"davit console", "commands with editing, history and completion",
-				       "davit console -e <setup.davit", "from a file, up to the first failure",
-				       NULL};
+				       "davit console -e <setup.davit",
+				       "from a file, up to the first failure", NULL};
 
 const struct davit_command davit_command_console = {
 	.name = "console",
 	.usage = "",
 	.group = "Containers",
 	.summary = "Give commands one after the other, without 'davit' in front",
-	.details = "From a terminal, with editing, history and completion; or from standard input, and then the exit\n"
+	.details = "From a terminal, with editing, history and completion; or from standard input, and then "
+		   "the exit\n"
 		   "status is that of the first line that failed.",
 	.options = options,
 	.run = run_console,
