@@ -87,6 +87,7 @@ const struct davit_command *davit_command_meant(const char *name, const struct d
 /* Options that several commands share. */
 extern const struct davit_option davit_options_common[];    /* --help, -o text|json */
 extern const struct davit_option davit_options_data[];	    /* --help, -o text|json|yaml */
+extern const struct davit_option davit_options_names[];	    /* --help, -o text|json|yaml|names */
 extern const struct davit_option davit_options_lines[];	    /* --help, -o text|json (lines) */
 extern const struct davit_option davit_options_namespace[]; /* --namespace */
 extern const struct davit_option davit_options_runtime[];   /* --runtime */

@@ -130,6 +130,13 @@ const struct davit_option davit_options_data[] = {
 	{0},
 };
 
+const struct davit_option davit_options_names[] = {
+	HELP,
+	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "text|json|yaml|names",
+	 .doc = "text (default), json, yaml, or names, one a line"},
+	{0},
+};
+
 const struct davit_option davit_options_lines[] = {
 	HELP,
 	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "text|json",

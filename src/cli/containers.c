@@ -41,9 +41,12 @@ void davit_container_target(const struct davit_cli *cli, const char *address, co
 
 int davit_container_done(struct davit_cli *cli, json_t *answer, const char *text, struct davit_error *err)
 {
+	const char *alias = davit_string(answer, "alias");
 	int r = 0;
 
-	if (cli->format != DAVIT_FORMAT_TEXT)
+	if (cli->format == DAVIT_FORMAT_NAMES)
+		puts(alias[0] ? alias : davit_string(answer, "name"));
+	else if (cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, answer, err);
 	else
 		puts(text);
@@ -272,6 +275,15 @@ static void print_one(json_t *container)
 	}
 }
 
+static void print_names(const json_t *container)
+{
+	const json_t *child;
+	size_t i;
+
+	puts(davit_string(container, "alias"));
+	json_array_foreach(json_object_get(container, "children"), i, child) print_names(child);
+}
+
 static int run_status(struct davit_cli *cli, struct davit_error *err)
 {
 	json_t *answer = NULL;
@@ -279,7 +291,9 @@ static int run_status(struct davit_cli *cli, struct davit_error *err)
 
 	if (r < 0)
 		return r;
-	if (cli->format != DAVIT_FORMAT_TEXT)
+	if (cli->format == DAVIT_FORMAT_NAMES)
+		print_names(answer);
+	else if (cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, answer, err);
 	else if (is_arch(cli))
 		r = print_subtree(cli, answer, err);
@@ -316,7 +330,7 @@ static const struct davit_option *const typed_options[] = {typed_own, davit_opti
 							   NULL};
 static const struct davit_option *const destroy_options[] = {destroy_own, davit_options_project,
 							     davit_options_data, NULL};
-static const struct davit_option *const arch_options[] = {none_own, davit_options_project, davit_options_data,
+static const struct davit_option *const arch_options[] = {none_own, davit_options_project, davit_options_names,
 							  NULL};
 
 #define CREATE "start args search force force-soft force-hard"

@@ -168,7 +168,9 @@ static int run_status(struct davit_cli *cli, struct davit_error *err)
 	json_t *project = NULL;
 	int r = fetch(cli, &project, err);
 
-	if (r == 0 && cli->format != DAVIT_FORMAT_TEXT) {
+	if (r == 0 && cli->format == DAVIT_FORMAT_NAMES) {
+		puts(davit_string(project, "name"));
+	} else if (r == 0 && cli->format != DAVIT_FORMAT_TEXT) {
 		r = davit_print_value(cli, project, err);
 	} else if (r == 0) {
 		printf("%s is %s\n", name_of(cli), davit_string(project, "state"));
@@ -193,7 +195,9 @@ static int run_list(struct davit_cli *cli, struct davit_error *err)
 	size_t i;
 	int r = davit_api_call(cli, "GET", "/v1/projects", NULL, &all, err);
 
-	if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
+	if (r == 0 && cli->format == DAVIT_FORMAT_NAMES)
+		json_array_foreach(all, i, p) puts(davit_string(p, "name"));
+	else if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, all, err);
 	else if (r == 0)
 		r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), false, &t, err);
@@ -242,7 +246,7 @@ static const struct davit_option project_own[] = {
 	{"force", 0, NULL, DAVIT_OPTION_FLAG, .doc = "destroy: also one that runs"},
 	{0},
 };
-static const struct davit_option *const project_options[] = {project_own, davit_options_data, NULL};
+static const struct davit_option *const project_options[] = {project_own, davit_options_names, NULL};
 static const struct davit_option none_own[] = {{0}};
 static const struct davit_option *const server_options[] = {none_own, davit_options_data, NULL};
 static const char *const project_examples[] = {"davit project:create shop --directory ~/shop",
