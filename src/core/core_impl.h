@@ -145,6 +145,7 @@ struct instance {
 	bool told_failed;   /* the event of its failure was written */
 	bool swept;	    /* what the last run left behind was stopped */
 	bool killed_for;    /* pending_cause is why we are stopping it ourselves */
+	bool env_packed;    /* workload.env is one piece of memory, and nothing is added to it */
 };
 
 /* One position among the instances of a service. */
@@ -199,6 +200,7 @@ struct davit_core {
 	struct davit_map namespaces;  /* key -> namespace_record */
 	struct davit_map instances;   /* id -> instance */
 	struct davit_pool ops;	      /* of the instances' operations under way */
+	char **common_env;	      /* variables that workloads share (workload.c) */
 	struct davit_supervise sup;
 	struct davit_journal *journal;
 	struct davit_store_watch watch[3];
@@ -333,6 +335,8 @@ int workload_settings(struct davit_workload *w, const struct davit_spec *spec, c
 /* Allocates the driver's instance for the workload as it is. */
 int workload_attach(struct instance *i, struct davit_error *err);
 void workload_fini(struct davit_workload *w);
+/* The same for an instance's, which workload_build has filled or not. */
+void workload_drop(struct instance *i);
 char *workload_label(const struct davit_service *s, uint32_t index, uint64_t generation, bool build);
 int workload_label_parse(const char *label, char **ret_key, uint32_t *ret_index, uint64_t *ret_generation,
 			 bool *ret_build);

@@ -126,7 +126,7 @@ void instance_free(struct instance *i)
 	davit_map_remove(&c->instances, i->workload.id);
 	if (i->service)
 		i->service->alive--;
-	workload_fini(&i->workload);
+	workload_drop(i);
 	free(i->early_exit);
 	free(i->inst);
 	free(i->error);

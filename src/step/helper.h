@@ -24,14 +24,14 @@ struct step_mount_order {
 struct step {
 	const char *directory; /* the step's own */
 	struct step_options options;
-	const char *root; /* lower directory, or NULL: the host's */
+	const char **roots; /* lower directories, the highest first; none: the host's root */
 	const char **hide;
 	struct step_mount_order *mounts;
 	const char **cgroups;
 	const char *path, **argv; /* argv[0] is path; ends with NULL */
 	const char **env;	  /* ends with NULL */
-	const char *chdir, *user;
-	size_t n_hide, n_mounts, n_cgroups, n_argv, n_env;
+	const char *chdir, *user, *release;
+	size_t n_roots, n_hide, n_mounts, n_cgroups, n_argv, n_env;
 
 	bool rootless; /* in a user namespace of its own */
 	int status_fd; /* init's end of the socket to the monitor */
@@ -39,6 +39,13 @@ struct step {
 
 /* order.c: reads the order. False when it is malformed or memory is short. */
 bool step_order_read(int fd, struct step *ret);
+
+/* listen.c: makes the socket of a durable step in its directory. The descriptor, or -1 with errno. */
+int step_listen(const char *directory);
+/* Who connects takes the places of STEP_FD_CONTROL and STEP_FD_WAKE. False when nobody did. */
+bool step_accept(int listener);
+/* Writes the last report beside it, at once or not at all. */
+void step_keep_result(const char *directory, const struct step_report *r);
 
 /* init.c: the first process of the namespaces. Waits for one byte on status_fd before it makes mounts, and
  * for another, which says that it is in its cgroups, before it starts the program; reports there, and never

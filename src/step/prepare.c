@@ -5,6 +5,7 @@
 #include "step/execution.h"
 
 #include "base/file.h"
+#include "base/nearest.h"
 #include "base/strv.h"
 
 #include <dirent.h>
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 /* One mount to come. */
@@ -55,6 +57,11 @@ static void record(struct davit_execution *x, enum step_tag tag, const void *dat
 static void record_text(struct davit_execution *x, enum step_tag tag, const char *s)
 {
 	record(x, tag, s, strlen(s));
+}
+
+void step_record(struct davit_execution *x, enum step_tag tag, const char *text)
+{
+	record_text(x, tag, text);
 }
 
 static void record_mount(struct davit_execution *x, char kind, const char *source, const char *copy,
@@ -106,6 +113,9 @@ static struct place *place_at(struct preparing *p, const char *target)
 
 static int check_name(const struct davit_artifact *a, struct davit_error *err)
 {
+	if (a->type == DAVIT_ARTIFACT_IMAGE)
+		return davit_error_set(err, DAVIT_EINVAL, a->name,
+				       "an image can be the root of a step, and nothing else");
 	if (a->use != DAVIT_USE_CACHE && (!a->name || !*a->name || strchr(a->name, '/')))
 		return davit_error_set(err, DAVIT_EINVAL, "artifacts",
 				       "'%.64s' is not the name of an artifact", a->name ? a->name : "");
@@ -399,6 +409,7 @@ static int make_directory(struct davit_execution *x, struct davit_error *err)
 		x->lock = openat(at, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (x->lock < 0 || flock(x->lock, LOCK_EX | LOCK_NB) < 0)
 		r = davit_error_errno(err, errno, NULL, "cannot make %s", x->directory);
+	x->made = r == 0;
 	step_store_unlock(x->store);
 	for (int i = 0; r == 0 && i < DAVIT_STEP_STREAMS; i++) {
 		x->streams[i] = openat(at, files[i], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -429,16 +440,46 @@ static void record_options(struct preparing *p)
 		.timeout = spec->timeout,
 		.grace = spec->grace ? spec->grace : DAVIT_GRACE_DEFAULT,
 		.log_max = spec->log_max ? spec->log_max : DAVIT_STEP_LOG_DEFAULT,
-		.privileged = spec->privileged,
+		.privileged = spec->privileged || spec->plain,
 		.hermetic = spec->hermetic,
 		.processes = spec->limits.pids ? spec->limits.pids : DAVIT_STEP_PIDS_DEFAULT,
+		.durable = spec->durable != NULL,
+		.plain = spec->plain,
+		.input = p->x->input >= 0,
 	};
 
 	record(p->x, STEP_OPTIONS, &o, sizeof o);
 }
 
+/* What runs where: an image only where the runtime has images, and there nothing else. */
+static int check_runtime(const struct davit_run_spec *spec, struct davit_error *err)
+{
+	static const char *const names[] = {"process", "oci"};
+	bool image = spec->image.type == DAVIT_ARTIFACT_IMAGE;
+	const char *name = spec->runtime ? spec->runtime : image ? "oci" : "process";
+	const char *near;
+
+	if (!strcmp(name, "process") && image)
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, "runtime",
+			"the runtime process has no images: a step in one needs the runtime oci");
+	if (!strcmp(name, "oci") && !image)
+		return davit_error_set(err, DAVIT_EINVAL, "runtime",
+				       "a step on the runtime %s needs an image", name);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(names); i++)
+		if (!strcmp(name, names[i]))
+			return 0;
+	near = davit_nearest(name, names, DAVIT_ARRAY_SIZE(names));
+	return davit_error_set(err, DAVIT_ENOTSUP, "runtime",
+			       near ? "steps do not run on '%.64s'; did you mean %s?"
+				    : "steps do not run on '%.64s': on process and oci they do",
+			       name, near);
+}
+
 static int check_spec(const struct davit_run_spec *spec, struct davit_error *err)
 {
+	if (spec->image.type == DAVIT_ARTIFACT_IMAGE && (!spec->image.location || !*spec->image.location))
+		return davit_error_set(err, DAVIT_EINVAL, "image", "it is not said which image");
 	if (!spec->path || !*spec->path)
 		return davit_error_set(err, DAVIT_EINVAL, "path", "a step needs a program");
 	if (spec->timeout < 0 || spec->grace < 0 || spec->limits.cpu_millicores < 0)
@@ -446,6 +487,38 @@ static int check_spec(const struct davit_run_spec *spec, struct davit_error *err
 	for (char *const *e = spec->env; e && *e; e++)
 		if (**e == '=' || !strchr(*e, '='))
 			return davit_error_set(err, DAVIT_EINVAL, "env", "'%.64s' is not NAME=value", *e);
+	return 0;
+}
+
+static bool is_name(const char *s)
+{
+	return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789") == 16 && !s[16];
+}
+
+/* What only some steps are. */
+static int check_kind(const struct davit_run_spec *spec, size_t n, struct davit_error *err)
+{
+	if (spec->durable && !is_name(spec->durable))
+		return davit_error_set(err, DAVIT_EINVAL, "durable",
+				       "'%.64s' is not the name of a durable step", spec->durable);
+	if (spec->durable && spec->cache)
+		return davit_error_set(err, DAVIT_EINVAL, "cache", "a durable step is not looked up");
+	if (spec->plain && (n || spec->image.type != DAVIT_ARTIFACT_EMPTY || spec->hermetic || spec->user ||
+			    !spec->dir || spec->dir[0] != '/'))
+		return davit_error_set(err, DAVIT_EINVAL, "plain",
+				       "what runs on the host as it is has a directory there, and nothing "
+				       "else");
+	return 0;
+}
+
+static int take_input(struct davit_execution *x, const struct davit_run_spec *spec, struct davit_error *err)
+{
+	if (!spec->input)
+		return 0;
+	x->input = memfd_create("davit-step-input", MFD_CLOEXEC);
+	if (x->input < 0 || davit_write_full(x->input, spec->input, spec->input_len) < 0 ||
+	    lseek(x->input, 0, SEEK_SET) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot write a step's input");
 	return 0;
 }
 
@@ -474,11 +547,18 @@ static int prepare(struct preparing *p)
 	DAVIT_AUTO_FREE char *root = NULL;
 	int r = make_directory(x, p->err);
 
+	if (r == 0)
+		r = take_input(x, p->spec, p->err);
 	if (r < 0)
 		return r;
 	record_text(x, STEP_DIRECTORY, x->directory);
 	record_options(p);
-	if (p->spec->image.type != DAVIT_ARTIFACT_EMPTY) {
+	if (p->spec->image.type == DAVIT_ARTIFACT_IMAGE) {
+		x->image = strdup(p->spec->image.location);
+		x->has_user = p->spec->user && *p->spec->user;
+		if (!x->image)
+			return no_memory(p->err);
+	} else if (p->spec->image.type != DAVIT_ARTIFACT_EMPTY) {
 		r = locate(p, &p->spec->image, "image", &root);
 		if (r == 0)
 			record_text(x, STEP_ROOT, root);
@@ -489,6 +569,8 @@ static int prepare(struct preparing *p)
 		r = limit(p);
 	if (r == 0)
 		r = record_program(p);
+	if (r == 0 && x->durable)
+		r = step_keep_order(x, p->err);
 	hide_ours(x);
 	return r < 0 ? r : x->order.oom ? no_memory(p->err) : 0;
 }
@@ -497,8 +579,12 @@ int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec,
 		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
 	struct preparing p = {.x = x, .spec = spec, .artifacts = artifacts, .n = n, .err = err};
-	int r = check_spec(spec, err);
+	int r = check_runtime(spec, err);
 
+	if (r == 0)
+		r = check_kind(spec, n, err);
+	if (r == 0)
+		r = check_spec(spec, err);
 	if (r < 0)
 		return r;
 	p.places = calloc(n + 1, sizeof *p.places);

@@ -9,14 +9,29 @@
  *   5  an eventfd, written whenever more output is in the files
  *   6, 7  the files for what it writes to stdout and stderr
  *   8  the lock of the step's directory, which says that it is in use
+ *   9  what the program reads on standard input, if the options say that there is something
  * Beyond: locks that hold its trees and caches. None of them reaches the step's program.
+ *
+ * A durable step outlives who asked for it. Its directory has two more files: `control`, a socket that
+ * listens, there before the program is started, and `result`, the last report, there before that is sent.
+ * Who connects sends STEP_ORDER_ATTACH with an eventfd, and is told what it has missed; the one before is
+ * hung up on. The directory stays until an order says that it may go.
  */
 #ifndef DAVIT_STEP_PROTOCOL_H
 #define DAVIT_STEP_PROTOCOL_H
 
 #include <stdint.h>
 
-enum { STEP_FD_CONTROL = 3, STEP_FD_ORDER, STEP_FD_WAKE, STEP_FD_OUT, STEP_FD_ERR, STEP_FD_LOCK, STEP_FDS };
+enum {
+	STEP_FD_CONTROL = 3,
+	STEP_FD_ORDER,
+	STEP_FD_WAKE,
+	STEP_FD_OUT,
+	STEP_FD_ERR,
+	STEP_FD_LOCK,
+	STEP_FDS,
+	STEP_FD_INPUT = STEP_FDS
+};
 
 /* A record: a header, then `length` bytes, the last of them NUL, then padding to 8. */
 struct step_record {
@@ -30,7 +45,7 @@ struct step_record {
 enum step_tag {
 	STEP_DIRECTORY = 1, /* the step's own, absolute: the first record */
 	STEP_OPTIONS,	    /* struct step_options */
-	STEP_ROOT,	    /* the lower directory of a root of its own */
+	STEP_ROOT,	    /* a lower directory of a root of its own, the highest first */
 	STEP_HIDE,	    /* a path of the host to cover: what belongs to davit */
 	STEP_MOUNT,	    /* a letter of enum step_mount, the source, NUL, the target: in path order */
 	STEP_CGROUP,	    /* a directory to put it in */
@@ -39,6 +54,7 @@ enum step_tag {
 	STEP_ENV,
 	STEP_CHDIR,
 	STEP_USER,
+	STEP_RELEASE, /* a file that says that something is in use: removed at the end */
 };
 
 enum step_mount {
@@ -53,11 +69,19 @@ struct step_options {
 	uint64_t log_max;
 	uint32_t privileged, hermetic;
 	uint32_t processes; /* by RLIMIT_NPROC of its user namespace; 0: not so */
-	uint32_t unused;
+	uint32_t durable;   /* see above */
+	uint32_t plain;	    /* the program runs on the host as it is */
+	uint32_t input;	    /* there is STEP_FD_INPUT */
 };
 
 /* Orders: one packet each. */
-enum step_verb { STEP_ORDER_ABORT = 1, STEP_ORDER_KILL, STEP_ORDER_SIGNAL };
+enum step_verb {
+	STEP_ORDER_ABORT = 1,
+	STEP_ORDER_KILL,
+	STEP_ORDER_SIGNAL,
+	STEP_ORDER_ATTACH,
+	STEP_ORDER_FORGET
+};
 struct step_order {
 	uint32_t verb;
 	int32_t signo;

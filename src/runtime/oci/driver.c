@@ -88,7 +88,7 @@ static void cleanup(struct local_runtime *p, const char *id, struct davit_op *op
 
 static void forget_in_thread(struct oci_job *j)
 {
-	oci_engine_forget(j->place, j->id, &j->err);
+	oci_containers_delete(j->place, j->id, &j->err);
 }
 
 static void forgotten(struct oci_job *j)
@@ -107,7 +107,8 @@ static void forgotten(struct oci_job *j)
 		local_start(pi->inst, op);
 }
 
-/* crun and runc keep a container that has ended, and its name, until they are told. */
+/* crun and runc keep a container that has ended until they are told; runc its groups too, in which
+ * the next one would be. */
 static void settled(struct local_instance *pi)
 {
 	struct oci_instance *oi = oci_instance_of(pi);
@@ -256,9 +257,9 @@ static void close_runtime(struct davit_runtime *rt)
 
 	if (!o->place)
 		return;
-	local_close(rt);
-	oci_jobs_close(o);
+	oci_jobs_close(o); /* while there is still what their operations' ends name */
 	oci_copies_close(o);
+	local_close(rt);
 	oci_place_drop(DAVIT_TAKE(o->place));
 }
 
