@@ -180,6 +180,9 @@ int davit_executions_durable(struct davit_artifacts *store, const char *prefix,
 /* Sixteen hexadecimal digits, unique for ever, or the name of a durable step; borrowed. */
 const char *davit_execution_id(const struct davit_execution *x);
 
+/* When its program began to run, unix ns; 0: it has not yet, or did not. */
+int64_t davit_execution_started(const struct davit_execution *x);
+
 /* Reads what the step wrote to a stream, from any offset, as often as you like, while it runs and
  * after its end: up to n bytes, 0 when there are none there (yet, as long as there is no result), or a
  * DAVIT_E... code. Short file operations only. */

@@ -351,6 +351,11 @@ const char *davit_execution_id(const struct davit_execution *x)
 	return x->id;
 }
 
+int64_t davit_execution_started(const struct davit_execution *x)
+{
+	return x->end.started;
+}
+
 const struct davit_result *davit_execution_result(const struct davit_execution *x)
 {
 	return x->complete ? &x->result : NULL;
