@@ -322,6 +322,24 @@ static void the_openapi_document_has_exactly_the_routes(void **state)
 static const struct davit_client_header websocket[] = {{"Sec-WebSocket-Version", "13"},
 						       {"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}};
 
+static json_t *any_value(const struct api_field *f)
+{
+	switch (f->type) {
+	case API_INT:
+		return json_integer(1);
+	case API_BOOL:
+		return json_true();
+	case API_STRINGS:
+		return json_pack("[s]", "x");
+	case API_ANY: /* a plan, the only one there is */
+		return json_pack("{s:s, s:[]}", "kind", "do", "steps");
+	case API_ENUM:
+		return json_stringn(f->values, strcspn(f->values, "|"));
+	default:
+		return json_string("x");
+	}
+}
+
 static void every_documented_path_answers(void **state)
 {
 	(void)state;
@@ -347,12 +365,16 @@ static void every_documented_path_answers(void **state)
 		for (const struct api_field *f = r->query; f && f->name; f++)
 			if (f->required)
 				davit_url_query(&target, f->name, "x");
-		/* Only keys that the route knows. */
+		/* Only keys that the route knows, and those that it must have. */
 		if (body) {
 			json_t *all = json_loads(body, 0, NULL), *known = json_object();
-			for (const struct api_field *f = r->fields; f->name; f++)
-				if (json_object_get(all, f->name))
-					json_object_set(known, f->name, json_object_get(all, f->name));
+			for (const struct api_field *f = r->fields; f->name; f++) {
+				json_t *v = json_object_get(all, f->name);
+				if (v && json_is_array(v) == (f->type == API_STRINGS))
+					json_object_set(known, f->name, v);
+				else if (f->required)
+					json_object_set_new(known, f->name, any_value(f));
+			}
 			char *dump = json_dumps(known, 0);
 			davit_buf_adds(&keep, dump);
 			free(dump);
