@@ -15,7 +15,6 @@
 static const char no_root[] = "davitd does not run as root";
 static const char no_quota[] = "overlayfs has no quota of its own";
 static const char no_account[] = "containers have users, no service accounts: see `user`";
-static const char no_build[] = "there is no builder among crun and runc";
 
 static void say(struct davit_capabilities *c, enum davit_capability cap, const char *why_not)
 {
@@ -62,7 +61,7 @@ void oci_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 	say(ret, DAVIT_CAP_PORT_MAPPING, pl->why_no_bridge);
 	say(ret, DAVIT_CAP_DISK_LIMIT, no_quota);
 	say(ret, DAVIT_CAP_SERVICE_ACCOUNT, no_account);
-	say(ret, DAVIT_CAP_IMAGE_BUILD, no_build);
+	say(ret, DAVIT_CAP_IMAGE_BUILD, pl->why_no_build);
 }
 
 static int check_mount(const struct davit_mount *m, struct davit_error *err)

@@ -32,6 +32,7 @@ struct oci_place {
 	gid_t gid;
 	bool is_crun;
 	char why_no_bridge[112]; /* "" where networks can be made */
+	char why_no_build[112];	 /* "" where images can be built */
 	uint64_t capabilities;	 /* that we may give: our own bounding set */
 };
 
@@ -212,7 +213,8 @@ int oci_spawn(char *const argv[], int in_fd, int out_fd, int err_fd, pid_t *ret_
 struct oci_child {
 	int in; /* its standard input, borrowed; -1: nothing */
 	struct davit_buf out;
-	atomic_int pidfd; /* + 1 */
+	void (*heard)(struct oci_child *c); /* there is more in out, of which it may take; or NULL */
+	atomic_int pidfd;		    /* + 1 */
 	atomic_bool cancelled;
 };
 /* Its standard output goes into out, its standard error into the message. DAVIT_EIO. */

@@ -162,6 +162,14 @@ static void probe_bridge(struct oci_place *pl)
 	snprintf(pl->why_no_bridge, sizeof pl->why_no_bridge, "%s", why);
 }
 
+/* davit-image looks for it in PATH. */
+static void probe_builder(struct oci_place *pl)
+{
+	DAVIT_AUTO_FREE char *path = find_program("buildah");
+
+	snprintf(pl->why_no_build, sizeof pl->why_no_build, "%s", path ? "" : "buildah is not installed");
+}
+
 int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oci_place **ret,
 		   struct davit_error *err)
 {
@@ -185,6 +193,7 @@ int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oc
 		return r;
 	}
 	probe_bridge(pl);
+	probe_builder(pl);
 	*ret = pl;
 	return 0;
 }
