@@ -94,7 +94,4 @@ int step_make_room(struct davit_artifacts *s, uint64_t bytes, davit_collected_fn
 /* Makes sure that what came in is on the disk. Blocks. */
 int step_settle(struct davit_artifacts *s, struct davit_error *err);
 
-/* tar.c */
-int step_unpack(int archive, int to, uint64_t max, struct davit_error *err);
-
 #endif
