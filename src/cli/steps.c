@@ -54,7 +54,7 @@ static const struct davit_option execute_options[] = {
 	{"hermetic", 0, NULL, DAVIT_OPTION_FLAG, .doc = "No network but a loopback of its own"},
 	{"privileged", 0, NULL, DAVIT_OPTION_FLAG, .doc = "All capabilities and devices that the caller has"},
 	{"runtime", 0, "RUNTIME", DAVIT_OPTION_STRING,
-	 .doc = "process or oci (default: oci for a task in an image, else process)"},
+	 .doc = "process, oci, docker or podman (default: oci for a task in an image, else process)"},
 	{"image", 0, "NAME", DAVIT_OPTION_STRING, .doc = "An image as root; goes before what the task says"},
 	{"rootfs", 0, "ROOT", DAVIT_OPTION_STRING,
 	 .doc = "The root: a directory, artifact:ID, or host; goes before what the task says"},
