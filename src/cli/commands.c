@@ -52,6 +52,10 @@
 	X(console)                                                                                           \
 	X(new)                                                                                               \
 	X(execute)                                                                                           \
+	X(job)                                                                                               \
+	X(runs)                                                                                              \
+	X(run_log)                                                                                           \
+	X(abort)                                                                                             \
 	X(artifacts)                                                                                         \
 	X(caches)                                                                                            \
 	X(check)                                                                                             \

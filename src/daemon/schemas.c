@@ -16,6 +16,17 @@
 #define BOOL "{\"type\":\"boolean\"}"
 #define TIME "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
 #define WORKSPACE_STATE "{\"enum\":[\"running\",\"stopped\",\"error\",\"unknown\"]}"
+#define RUN                                                                                                  \
+	OBJECT(P("id", STRING) "," P("name", STRING) "," P("kind", STRING) "," P(                            \
+		"state",                                                                                     \
+		"{\"enum\":["                                                                                \
+		"\"waiting\","                                                                               \
+		"\"running\","                                                                               \
+		"\"ended\"]}") "," P("outcome",                                                              \
+				     NULLABLE) "," P("message",                                              \
+						     NULLABLE) "," P("created",                              \
+								     TIME) "," P("ended",                    \
+										 TIME) "," P("bytes", INT))
 #define STRINGS_OR_NULL "{\"type\":[\"array\",\"null\"],\"items\":" STRING "}"
 #define LIST(of) "{\"type\":\"array\",\"items\":" of "}"
 #define REF(name) "{\"$ref\":\"#/components/schemas/" name "\"}"
@@ -71,6 +82,8 @@ static const struct {
 	{"Container", OBJECT(CONTAINER)},
 	{"ContainerAnswer", OBJECT(P("text", STRING) "," P("hex", STRING))},
 	{"Containers", OBJECT(P("project", OBJECT(HOST)) "," P("root", REF("Container")))},
+	{"Collected",
+	 LIST(OBJECT(P("id", STRING) "," P("removed", BOOL) "," P("why", STRING) "," P("bytes", INT)))},
 	{"Daemon",
 	 OBJECT(P("pid", INT) "," P("version", STRING) "," P("started", TIME) "," P("home", NULLABLE) "," P(
 		 "socket",
@@ -109,6 +122,9 @@ static const struct {
 	{"Project", OBJECT(PROJECT)},
 	{"Projects", LIST(REF("Project"))},
 	{"Records", LIST(OBJECT(P("spec", "{\"type\":\"object\"}") "," P("revision", INT)))},
+	{"Run", RUN},
+	{"RunEvent", OBJECT(P("id", INT) "," P("time", TIME) "," P("event", STRING) "," P("step", STRING))},
+	{"Runs", LIST(RUN)},
 	{"Runtimes",
 	 LIST(OBJECT(P("name", STRING) "," P("summary", STRING) "," P("available", BOOL) "," P(
 		 "error", NULLABLE) "," P("capabilities",

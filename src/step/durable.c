@@ -74,6 +74,8 @@ static int read_order(struct davit_execution *x, struct davit_error *err)
 	size_t n = 0;
 	int r = path ? davit_read_file(path, ORDER_MAX, &b, err) : no_memory(err);
 
+	if (r == DAVIT_ENOENT) /* it was not started */
+		return 0;
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < b.len; i++)
@@ -211,9 +213,9 @@ static int attach(struct davit_execution *x, const char *name, struct davit_erro
 		DAVIT_AUTO_FREE char *path = davit_path_join(x->directory, files[i]);
 		x->streams[i] = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
 	}
-	r = find(x, err);
-	/* One that was started has left it: it is written before. */
-	return r < 0 ? r : read_order(x, err);
+	/* Before its end is taken, which is what needs it. */
+	r = read_order(x, err);
+	return r < 0 ? r : find(x, err);
 }
 
 int davit_execution_attach(struct davit_loop *loop, struct davit_artifacts *store, const char *name,

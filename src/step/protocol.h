@@ -54,6 +54,9 @@ enum step_tag {
 	STEP_ENV,
 	STEP_CHDIR,
 	STEP_USER,
+	STEP_DRIVER, /* a program that runs it elsewhere, and its argument: PROGRAM NUL RUNTIME. It plays init
+		      */
+	STEP_IMAGE,  /* the name of the image, for a driver */
 	STEP_RELEASE, /* a file that says that something is in use: removed at the end */
 };
 
@@ -67,6 +70,8 @@ enum step_mount {
 struct step_options {
 	int64_t timeout, grace; /* ns; timeout 0: none */
 	uint64_t log_max;
+	uint64_t memory;	/* for a driver, as the next: bytes; 0: any */
+	int64_t cpu_millicores; /* 0: any */
 	uint32_t privileged, hermetic;
 	uint32_t processes; /* by RLIMIT_NPROC of its user namespace; 0: not so */
 	uint32_t durable;   /* see above */
@@ -96,11 +101,24 @@ struct step_report {
 	int32_t sys_errno; /* FAILED: or 0 */
 	int32_t status;	   /* ENDED: as from waitpid */
 	uint32_t aborted, timed_out;
-	int64_t started, ended; /* unix ns */
+	uint32_t out_of_memory, unused; /* ENDED: of what runs elsewhere */
+	int64_t started, ended;		/* unix ns */
 	int64_t cpu_user, cpu_system;
 	uint64_t memory_peak;
 	uint64_t bytes[2], dropped[2];
 	char text[440]; /* NOTE, FAILED: a sentence */
 };
+
+/* What `davit-step inside`, the first process of a container, says by its stdout. Its stdin has the order
+ * (its length first, as a uint64_t), then struct step_order; at its end it ends everything. */
+enum step_channel { STEP_CHANNEL_OUT, STEP_CHANNEL_ERR, STEP_CHANNEL_REPORT };
+struct step_packet {
+	uint32_t channel, length; /* of what follows */
+};
+#define STEP_PACKET_MAX 65536
+
+/* A driver's descriptors: the socket to the monitor, where it is as init is, the order, and where the
+ * streams go. Its arguments: RUNTIME, or RUNTIME "remove" ID after one that was killed. */
+enum { STEP_DRIVER_STATUS = 3, STEP_DRIVER_ORDER, STEP_DRIVER_OUT, STEP_DRIVER_ERR };
 
 #endif

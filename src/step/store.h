@@ -103,7 +103,4 @@ int step_store_tree(struct davit_artifacts *s, struct step_work *w, struct davit
 int step_note_id(struct davit_artifacts *s, const char *name, const char *id, struct davit_error *err);
 bool step_read_id(struct davit_artifacts *s, const char *name, char ret[DAVIT_ARTIFACT_ID_MAX]);
 
-/* tar.c */
-int step_unpack(int archive, int to, uint64_t max, struct davit_error *err);
-
 #endif
