@@ -208,7 +208,8 @@ static int run_list(struct davit_cli *cli, struct davit_error *err)
 			int e = davit_table_set(t, row, 0, davit_string(p, "name"));
 			e |= davit_table_set(t, row, 1, davit_string(p, "state"));
 			e |= davit_table_set(t, row, 2, davit_text(p, "restarts", number));
-			e |= davit_table_set(t, row, 3, davit_time_text(cli, davit_string(p, "created"), when));
+			e |= davit_table_set(t, row, 3,
+					     davit_time_text(cli, davit_string(p, "created"), when));
 			e |= davit_table_set(t, row, 4, davit_string(p, "directory"));
 			r = e ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : r;
 		}
@@ -250,14 +251,14 @@ static const struct davit_option *const project_options[] = {project_own, davit_
 static const struct davit_option none_own[] = {{0}};
 static const struct davit_option *const server_options[] = {none_own, davit_options_data, NULL};
 static const char *const project_examples[] = {"davit project:create shop --directory ~/shop",
-					       "a tree of containers of its own",
-					       "davit project:status",
+					       "a tree of containers of its own", "davit project:status",
 					       "the default project: its host, messages, dead letters", NULL};
-static const char *const server_examples[] = {"davit server:ping", "does the daemon answer, and how fast", NULL};
+static const char *const server_examples[] = {"davit server:ping", "does the daemon answer, and how fast",
+					      NULL};
 
 static const struct davit_verb project_verbs[] = {
-	{"create", "[NAME]", "Make a project and start it", "directory search-thread search-process workers", 0, 1,
-	 run_create},
+	{"create", "[NAME]", "Make a project and start it", "directory search-thread search-process workers",
+	 0, 1, run_create},
 	{"destroy", "[NAME]", "Forget it with all that is in it", "force", 0, 1, run_destroy},
 	{"start", "[NAME]", "Start it; what was made in it comes back", "", 0, 1, run_start},
 	{"stop", "[NAME]", "Stop it, containers and all", "", 0, 1, run_stop},

@@ -20,10 +20,10 @@
 /* In the words of the tree. Takes what it needs of the container. */
 static json_t *node_of(const json_t *container)
 {
-	json_t *node = json_pack("{s:O, s:O, s:O, s:O, s:O}", "name", json_object_get(container, "alias"), "kind",
-				 json_object_get(container, "type"), "state", json_object_get(container, "state"),
-				 "restarts", json_object_get(container, "restarts"), "definition",
-				 json_object_get(container, "name"));
+	json_t *node = json_pack(
+		"{s:O, s:O, s:O, s:O, s:O}", "name", json_object_get(container, "alias"), "kind",
+		json_object_get(container, "type"), "state", json_object_get(container, "state"), "restarts",
+		json_object_get(container, "restarts"), "definition", json_object_get(container, "name"));
 	json_t *children = json_array(), *child;
 	size_t i;
 	int r = node ? json_object_set_new(node, "children", children) : -1;

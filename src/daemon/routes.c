@@ -227,7 +227,8 @@ static const struct api_field containers_query[] = {PROJECT_QUERY, {0}};
 
 static const struct api_field container_create_query[] = {
 	PROJECT_QUERY,
-	{"force", API_ENUM, "end one that has the alias first: by asking, without its hooks, or one then the other",
+	{"force", API_ENUM,
+	 "end one that has the alias first: by asking, without its hooks, or one then the other",
 	 "soft|hard|both"},
 	{0},
 };
@@ -384,8 +385,8 @@ const struct api_route api_routes[] = {
 	{"POST", "/v1/projects", api_projects_create, "make a project, answered when it runs", "Project",
 	 .body = API_OBJECT, .fields = project_body},
 	{"GET", "/v1/projects/{project}", api_project_get, "one project", "Project"},
-	{"DELETE", "/v1/projects/{project}", api_project_delete, "forget it, and what is recorded in it", "Empty",
-	 .query = project_delete_query},
+	{"DELETE", "/v1/projects/{project}", api_project_delete, "forget it, and what is recorded in it",
+	 "Empty", .query = project_delete_query},
 	{"POST", "/v1/projects/{project}/start", api_project_start, "answered when it runs", "Project"},
 	{"POST", "/v1/projects/{project}/stop", api_project_stop, "answered when it does not run", "Project"},
 	{"GET", "/v1/containers", api_containers_forward, "a project and all its containers", "Containers",

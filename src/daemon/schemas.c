@@ -34,23 +34,40 @@
 #define P(name, schema) "\"" name "\":" schema
 
 #define CONTAINER_STATE "{\"enum\":[\"destroyed\",\"created\",\"started\",\"stopped\",\"failed\"]}"
-#define CONTAINER                                                                                            \
-	P("alias", STRING)                                                                                   \
-	"," P("name", STRING) "," P("type", STRING) "," P("parent", STRING) "," P("path", STRING)            \
-	"," P("state", CONTAINER_STATE) "," P("failure", NULLABLE) "," P("code", NULLABLE)                   \
-	"," P("reason", NULLABLE) "," P("restarts", INT) "," P("queued", INT) "," P("dropped", INT)          \
-	"," P("refused", INT) "," P("blocked", INT) "," P("created", BOOL)                                   \
-	"," P("children", LIST(REF("Container")))
-#define HOST                                                                                                 \
-	P("project", STRING)                                                                                 \
-	"," P("pid", INT) "," P("started", TIME) "," P("directory", NULLABLE) "," P("workers", INT)            \
-	"," P("actors", INT) "," P("sent", INT) "," P("handled", INT) "," P("dead", INT)                     \
-	"," P("deadBy", "{\"type\":\"object\"}") "," P("restored", INT) "," P("missing", INT)                \
-	"," P("unclean", BOOL) "," P("searchThread", STRING) "," P("searchProcess", STRING)
+#define CONTAINER                                                                                                                                                     \
+	P("alias", STRING)                                                                                                                                            \
+	"," P("name", STRING) "," P("type", STRING) "," P("parent", STRING) "," P("path", STRING) "," P(                                                              \
+		"state",                                                                                                                                              \
+		CONTAINER_STATE) "," P("failure",                                                                                                                     \
+				       NULLABLE) "," P("code",                                                                                                        \
+						       NULLABLE) "," P("reason",                                                                                      \
+								       NULLABLE) "," P("restarts",                                                                    \
+										       INT) "," P("queued",                                                           \
+												  INT) "," P("dropped",                                               \
+													     INT) "," P("refused",                                    \
+															INT) "," P("blocked",                         \
+																   INT) "," P("created",              \
+																	      BOOL) "," P("children", \
+																			  LIST(REF(   \
+																				  "Container")))
+#define HOST                                                                                                                                     \
+	P("project", STRING)                                                                                                                     \
+	"," P("pid", INT) "," P("started", TIME) "," P("directory", NULLABLE) "," P("workers", INT) "," P("actors", INT) "," P(                  \
+		"sent",                                                                                                                          \
+		INT) "," P("handled",                                                                                                            \
+			   INT) "," P("dead",                                                                                                    \
+				      INT) "," P("deadBy",                                                                                       \
+						 "{\"type\":\"object\"}") "," P("restored",                                                      \
+										INT) "," P("missing",                                            \
+											   INT) "," P("uncl"                                     \
+												      "ean",                                     \
+												      BOOL) "," P("searchThread",                \
+														  STRING) "," P("searchProcess", \
+																STRING)
 #define PROJECT                                                                                              \
 	P("name", STRING)                                                                                    \
-	"," P("state", STRING) "," P("error", STRING) "," P("directory", NULLABLE) "," P("restarts", INT)    \
-	"," P("created", TIME) "," P("instance", STRING)
+	"," P("state", STRING) "," P("error", STRING) "," P("directory", NULLABLE) "," P(                    \
+		"restarts", INT) "," P("created", TIME) "," P("instance", STRING)
 
 static const struct {
 	const char *name;
