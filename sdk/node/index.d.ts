@@ -77,7 +77,7 @@ export class Container {
 	log(text: string): void;
 	spawn(work: (signal: AbortSignal) => unknown): Promise<void>;
 
-	send(to: string, data?: Value, options?: {type?: number}): Promise<void>;
+	send(to: string, data?: Value, options?: {type?: number; keep?: boolean}): Promise<void>;
 	request(to: string, data?: Value, options?: {type?: number; timeout?: number | null}): Promise<Data>;
 	command(to: string, name: string, parameters?: any, options?: {timeout?: number | null}): Promise<Data>;
 	broadcast(data?: Value, options?: {type?: number}): Promise<number>;

@@ -119,7 +119,7 @@ class Probe extends Container {
 
 	async do_send(message, rest) {
 		const [to, text] = rest.split(" ");
-		await this.send(to, text, {type: 7});
+		await this.send(to, text, {type: 7, keep: true});
 	}
 
 	async do_ask(message, rest) {

@@ -102,7 +102,7 @@ class Probe(davit.Container):
 
     async def do_send(self, message, rest):
         to, _, text = rest.partition(" ")
-        await self.send(to, text, type=7)
+        await self.send(to, text, type=7, keep=True)
 
     async def do_ask(self, message, rest):
         to, _, text = rest.partition(" ")

@@ -115,9 +115,10 @@ class Channel {
 			break;
 		case Kind.MESSAGE:
 		case Kind.REQUEST:
-			if (frame.flags & FAILED)
-				this.#urgent.push(frame);
-			this.#mailbox.push(frame);
+			if (frame.to)
+				new Message(this, frame).refuse("not-found", `there is no ${frame.to} in here`);
+			else
+				(frame.flags & FAILED ? this.#urgent : this.#mailbox).push(frame);
 			break;
 		case Kind.GONE:
 			this.#mailbox.push(frame);
@@ -238,12 +239,10 @@ class Channel {
 			await this.#try(() => this.#container.gone(frame.to, error));
 			return;
 		}
-		if (!(frame.flags & FAILED)) {
-			this.write({kind: Kind.ACK, id: this.#done, type: 1});
-			if (!await this.#try(() => this.#deliver(frame))) {
-				this.#broken = true;
-				return;
-			}
+		this.write({kind: Kind.ACK, id: this.#done, type: 1});
+		if (!await this.#try(() => this.#deliver(frame))) {
+			this.#broken = true;
+			return;
 		}
 		this.#done++;
 		if (this.state !== "started" || !this.#mailbox.length || this.#operations.length)
@@ -252,7 +251,7 @@ class Channel {
 			await new Promise(resolve => this.#socket.once("drain", resolve));
 	}
 
-	/** One for a failure: while that lasts, whatever stands before it. Its place in the mailbox is kept. */
+	/** One for a failure: while that lasts, whatever waits. It is not counted. */
 	async #handleUrgent(frame) {
 		if (this.state !== "failed") {
 			new Message(this, frame).refuse("wrong-state", "that failure is over");
@@ -269,8 +268,6 @@ class Channel {
 	async #deliver(frame) {
 		const message = new Message(this, frame), container = this.#container;
 		try {
-			if (frame.to && frame.to !== container.alias)
-				throw new Refusal("not-found", `there is no ${frame.to} in here`);
 			let behaviour = this.behaviours.at(-1) ?? container.behave;
 			if (frame.type === TYPE_COMMAND)
 				behaviour = this.#command(frame);

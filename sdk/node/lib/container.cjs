@@ -2,7 +2,7 @@
 // What a container in JavaScript is made of: the class to extend, and its messages.
 "use strict";
 
-const {DavitError, Kind, TYPE_COMMAND, TYPE_MAX} = require("./frames.cjs");
+const {DavitError, KEEP, Kind, TYPE_COMMAND, TYPE_MAX} = require("./frames.cjs");
 
 const channelOf = Symbol("channel");
 
@@ -167,9 +167,10 @@ class Container {
 
 	// --- others. `to` and `address`: an alias, a path "Main/A/B", "name:Hello"; "" is the parent ---
 
-	/** A message without an answer. */
-	async send(to, data, {type = 0} = {}) {
-		await this[channelOf].send({kind: Kind.MESSAGE, type: userType(type), payload: toBytes(data), to, from: this.alias});
+	/** A message without an answer. keep: if nobody has that alias, it waits until somebody has. */
+	async send(to, data, {type = 0, keep = false} = {}) {
+		await this[channelOf].send({kind: Kind.MESSAGE, flags: keep ? KEEP : 0, type: userType(type),
+			payload: toBytes(data), to, from: this.alias});
 	}
 
 	/**

@@ -6,6 +6,7 @@ const HEADER = 24;
 const MAX = 65536; // bytes of a frame behind its header
 const MORE = 1; // flags
 const FAILED = 2;
+const KEEP = 4;
 const TYPE_COMMAND = 0xffffff01;
 const TYPE_MAX = 0xffffff00; // a user's types are below
 
@@ -67,7 +68,7 @@ function header(size, kind, flags, from, to, id, type, time) {
 }
 
 /** The frame as bytes, in parts if it is large. DavitError: what it holds is too long. */
-function encode({kind, id = 0n, type = 0, time = 0, payload = NOTHING, from = "", to = ""}) {
+function encode({kind, flags = 0, id = 0n, type = 0, time = 0, payload = NOTHING, from = "", to = ""}) {
 	const sender = Buffer.from(from), address = Buffer.from(to);
 	if (sender.length > 255 || address.length > 255)
 		throw new DavitError("invalid", "an address has at most 255 bytes");
@@ -75,7 +76,7 @@ function encode({kind, id = 0n, type = 0, time = 0, payload = NOTHING, from = ""
 	if (payload.length > first && !IN_PARTS.has(kind))
 		throw new DavitError("invalid", `${NAMES[kind]} has at most ${first} bytes`);
 	const out = [header(sender.length + address.length + Math.min(first, payload.length), kind,
-		payload.length > first ? MORE : 0, sender.length, address.length, id, type, time),
+		flags | (payload.length > first ? MORE : 0), sender.length, address.length, id, type, time),
 	sender, address, payload.subarray(0, first)];
 	for (let at = first; at < payload.length; at += MAX) {
 		const part = payload.subarray(at, at + MAX);
@@ -151,4 +152,4 @@ class Decoder {
 	}
 }
 
-module.exports = {DavitError, Decoder, FAILED, Kind, NAMES, ProtocolError, TYPE_COMMAND, TYPE_MAX, WORDS, encode, objectOf};
+module.exports = {DavitError, Decoder, FAILED, KEEP, Kind, NAMES, ProtocolError, TYPE_COMMAND, TYPE_MAX, WORDS, encode, objectOf};

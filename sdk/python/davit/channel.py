@@ -133,9 +133,10 @@ class Channel(asyncio.Protocol):
                 raise ProtocolError("OPERATE without a known operation")
             self._operations.append(frame)
         elif frame.kind in (Kind.MESSAGE, Kind.REQUEST):
-            self._mailbox.append(frame)
-            if frame.flags & FAILED:
-                self._urgent.append(frame)
+            if frame.to:
+                Message(self, frame).refuse("not-found", "there is no %s in here" % frame.to)
+            else:
+                (self._urgent if frame.flags & FAILED else self._mailbox).append(frame)
         elif frame.kind == Kind.GONE:
             self._mailbox.append(frame)
         elif frame.id in self._pending and frame.kind in self._pending[frame.id].answers:
@@ -249,10 +250,8 @@ class Channel(asyncio.Protocol):
             if not await self._try(self.container.gone, frame.to, error):
                 self._tell_failed(0)
             return
-        early = frame.flags & FAILED
-        if not early:
-            self.write(Frame(Kind.ACK, self._done, 1))
-        if not early and not await self._try(self._deliver, frame):
+        self.write(Frame(Kind.ACK, self._done, 1))
+        if not await self._try(self._deliver, frame):
             self._broken = True
             self._tell_failed(0)
             return
@@ -262,7 +261,7 @@ class Channel(asyncio.Protocol):
         await self._writable.wait()
 
     async def _handle_urgent(self, frame: Frame) -> None:
-        """One for a failure: while that lasts, whatever stands before it. Its place in the mailbox is kept."""
+        """One for a failure: while that lasts, whatever waits. It is not counted."""
         message = Message(self, frame)
         if self.state != "failed":
             message.refuse("wrong-state", "that failure is over")
@@ -276,8 +275,6 @@ class Channel(asyncio.Protocol):
     async def _deliver(self, frame: Frame) -> None:
         message = Message(self, frame)
         try:
-            if frame.to and frame.to != self.container.alias:
-                raise Refusal("not-found", "there is no %s in here" % frame.to)
             if frame.type == TYPE_COMMAND:
                 answer = await _call(self._command(frame), message)
             else:

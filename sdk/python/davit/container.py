@@ -3,7 +3,7 @@
 import json
 from typing import Any, Awaitable, Callable, Optional
 
-from .frames import TYPE_COMMAND, TYPE_MAX, Error, Frame, Kind
+from .frames import KEEP, TYPE_COMMAND, TYPE_MAX, Error, Frame, Kind
 
 
 def to_bytes(value: Any) -> bytes:
@@ -147,10 +147,10 @@ class Container:
 
     # --- others. `to` and `address`: an alias, a path "Main/A/B", "name:Hello"; "" is the parent ---
 
-    async def send(self, to: str, data: Any = None, type: int = 0) -> None:
-        """A message without an answer."""
+    async def send(self, to: str, data: Any = None, type: int = 0, keep: bool = False) -> None:
+        """A message without an answer. keep: if nobody has that alias, it waits until somebody has."""
         await self._channel.send(Frame(Kind.MESSAGE, type=_user(type), payload=to_bytes(data), to=to,
-                                       sender=self.alias))
+                                       sender=self.alias, flags=KEEP if keep else 0))
 
     async def request(self, to: str, data: Any = None, type: int = 0, timeout: Optional[float] = 10) -> Data:
         """A message and its answer. Error: it was refused, its receiver has failed, or there was no

@@ -7,7 +7,7 @@ from typing import Iterator, NamedTuple
 
 HEADER = struct.Struct("<IBBBBQII")
 MAX = 65536  # bytes of a frame behind its header
-MORE, FAILED = 1, 2  # flags
+MORE, FAILED, KEEP = 1, 2, 4  # flags
 TYPE_COMMAND = 0xFFFFFF01
 TYPE_MAX = 0xFFFFFF00  # a user's types are below
 
