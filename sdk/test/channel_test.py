@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What a process that is a container does on its channel: channel_test.py PROGRAM [ARGUMENT...]
+"""What a process that is a container does on its channel: channel_test.py PROGRAM
 The program is probe.py or probe.mjs, or does as these. Prints TAP."""
 import json
 import os
@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from peer import DEADLINE, Peer, pack, wait  # noqa: E402
 
-PROGRAM = sys.argv[1:]
+PROGRAM = {".py": [sys.executable], ".mjs": ["node"]}.get(os.path.splitext(sys.argv[1])[1], []) + [sys.argv[1]]
 
 
 def peer(*args, **options):
