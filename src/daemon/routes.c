@@ -284,7 +284,7 @@ static const struct api_field request_body[] = {
 };
 
 static const struct api_field command_body[] = {
-	{"command", API_STRING, "its name", .required = true},
+	{"name", API_STRING, "of the command", .required = true},
 	{"parameters", API_STRING, "text, JSON by custom"},
 	ANSWER_FIELDS,
 	{0},
