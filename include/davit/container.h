@@ -36,6 +36,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum davit_container_type {
 	DAVIT_THREAD,  /* on the system's workers: the default */
@@ -146,6 +147,14 @@ struct davit_definition {
 	const struct davit_remedy *remedies; /* the first that fits is taken; ended by one without solvers */
 };
 
+/* What a shared object that davit is to load exports, without `static`: found by type and
+ * name (docs/containers.md), run as the type that is asked for.
+ *
+ *	const struct davit_definition davit_container = {.name = "Hello", .behaviour = behave};
+ */
+extern const struct davit_definition davit_container;
+#define DAVIT_CONTAINER_SYMBOL "davit_container"
+
 /* --- inside a container: its context --- */
 
 enum davit_container_type davit_container_type(const struct davit_context *c);
@@ -190,6 +199,10 @@ struct davit_request_options {
  * in time (DAVIT_ETIMEDOUT). o may be NULL. Errors as davit_send, and DAVIT_ENOMEM. */
 int davit_request(struct davit_context *c, struct davit_ref to, struct davit_message **m,
 		  const struct davit_request_options *o, struct davit_promise *ret);
+/* Makes a message with a copy of data, and sends it as a request: to davit_request as
+ * davit_tell is to davit_send. */
+int davit_ask(struct davit_context *c, struct davit_ref to, uint32_t type, const void *data, size_t size,
+	      const struct davit_request_options *o, struct davit_promise *ret);
 /* A request for a named command; parameters (by custom JSON; may be NULL) are copied. */
 int davit_command(struct davit_context *c, struct davit_ref to, const char *name, const char *parameters,
 		  const struct davit_request_options *o, struct davit_promise *ret);
@@ -287,6 +300,7 @@ int davit_container_get(struct davit_context *c, const char *address, struct dav
 /* The aliases of its children, in order: fills at most n, returns how many there are. */
 int davit_container_children(struct davit_context *c, const char *address, char (*ret_aliases)[64], size_t n);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -5,8 +5,8 @@
  * A step gets its inputs copy-on-write, writes its outputs into new directories, and sees nothing
  * else of the host that it could change: it has mount, pid, ipc and uts namespaces (and a network
  * of its own, with nothing in it, when it is hermetic), its own /tmp, /run, /dev, /proc and HOME,
- * and the host's root as a read-only view, or a root of its own. It is the same as root and as
- * another user, except where docs/steps.md says why it cannot be.
+ * and the host's root as a read-only view, or a root of its own: a tree, or an image. It is the same
+ * on every runtime, as root and as another user, except where docs/steps.md says why it cannot be.
  *
  * How a program ends is a result, whatever its status. That it could not be run is an error: a
  * typed one (DAVIT_EEXEC) when the program is not there.
@@ -45,6 +45,8 @@ enum davit_artifact_type {
 	DAVIT_ARTIFACT_TREE,	  /* location: the id of a tree of the store */
 	DAVIT_ARTIFACT_DIRECTORY, /* location: a directory of the host, absolute; never written to. Who
 				   * changes it meanwhile changes what the step sees */
+	DAVIT_ARTIFACT_IMAGE,	  /* location: the name of an image of the runtime's ("busybox:1"). As root
+				   * only. One that the runtime does not have is fetched */
 };
 
 enum davit_artifact_use {
@@ -69,7 +71,11 @@ struct davit_step_limits {
 };
 
 struct davit_run_spec {
-	/* The root: EMPTY: the host's; TREE or DIRECTORY: that, copy-on-write. */
+	/* Where it runs: "process": on this host, its root the host's, a tree or a directory; "oci": the
+	 * same with an image of davit's own store as root. NULL: "oci" for an image, else "process". */
+	const char *runtime;
+	/* The root: EMPTY: the host's; TREE or DIRECTORY: that; IMAGE: the image's, with its environment
+	 * and its user where the spec names none. Always copy-on-write. */
 	struct davit_artifact image;
 	const char *path;  /* looked up in the step's PATH unless it has a slash */
 	char *const *args; /* without the program's name; ends with NULL; or NULL */

@@ -215,9 +215,10 @@ void solve_timer(struct davit_timer *t);
 /* lookup.c */
 /* Under the lock; NULL: there is none. `from`: the caller, or NULL. */
 struct container *lookup(struct tree *t, struct container *from, const char *address);
-/* An alias has come to be: what was kept for it is sent. */
 /* The end: what is kept becomes dead letters. */
 void limbo_drop(struct davit_context *c, struct tree *t);
+/* An alias has come to be: what was kept for it is sent. Under the lock under which it
+ * came, so that nobody who finds the alias gets ahead of it. */
 void limbo_release(struct davit_context *c, struct tree *t, struct container *k);
 
 #endif

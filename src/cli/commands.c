@@ -39,6 +39,18 @@
 	X(info)                                                                                              \
 	X(open)                                                                                              \
 	X(remove)                                                                                            \
+	X(project)                                                                                           \
+	X(thread)                                                                                            \
+	X(process)                                                                                           \
+	X(runtime)                                                                                           \
+	X(container)                                                                                         \
+	X(arch)                                                                                              \
+	X(server)                                                                                            \
+	X(send)                                                                                              \
+	X(request)                                                                                           \
+	X(command)                                                                                           \
+	X(console)                                                                                           \
+	X(new)                                                                                               \
 	X(execute)                                                                                           \
 	X(job)                                                                                               \
 	X(runs)                                                                                              \
@@ -80,6 +92,26 @@ const struct davit_command *davit_command_find(const char *name)
 	for (size_t i = 0; davit_commands[i]; i++)
 		if (!strcmp(davit_commands[i]->name, name))
 			return davit_commands[i];
+	return NULL;
+}
+
+const struct davit_command *davit_command_meant(const char *name, const struct davit_verb **ret_verb)
+{
+	const char *colon = strchr(name, ':');
+	char family[32] = "";
+	const struct davit_command *c;
+
+	*ret_verb = NULL;
+	if (!colon)
+		return davit_command_find(name);
+	if ((size_t)(colon - name) < sizeof family)
+		memcpy(family, name, (size_t)(colon - name));
+	c = davit_command_find(family);
+	for (const struct davit_verb *v = c ? c->verbs : NULL; v && v->name; v++)
+		if (!strcmp(v->name, colon + 1)) {
+			*ret_verb = v;
+			return c;
+		}
 	return NULL;
 }
 

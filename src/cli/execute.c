@@ -429,17 +429,32 @@ static int add_artifacts(struct execute *e, const char *file)
 	return r < 0 ? r : add_caches(e, file);
 }
 
-/* The root: "host", a directory, or an artifact; what the user says counts before what the task says. */
-static int find_root(struct execute *e, struct davit_artifact *image, char **ret_real)
+static int find_image(struct execute *e, const char *name, struct davit_artifact *image)
 {
-	const char *root = davit_cli_value(e->cli, "rootfs");
+	const char *type = e->task->image_type;
 
-	if (!root && e->task->image_type)
+	if (!name && !e->task->image)
 		return davit_error_set(
 			e->err, DAVIT_ENOTSUP, "image_resource",
-			"this task wants an image of type '%s'; steps run on the host's root or in a "
-			"directory: say --rootfs host or --rootfs DIR",
-			e->task->image_type);
+			"this task wants an image of type '%s'; the types are registry-image and "
+			"docker-image: say --image NAME, --rootfs DIR or --rootfs host",
+			type);
+	image->type = DAVIT_ARTIFACT_IMAGE;
+	image->location = name ? name : e->task->image;
+	return 0;
+}
+
+/* The root: an image, "host", a directory, or an artifact; what the user says counts before what the task
+ * says. */
+static int find_root(struct execute *e, struct davit_artifact *image, char **ret_real)
+{
+	const char *root = davit_cli_value(e->cli, "rootfs"), *name = davit_cli_value(e->cli, "image");
+
+	if (root && name)
+		return davit_error_set(e->err, DAVIT_EINVAL, "image",
+				       "--image and --rootfs both name a root: only one can be");
+	if (name || (!root && e->task->image_type))
+		return find_image(e, name, image);
 	root = root ? root : e->task->rootfs;
 	if (!root || !strcmp(root, "host"))
 		return 0;
@@ -483,6 +498,7 @@ static int run_task(struct execute *e)
 	static const struct davit_execution_events on = {on_started, on_output, on_note, on_done};
 	const struct davit_task *t = e->task;
 	struct davit_run_spec run = {
+		.runtime = davit_cli_value(e->cli, "runtime"),
 		.path = t->run_path,
 		.args = t->run_args,
 		.env = e->env,

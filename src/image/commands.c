@@ -250,7 +250,7 @@ static int run_flatten(struct davit_image_store *s, const struct program_options
 
 static int run_hold(struct davit_image_store *s, const struct program_options *o, struct davit_error *err)
 {
-	return davit_image_hold(s, o->args[0], o->args[1], NULL, err);
+	return davit_image_hold(s, o->args[0], o->args[1], true, NULL, err);
 }
 
 static int run_release(struct davit_image_store *s, const struct program_options *o, struct davit_error *err)

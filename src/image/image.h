@@ -95,8 +95,9 @@ int davit_image_list(struct davit_image_store *s, int (*fn)(void *user, const st
 /* Notes that `id` ([A-Za-z0-9][A-Za-z0-9_.-]*, at most 128) uses the image:
  * neither remove nor gc takes it away until release, whoever dies. A second hold
  * of the same id replaces the first. As resolve; the image that is held is
- * given in *ret unless ret is NULL. Durable when it returns (one fsync). */
-int davit_image_hold(struct davit_image_store *s, const char *id, const char *reference,
+ * given in *ret unless ret is NULL. durable: it is to outlast a crash of the machine, too (two
+ * fsyncs), as what needs it does. */
+int davit_image_hold(struct davit_image_store *s, const char *id, const char *reference, bool durable,
 		     struct davit_image **ret, struct davit_error *err);
 /* Success when there is none. The image stays until gc, if nothing else needs it. */
 int davit_image_release(struct davit_image_store *s, const char *id, struct davit_error *err);

@@ -69,8 +69,9 @@ struct image_job {
 
 int image_store_lock(struct davit_image_store *s, struct davit_error *err);
 void image_store_unlock(struct davit_image_store *s);
-/* Replaces a file of the store durably. Under the lock. */
-int image_store_write(struct davit_image_store *s, const char *path, const void *data, size_t n,
+/* Replaces a file of the store. durable: it is synced; otherwise a crash of the machine may leave it
+ * empty. Under the lock. */
+int image_store_write(struct davit_image_store *s, const char *path, const void *data, size_t n, bool durable,
 		      struct davit_error *err);
 /* A blob's content; its digest is verified. DAVIT_ENOENT, DAVIT_ECORRUPT. */
 int image_store_blob(struct davit_image_store *s, const char *hex, struct davit_buf *out,

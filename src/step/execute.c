@@ -220,6 +220,60 @@ int step_watch(struct davit_execution *x, struct davit_error *err)
 	return 0;
 }
 
+static int run(struct davit_execution *x, struct davit_error *err)
+{
+	int r = step_spawn(x, err);
+
+	return r < 0 ? r : step_watch(x, err);
+}
+
+static void run_image(uv_work_t *work)
+{
+	struct davit_execution *x = work->data;
+	int r = step_image_take(x, &x->error);
+
+	if (r < 0)
+		x->error.code = r;
+}
+
+static void after_image(uv_work_t *work, int status)
+{
+	struct davit_execution *x = work->data;
+
+	x->working = x->taking = false;
+	if (x->freed) {
+		finish_freeing(x);
+		return;
+	}
+	if (!x->error.code && !x->end.aborted && step_image_order(x, &x->error) == 0 &&
+	    run(x, &x->error) == 0)
+		return;
+	if (x->end.aborted)
+		x->result.outcome = DAVIT_OUTCOME_ABORTED;
+	else
+		x->result.outcome = DAVIT_OUTCOME_ERRORED;
+	davit_error_copy(&x->result.error, &x->error);
+	x->ended = x->complete = true;
+	deliver(x);
+}
+
+/* In a thread, for it can have to be fetched. */
+static int begin_with_image(struct davit_execution *x, struct davit_error *err)
+{
+	char id[80], text[600];
+	int r = step_image_id(x->store, x->image, id, sizeof id, err);
+
+	if (r < 0)
+		return r;
+	snprintf(text, sizeof text, "fetching the image %s", x->image);
+	if (!*id && davit_strv_add(&x->notes, text) < 0)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	x->work.data = x;
+	x->working = uv_queue_work(davit_loop_uv(x->loop), &x->work, run_image, after_image) == 0;
+	x->taking = x->working;
+	return x->working ? 0 : davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+}
+
 static int begin(struct davit_execution *x, const struct davit_run_spec *spec,
 		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
@@ -247,9 +301,7 @@ static int begin(struct davit_execution *x, const struct davit_run_spec *spec,
 	else
 		r = known;
 	if (r == 0)
-		r = step_spawn(x, err);
-	if (r == 0)
-		r = step_watch(x, err);
+		r = x->image ? begin_with_image(x, err) : run(x, err);
 	if (r == 0 && x->notes)
 		deliver(x);
 	return r;
@@ -269,6 +321,7 @@ struct davit_execution *step_new(struct davit_loop *loop, struct davit_artifacts
 		x->on = *on;
 	x->lock = x->control = x->wake = x->input = x->streams[0] = x->streams[1] = -1;
 	snprintf(x->id, sizeof x->id, "%016" PRIx64, davit_loop_random(loop));
+	pthread_mutex_init(&x->fetching, NULL);
 	davit_deferred_init(&x->deliver, loop, run_delivery);
 	return x;
 }
@@ -340,16 +393,26 @@ int davit_execution_signal(struct davit_execution *x, int signo, struct davit_er
 	return 0;
 }
 
+static void stop(struct davit_execution *x, enum step_verb verb)
+{
+	if (x->ended || x->complete)
+		return;
+	if (x->taking) {
+		x->end.aborted = 1;
+		step_image_cancel(x);
+	} else {
+		x->end.aborted = order(x, verb, 0) == 0;
+	}
+}
+
 void davit_execution_abort(struct davit_execution *x)
 {
-	if (!x->ended && !x->complete)
-		x->end.aborted = order(x, STEP_ORDER_ABORT, 0) == 0;
+	stop(x, STEP_ORDER_ABORT);
 }
 
 void davit_execution_kill(struct davit_execution *x)
 {
-	if (!x->ended && !x->complete)
-		x->end.aborted = order(x, STEP_ORDER_KILL, 0) == 0;
+	stop(x, STEP_ORDER_KILL);
 }
 
 /* -------------------------------------------------------------------------------- the end */
@@ -400,7 +463,9 @@ void davit_execution_free(struct davit_execution *x)
 		return;
 	x->freed = true;
 	davit_deferred_cancel(&x->deliver);
-	if (!x->ended)
+	if (x->taking)
+		step_image_cancel(x);
+	else if (!x->ended)
 		order(x, STEP_ORDER_KILL, 0);
 	if (x->durable && x->control >= 0) {
 		const struct step_order o = {.verb = STEP_ORDER_FORGET};

@@ -11,7 +11,11 @@
 #include "step/protocol.h"
 #include "step/store.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <uv.h>
+
+struct davit_image;
 
 struct step_output {
 	char *name;
@@ -40,6 +44,14 @@ struct davit_execution {
 	size_t n_outputs;
 	char **notes;  /* to be told once it has begun */
 	bool remember; /* it is asked for results of earlier ones */
+	char *image;   /* its name; or NULL */
+	bool has_user; /* the spec names one, so that the image's does not count */
+	bool held;     /* the image is, under the name of step_image_holder */
+	struct davit_image *found;
+	pthread_mutex_t fetching; /* `fetcher`: a thread fetches the image */
+	pid_t fetcher;		  /* the program that does; 0: none */
+	atomic_bool unwanted;	  /* none is to be started any more */
+	bool taking;		  /* the thread is at it: there is no helper yet */
 	char key[STEP_KEY_MAX];
 
 	bool has_group; /* these cgroups are there: */
@@ -91,6 +103,22 @@ int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec,
 int step_spawn(struct davit_execution *x, struct davit_error *err);
 /* Lets go of what prepare and spawn took, and waits until the helper has removed the step's directory. */
 void step_let_go(struct davit_execution *x);
+
+/* image.c: in a thread: finds the image, or has it fetched, and holds it. */
+int step_image_take(struct davit_execution *x, struct davit_error *err);
+/* Orders the step to be run in it. */
+int step_image_order(struct davit_execution *x, struct davit_error *err);
+/* Ends a fetch under way: step_image_take then fails with DAVIT_ECANCELED. */
+void step_image_cancel(struct davit_execution *x);
+void step_image_let_go(struct davit_execution *x);
+/* The image's ID, for keys; "" when it is not there. */
+int step_image_id(struct davit_artifacts *s, const char *name, char *ret, size_t size,
+		  struct davit_error *err);
+/* Lets go of the image of a step that was killed. */
+void step_image_sweep(struct davit_artifacts *s, const char *id);
+
+/* prepare.c: adds a record to the order. */
+void step_record(struct davit_execution *x, enum step_tag tag, const char *text);
 
 /* remember.c: the key of a step, from everything that its result depends on. Blocks shortly. */
 int step_key(struct davit_execution *x, const struct davit_run_spec *spec,

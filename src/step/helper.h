@@ -24,14 +24,14 @@ struct step_mount_order {
 struct step {
 	const char *directory; /* the step's own */
 	struct step_options options;
-	const char *root; /* lower directory, or NULL: the host's */
+	const char **roots; /* lower directories, the highest first; none: the host's root */
 	const char **hide;
 	struct step_mount_order *mounts;
 	const char **cgroups;
 	const char *path, **argv; /* argv[0] is path; ends with NULL */
 	const char **env;	  /* ends with NULL */
-	const char *chdir, *user;
-	size_t n_hide, n_mounts, n_cgroups, n_argv, n_env;
+	const char *chdir, *user, *release;
+	size_t n_roots, n_hide, n_mounts, n_cgroups, n_argv, n_env;
 
 	bool rootless; /* in a user namespace of its own */
 	int status_fd; /* init's end of the socket to the monitor */

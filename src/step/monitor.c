@@ -402,6 +402,8 @@ static void clean(const struct monitor *m)
 	for (size_t i = 0; i < m->step.n_cgroups; i++)
 		for (int tries = 0; tries < 200 && rmdir(m->step.cgroups[i]) < 0 && errno == EBUSY; tries++)
 			nanosleep(&pause, NULL);
+	if (m->step.release)
+		unlink(m->step.release);
 	if (!m->step.options.durable || m->forget)
 		davit_remove_at(AT_FDCWD, m->step.directory);
 }

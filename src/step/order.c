@@ -54,8 +54,7 @@ static bool take(struct step *s, const struct step_record *r)
 		memcpy(&s->options, r->text, sizeof s->options);
 		return true;
 	case STEP_ROOT:
-		s->root = r->text;
-		return true;
+		return add(&s->roots, &s->n_roots, r->text);
 	case STEP_HIDE:
 		return add(&s->hide, &s->n_hide, r->text);
 	case STEP_MOUNT:
@@ -74,6 +73,9 @@ static bool take(struct step *s, const struct step_record *r)
 		return true;
 	case STEP_USER:
 		s->user = r->text;
+		return true;
+	case STEP_RELEASE:
+		s->release = r->text;
 		return true;
 	default:
 		return false;

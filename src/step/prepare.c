@@ -5,6 +5,7 @@
 #include "step/execution.h"
 
 #include "base/file.h"
+#include "base/nearest.h"
 #include "base/strv.h"
 
 #include <dirent.h>
@@ -58,6 +59,11 @@ static void record_text(struct davit_execution *x, enum step_tag tag, const char
 	record(x, tag, s, strlen(s));
 }
 
+void step_record(struct davit_execution *x, enum step_tag tag, const char *text)
+{
+	record_text(x, tag, text);
+}
+
 static void record_mount(struct davit_execution *x, char kind, const char *source, const char *copy,
 			 const char *target)
 {
@@ -107,6 +113,9 @@ static struct place *place_at(struct preparing *p, const char *target)
 
 static int check_name(const struct davit_artifact *a, struct davit_error *err)
 {
+	if (a->type == DAVIT_ARTIFACT_IMAGE)
+		return davit_error_set(err, DAVIT_EINVAL, a->name,
+				       "an image can be the root of a step, and nothing else");
 	if (a->use != DAVIT_USE_CACHE && (!a->name || !*a->name || strchr(a->name, '/')))
 		return davit_error_set(err, DAVIT_EINVAL, "artifacts",
 				       "'%.64s' is not the name of an artifact", a->name ? a->name : "");
@@ -442,8 +451,35 @@ static void record_options(struct preparing *p)
 	record(p->x, STEP_OPTIONS, &o, sizeof o);
 }
 
+/* What runs where: an image only where the runtime has images, and there nothing else. */
+static int check_runtime(const struct davit_run_spec *spec, struct davit_error *err)
+{
+	static const char *const names[] = {"process", "oci"};
+	bool image = spec->image.type == DAVIT_ARTIFACT_IMAGE;
+	const char *name = spec->runtime ? spec->runtime : image ? "oci" : "process";
+	const char *near;
+
+	if (!strcmp(name, "process") && image)
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, "runtime",
+			"the runtime process has no images: a step in one needs the runtime oci");
+	if (!strcmp(name, "oci") && !image)
+		return davit_error_set(err, DAVIT_EINVAL, "runtime",
+				       "a step on the runtime %s needs an image", name);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(names); i++)
+		if (!strcmp(name, names[i]))
+			return 0;
+	near = davit_nearest(name, names, DAVIT_ARRAY_SIZE(names));
+	return davit_error_set(err, DAVIT_ENOTSUP, "runtime",
+			       near ? "steps do not run on '%.64s'; did you mean %s?"
+				    : "steps do not run on '%.64s': on process and oci they do",
+			       name, near);
+}
+
 static int check_spec(const struct davit_run_spec *spec, struct davit_error *err)
 {
+	if (spec->image.type == DAVIT_ARTIFACT_IMAGE && (!spec->image.location || !*spec->image.location))
+		return davit_error_set(err, DAVIT_EINVAL, "image", "it is not said which image");
 	if (!spec->path || !*spec->path)
 		return davit_error_set(err, DAVIT_EINVAL, "path", "a step needs a program");
 	if (spec->timeout < 0 || spec->grace < 0 || spec->limits.cpu_millicores < 0)
@@ -517,7 +553,12 @@ static int prepare(struct preparing *p)
 		return r;
 	record_text(x, STEP_DIRECTORY, x->directory);
 	record_options(p);
-	if (p->spec->image.type != DAVIT_ARTIFACT_EMPTY) {
+	if (p->spec->image.type == DAVIT_ARTIFACT_IMAGE) {
+		x->image = strdup(p->spec->image.location);
+		x->has_user = p->spec->user && *p->spec->user;
+		if (!x->image)
+			return no_memory(p->err);
+	} else if (p->spec->image.type != DAVIT_ARTIFACT_EMPTY) {
 		r = locate(p, &p->spec->image, "image", &root);
 		if (r == 0)
 			record_text(x, STEP_ROOT, root);
@@ -538,10 +579,12 @@ int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec,
 		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
 	struct preparing p = {.x = x, .spec = spec, .artifacts = artifacts, .n = n, .err = err};
-	int r = check_spec(spec, err);
+	int r = check_runtime(spec, err);
 
 	if (r == 0)
 		r = check_kind(spec, n, err);
+	if (r == 0)
+		r = check_spec(spec, err);
 	if (r < 0)
 		return r;
 	p.places = calloc(n + 1, sizeof *p.places);

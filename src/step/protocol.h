@@ -45,7 +45,7 @@ struct step_record {
 enum step_tag {
 	STEP_DIRECTORY = 1, /* the step's own, absolute: the first record */
 	STEP_OPTIONS,	    /* struct step_options */
-	STEP_ROOT,	    /* the lower directory of a root of its own */
+	STEP_ROOT,	    /* a lower directory of a root of its own, the highest first */
 	STEP_HIDE,	    /* a path of the host to cover: what belongs to davit */
 	STEP_MOUNT,	    /* a letter of enum step_mount, the source, NUL, the target: in path order */
 	STEP_CGROUP,	    /* a directory to put it in */
@@ -54,6 +54,7 @@ enum step_tag {
 	STEP_ENV,
 	STEP_CHDIR,
 	STEP_USER,
+	STEP_RELEASE, /* a file that says that something is in use: removed at the end */
 };
 
 enum step_mount {

@@ -151,6 +151,8 @@ void step_let_go(struct davit_execution *x)
 	free(x->outputs);
 	free(x->caches);
 	free(x->holds);
+	step_image_let_go(x);
+	pthread_mutex_destroy(&x->fetching);
 	davit_strv_free(x->notes);
 	davit_buf_fini(&x->order);
 	free(x->directory);

@@ -2,7 +2,7 @@
  *
  * A store's directory: opening it, its lock, work under way, names that appear and go.
  */
-#include "step/store.h"
+#include "step/execution.h"
 
 #include "base/fault.h"
 #include "base/file.h"
@@ -158,8 +158,12 @@ static void sweep_abandoned(struct davit_artifacts *s, const char *directory, co
 {
 	char path[400];
 
-	if (!abandoned(s, directory, name, !strcmp(directory, "runs") ? "lock" : "meta"))
+	bool run = !strcmp(directory, "runs");
+
+	if (!abandoned(s, directory, name, run ? "lock" : "meta"))
 		return;
+	if (run)
+		step_image_sweep(s, name);
 	snprintf(path, sizeof path, "%s/%s", directory, name);
 	davit_remove_at(s->fd, path);
 }

@@ -261,7 +261,7 @@ static void networks_live(void)
 static void a_volume_is_made_on_first_use_and_kept(void)
 {
 	const struct davit_objects_facet *f = rt->driver->volumes;
-	struct davit_mount mounts[2] = {0};
+	static struct davit_mount mounts[2] = {0};
 	struct thing *t;
 
 	need(DAVIT_CAP_NAMED_VOLUMES);
@@ -304,7 +304,7 @@ static void somebody_elses_network_is_not_touched(void)
 
 static void a_port_inside_may_differ_from_the_hosts(void)
 {
-	struct davit_port port = {.container = 80};
+	static struct davit_port port = {.container = 80};
 	struct davit_error err;
 	struct thing *t;
 

@@ -117,6 +117,48 @@ def test_kills_of_the_daemon_leak_nothing(home):
     equal(differences(before, traces(home, runtime)), {}, "left behind")
 
 
+# Says when it begins to delete and when it has, and takes its time.
+SLOW = """#!/bin/sh
+case " $* " in
+*" delete "*)
+	echo begin >> %(log)s
+	sleep 0.7
+	%(program)s "$@"
+	echo end >> %(log)s
+	;;
+*)
+	exec %(program)s "$@"
+	;;
+esac
+"""
+
+
+def test_a_deletion_that_outlives_its_daemon_is_waited_for(home):
+    """a deletion that outlives the daemon that began it does not touch the run after"""
+    runtime = runtime_under_test()
+    if runtime == "crun":
+        raise Skip("crun is not needed to delete what has ended")
+    said = os.path.join(home.work, "said")
+    slow = os.path.join(home.work, runtime)
+    with open(slow, "w") as f:
+        f.write(SLOW % {"log": said, "program": os.environ["DAVIT_TEST_" + runtime.upper()]})
+    os.chmod(slow, 0o755)
+    env = {"DAVIT_OCI_RUNTIME": slow}
+    home.start_daemon(env)
+    home.cli("load", "--runtime", "oci", os.environ["DAVIT_TEST_IMAGE_TAR"])
+    home.sh("again", "[ -e /data/again ] && exec sleep 1000; touch /data/again; exit 1", "--runtime", "oci", "--image",
+            "localhost/bb:1", "--network", "none", "--restart", "always", "-v", "data:/data")
+    wait_until(lambda: os.path.exists(said), 20, "the first run's container is being deleted")
+    home.kill_daemon()
+    home.start_daemon(env)
+    wait_until(lambda: home.status("again")["instances"][0]["run"] == 2, 20, "the second run")
+    with open(said) as f:
+        words = f.read().split()
+    equal(words, ["begin", "end"] * (len(words) // 2), "deletions one after the other, before the run")
+    pid = wait_until(lambda: home.pid("again"), 20)
+    equal((home.pid("again"), home.status("again")["instances"][0]["run"]), (pid, 2), "the run goes on")
+
+
 def differences(before, after):
     return {k: (before[k], after[k]) for k in before if before[k] != after[k]}
 

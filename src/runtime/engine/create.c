@@ -36,6 +36,10 @@ void engine_check(struct davit_runtime *rt, const struct davit_workload *w, stru
 		davit_op_fail_error(op, &err);
 		return;
 	}
+	if (!w->image) {
+		davit_op_complete(op, 0);
+		return;
+	}
 	t = task_new(e, op, NULL);
 	if (!t)
 		return;

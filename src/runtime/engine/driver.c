@@ -231,7 +231,7 @@ static void engine_capabilities(struct davit_runtime *rt, struct davit_capabilit
 
 #define ENGINE_DRIVER(name_, summary_, open_)                                                                \
 	{                                                                                                    \
-		.abi = DAVIT_RUNTIME_ABI, .name = (name_), .summary = (summary_),                            \
+		.abi = DAVIT_RUNTIME_ABI, .name = (name_), .summary = (summary_), .needs_image = true,       \
 		.runtime_size = sizeof(struct engine), .instance_size = sizeof(struct engine_instance),      \
 		.open = (open_), .close = engine_close, .capabilities = engine_capabilities,                 \
 		.adopt = engine_adopt, .check = engine_check, .create = engine_create,                       \

@@ -133,9 +133,9 @@ static int check_network(const struct oci_place *pl, const struct davit_workload
 	return 0;
 }
 
-static int check_supported(const struct davit_workload *w, struct davit_error *err)
+static int check_supported(const struct davit_workload *w, bool complete, struct davit_error *err)
 {
-	if (!w->image)
+	if (!w->image && complete)
 		return davit_error_set(err, DAVIT_EINVAL, "image",
 				       "runtime oci runs images, and none is named");
 	if (w->service_account)
@@ -150,9 +150,8 @@ static int check_supported(const struct davit_workload *w, struct davit_error *e
 int oci_check(struct local_runtime *p, const struct davit_workload *w, bool complete, struct davit_error *err)
 {
 	const struct oci_place *pl = oci_runtime_of(p)->place;
-	int r = check_supported(w, err);
+	int r = check_supported(w, complete, err);
 
-	(void)complete; /* what an image says may be missing in any case */
 	if (!r)
 		r = check_ready(w, err);
 	if (!r)

@@ -4,8 +4,8 @@
  *
  * On disk, all named by the instance's id, so that whatever a daemon that was
  * killed has left can be found and taken away:
- *   run_dir/bundles/ID    config.json, exit, pid, hosts, ... (struct oci_place: bundles)
- *   run_dir/engine/ID     the state of crun or runc
+ *   run_dir/bundles/ID    config.json, container, exit, pid, hosts, ... (struct oci_place: bundles)
+ *   run_dir/engine/ID-N   the state of crun or runc for the Nth start
  *   state_dir/roots/ID    upper, work, and root, where the overlay is mounted
  */
 #ifndef DAVIT_OCI_IMPL_H
@@ -158,14 +158,18 @@ void oci_seccomp_write(struct davit_json *j, uint64_t set);
 /* --- bundle.c: all that belongs to an instance; it blocks --- */
 int oci_bundle_make(const struct oci_place *pl, const struct davit_workload *w, struct davit_error *err);
 int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_error *err);
-/* Makes the runtime forget a container whose run has ended. The program that does it
- * may outlive a killed davitd and meet the next run of the same name, so that force
- * is only used, by davitd that still lives, when it fails without. */
-int oci_engine_forget(const struct oci_place *pl, const char *id, struct davit_error *err);
-/* Ends and forgets it. */
-int oci_engine_delete(const struct oci_place *pl, const char *id, struct davit_error *err);
 /* Calls fn for each id that has anything. */
 void oci_bundle_each(const struct oci_place *pl, void (*fn)(void *user, const char *id), void *user);
+
+/* --- container.c: as crun and runc know them; all but the deletion is short --- */
+#define OCI_CONTAINER_MAX (DAVIT_ID_MAX + 11)
+/* The name for one more start, and that of the last one. DAVIT_ESTATE when the bundle is gone. */
+int oci_container_next(const struct oci_place *pl, const char *id, char ret[OCI_CONTAINER_MAX],
+		       struct davit_error *err);
+int oci_container_name(const struct oci_place *pl, const char *id, char ret[OCI_CONTAINER_MAX],
+		       struct davit_error *err);
+/* Ends and forgets all that the instance has or had; blocks. Success when there is none. */
+int oci_containers_delete(const struct oci_place *pl, const char *id, struct davit_error *err);
 
 /* --- spawn.c: what the keeper executes; struct local_ops --- */
 int oci_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error *err);
@@ -216,8 +220,8 @@ int oci_child_run(struct oci_child *c, char *const argv[], struct davit_error *e
 /* From another thread, at any time before fini: it ends soon. */
 void oci_child_cancel(struct oci_child *c);
 void oci_child_fini(struct oci_child *c);
-/* Without input and output. */
-int oci_run(char *const argv[], struct davit_error *err);
+/* Without output. in: see oci_child. */
+int oci_run(int in, char *const argv[], struct davit_error *err);
 
 /* --- volumes.c --- */
 /* Makes it on first use, and notes that the instance has it. */

@@ -127,9 +127,9 @@ void oci_child_fini(struct oci_child *c)
 		close(pidfd);
 }
 
-int oci_run(char *const argv[], struct davit_error *err)
+int oci_run(int in, char *const argv[], struct davit_error *err)
 {
-	struct oci_child c = {.in = -1};
+	struct oci_child c = {.in = in};
 	int r = oci_child_run(&c, argv, err);
 
 	oci_child_fini(&c);

@@ -54,7 +54,7 @@ int oci_image_find(const struct oci_place *pl, const char *reference, const char
 	r = davit_image_store_open(pl->images, &store, err);
 	if (r < 0)
 		return r;
-	r = hold_as ? davit_image_hold(store, hold_as, reference, &i, err)
+	r = hold_as ? davit_image_hold(store, hold_as, reference, false, &i, err)
 		    : davit_image_resolve(store, reference, &i, err);
 	davit_image_store_close(store);
 	if (r < 0)
@@ -214,7 +214,7 @@ static int copy_layers(const struct oci_place *pl, const struct tree *t, const s
 	char *flatten[] = {pl->image_program, (char *)"--store", pl->images, (char *)"flatten",
 			   image->id,	      t->root,		 NULL};
 
-	return oci_run(image->id ? flatten : copy, err);
+	return oci_run(-1, image->id ? flatten : copy, err);
 }
 
 static int probe(const struct tree *t, char *lower)
