@@ -96,6 +96,16 @@ struct davit_run_spec {
 	 * streams; nothing is executed. The host's root counts as the same while its distribution's
 	 * list of packages and the times of its directories of programs are. */
 	bool cache;
+	const void *input; /* standard input: `input_len` bytes, copied; or NULL: none */
+	size_t input_len;
+	/* On the host as it is, with all that the caller may, and not isolated at all: for programs that
+	 * are to change the world outside. It has no image, artifacts, user or hermetic network; `dir` is
+	 * a directory of the host, and what leaves its process group is not ended with it. */
+	bool plain;
+	/* NULL, or the name of a durable step: sixteen small letters and digits, unique for ever. A durable
+	 * step does not end with its caller. Whoever comes after takes it over by davit_execution_attach,
+	 * while it runs or when it has ended, until davit_execution_free. Not with `cache`. */
+	const char *durable;
 };
 
 /* ------------------------------------------------------------------------ what comes out */
@@ -156,8 +166,23 @@ int davit_execute(struct davit_loop *loop, struct davit_artifacts *store, const 
 		  const struct davit_artifact *artifacts, size_t n, const struct davit_execution_events *on,
 		  void *user, struct davit_execution **ret, struct davit_error *err);
 
-/* Sixteen hexadecimal digits, unique for ever; borrowed. */
+/* Takes over a durable step whose caller is gone (if it is not, the step is taken from it). Events come as
+ * from davit_execute: `started`, if it has, then output from the beginning, `done`. DAVIT_ENOENT: no step of
+ * that name was ever started, or it is forgotten, or who was about to start it died before: it can be
+ * started. A step whose keeper was killed, or that ran when the machine went down, has ERRORED. A few short
+ * file operations. *ret is owned. */
+int davit_execution_attach(struct davit_loop *loop, struct davit_artifacts *store, const char *name,
+			   const struct davit_execution_events *on, void *user, struct davit_execution **ret,
+			   struct davit_error *err);
+/* Calls fn with the name of each durable step of the store, whoever made it, that begins with prefix. */
+int davit_executions_durable(struct davit_artifacts *store, const char *prefix,
+			     void (*fn)(void *user, const char *name), void *user, struct davit_error *err);
+
+/* Sixteen hexadecimal digits, unique for ever, or the name of a durable step; borrowed. */
 const char *davit_execution_id(const struct davit_execution *x);
+
+/* When its program began to run, unix ns; 0: it has not yet, or did not. */
+int64_t davit_execution_started(const struct davit_execution *x);
 
 /* Reads what the step wrote to a stream, from any offset, as often as you like, while it runs and
  * after its end: up to n bytes, 0 when there are none there (yet, as long as there is no result), or a

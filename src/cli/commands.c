@@ -40,6 +40,10 @@
 	X(open)                                                                                              \
 	X(remove)                                                                                            \
 	X(execute)                                                                                           \
+	X(job)                                                                                               \
+	X(runs)                                                                                              \
+	X(run_log)                                                                                           \
+	X(abort)                                                                                             \
 	X(artifacts)                                                                                         \
 	X(caches)                                                                                            \
 	X(check)                                                                                             \

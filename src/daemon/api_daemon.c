@@ -3,6 +3,7 @@
  * The daemon itself, its runtimes and tree, and instances.
  */
 #include "daemon/api.h"
+#include "daemon/runs.h"
 
 #include "base/units.h"
 
@@ -116,6 +117,7 @@ void api_daemon_stop(struct api_call *call)
 		reply_and_end(call, quit);
 		return;
 	}
+	runs_abort_all(call->daemon->runs);
 	davit_op_init(&call->op, call->daemon->loop, all_stopped, call);
 	davit_op_begin(&call->op, 0);
 	davit_core_stop_all(call->daemon->core, &call->op);

@@ -70,6 +70,40 @@ static const struct api_field events_query[] = {
 	{0},
 };
 
+static const struct api_field run_body[] = {
+	{"name", API_STRING, "of the job or task", .required = true},
+	{"kind", API_STRING, "what it is: job, execute", .required = true},
+	{"plan", API_ANY, "what is to be done (docs/plans.md)", .required = true},
+	{"inputs", API_ANY, "artifacts that are there from the first on: {name: id}"},
+	{"holds", API_STRINGS, "ids of artifacts that are not collected while it lasts"},
+	{"notes", API_STRINGS, "what its user was told of it"},
+	{"scope", API_STRING, "what the names of its caches begin with"},
+	{"pipeline", API_STRING, "name of the pipeline that the job is of"},
+	{0},
+};
+
+static const struct api_field run_abort_body[] = {
+	{"force", API_BOOL, "at once: without grace and without hooks"},
+	{0},
+};
+
+static const struct api_field runs_prune_body[] = {
+	{"keep", API_INT, "so many of those that have ended; default: 200", .max = 1000000},
+	{"age", API_INT, "ns: those that have ended longer ago go; default: 14 days", .max = INT64_MAX},
+	{0},
+};
+
+static const struct api_field run_events_query[] = {
+	{"after", API_INT, "resume behind the event with this id", .max = INT64_MAX},
+	{"follow", API_BOOL, "go on until the run has ended"},
+	{0},
+};
+
+static const struct api_field run_log_query[] = {
+	{"follow", API_BOOL, "go on until the run has ended"},
+	{0},
+};
+
 static const struct api_field namespace_query[] = {NAMESPACE, {0}};
 
 static const struct api_field exec_body[] = {
@@ -259,6 +293,19 @@ const struct api_route api_routes[] = {
 	 "Workspace"},
 	{"POST", "/v1/workspaces/{workspace}/stop", api_workspace_stop, "answered when nothing of it runs",
 	 "Workspace"},
+	{"GET", "/v1/runs", api_runs_list, "runs of plans, the oldest first", "Runs"},
+	{"POST", "/v1/runs", api_runs_create, "begin a run; answered when that is durable", "Run",
+	 .body = API_OBJECT, .fields = run_body},
+	{"POST", "/v1/runs/prune", api_runs_prune, "remove runs that have ended", "Collected",
+	 .body = API_OBJECT, .fields = runs_prune_body},
+	{"GET", "/v1/runs/{run}", api_run_get, "one, by its id or a beginning of that", "Run"},
+	{"DELETE", "/v1/runs/{run}", api_run_delete, "remove one that has ended", "Empty"},
+	{"POST", "/v1/runs/{run}/abort", api_run_abort, "end it; answered when the wish is durable", "Empty",
+	 .body = API_OBJECT, .fields = run_abort_body},
+	{"GET", "/v1/runs/{run}/events", api_run_events, "what happens in it", "RunEvent",
+	 .query = run_events_query, .stream = true},
+	{"GET", "/v1/runs/{run}/steps/{step}/log", api_run_step_log, "what one of its steps has printed",
+	 "Binary", .query = run_log_query, .type = "text/plain"},
 	{"GET", "/v1/secrets", api_secrets_list, "names and times of secrets, never values", "Secrets",
 	 .query = namespace_query},
 	{"PUT", "/v1/secrets/{namespace}/{name}", api_secret_put, "create or replace; the body is the value",

@@ -16,6 +16,17 @@
 #define BOOL "{\"type\":\"boolean\"}"
 #define TIME "{\"type\":[\"string\",\"null\"],\"format\":\"date-time\"}"
 #define WORKSPACE_STATE "{\"enum\":[\"running\",\"stopped\",\"error\",\"unknown\"]}"
+#define RUN                                                                                                  \
+	OBJECT(P("id", STRING) "," P("name", STRING) "," P("kind", STRING) "," P(                            \
+		"state",                                                                                     \
+		"{\"enum\":["                                                                                \
+		"\"waiting\","                                                                               \
+		"\"running\","                                                                               \
+		"\"ended\"]}") "," P("outcome",                                                              \
+				     NULLABLE) "," P("message",                                              \
+						     NULLABLE) "," P("created",                              \
+								     TIME) "," P("ended",                    \
+										 TIME) "," P("bytes", INT))
 #define STRINGS_OR_NULL "{\"type\":[\"array\",\"null\"],\"items\":" STRING "}"
 #define LIST(of) "{\"type\":\"array\",\"items\":" of "}"
 #define REF(name) "{\"$ref\":\"#/components/schemas/" name "\"}"
@@ -32,6 +43,8 @@ static const struct {
 	{"Binary", "{\"type\":\"string\"}"},
 	{"Change",
 	 OBJECT(P("type", "{\"enum\":[\"update\",\"gone\",\"sync\"]}") "," P("service", REF("Service")))},
+	{"Collected",
+	 LIST(OBJECT(P("id", STRING) "," P("removed", BOOL) "," P("why", STRING) "," P("bytes", INT)))},
 	{"Daemon",
 	 OBJECT(P("pid", INT) "," P("version", STRING) "," P("started", TIME) "," P("home", NULLABLE) "," P(
 		 "socket",
@@ -68,6 +81,9 @@ static const struct {
 	 LIST(OBJECT(P("name", STRING) "," P("detail", STRING) "," P("created", TIME) "," P("ours", BOOL)))},
 	{"Progress", OBJECT(P("progress", STRING))},
 	{"Records", LIST(OBJECT(P("spec", "{\"type\":\"object\"}") "," P("revision", INT)))},
+	{"Run", RUN},
+	{"RunEvent", OBJECT(P("id", INT) "," P("time", TIME) "," P("event", STRING) "," P("step", STRING))},
+	{"Runs", LIST(RUN)},
 	{"Runtimes",
 	 LIST(OBJECT(P("name", STRING) "," P("summary", STRING) "," P("available", BOOL) "," P(
 		 "error", NULLABLE) "," P("capabilities",

@@ -65,8 +65,31 @@ static int check_runtime(const struct davit_run_spec *spec, struct davit_error *
 	return 0;
 }
 
-int step_check(const struct davit_run_spec *spec, struct davit_error *err)
+static bool is_name(const char *s)
 {
+	return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789") == 16 && !s[16];
+}
+
+/* What only some steps are. */
+static int check_kind(const struct davit_run_spec *spec, size_t n, struct davit_error *err)
+{
+	if (spec->durable && !is_name(spec->durable))
+		return davit_error_set(err, DAVIT_EINVAL, "durable",
+				       "'%.64s' is not the name of a durable step", spec->durable);
+	if (spec->durable && spec->cache)
+		return davit_error_set(err, DAVIT_EINVAL, "cache", "a durable step is not looked up");
+	if (spec->plain && (n || spec->image.type != DAVIT_ARTIFACT_EMPTY || spec->hermetic || spec->user ||
+			    !spec->dir || spec->dir[0] != '/'))
+		return davit_error_set(err, DAVIT_EINVAL, "plain",
+				       "what runs on the host as it is has a directory there, and nothing "
+				       "else");
+	return 0;
+}
+
+int step_check(const struct davit_run_spec *spec, size_t n, struct davit_error *err)
+{
+	int r;
+
 	if (!spec->path || !*spec->path)
 		return davit_error_set(err, DAVIT_EINVAL, "path", "a step needs a program");
 	if (spec->timeout < 0 || spec->grace < 0 || spec->limits.cpu_millicores < 0)
@@ -74,5 +97,6 @@ int step_check(const struct davit_run_spec *spec, struct davit_error *err)
 	for (char *const *e = spec->env; e && *e; e++)
 		if (**e == '=' || !strchr(*e, '='))
 			return davit_error_set(err, DAVIT_EINVAL, "env", "'%.64s' is not NAME=value", *e);
-	return check_runtime(spec, err);
+	r = check_runtime(spec, err);
+	return r < 0 ? r : check_kind(spec, n, err);
 }

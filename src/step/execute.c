@@ -100,7 +100,8 @@ static void end(struct davit_execution *x)
 	if (x->ended)
 		return;
 	x->ended = true;
-	uv_poll_stop(&x->on_control);
+	if (x->polling)
+		uv_poll_stop(&x->on_control);
 	fill_result(x);
 	x->work.data = x;
 	x->working = uv_queue_work(davit_loop_uv(x->loop), &x->work, run_outputs, after_outputs) == 0;
@@ -114,7 +115,7 @@ static void end(struct davit_execution *x)
 
 /* ---------------------------------------------------------------------------- the reports */
 
-static void take_report(struct davit_execution *x, const struct step_report *r)
+void step_take_report(struct davit_execution *x, const struct step_report *r)
 {
 	switch (r->kind) {
 	case STEP_STARTED:
@@ -146,17 +147,21 @@ static void on_control(uv_poll_t *handle, int status, int events)
 			return;
 		if (n == (ssize_t)sizeof r) {
 			r.text[sizeof r.text - 1] = '\0';
-			take_report(x, &r);
+			step_take_report(x, &r);
 			continue;
 		}
 		break;
 	}
 	if (x->ended || x->freed)
 		return;
+	if (x->durable && step_read_result(x, &r)) {
+		step_take_report(x, &r);
+		return;
+	}
 	/* It hung up without a report of the end: it was killed, and with it the step. */
 	r = (struct step_report){.kind = STEP_FAILED, .code = DAVIT_EINTERNAL};
 	snprintf(r.text, sizeof r.text, "the step's keeper, davit-step, was killed");
-	take_report(x, &r);
+	step_take_report(x, &r);
 }
 
 static void tell_output(struct davit_execution *x)
@@ -197,7 +202,7 @@ static void run_delivery(struct davit_deferred *d)
 
 /* ------------------------------------------------------------------------------ beginning */
 
-static int watch(struct davit_execution *x, struct davit_error *err)
+int step_watch(struct davit_execution *x, struct davit_error *err)
 {
 	struct uv_loop_s *uv = davit_loop_uv(x->loop);
 
@@ -219,7 +224,7 @@ static int run(struct davit_execution *x, struct davit_error *err)
 {
 	int r = step_spawn(x, err);
 
-	return r < 0 ? r : watch(x, err);
+	return r < 0 ? r : step_watch(x, err);
 }
 
 static void run_image(uv_work_t *work)
@@ -272,15 +277,19 @@ static int begin_with_image(struct davit_execution *x, struct davit_error *err)
 static int begin(struct davit_execution *x, const struct davit_run_spec *spec,
 		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
-	int r = step_check(spec, err), known = 0;
+	int r = step_check(spec, n, err), known = 0;
 
 	if (r < 0)
 		return r;
+	if (spec->durable) {
+		x->durable = true;
+		snprintf(x->id, sizeof x->id, "%s", spec->durable);
+	}
 	if (asprintf(&x->directory, "%s/runs/%s", x->store->directory, x->id) < 0) {
 		x->directory = NULL;
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	}
-	if (spec->cache) {
+	if (spec->cache && !spec->durable) {
 		r = step_key(x, spec, artifacts, n, err);
 		known = r == 0 ? step_recall(x, err) : r;
 	}
@@ -300,24 +309,34 @@ static int begin(struct davit_execution *x, const struct davit_run_spec *spec,
 	return r;
 }
 
-int davit_execute(struct davit_loop *loop, struct davit_artifacts *store, const struct davit_run_spec *spec,
-		  const struct davit_artifact *artifacts, size_t n, const struct davit_execution_events *on,
-		  void *user, struct davit_execution **ret, struct davit_error *err)
+struct davit_execution *step_new(struct davit_loop *loop, struct davit_artifacts *store,
+				 const struct davit_execution_events *on, void *user)
 {
 	struct davit_execution *x = calloc(1, sizeof *x);
-	int r;
 
 	if (!x)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+		return NULL;
 	x->loop = loop;
 	x->store = store;
 	x->user = user;
 	if (on)
 		x->on = *on;
-	x->lock = x->control = x->wake = x->streams[0] = x->streams[1] = -1;
+	x->lock = x->control = x->wake = x->input = x->streams[0] = x->streams[1] = -1;
 	snprintf(x->id, sizeof x->id, "%016" PRIx64, davit_loop_random(loop));
 	pthread_mutex_init(&x->fetching, NULL);
 	davit_deferred_init(&x->deliver, loop, run_delivery);
+	return x;
+}
+
+int davit_execute(struct davit_loop *loop, struct davit_artifacts *store, const struct davit_run_spec *spec,
+		  const struct davit_artifact *artifacts, size_t n, const struct davit_execution_events *on,
+		  void *user, struct davit_execution **ret, struct davit_error *err)
+{
+	struct davit_execution *x = step_new(loop, store, on, user);
+	int r;
+
+	if (!x)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	r = begin(x, spec, artifacts, n, err);
 	if (r < 0) {
 		davit_execution_free(x);
@@ -332,6 +351,11 @@ int davit_execute(struct davit_loop *loop, struct davit_artifacts *store, const 
 const char *davit_execution_id(const struct davit_execution *x)
 {
 	return x->id;
+}
+
+int64_t davit_execution_started(const struct davit_execution *x)
+{
+	return x->end.started;
 }
 
 const struct davit_result *davit_execution_result(const struct davit_execution *x)
@@ -445,6 +469,10 @@ void davit_execution_free(struct davit_execution *x)
 		step_image_cancel(x);
 	else if (!x->ended)
 		order(x, STEP_ORDER_KILL, 0);
+	if (x->durable && x->control >= 0) {
+		const struct step_order o = {.verb = STEP_ORDER_FORGET};
+		send(x->control, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
 	if (!x->working) /* else the thread's end does it */
 		finish_freeing(x);
 }

@@ -75,6 +75,9 @@ struct davit_execution {
 	int closing;  /* handles that are */
 	uv_work_t work;
 	bool working;	  /* a thread has it */
+	bool durable;	  /* its helper goes on without us until it is told to forget it */
+	bool made;	  /* its directory is this one's */
+	int input;	  /* what it reads; or -1 */
 	bool freed;	  /* by its owner; the rest goes when nothing is under way */
 	bool told_output; /* and nobody has read since */
 	bool ended;	  /* the last report has come */
@@ -85,9 +88,25 @@ struct davit_execution {
 	struct davit_error error; /* of the thread */
 };
 
-/* check.c: the spec alone; and where it is to run, NULL: nowhere. */
-int step_check(const struct davit_run_spec *spec, struct davit_error *err);
+/* check.c: the spec alone, and the number of its artifacts; and where it is to run, NULL: nowhere. */
+int step_check(const struct davit_run_spec *spec, size_t n, struct davit_error *err);
 const struct step_runtime *step_runtime(const struct davit_run_spec *spec);
+/* execute.c: one that has nothing yet; or NULL. And its descriptors to the loop. */
+struct davit_execution *step_new(struct davit_loop *loop, struct davit_artifacts *store,
+				 const struct davit_execution_events *on, void *user);
+int step_watch(struct davit_execution *x, struct davit_error *err);
+/* Takes a report as if the helper had sent it just now. */
+void step_take_report(struct davit_execution *x, const struct step_report *r);
+
+/* durable.c: what a durable step leaves for those who take it over, and whether its last report is there. */
+int step_keep_order(const struct davit_execution *x, struct davit_error *err);
+bool step_read_result(const struct davit_execution *x, struct step_report *ret);
+/* Removes the directory of one whose helper has ended. Blocks. */
+void step_remove_durable(const struct davit_execution *x);
+/* Takes the i-th output into the store in a way that can be begun again after any death. In a thread. */
+int step_adopt_again(struct davit_execution *x, size_t i, struct davit_artifact_hold *ret,
+		     struct davit_error *err);
+
 /* prepare.c: checks, takes inputs and caches, makes the directory and the order. */
 int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec,
 		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err);

@@ -47,6 +47,13 @@ bool step_order_read(int fd, struct step *ret);
 /* The same of `n` bytes, which must stay. */
 bool step_order_parse(const char *p, size_t n, struct step *ret);
 
+/* listen.c: makes the socket of a durable step in its directory. The descriptor, or -1 with errno. */
+int step_listen(const char *directory);
+/* Who connects takes the places of STEP_FD_CONTROL and STEP_FD_WAKE. False when nobody did. */
+bool step_accept(int listener);
+/* Writes the last report beside it, at once or not at all. */
+void step_keep_result(const char *directory, const struct step_report *r);
+
 /* init.c: the first process of the namespaces. Waits for one byte on status_fd before it makes mounts, and
  * for another, which says that it is in its cgroups, before it starts the program; reports there, and never
  * returns. */

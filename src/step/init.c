@@ -101,10 +101,15 @@ static pid_t start(struct step *s, int out, int err)
 	return pid;
 }
 
-static void obey(pid_t program, const struct step_order *o)
+static void obey(const struct step *s, pid_t program, const struct step_order *o)
 {
 	if (o->verb == STEP_ORDER_SIGNAL) {
 		kill(program, o->signo);
+		return;
+	}
+	if (s->options.plain) { /* of the host's processes only its own group is the step's */
+		kill(-program, o->verb == STEP_ORDER_KILL ? SIGKILL : SIGTERM);
+		kill(-program, SIGCONT);
 		return;
 	}
 	/* Everything in this pid namespace but ourselves; what is stopped must be able to end. */
@@ -156,8 +161,11 @@ static void keep(struct step *s, int signals, pid_t program)
 		struct pollfd fds[] = {{signals, POLLIN, 0}, {s->status_fd, POLLIN, 0}};
 
 		while ((pid = wait4(-1, &status, WNOHANG, &u)) > 0)
-			if (pid == program)
+			if (pid == program) {
+				if (s->options.plain)
+					kill(-program, SIGKILL); /* what it left */
 				end(s, status, &u);
+			}
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
 			step_fail(s, DAVIT_EIO, errno, "cannot wait");
 		if (fds[0].revents && read(signals, &info, sizeof info) < 0 && errno != EAGAIN)
@@ -165,10 +173,20 @@ static void keep(struct step *s, int signals, pid_t program)
 		if (!fds[1].revents)
 			continue;
 		if (recv(s->status_fd, &o, sizeof o, MSG_DONTWAIT) == (ssize_t)sizeof o)
-			obey(program, &o);
+			obey(s, program, &o);
 		else if (fds[1].revents & POLLHUP)
 			_exit(1);
 	}
+}
+
+/* Makes the namespaces what the step is to see. */
+static void enter(struct step *s)
+{
+	if (sethostname("step", 4) < 0)
+		step_fail(s, DAVIT_EIO, errno, "cannot name the host");
+	if (s->options.hermetic)
+		loopback_up(s);
+	step_enter_root(s);
 }
 
 static int watch_children(struct step *s)
@@ -208,11 +226,8 @@ void step_init(struct step *s, int out, int err)
 	if (DAVIT_EINTR(recv(s->status_fd, &go, 1, 0)) != 1)
 		_exit(1);
 	signals = watch_children(s);
-	if (sethostname("step", 4) < 0)
-		step_fail(s, DAVIT_EIO, errno, "cannot name the host");
-	if (s->options.hermetic)
-		loopback_up(s);
-	step_enter_root(s);
+	if (!s->options.plain)
+		enter(s);
 	/* Nothing of the step's runs before it is in its cgroups. */
 	if (DAVIT_EINTR(recv(s->status_fd, &go, 1, 0)) != 1)
 		_exit(1);

@@ -37,23 +37,35 @@ struct monitor {
 	int clock;	 /* timerfd: the deadline, then the end of the grace */
 	int pipes[2];	 /* read ends of the step's streams; -1: at its end */
 	int null;
-	bool stopping, wanted, has_end;
+	int listener; /* of a durable step: who wants it from now on comes here; or -1 */
+	bool stopping, wanted, has_end, forget;
 	bool killing; /* the driver was told to */
-	struct step_report end;
+	struct step_report end, last;
 };
 
-static void report(const struct step_report *r)
+static void send_report(const struct step_report *r)
 {
 	while (send(STEP_FD_CONTROL, r, sizeof *r, MSG_NOSIGNAL) < 0 && errno == EINTR)
 		;
 }
 
-static void report_failure(int code, int sys_errno, const char *what)
+/* The last report of a durable step is on the disk before anybody hears it. */
+static void report(struct monitor *m, const struct step_report *r)
+{
+	if (r->kind == STEP_FAILED || r->kind == STEP_ENDED) {
+		m->last = *r;
+		if (m->step.options.durable)
+			step_keep_result(m->step.directory, r);
+	}
+	send_report(r);
+}
+
+static void report_failure(struct monitor *m, int code, int sys_errno, const char *what)
 {
 	struct step_report r = {.kind = STEP_FAILED, .code = code, .sys_errno = sys_errno};
 
 	snprintf(r.text, sizeof r.text, sys_errno ? "%s: %s" : "%s", what, strerror(sys_errno));
-	report(&r);
+	report(m, &r);
 }
 
 /* ---------------------------------------------------------------------------- streams */
@@ -103,7 +115,7 @@ static int clone_init(struct monitor *m, uint64_t more)
 		.exit_signal = SIGCHLD,
 	};
 
-	if (!m->step.driver)
+	if (!m->step.driver && !m->step.options.plain)
 		a.flags |= CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
 	if (!m->step.driver && m->step.options.hermetic)
 		a.flags |= CLONE_NEWNET;
@@ -155,15 +167,16 @@ static bool enter_cgroups(const struct monitor *m)
 
 /* ------------------------------------------------------------- a step that runs elsewhere */
 
-static void become_driver(const struct step *s, int status, int out, int err, const char *verb)
+static void become_driver(const struct monitor *m, int status, int out, int err, const char *verb)
 {
+	const struct step *s = &m->step;
 	const char *const argv[] = {"davit-step-driver", s->runtime, verb, strrchr(s->directory, '/') + 1,
 				    NULL};
-	const int from[] = {status, STEP_FD_ORDER, out, err};
+	const int from[] = {status, STEP_FD_ORDER, out, err, s->options.input ? STEP_FD_INPUT : m->null};
 	int lifted[DAVIT_ARRAY_SIZE(from)];
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(from); i++)
-		lifted[i] = fcntl(from[i], F_DUPFD_CLOEXEC, STEP_FDS);
+		lifted[i] = fcntl(from[i], F_DUPFD_CLOEXEC, STEP_FD_INPUT + 1);
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(from); i++)
 		if (lifted[i] < 0 || dup2(lifted[i], STEP_DRIVER_STATUS + (int)i) < 0)
 			_exit(127);
@@ -176,15 +189,12 @@ static void become_driver(const struct step *s, int status, int out, int err, co
 /* A driver that was killed has left its container. */
 static void remove_elsewhere(struct monitor *m)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	pid_t pid = fork();
 
 	if (!pid)
-		become_driver(&m->step, null, null, null, "remove");
+		become_driver(m, m->null, m->null, m->null, "remove");
 	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	if (null >= 0)
-		close(null);
 }
 
 /* ------------------------------------------------------------------------------- starting */
@@ -193,7 +203,7 @@ static void become_init(struct monitor *m, int monitors, int out, int err)
 {
 	close(monitors);
 	if (m->step.driver)
-		become_driver(&m->step, m->step.status_fd, out, err, NULL);
+		become_driver(m, m->step.status_fd, out, err, NULL);
 	step_init(&m->step, out, err);
 }
 
@@ -204,7 +214,7 @@ static bool start(struct monitor *m)
 
 	if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 ||
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status) < 0) {
-		report_failure(DAVIT_EIO, errno, "cannot make a pipe");
+		report_failure(m, DAVIT_EIO, errno, "cannot make a pipe");
 		return false;
 	}
 	/* As large as we are allowed to. */
@@ -212,12 +222,12 @@ static bool start(struct monitor *m)
 	fcntl(err[0], F_SETPIPE_SZ, PIPE_BYTES);
 	m->step.status_fd = status[1];
 	m->init = clone_init(m, 0);
-	if (m->init < 0 && errno == EPERM) {
+	if (m->init < 0 && errno == EPERM && !m->step.options.plain) {
 		m->step.rootless = true;
 		m->init = clone_init(m, CLONE_NEWUSER);
 	}
 	if (m->init < 0) {
-		report_failure(DAVIT_ENOTSUP, errno,
+		report_failure(m, DAVIT_ENOTSUP, errno,
 			       m->step.rootless
 				       ? "this host gives no user namespaces to users other than root"
 				       : "cannot make namespaces");
@@ -234,14 +244,14 @@ static bool start(struct monitor *m)
 	if (m->step.driver)
 		return true;
 	if (m->step.rootless && !map_users(m->init)) {
-		report_failure(DAVIT_ENOTSUP, errno, "cannot map the user into a user namespace");
+		report_failure(m, DAVIT_ENOTSUP, errno, "cannot map the user into a user namespace");
 		return false;
 	}
 	/* It makes its mounts while the kernel takes its time (a grace period of RCU) to move it. */
 	if (send(m->status, "", 1, MSG_NOSIGNAL) != 1)
 		return false;
 	if (!enter_cgroups(m)) {
-		report_failure(DAVIT_EIO, errno, "cannot put the step into its cgroup");
+		report_failure(m, DAVIT_EIO, errno, "cannot put the step into its cgroup");
 		return false;
 	}
 	/* If it has ended already, it has said why. */
@@ -263,7 +273,7 @@ static void set_clock(struct monitor *m, int64_t ns)
 /* What runs elsewhere is ended over there; its driver, too, when it does not do that soon. */
 static void kill_init(struct monitor *m)
 {
-	struct step_order o = {.verb = STEP_ORDER_KILL};
+	const struct step_order o = {.verb = STEP_ORDER_KILL};
 
 	if (m->step.driver && !m->killing) {
 		m->killing = m->stopping = true;
@@ -271,6 +281,10 @@ static void kill_init(struct monitor *m)
 		set_clock(m, DRIVER_PATIENCE);
 		return;
 	}
+	/* Without a namespace the rest does not end with init, which has to end it first. */
+	if (m->step.options.plain && m->end.started &&
+	    send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+		return;
 	syscall(SYS_pidfd_send_signal, m->pidfd, SIGKILL, NULL, 0);
 }
 
@@ -297,7 +311,10 @@ static void obey(struct monitor *m)
 		return;
 	if (n != (ssize_t)sizeof o) {
 		m->wanted = false;
-		kill_init(m);
+		if (!m->step.options.durable)
+			kill_init(m);
+	} else if (o.verb == STEP_ORDER_FORGET) {
+		m->forget = true;
 	} else if (o.verb == STEP_ORDER_SIGNAL) {
 		send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT);
 	} else {
@@ -331,7 +348,7 @@ static void hear(struct monitor *m)
 			m->end.started = r.started;
 			if (m->step.options.timeout)
 				set_clock(m, m->step.options.timeout);
-			report(&r);
+			report(m, &r);
 		} else if (r.kind == STEP_ENDED) {
 			m->has_end = true;
 			m->end.kind = STEP_ENDED;
@@ -345,12 +362,25 @@ static void hear(struct monitor *m)
 			m->has_end |= r.kind == STEP_FAILED;
 			if (r.kind == STEP_FAILED)
 				m->end.kind = STEP_FAILED;
-			report(&r);
+			report(m, &r);
 		}
 	}
 }
 
 /* ----------------------------------------------------------------------------- the loop */
+
+/* Somebody else wants a durable step from now on, and is told what has happened. */
+static void change_hands(struct monitor *m)
+{
+	struct step_report started = {.kind = STEP_STARTED, .started = m->end.started};
+
+	if (!step_accept(m->listener))
+		return;
+	m->wanted = true;
+	if (m->end.started)
+		send_report(&started);
+	wake();
+}
 
 /* Until init is gone. */
 static void watch(struct monitor *m)
@@ -358,7 +388,8 @@ static void watch(struct monitor *m)
 	for (;;) {
 		struct pollfd fds[] = {{m->pidfd, POLLIN, 0},	 {m->status, POLLIN, 0},
 				       {m->clock, POLLIN, 0},	 {STEP_FD_CONTROL, POLLIN, 0},
-				       {m->pipes[0], POLLIN, 0}, {m->pipes[1], POLLIN, 0}};
+				       {m->pipes[0], POLLIN, 0}, {m->pipes[1], POLLIN, 0},
+				       {m->listener, POLLIN, 0}};
 
 		if (!m->wanted)
 			fds[3].fd = -1;
@@ -368,6 +399,8 @@ static void watch(struct monitor *m)
 			hear(m);
 		if (fds[3].revents)
 			obey(m);
+		if (fds[6].revents)
+			change_hands(m);
 		if (fds[2].revents)
 			tick(m);
 		for (int i = 0; i < 2; i++)
@@ -405,16 +438,17 @@ static void finish(struct monitor *m)
 		m->end.status = SIGKILL;
 		m->end.ended = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 	}
-	report(&m->end);
+	report(m, &m->end);
 }
 
 /* The caller takes what it wants out of the directory, and hangs up. */
-static void await_hangup(void)
+static void await_hangup(struct monitor *m)
 {
-	struct pollfd fd = {STEP_FD_CONTROL, 0, 0};
+	struct pollfd fd = {STEP_FD_CONTROL, POLLIN, 0};
 
-	while (poll(&fd, 1, -1) < 0 || !(fd.revents & POLLHUP))
-		;
+	while (m->wanted && !m->forget)
+		if (poll(&fd, 1, -1) > 0)
+			obey(m);
 }
 
 static void clean(const struct monitor *m)
@@ -426,13 +460,28 @@ static void clean(const struct monitor *m)
 			nanosleep(&pause, NULL);
 	if (m->step.release)
 		unlink(m->step.release);
-	davit_remove_at(AT_FDCWD, m->step.directory);
+	if (!m->step.options.durable || m->forget)
+		davit_remove_at(AT_FDCWD, m->step.directory);
+}
+
+static bool open_all(struct monitor *m)
+{
+	m->null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	m->clock = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (m->step.options.durable)
+		m->listener = step_listen(m->step.directory);
+	return m->null >= 0 && m->clock >= 0 && (m->listener >= 0 || !m->step.options.durable);
 }
 
 int main(int argc, char **argv)
 {
-	static struct monitor m = {
-		.init = -1, .pidfd = -1, .status = -1, .clock = -1, .pipes = {-1, -1}, .wanted = true};
+	static struct monitor m = {.init = -1,
+				   .pidfd = -1,
+				   .status = -1,
+				   .clock = -1,
+				   .pipes = {-1, -1},
+				   .listener = -1,
+				   .wanted = true};
 	static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP};
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(ignored); i++)
@@ -447,13 +496,11 @@ int main(int argc, char **argv)
 	setsid();
 	umask(022);
 	if (!step_order_read(STEP_FD_ORDER, &m.step)) {
-		report_failure(DAVIT_EINTERNAL, 0, "the order of the step cannot be understood");
+		report_failure(&m, DAVIT_EINTERNAL, 0, "the order of the step cannot be understood");
 		return 1;
 	}
-	m.null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	m.clock = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (m.null < 0 || m.clock < 0)
-		report_failure(DAVIT_EIO, errno, "cannot begin");
+	if (!open_all(&m))
+		report_failure(&m, DAVIT_EIO, errno, "cannot begin");
 	else if (start(&m)) {
 		watch(&m);
 		finish(&m);
@@ -461,8 +508,7 @@ int main(int argc, char **argv)
 		kill_init(&m);
 		waitpid(m.init, NULL, 0);
 	}
-	if (m.wanted)
-		await_hangup();
+	await_hangup(&m);
 	clean(&m);
 	return 0;
 }

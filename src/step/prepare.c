@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 /* One mount to come. */
@@ -407,6 +408,7 @@ static int make_directory(struct davit_execution *x, struct davit_error *err)
 		x->lock = openat(at, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (x->lock < 0 || flock(x->lock, LOCK_EX | LOCK_NB) < 0)
 		r = davit_error_errno(err, errno, NULL, "cannot make %s", x->directory);
+	x->made = r == 0;
 	step_store_unlock(x->store);
 	for (int i = 0; r == 0 && i < DAVIT_STEP_STREAMS; i++) {
 		x->streams[i] = openat(at, files[i], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -437,14 +439,28 @@ static void record_options(struct preparing *p)
 		.timeout = spec->timeout,
 		.grace = spec->grace ? spec->grace : DAVIT_GRACE_DEFAULT,
 		.log_max = spec->log_max ? spec->log_max : DAVIT_STEP_LOG_DEFAULT,
-		.privileged = spec->privileged,
+		.privileged = spec->privileged || spec->plain,
 		.hermetic = spec->hermetic,
 		.memory = spec->limits.memory,
 		.cpu_millicores = spec->limits.cpu_millicores,
 		.processes = spec->limits.pids ? spec->limits.pids : DAVIT_STEP_PIDS_DEFAULT,
+		.durable = spec->durable != NULL,
+		.plain = spec->plain,
+		.input = p->x->input >= 0,
 	};
 
 	record(p->x, STEP_OPTIONS, &o, sizeof o);
+}
+
+static int take_input(struct davit_execution *x, const struct davit_run_spec *spec, struct davit_error *err)
+{
+	if (!spec->input)
+		return 0;
+	x->input = memfd_create("davit-step-input", MFD_CLOEXEC);
+	if (x->input < 0 || davit_write_full(x->input, spec->input, spec->input_len) < 0 ||
+	    lseek(x->input, 0, SEEK_SET) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot write a step's input");
+	return 0;
 }
 
 static int record_program(struct preparing *p)
@@ -488,6 +504,8 @@ static int prepare(struct preparing *p)
 	DAVIT_AUTO_FREE char *root = NULL;
 	int r = make_directory(x, p->err);
 
+	if (r == 0)
+		r = take_input(x, p->spec, p->err);
 	if (r < 0)
 		return r;
 	record_text(x, STEP_DIRECTORY, x->directory);
@@ -511,6 +529,8 @@ static int prepare(struct preparing *p)
 		r = limit(p);
 	if (r == 0)
 		r = record_program(p);
+	if (r == 0 && x->durable)
+		r = step_keep_order(x, p->err);
 	hide_ours(x);
 	return r < 0 ? r : x->order.oom ? no_memory(p->err) : 0;
 }

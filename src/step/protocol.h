@@ -9,14 +9,29 @@
  *   5  an eventfd, written whenever more output is in the files
  *   6, 7  the files for what it writes to stdout and stderr
  *   8  the lock of the step's directory, which says that it is in use
+ *   9  what the program reads on standard input, if the options say that there is something
  * Beyond: locks that hold its trees and caches. None of them reaches the step's program.
+ *
+ * A durable step outlives who asked for it. Its directory has two more files: `control`, a socket that
+ * listens, there before the program is started, and `result`, the last report, there before that is sent.
+ * Who connects sends STEP_ORDER_ATTACH with an eventfd, and is told what it has missed; the one before is
+ * hung up on. The directory stays until an order says that it may go.
  */
 #ifndef DAVIT_STEP_PROTOCOL_H
 #define DAVIT_STEP_PROTOCOL_H
 
 #include <stdint.h>
 
-enum { STEP_FD_CONTROL = 3, STEP_FD_ORDER, STEP_FD_WAKE, STEP_FD_OUT, STEP_FD_ERR, STEP_FD_LOCK, STEP_FDS };
+enum {
+	STEP_FD_CONTROL = 3,
+	STEP_FD_ORDER,
+	STEP_FD_WAKE,
+	STEP_FD_OUT,
+	STEP_FD_ERR,
+	STEP_FD_LOCK,
+	STEP_FDS,
+	STEP_FD_INPUT = STEP_FDS
+};
 
 /* A record: a header, then `length` bytes, the last of them NUL, then padding to 8. */
 struct step_record {
@@ -59,11 +74,19 @@ struct step_options {
 	int64_t cpu_millicores; /* 0: any */
 	uint32_t privileged, hermetic;
 	uint32_t processes; /* by RLIMIT_NPROC of its user namespace; 0: not so */
-	uint32_t unused;
+	uint32_t durable;   /* see above */
+	uint32_t plain;	    /* the program runs on the host as it is */
+	uint32_t input;	    /* there is STEP_FD_INPUT */
 };
 
 /* Orders: one packet each. */
-enum step_verb { STEP_ORDER_ABORT = 1, STEP_ORDER_KILL, STEP_ORDER_SIGNAL };
+enum step_verb {
+	STEP_ORDER_ABORT = 1,
+	STEP_ORDER_KILL,
+	STEP_ORDER_SIGNAL,
+	STEP_ORDER_ATTACH,
+	STEP_ORDER_FORGET
+};
 struct step_order {
 	uint32_t verb;
 	int32_t signo;
@@ -95,7 +118,11 @@ struct step_packet {
 #define STEP_PACKET_MAX 65536
 
 /* A driver's descriptors: the socket to the monitor, where it is as init is, the order, and where the
- * streams go. Its arguments: RUNTIME, or RUNTIME "remove" ID after one that was killed. */
-enum { STEP_DRIVER_STATUS = 3, STEP_DRIVER_ORDER, STEP_DRIVER_OUT, STEP_DRIVER_ERR };
+ * streams go, and standard input if there is any, which is STEP_INSIDE_INPUT over there. Its arguments:
+ * RUNTIME, or RUNTIME "remove" ID after one that was killed. */
+enum { STEP_DRIVER_STATUS = 3, STEP_DRIVER_ORDER, STEP_DRIVER_OUT, STEP_DRIVER_ERR, STEP_DRIVER_INPUT };
+#define STEP_INSIDE_DIRECTORY "/.davit"
+#define STEP_INSIDE_PROGRAM "/.davit/davit-step"
+#define STEP_INSIDE_INPUT "/.davit/input"
 
 #endif

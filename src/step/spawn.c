@@ -74,7 +74,7 @@ static int run(const char *program, bool with_env, const int *fds, size_t n, pid
 int step_spawn(struct davit_execution *x, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *program = davit_path_join(x->store->paths.libexec, "davit-step");
-	DAVIT_AUTO_FREE int *fds = calloc(STEP_FDS + x->n_holds + x->n_caches, sizeof *fds);
+	DAVIT_AUTO_FREE int *fds = calloc(STEP_FDS + 1 + x->n_holds + x->n_caches, sizeof *fds);
 	DAVIT_AUTO_CLOSE int order = -1;
 	int ends[2];
 	size_t n = 0;
@@ -93,6 +93,8 @@ int step_spawn(struct davit_execution *x, struct davit_error *err)
 	fds[n++] = x->streams[DAVIT_STEP_OUT];
 	fds[n++] = x->streams[DAVIT_STEP_ERR];
 	fds[n++] = x->lock;
+	if (x->input >= 0)
+		fds[n++] = x->input;
 	for (size_t i = 0; i < x->n_holds; i++)
 		fds[n++] = x->holds[i].fd;
 	for (size_t i = 0; i < x->n_caches; i++)
@@ -114,7 +116,7 @@ static void undo(struct davit_execution *x)
 
 static void close_all(struct davit_execution *x)
 {
-	int *const fds[] = {&x->control, &x->wake, &x->lock, &x->streams[0], &x->streams[1]};
+	int *const fds[] = {&x->control, &x->wake, &x->lock, &x->input, &x->streams[0], &x->streams[1]};
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(fds); i++) {
 		if (*fds[i] >= 0)
@@ -137,6 +139,8 @@ void step_let_go(struct davit_execution *x)
 	if (x->helper > 0)
 		while (waitpid(x->helper, NULL, 0) < 0 && errno == EINTR)
 			;
+	if (x->durable && x->made)
+		step_remove_durable(x);
 	for (size_t i = 0; i < x->n_outputs; i++) {
 		free(x->outputs[i].name);
 		free(x->outputs[i].directory);

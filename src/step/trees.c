@@ -67,9 +67,8 @@ static void fill_hold(struct davit_artifact_hold *h, const char *id, int fd, con
 	h->fd = fd;
 }
 
-/* Hashes the "fs" of w and publishes it, or takes the one that is there. */
-static int store(struct davit_artifacts *s, struct step_work *w, struct davit_artifact_hold *ret,
-		 struct davit_error *err)
+int step_store_tree(struct davit_artifacts *s, struct step_work *w, struct davit_artifact_hold *ret,
+		    struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int fs = openat(w->fd, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	struct step_tree t = {0};
@@ -87,6 +86,11 @@ static int store(struct davit_artifacts *s, struct step_work *w, struct davit_ar
 		r = step_store_lock(s, err);
 	if (r < 0)
 		goto out;
+	if (w->note[0]) {
+		r = step_note_id(s, w->note, t.id, err);
+		if (r < 0)
+			goto unlock;
+	}
 	m = (struct step_meta){.bytes = t.bytes, .entries = t.n, .skipped = t.skipped};
 	r = step_take(s, DAVIT_KEPT_TREE, t.id, LOCK_SH, &fd, NULL);
 	known = r == 0;
@@ -96,6 +100,7 @@ static int store(struct davit_artifacts *s, struct step_work *w, struct davit_ar
 		/* Its own lock is the hold from now on. */
 		fd = DAVIT_TAKE_FD(w->meta);
 	}
+unlock:
 	step_store_unlock(s);
 	if (r == 0) {
 		if (known)
@@ -198,7 +203,7 @@ int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, c
 	for (; r == 0 && names && *names; names++)
 		r = copy_named(from, to, path, *names, err);
 	if (r == 0)
-		r = store(s, &w, ret, err);
+		r = step_store_tree(s, &w, ret, err);
 	step_work_end(s, &w);
 	return r;
 }
@@ -214,7 +219,7 @@ int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct da
 	if (renameat(AT_FDCWD, path, w.fd, "fs") < 0)
 		r = davit_error_errno(err, errno, NULL, "cannot take %s into the store", path);
 	else
-		r = store(s, &w, ret, err);
+		r = step_store_tree(s, &w, ret, err);
 	if (r < 0 && w.fd >= 0 && w.name[0] && renameat(w.fd, "fs", AT_FDCWD, path) < 0 && errno != ENOENT)
 		davit_error_prefix(err, "%s is lost", path);
 	step_work_end(s, &w);
@@ -237,7 +242,7 @@ int davit_artifacts_put_tar(struct davit_artifacts *s, int fd, struct davit_arti
 	else
 		r = step_unpack(fd, to, s->ceiling, err);
 	if (r == 0)
-		r = store(s, &w, ret, err);
+		r = step_store_tree(s, &w, ret, err);
 	step_work_end(s, &w);
 	return r;
 }
