@@ -118,7 +118,11 @@ struct step_packet {
 #define STEP_PACKET_MAX 65536
 
 /* A driver's descriptors: the socket to the monitor, where it is as init is, the order, and where the
- * streams go. Its arguments: RUNTIME, or RUNTIME "remove" ID after one that was killed. */
-enum { STEP_DRIVER_STATUS = 3, STEP_DRIVER_ORDER, STEP_DRIVER_OUT, STEP_DRIVER_ERR };
+ * streams go, and standard input if there is any, which is STEP_INSIDE_INPUT over there. Its arguments:
+ * RUNTIME, or RUNTIME "remove" ID after one that was killed. */
+enum { STEP_DRIVER_STATUS = 3, STEP_DRIVER_ORDER, STEP_DRIVER_OUT, STEP_DRIVER_ERR, STEP_DRIVER_INPUT };
+#define STEP_INSIDE_DIRECTORY "/.davit"
+#define STEP_INSIDE_PROGRAM "/.davit/davit-step"
+#define STEP_INSIDE_INPUT "/.davit/input"
 
 #endif
