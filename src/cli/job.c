@@ -191,7 +191,9 @@ static int read_job(struct job *j)
 		vars[i].name = names[i];
 	if (r == 0)
 		r = davit_pipeline_read(davit_buf_str(&text), text.len, j->name, vars, n, &j->job, j->err);
-	if (r < 0 && text.len)
+	if (r < 0 && j->err->line)
+		davit_error_prefix(j->err, "%s:%u:%u", j->file, j->err->line, j->err->column);
+	else if (r < 0 && text.len)
 		davit_error_prefix(j->err, "%s", j->file);
 	return r;
 }

@@ -109,6 +109,8 @@ static int read_task(struct leaf *l, struct davit_task **ret, struct davit_error
 		return inline_text ? davit_task_parse(inline_text, strlen(inline_text), ret, err)
 				   : no_memory(err);
 	}
+	if (text_of(l, "text"))
+		return davit_task_parse(text_of(l, "text"), strlen(text_of(l, "text")), ret, err);
 	if (!file)
 		return davit_error_set(err, DAVIT_EINVAL, NULL, "the task needs config or file");
 	r = host_read_file(l->host, file, &text, err);
