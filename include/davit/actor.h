@@ -37,6 +37,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct davit_system;
 struct davit_worker;
@@ -235,6 +236,7 @@ void davit_demonitor(struct davit_context *c, struct davit_ref ref);
  * actor ends, a container fails). 0, or DAVIT_ENOMEM. From a handler only. */
 int davit_link(struct davit_context *c, struct davit_ref ref);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

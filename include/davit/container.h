@@ -36,6 +36,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum davit_container_type {
 	DAVIT_THREAD,  /* on the system's workers: the default */
@@ -149,6 +150,14 @@ struct davit_definition {
 	 * of docs/channel.md; instead of all the callbacks. */
 	const char *const *command;
 };
+
+/* What a shared object that davit is to load exports, without `static`: found by type and
+ * name (docs/containers.md), run as the type that is asked for.
+ *
+ *	const struct davit_definition davit_container = {.name = "Hello", .behaviour = behave};
+ */
+extern const struct davit_definition davit_container;
+#define DAVIT_CONTAINER_SYMBOL "davit_container"
 
 /* --- inside a container: its context --- */
 
@@ -297,6 +306,7 @@ int davit_container_get(struct davit_context *c, const char *address, struct dav
 /* The aliases of its children, in order: fills at most n, returns how many there are. */
 int davit_container_children(struct davit_context *c, const char *address, char (*ret_aliases)[64], size_t n);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -19,6 +19,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum davit_promise_state {
 	DAVIT_PROMISE_PENDING,
@@ -98,6 +99,7 @@ int davit_await(struct davit_context *c, struct davit_promise p, int64_t timeout
 		struct davit_error *err);
 void davit_outcome_free(struct davit_outcome *o); /* NULL is fine */
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

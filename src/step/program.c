@@ -312,16 +312,19 @@ static void offer_to_oom(void)
 void step_program(struct step *s, int out, int err, int fd)
 {
 	struct who w = {.name = "root"};
-	int null = open("/dev/null", O_RDONLY | O_CLOEXEC), e;
+	int in = s->options.input ? STEP_FD_INPUT : open("/dev/null", O_RDONLY | O_CLOEXEC), e;
 
 	reset_signals();
 	offer_to_oom();
 	umask(022);
-	if (null < 0 || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0 || setsid() < 0)
+	if (in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0 || setsid() < 0)
 		fail(fd, DAVIT_EIO, errno, "cannot set up the standard descriptors");
+	if (s->options.plain)
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* no namespace ends it with init */
 	if (!s->options.privileged)
 		drop_bounding(fd);
-	become(s, &w, fd);
+	if (!s->options.plain)
+		become(s, &w, fd);
 	if (!s->options.privileged)
 		drop_rights(fd);
 	if (s->options.processes && s->rootless) {

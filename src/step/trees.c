@@ -4,9 +4,11 @@
  */
 #include "step/copy.h"
 #include "step/store.h"
+#include "step/tar.h"
 
 #include "base/strv.h"
 
+#include <archive.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -17,6 +19,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+
+#define PACK_BLOCK (256 * 1024)
 
 void davit_artifact_release(struct davit_artifact_hold *h)
 {
@@ -63,9 +67,8 @@ static void fill_hold(struct davit_artifact_hold *h, const char *id, int fd, con
 	h->fd = fd;
 }
 
-/* Hashes the "fs" of w and publishes it, or takes the one that is there. */
-static int store(struct davit_artifacts *s, struct step_work *w, struct davit_artifact_hold *ret,
-		 struct davit_error *err)
+int step_store_tree(struct davit_artifacts *s, struct step_work *w, struct davit_artifact_hold *ret,
+		    struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int fs = openat(w->fd, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	struct step_tree t = {0};
@@ -83,6 +86,11 @@ static int store(struct davit_artifacts *s, struct step_work *w, struct davit_ar
 		r = step_store_lock(s, err);
 	if (r < 0)
 		goto out;
+	if (w->note[0]) {
+		r = step_note_id(s, w->note, t.id, err);
+		if (r < 0)
+			goto unlock;
+	}
 	m = (struct step_meta){.bytes = t.bytes, .entries = t.n, .skipped = t.skipped};
 	r = step_take(s, DAVIT_KEPT_TREE, t.id, LOCK_SH, &fd, NULL);
 	known = r == 0;
@@ -92,6 +100,7 @@ static int store(struct davit_artifacts *s, struct step_work *w, struct davit_ar
 		/* Its own lock is the hold from now on. */
 		fd = DAVIT_TAKE_FD(w->meta);
 	}
+unlock:
 	step_store_unlock(s);
 	if (r == 0) {
 		if (known)
@@ -194,7 +203,7 @@ int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, c
 	for (; r == 0 && names && *names; names++)
 		r = copy_named(from, to, path, *names, err);
 	if (r == 0)
-		r = store(s, &w, ret, err);
+		r = step_store_tree(s, &w, ret, err);
 	step_work_end(s, &w);
 	return r;
 }
@@ -210,7 +219,7 @@ int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct da
 	if (renameat(AT_FDCWD, path, w.fd, "fs") < 0)
 		r = davit_error_errno(err, errno, NULL, "cannot take %s into the store", path);
 	else
-		r = store(s, &w, ret, err);
+		r = step_store_tree(s, &w, ret, err);
 	if (r < 0 && w.fd >= 0 && w.name[0] && renameat(w.fd, "fs", AT_FDCWD, path) < 0 && errno != ENOENT)
 		davit_error_prefix(err, "%s is lost", path);
 	step_work_end(s, &w);
@@ -233,7 +242,7 @@ int davit_artifacts_put_tar(struct davit_artifacts *s, int fd, struct davit_arti
 	else
 		r = step_unpack(fd, to, s->ceiling, err);
 	if (r == 0)
-		r = store(s, &w, ret, err);
+		r = step_store_tree(s, &w, ret, err);
 	step_work_end(s, &w);
 	return r;
 }
@@ -312,4 +321,39 @@ int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_
 	if (fchmod(out, st.st_mode & 07777) < 0 && !e)
 		e = errno; /* the caller's directory keeps its mode */
 	return e ? davit_error_errno(err, e, NULL, "cannot write %s/%s", to, why) : 0;
+}
+
+int davit_artifacts_get_tar(struct davit_artifacts *s, const struct davit_artifact_hold *h, int fd,
+			    enum davit_artifact_packing packing, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *path = davit_artifacts_path(s, h);
+	DAVIT_AUTO_CLOSE int at = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	struct archive *a = archive_write_new();
+	int r = 0;
+
+	if (!path || !a) {
+		archive_write_free(a);
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	}
+	archive_write_set_format_pax_restricted(a);
+	if (packing == DAVIT_PACK_ZSTD)
+		archive_write_add_filter_zstd(a);
+	else if (packing == DAVIT_PACK_GZIP)
+		archive_write_add_filter_gzip(a);
+	if (packing == DAVIT_PACK_ZSTD)
+		archive_write_set_filter_option(a, "zstd", "compression-level", "1");
+	archive_write_set_bytes_per_block(a, PACK_BLOCK);
+	archive_write_set_bytes_in_last_block(a, 1);
+	if (at < 0)
+		r = davit_error_errno(err, errno, NULL, "cannot open %s", path);
+	else if (archive_write_open_fd(a, fd) != ARCHIVE_OK)
+		r = davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
+				    archive_error_string(a));
+	if (r == 0)
+		r = step_pack_tree(a, at, "", NULL, NULL, err);
+	if (archive_write_close(a) != ARCHIVE_OK && r == 0)
+		r = davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
+				    archive_error_string(a));
+	archive_write_free(a);
+	return r;
 }

@@ -219,15 +219,6 @@ PY
   [ "$(cat out/a)" = 1 ]
 }
 
-@test "image_resource says what to do instead" {
-  printf 'image_resource: {type: registry-image, source: {repository: bb}}\nrun: {path: ls}\n' >t.yml
-  run davit execute -c t.yml
-  [ "$status" -eq 2 ]
-  [[ $output == *"--rootfs host or --rootfs DIR"* ]]
-  run davit execute -c t.yml --rootfs host
-  [ "$status" -eq 0 ]
-}
-
 @test "the ceiling holds, what is in use stays, and prune says why" {
   mkdir a b; head -c 100000 /dev/zero >a/x; head -c 100000 /dev/urandom >b/x
   task t.yml 'touch o/started; while [ ! -e in/stop ]; do sleep 0.1; done' 'inputs: [{name: in}]' 'outputs: [{name: o}]'

@@ -187,6 +187,8 @@ static int put_config(int dir, struct oci_config *c, const struct oci_image *ima
 	if (!r && !c->place->uid && fchownat(dir, "exit", c->user.uid, c->user.gid, 0) < 0)
 		r = davit_error_errno(err, errno, "oci", "cannot give the exit file to user %u", c->user.uid);
 	if (!r)
+		r = put_file(dir, "container", "00000000\n", 9, 0600, err);
+	if (!r)
 		r = put_command(dir, c, err);
 	if (r < 0)
 		return r;
@@ -265,7 +267,7 @@ static int make(const struct oci_place *pl, const struct davit_workload *w, cons
 	r = oci_image_find(pl, w->image, w->id, &image, err);
 	if (r < 0)
 		return r;
-	r = oci_rootfs_make(pl, w->id, &image, err);
+	r = oci_rootfs_make(pl, w->id, &image, w->disk, err);
 	DAVIT_FAULT("oci.create.root");
 	if (!r)
 		r = make_files(pl, w, bundle, &image, err);
@@ -286,44 +288,11 @@ int oci_bundle_make(const struct oci_place *pl, const struct davit_workload *w, 
 	return r;
 }
 
-int oci_engine_delete(const struct oci_place *pl, const char *id, struct davit_error *err)
-{
-	DAVIT_AUTO_FREE char *state = davit_path_join(pl->engine, id);
-	char *argv[] = {pl->program,	   (char *)"--root", pl->engine, (char *)"delete",
-			(char *)"--force", (char *)id,	     NULL};
-	struct davit_error why;
-	int r;
-
-	if (!state)
-		return out_of_memory(err);
-	if (access(state, F_OK) < 0)
-		return 0;
-	r = oci_run(argv, &why);
-	/* A state that was written in part is not understood, and nothing of it runs: the
-	 * groups have been killed by then. */
-	if (r < 0)
-		r = davit_remove_tree(state, err);
-	return r;
-}
-
-int oci_engine_forget(const struct oci_place *pl, const char *id, struct davit_error *err)
-{
-	DAVIT_AUTO_FREE char *state = davit_path_join(pl->engine, id);
-	char *argv[] = {pl->program, (char *)"--root", pl->engine, (char *)"delete", (char *)id, NULL};
-	struct davit_error why;
-
-	if (!state)
-		return out_of_memory(err);
-	if (access(state, F_OK) < 0 || oci_run(argv, &why) == 0)
-		return 0;
-	return oci_engine_delete(pl, id, err);
-}
-
 /* The bundle goes last: it is what a leftover is found by. */
 int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->bundles, id);
-	int r = bundle ? oci_engine_delete(pl, id, err) : out_of_memory(err);
+	int r = bundle ? oci_containers_delete(pl, id, err) : out_of_memory(err);
 
 	DAVIT_FAULT("oci.remove.engine");
 	if (!r)
@@ -338,14 +307,24 @@ int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_e
 	return r < 0 ? r : davit_remove_tree(bundle, err);
 }
 
+/* Of a directory named ID, or of a container's, ID-N. */
+static bool is_id(const char *name, char ret[DAVIT_ID_MAX])
+{
+	size_t n = strcspn(name, "-");
+
+	snprintf(ret, DAVIT_ID_MAX, "%s", name);
+	return n == DAVIT_ID_MAX - 1;
+}
+
 static void each(const char *dir, void (*fn)(void *user, const char *id), void *user)
 {
 	DIR *d = opendir(dir);
 	struct dirent *e;
+	char id[DAVIT_ID_MAX];
 
 	while (d && (e = readdir(d)))
-		if (strlen(e->d_name) == DAVIT_ID_MAX - 1)
-			fn(user, e->d_name);
+		if (is_id(e->d_name, id))
+			fn(user, id);
 	if (d)
 		closedir(d);
 }
