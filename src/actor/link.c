@@ -236,17 +236,19 @@ void link_publish(struct link *l)
 	pthread_mutex_unlock(&l->lock);
 }
 
-bool link_has_room(struct link *l)
+bool link_has_room(struct link *l, bool plenty)
 {
+	size_t size = plenty ? (size_t)l->ring.slots / 4 * DAVIT_RING_SLOT : DAVIT_RING_FRAME_MAX;
+
 	bool room;
 
 	pthread_mutex_lock(&l->lock);
 	if (l->closed || l->socket.broken)
 		room = true; /* what is sent now goes nowhere; the end is being told of */
 	else if (l->rings)
-		room = !l->late.len && ring_room(l, DAVIT_RING_FRAME_MAX);
+		room = !l->late.len && ring_room(l, size);
 	else
-		room = l->socket.bulk.len < 4 * DAVIT_FRAME_MAX;
+		room = l->socket.bulk.len < (plenty ? 1 : 4) * DAVIT_FRAME_MAX;
 	pthread_mutex_unlock(&l->lock);
 	return room;
 }

@@ -55,6 +55,7 @@ struct link {
 	unsigned char scratch[DAVIT_FRAME_MAX];
 
 	/* the parent's */
+	_Atomic(uint64_t) wanted; /* with that: `done` that it waits for as well; 0: room alone */
 	_Atomic(bool) stalled;	     /* its stand-in waits for room */
 	_Atomic(uint64_t) unsettled; /* messages that it is to be done with; 0: none are kept */
 	_Atomic(uint64_t) acked;     /* without rings: done, and one bit: one more is begun */
@@ -72,7 +73,6 @@ struct link {
 	int64_t keepalive;
 	bool silent; /* that was noted */
 	bool killed; /* as soon as it says who it is */
-	uint64_t done_seen;
 	const char *end_reason; /* why it was killed by us; static */
 	int end_code;
 	uint64_t beat;
@@ -92,8 +92,8 @@ void link_control(struct link *l, enum davit_frame_kind kind, uint64_t id, int c
 void link_send(struct link *l, struct davit_frame *f, const char *from, const char *to, const void *data,
 	       size_t size, bool publish);
 void link_publish(struct link *l);
-/* True if a message can go out without being late. */
-bool link_has_room(struct link *l);
+/* True if a message can go out without being late; `plenty`: many can. */
+bool link_has_room(struct link *l, bool plenty);
 /* The socket is watched for output, if that waits. */
 void link_watch(struct link *l);
 /* In a handler that takes long: heartbeats are answered. */

@@ -56,10 +56,7 @@ static void nap(void)
 
 static int finish(struct davit_promise p)
 {
-	struct davit_error e = {0};
-	int r = davit_await(c, p, 20 * SEC, NULL, &e);
-	if (r) fprintf(stderr, "finish: %s; %s\n", e.message, last_line);
-	return r;
+	return davit_await(c, p, 20 * SEC, NULL, NULL);
 }
 
 static int make(const char *parent, const char *alias, const struct davit_definition *d, unsigned flags)
@@ -88,9 +85,14 @@ static enum davit_state state(const char *alias)
 
 static void become(const char *alias, enum davit_state want)
 {
-	for (int i = 0; i < 10000 && state(alias) != want; i++)
-		nap();
-	assert_int_equal(state(alias), want);
+	struct davit_container_info i = {.state = DAVIT_STATE_DESTROYED};
+
+	/* The failure is told to the tree, which has its text, a moment after the state. */
+	for (int n = 0; n < 10000; n++, nap())
+		if (!davit_container_get(c, alias, &i) && i.state == want &&
+		    (i.state == DAVIT_STATE_FAILED) == (i.failure != 0))
+			break;
+	assert_int_equal(i.state, want);
 }
 
 /* Asks; the answer's text, or "!" and the error's. */
