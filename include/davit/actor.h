@@ -114,7 +114,9 @@ const char *davit_dead_name(enum davit_dead why);
 
 struct davit_system_config {
 	int workers;	   /* threads; 0: one a processor; DAVIT_NO_WORKERS: see davit_system_run */
-	bool manual_clock; /* time moves by davit_system_advance alone */
+	bool manual_clock; /* time moves by davit_system_advance alone; there are no processes then */
+	bool no_processes; /* containers of type process are refused; else a small process is kept,
+			    * forked by davit_system_open, that those are forked from */
 	/* Hears of every dead letter, on the thread where it became one: be brief, call
 	 * nothing of the system. The message is borrowed. May be NULL. */
 	void (*dead)(void *arg, enum davit_dead why, struct davit_ref to, const struct davit_message *m);

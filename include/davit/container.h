@@ -40,7 +40,7 @@ extern "C" {
 
 enum davit_container_type {
 	DAVIT_THREAD,  /* on the system's workers: the default */
-	DAVIT_PROCESS, /* a process of its own; DAVIT_ENOTSUP where no runner is registered */
+	DAVIT_PROCESS, /* a process of its own: docs/containers.md, "Processes" */
 };
 
 /* What a sender meets when `limit` messages wait. Requests count as well; replies,
@@ -101,6 +101,7 @@ struct davit_options {
 	int64_t block_time; /* ns; 0: 1 s */
 	bool keep_nothing;  /* buffer none: what arrives while it is not started is a dead letter */
 	bool dedicated;	    /* a thread of its own */
+	int64_t keepalive;  /* ns a process may be silent before it counts as failed; 0: 5 s; -1: for ever */
 	bool significant;   /* its end ends its parent's other children, if that has auto_shutdown */
 
 	/* As a child: is it restarted? The default is always; never is OTP's temporary,
@@ -126,8 +127,8 @@ struct davit_command_entry {
 	int (*run)(struct davit_context *c, struct davit_message *m, const char *parameters);
 };
 
-/* How a container is made. Static data, borrowed for ever. Only name and behaviour
- * are mandatory. All callbacks return 0 or a DAVIT_E... that fails what is being done. */
+/* How a container is made. Static data, borrowed for ever. Only name and behaviour (or
+ * command) are mandatory. All callbacks return 0 or a DAVIT_E... that fails what is being done. */
 struct davit_definition {
 	const char *name;
 	enum davit_container_type type;
@@ -145,6 +146,9 @@ struct davit_definition {
 	int (*hook)(struct davit_context *c, enum davit_operation op, enum davit_phase phase);
 	const struct davit_command_entry *commands; /* ended by one without a name; NULL: none */
 	const struct davit_remedy *remedies; /* the first that fits is taken; ended by one without solvers */
+	/* DAVIT_PROCESS: the program and its arguments, ended by NULL, that speaks the protocol
+	 * of docs/channel.md; instead of all the callbacks. */
+	const char *const *command;
 };
 
 /* What a shared object that davit is to load exports, without `static`: found by type and
@@ -180,7 +184,9 @@ int davit_unbecome(struct davit_context *c);
 
 /* The container of an alias ("B"), a path ("Main/A/B", or from the caller: "./B"), or
  * the first in the tree of that name ("name:Hello"). 0, or DAVIT_ENOENT. Unknown
- * aliases are asked for at the system's parent, when it has one (davit_system_resolver). */
+ * aliases are asked for at the system's parent, when it has one: by davit_system_resolver,
+ * and in a process that is a container at its parent, whose answer is waited for (2 s at
+ * most; DAVIT_ENOENT then). */
 int davit_find(struct davit_context *c, const char *address, struct davit_ref *ret);
 /* As davit_send, by address. DAVIT_ENOENT: it became a dead letter. With
  * DAVIT_BUFFER_AWAY it is kept, up to 1024 an alias, until somebody has the alias. */

@@ -72,7 +72,8 @@ struct davit_step_limits {
 
 struct davit_run_spec {
 	/* Where it runs: "process": on this host, its root the host's, a tree or a directory; "oci": the
-	 * same with an image of davit's own store as root. NULL: "oci" for an image, else "process". */
+	 * same with an image of davit's own store as root; "docker", "podman": in a container of
+	 * that engine, with an image of its own. NULL: "oci" for an image, else "process". */
 	const char *runtime;
 	/* The root: EMPTY: the host's; TREE or DIRECTORY: that; IMAGE: the image's, with its environment
 	 * and its user where the spec names none. Always copy-on-write. */
@@ -179,6 +180,9 @@ int davit_executions_durable(struct davit_artifacts *store, const char *prefix,
 
 /* Sixteen hexadecimal digits, unique for ever, or the name of a durable step; borrowed. */
 const char *davit_execution_id(const struct davit_execution *x);
+
+/* When its program began to run, unix ns; 0: it has not yet, or did not. */
+int64_t davit_execution_started(const struct davit_execution *x);
 
 /* Reads what the step wrote to a stream, from any offset, as often as you like, while it runs and
  * after its end: up to n bytes, 0 when there are none there (yet, as long as there is no result), or a

@@ -5,6 +5,7 @@
  * there costs no lock but once in a batch.
  */
 #include "actor/actor_impl.h"
+#include "actor/process.h"
 
 #include <string.h>
 
@@ -210,6 +211,10 @@ void message_dead(struct davit_context *c, enum davit_dead why, struct davit_ref
 {
 	struct davit_system *s = c->system;
 
+	if (UNLIKELY(m->flags_ & MSG_CHANNEL) && why != DAVIT_DEAD_FAILED) {
+		uplink_begin(s); /* to the parent it is as good as handled */
+		uplink_done(s);
+	}
 	if (m->flags_ & MSG_OURS && m->type == DAVIT_TYPE_CALL)
 		promise_call_lost(c, m);
 	if (!(m->flags_ & MSG_OURS)) {

@@ -87,6 +87,7 @@ const struct davit_command *davit_command_meant(const char *name, const struct d
 /* Options that several commands share. */
 extern const struct davit_option davit_options_common[];    /* --help, -o text|json */
 extern const struct davit_option davit_options_data[];	    /* --help, -o text|json|yaml */
+extern const struct davit_option davit_options_names[];	    /* --help, -o text|json|yaml|names */
 extern const struct davit_option davit_options_lines[];	    /* --help, -o text|json (lines) */
 extern const struct davit_option davit_options_namespace[]; /* --namespace */
 extern const struct davit_option davit_options_runtime[];   /* --runtime */
@@ -111,7 +112,7 @@ struct davit_given {
 struct davit_cli {
 	const struct davit_command *command;
 	const struct davit_verb *verb; /* of a family's; set before davit_cli_parse */
-	struct davit_given *given; /* in the order of the command line */
+	struct davit_given *given;     /* in the order of the command line */
 	size_t n_given;
 	const char **args; /* arguments that are not options, borrowed from argv */
 	size_t n_args;

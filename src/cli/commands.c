@@ -52,6 +52,10 @@
 	X(console)                                                                                           \
 	X(new)                                                                                               \
 	X(execute)                                                                                           \
+	X(job)                                                                                               \
+	X(runs)                                                                                              \
+	X(run_log)                                                                                           \
+	X(abort)                                                                                             \
 	X(artifacts)                                                                                         \
 	X(caches)                                                                                            \
 	X(check)                                                                                             \
@@ -127,6 +131,13 @@ const struct davit_option davit_options_data[] = {
 	HELP,
 	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "text|json|yaml",
 	 .doc = "text (default), json or yaml"},
+	{0},
+};
+
+const struct davit_option davit_options_names[] = {
+	HELP,
+	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "text|json|yaml|names",
+	 .doc = "text (default), json, yaml, or names, one a line"},
 	{0},
 };
 

@@ -26,8 +26,8 @@ extern char **environ;
 struct console {
 	struct davit_cli *cli;
 	bool interactive;
-	bool over;	/* the user has said so */
-	int status;	/* of the first line that failed */
+	bool over;  /* the user has said so */
+	int status; /* of the first line that failed */
 	unsigned lines;
 };
 
@@ -74,12 +74,35 @@ static int execute(const struct console *k, char **argv)
 	return e ? 1 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* "--output=json" behind the command, where it knows that; what the line itself says comes
+ * later, and wins. */
+static int add_format(const struct console *k, char ***words, size_t at)
+{
+	static const char *const names[] = {[DAVIT_FORMAT_JSON] = "json", [DAVIT_FORMAT_YAML] = "yaml"};
+	const struct davit_verb *verb;
+	const struct davit_command *c = davit_command_meant((*words)[at], &verb);
+	const struct davit_option *o = c ? davit_option_find(c, "output") : NULL;
+	char option[32], *moved;
+	size_t n = davit_strv_len(*words);
+
+	if (k->cli->format == DAVIT_FORMAT_TEXT || !o || o->type != DAVIT_OPTION_CHOICE ||
+	    !strstr(o->choices, names[k->cli->format]))
+		return 0;
+	snprintf(option, sizeof option, "--output=%s", names[k->cli->format]);
+	if (davit_strv_add(words, option) < 0)
+		return DAVIT_ENOMEM;
+	moved = (*words)[n];
+	memmove(*words + at + 2, *words + at + 1, (n - at - 1) * sizeof **words);
+	(*words)[at + 1] = moved;
+	return 0;
+}
+
 /* Its status. */
 static int run_line(struct console *k, const char *line)
 {
 	DAVIT_AUTO_STRV words = NULL;
 	struct davit_error err;
-	char **argv;
+	size_t at = 1; /* of the command */
 
 	if (davit_strv_add(&words, "davit") < 0)
 		return 1;
@@ -89,20 +112,19 @@ static int run_line(struct console *k, const char *line)
 		fprintf(stderr, "davit: %s\n", err.message);
 		return 2;
 	}
-	argv = words;
 	if (words[1] && !strcmp(words[1], "davit")) /* as in a shell */
-		argv++;
-	if (!argv[1])
+		at++;
+	if (!words[at])
 		return 0;
-	if (!strcmp(argv[1], "exit") || !strcmp(argv[1], "quit")) {
+	if (!strcmp(words[at], "exit") || !strcmp(words[at], "quit")) {
 		k->over = true;
 		return 0;
 	}
-	if (!strcmp(argv[1], "console")) {
+	if (!strcmp(words[at], "console")) {
 		fputs("davit: this is the console\n", stderr);
 		return 2;
 	}
-	return execute(k, argv);
+	return add_format(k, &words, at) < 0 ? 1 : execute(k, words + at - 1);
 }
 
 static void take_line(struct console *k, const char *line)
@@ -251,7 +273,8 @@ static int from_file(struct console *k, struct davit_error *err)
 
 	while (!k->over && (n = getline(&line, &room, stdin)) >= 0) {
 		if (strlen(line) != (size_t)n)
-			return davit_error_set(err, DAVIT_EINVAL, NULL, "line %u has a NUL in it", k->lines + 1);
+			return davit_error_set(err, DAVIT_EINVAL, NULL, "line %u has a NUL in it",
+					       k->lines + 1);
 		line[strcspn(line, "\n")] = '\0';
 		take_line(k, line);
 	}
@@ -262,27 +285,28 @@ static int run_console(struct davit_cli *cli, struct davit_error *err)
 {
 	struct console k = {.cli = cli, .interactive = isatty(STDIN_FILENO) && cli->tty};
 
-	if (davit_cli_value(cli, "project") && setenv("DAVIT_PROJECT", davit_cli_value(cli, "project"), 1) < 0)
+	if (davit_cli_value(cli, "project") &&
+	    setenv("DAVIT_PROJECT", davit_cli_value(cli, "project"), 1) < 0)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	return k.interactive ? from_terminal(&k, err) : from_file(&k, err);
 }
 
 static const struct davit_option own[] = {
-	{"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"},
 	{"stop", 'e', NULL, DAVIT_OPTION_FLAG, .doc = "Of lines from a file: stop at the first that fails"},
 	{0},
 };
-static const struct davit_option *const options[] = {own, davit_options_project, NULL};
+static const struct davit_option *const options[] = {own, davit_options_project, davit_options_data, NULL};
 static const char *const examples[] = {"davit console", "commands with editing, history and completion",
-				       "davit console -e <setup.davit", "from a file, up to the first failure",
-				       NULL};
+				       "davit console -e <setup.davit",
+				       "from a file, up to the first failure", NULL};
 
 const struct davit_command davit_command_console = {
 	.name = "console",
 	.usage = "",
 	.group = "Containers",
 	.summary = "Give commands one after the other, without 'davit' in front",
-	.details = "From a terminal, with editing, history and completion; or from standard input, and then the exit\n"
+	.details = "From a terminal, with editing, history and completion; or from standard input, and then "
+		   "the exit\n"
 		   "status is that of the first line that failed.",
 	.options = options,
 	.run = run_console,

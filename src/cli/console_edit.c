@@ -138,8 +138,8 @@ static int console_open(const char *file, const char *prompt,
 	struct davit_console *c = calloc(1, sizeof *c);
 	HistEvent event;
 
-	if (!c || !(c->file = strdup(file)) || !(c->prompt = strdup(prompt)) || !(c->history = history_init()) ||
-	    !(c->el = el_init("davit", stdin, stdout, stderr))) {
+	if (!c || !(c->file = strdup(file)) || !(c->prompt = strdup(prompt)) ||
+	    !(c->history = history_init()) || !(c->el = el_init("davit", stdin, stdout, stderr))) {
 		console_close(c);
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	}

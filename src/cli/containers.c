@@ -41,9 +41,12 @@ void davit_container_target(const struct davit_cli *cli, const char *address, co
 
 int davit_container_done(struct davit_cli *cli, json_t *answer, const char *text, struct davit_error *err)
 {
+	const char *alias = davit_string(answer, "alias");
 	int r = 0;
 
-	if (cli->format != DAVIT_FORMAT_TEXT)
+	if (cli->format == DAVIT_FORMAT_NAMES)
+		puts(alias[0] ? alias : davit_string(answer, "name"));
+	else if (cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, answer, err);
 	else
 		puts(text);
@@ -107,7 +110,9 @@ static const char *pattern_of(const struct davit_cli *cli)
 {
 	const char *given = davit_cli_value(cli, "search");
 
-	return given ? given : getenv(!strcmp(type_of(cli), "thread") ? "DAVIT_SEARCH_THREAD" : "DAVIT_SEARCH_PROCESS");
+	return given ? given
+		     : getenv(!strcmp(type_of(cli), "thread") ? "DAVIT_SEARCH_THREAD"
+							      : "DAVIT_SEARCH_PROCESS");
 }
 
 static int run_create(struct davit_cli *cli, struct davit_error *err)
@@ -116,8 +121,8 @@ static int run_create(struct davit_cli *cli, struct davit_error *err)
 	const char *force = force_of(cli);
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
-	json_t *body = json_pack("{s:s, s:s, s:s, s:b}", "type", type_of(cli), "parent", cli->args[0], "alias",
-				 cli->args[1], "start", davit_cli_flag(cli, "start"));
+	json_t *body = json_pack("{s:s, s:s, s:s, s:b}", "type", type_of(cli), "parent", cli->args[0],
+				 "alias", cli->args[1], "start", davit_cli_flag(cli, "start"));
 	json_t *answer = NULL;
 	int r;
 
@@ -135,7 +140,8 @@ static int run_create(struct davit_cli *cli, struct davit_error *err)
 	if (r < 0)
 		return r;
 	davit_buf_addf(&text, "%s: %s%s", cli->args[1], davit_string(answer, "state"),
-		       json_is_true(json_object_get(answer, "created")) || force ? "" : " (it was there already)");
+		       json_is_true(json_object_get(answer, "created")) || force ? ""
+										 : " (it was there already)");
 	return davit_container_done(cli, answer, davit_buf_str(&text), err);
 }
 
@@ -196,7 +202,8 @@ static int run_fail(struct davit_cli *cli, struct davit_error *err)
 	const char *reason = davit_cli_value(cli, "reason");
 	json_t *body = json_pack("{s:s}", "reason", reason ? reason : "by davit container:fail");
 
-	return body ? operate(cli, "fail", body, err) : davit_cli_usage(cli, err, "the reason must be UTF-8 text");
+	return body ? operate(cli, "fail", body, err)
+		    : davit_cli_usage(cli, err, "the reason must be UTF-8 text");
 }
 
 static int fetch(struct davit_cli *cli, json_t **ret, struct davit_error *err)
@@ -217,9 +224,8 @@ static int run_exists(struct davit_cli *cli, struct davit_error *err)
 
 	if (r < 0 && (r != DAVIT_ENOENT || !strcmp(err->where, "project")))
 		return r;
-	there = r == 0 && !strcmp(davit_string(answer, "parent"), strrchr(cli->args[0], '/')
-									  ? strrchr(cli->args[0], '/') + 1
-									  : cli->args[0]);
+	there = r == 0 && !strcmp(davit_string(answer, "parent"),
+				  strrchr(cli->args[0], '/') ? strrchr(cli->args[0], '/') + 1 : cli->args[0]);
 	there = there && (!type_of(cli) || !strcmp(davit_string(answer, "type"), type_of(cli)));
 	json_decref(answer);
 	davit_buf_addf(&text, "%s: %s", cli->args[1], there ? "exists" : "does not exist");
@@ -250,8 +256,8 @@ int davit_container_row(struct davit_table *t, struct libscols_line *parent, jso
 static int print_subtree(struct davit_cli *cli, json_t *container, struct davit_error *err)
 {
 	DAVIT_AUTO_TABLE *t = NULL;
-	int r = davit_table_new(cli, davit_container_columns, DAVIT_ARRAY_SIZE(davit_container_columns), true, &t,
-				err);
+	int r = davit_table_new(cli, davit_container_columns, DAVIT_ARRAY_SIZE(davit_container_columns), true,
+				&t, err);
 
 	if (r == 0 && davit_container_row(t, NULL, container) < 0)
 		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
@@ -272,6 +278,15 @@ static void print_one(json_t *container)
 	}
 }
 
+static void print_names(const json_t *container)
+{
+	const json_t *child;
+	size_t i;
+
+	puts(davit_string(container, "alias"));
+	json_array_foreach(json_object_get(container, "children"), i, child) print_names(child);
+}
+
 static int run_status(struct davit_cli *cli, struct davit_error *err)
 {
 	json_t *answer = NULL;
@@ -279,7 +294,9 @@ static int run_status(struct davit_cli *cli, struct davit_error *err)
 
 	if (r < 0)
 		return r;
-	if (cli->format != DAVIT_FORMAT_TEXT)
+	if (cli->format == DAVIT_FORMAT_NAMES)
+		print_names(answer);
+	else if (cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, answer, err);
 	else if (is_arch(cli))
 		r = print_subtree(cli, answer, err);
@@ -312,20 +329,20 @@ static const struct davit_option destroy_own[] = {
 	{0},
 };
 static const struct davit_option none_own[] = {{0}};
-static const struct davit_option *const typed_options[] = {typed_own, davit_options_project, davit_options_data,
-							   NULL};
+static const struct davit_option *const typed_options[] = {typed_own, davit_options_project,
+							   davit_options_data, NULL};
 static const struct davit_option *const destroy_options[] = {destroy_own, davit_options_project,
 							     davit_options_data, NULL};
-static const struct davit_option *const arch_options[] = {none_own, davit_options_project, davit_options_data,
-							  NULL};
+static const struct davit_option *const arch_options[] = {none_own, davit_options_project,
+							  davit_options_names, NULL};
 
 #define CREATE "start args search force force-soft force-hard"
 #define DESTROY "force force-soft force-hard keep"
 #define BELOW "PARENT ALIAS"
 
 static const struct davit_verb typed_verbs[] = {
-	{"create", BELOW " [NAME]", "Create a container of the definition NAME (default: ALIAS)", CREATE, 2, 3,
-	 run_create},
+	{"create", BELOW " [NAME]", "Create a container of the definition NAME (default: ALIAS)", CREATE, 2,
+	 3, run_create},
 	{"destroy", BELOW, "Destroy it with all beneath it", DESTROY, 2, 2, run_destroy},
 	{"exists", BELOW, "Exit with 0 if it is there, else with 1", "", 2, 2, run_exists},
 	{"start", BELOW, "Start it", "", 2, 2, run_start},
@@ -372,8 +389,10 @@ const struct davit_command davit_command_thread = {
 	.usage = "",
 	.group = "Containers",
 	.summary = "Containers on threads: thread:create, destroy, exists, start, stop",
-	.details = "PARENT is an address: an alias, or a path such as Main/A/B. The definition is looked for in\n"
-		   "the current directory, then in the project's, by <type>/<name>/<name>.so (docs/containers.md).",
+	.details = "PARENT is an address: an alias, or a path such as Main/A/B. The definition is looked for "
+		   "in\n"
+		   "the current directory, then in the project's, by <type>/<name>/<name>.so "
+		   "(docs/containers.md).",
 	.options = typed_options,
 	.complete = "container",
 	.verbs = typed_verbs,

@@ -15,7 +15,7 @@ void davit_container_target(const struct davit_cli *cli, const char *address, co
 /* Prints an answer: with -o json or yaml the answer, else `text`. Takes the answer. */
 int davit_container_done(struct davit_cli *cli, json_t *answer, const char *text, struct davit_error *err);
 
-/* --project, with what every command of containers has. */
+/* --project. */
 extern const struct davit_option davit_options_project[];
 
 /* Adds a container, and all beneath it, to a table of six columns that

@@ -98,6 +98,7 @@ static int print_last(struct printing *p, size_t most, struct davit_error *err)
 	p->last = NULL;
 	json_array_foreach(last, i, e) print_event(p, e);
 	json_decref(last);
+	fflush(stdout);
 	return r;
 }
 

@@ -88,7 +88,8 @@ static int run(struct davit_cli *cli, int argc, char **argv, struct davit_error 
 		return 0;
 	}
 	if (c->verbs && !cli->verb)
-		return davit_cli_usage(cli, err, "'%s' needs a verb: see 'davit %s --help'", c->name, c->name);
+		return davit_cli_usage(cli, err, "'%s' needs a verb: see 'davit %s --help'", c->name,
+				       c->name);
 	if (!c->offline) {
 		r = davit_paths_init(&cli->paths, err);
 		if (r < 0)

@@ -91,7 +91,8 @@ static int print_answer(struct davit_cli *cli, json_t *answer, struct davit_erro
 {
 	json_t *hex = json_object_get(answer, "hex");
 
-	return davit_container_done(cli, answer, hex ? json_string_value(hex) : davit_string(answer, "text"), err);
+	return davit_container_done(cli, answer, hex ? json_string_value(hex) : davit_string(answer, "text"),
+				    err);
 }
 
 static int run_request(struct davit_cli *cli, struct davit_error *err)
@@ -119,7 +120,8 @@ static int run_command(struct davit_cli *cli, struct davit_error *err)
 
 	if (r < 0)
 		return r;
-	body = json_pack("{s:s, s:s%}", "command", cli->args[1], "parameters", davit_buf_str(&text), text.len);
+	body = json_pack("{s:s, s:s%}", "name", cli->args[1], "parameters", davit_buf_str(&text),
+			 text.len);
 	if (body)
 		put_patience(cli, body);
 	r = post(cli, body, &answer, err);
@@ -128,13 +130,15 @@ static int run_command(struct davit_cli *cli, struct davit_error *err)
 
 #define TYPE                                                                                                 \
 	{                                                                                                    \
-		"type", 0, "N", DAVIT_OPTION_INT, .max = 0xfffffeff, .doc = "Type of the message (default: 0)" \
+		"type", 0, "N", DAVIT_OPTION_INT, .max = 0xfffffeff,                                         \
+						  .doc = "Type of the message (default: 0)"                  \
 	}
 #define PATIENCE                                                                                             \
-	{"timeout", 0, "DURATION", DAVIT_OPTION_DURATION, .doc = "For each try (default: 10s; 0: no limit)"}, \
+	{"timeout", 0, "DURATION", DAVIT_OPTION_DURATION,                                                    \
+	 .doc = "For each try (default: 10s; 0: no limit)"},                                                 \
 	{                                                                                                    \
-		"retries", 0, "N", DAVIT_OPTION_INT, .max = 1000,                                            \
-			.doc = "Send it again so often; it is handled once all the same"                     \
+		"retries", 0, "N", DAVIT_OPTION_INT,                                                         \
+			.max = 1000, .doc = "Send it again so often; it is handled once all the same"        \
 	}
 static const struct davit_option send_own[] = {TYPE, {0}};
 static const struct davit_option request_own[] = {TYPE, PATIENCE, {0}};

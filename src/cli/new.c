@@ -10,86 +10,67 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* In the texts, @ stands for the name, $ for the type. */
-static const char source[] =
-	"/* @: a container for davit. */\n"
-	"#include <davit/container.h>\n"
-	"\n"
-	"#include <stdio.h>\n"
-	"#include <string.h>\n"
-	"\n"
-	"struct state {\n"
-	"\tunsigned requests;\n"
-	"};\n"
-	"\n"
-	"/* Makes the state; a restart does it again. */\n"
-	"static int construct(struct davit_context *c)\n"
-	"{\n"
-	"\tstruct state *s = davit_alloc(c, sizeof *s);\n"
-	"\n"
-	"\tif (!s)\n"
-	"\t\treturn DAVIT_ENOMEM;\n"
-	"\tdavit_set_data(c, s);\n"
-	"\treturn 0;\n"
-	"}\n"
-	"\n"
-	"/* One message at a time. An error that is returned fails the container. */\n"
-	"static int behave(struct davit_context *c, struct davit_message *m)\n"
-	"{\n"
-	"\tstruct state *s = davit_data(c);\n"
-	"\tchar answer[256];\n"
-	"\n"
-	"\tsnprintf(answer, sizeof answer, \"%s: request %u was '%.*s'\", davit_alias(c), ++s->requests, (int)m->size,\n"
-	"\t\t (const char *)m->data);\n"
-	"\treturn davit_reply(c, m, answer, strlen(answer));\n"
-	"}\n"
-	"\n"
-	"const struct davit_definition davit_container = {\n"
-	"\t.name = \"@\",\n"
-	"\t.construct = construct,\n"
-	"\t.behaviour = behave,\n"
-	"};\n";
+enum { TEMPLATE_MAX = 65536 };
 
-static const char makefile[] = "# Builds @.so here, where davit looks for it.\n"
-			       "CFLAGS ?= -O2 -g -Wall -Wextra\n"
-			       "CPPFLAGS += $$(shell pkg-config --cflags davit)\n"
-			       "\n"
-			       "@.so: @.c\n"
-			       "\t$$(CC) $$(CPPFLAGS) $$(CFLAGS) -fPIC -shared $$(LDFLAGS) -o $$@@ $$<\n"
-			       "\n"
-			       "clean:\n"
-			       "\trm -f @.so\n"
-			       "\n"
-			       ".PHONY: clean\n";
+/* The files of templates/container, and what each is to be called; NULL: as the container, with .c. */
+static const struct {
+	const char *template, *file;
+} files[] = {
+	{"container.c", NULL},
+	{"Makefile", "Makefile"},
+	{"README.md", "README.md"},
+};
 
-static const char readme[] =
-	"# @\n"
-	"A container of type $. Build it, and from the directory above `$/`:\n"
-	"```\n"
-	"make -C $/@\n"
-	"davit $:create Main a @ --start\n"
-	"davit request a hello\n"
-	"```\n"
-	"After a change, `make` again and `davit $:create Main a @ --start --force`.\n"
-	"`include/davit/container.h`, as installed with davit, is the manual.\n";
+struct making {
+	const char *templates; /* directory */
+	const char *where;     /* the new one */
+	const char *name, *type;
+};
 
-/* "@" the name, "$" the type; "@@" and "$$" themselves. */
-static int write_text(const char *directory, const char *name, const char *file, const char *type,
-		      const char *text, struct davit_error *err)
+/* The text with @NAME@ and @TYPE@ filled in. */
+static void fill_in(const struct making *m, const char *text, struct davit_buf *out)
 {
-	DAVIT_AUTO_FREE char *path = davit_path_join(directory, file);
-	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	for (const char *p = text; *p;) {
+		bool name = !strncmp(p, "@NAME@", 6);
+		if (name || !strncmp(p, "@TYPE@", 6)) {
+			davit_buf_adds(out, name ? m->name : m->type);
+			p += 6;
+		} else {
+			davit_buf_addc(out, *p++);
+		}
+	}
+}
 
-	for (const char *p = text; *p; p++)
-		if ((*p == '@' || *p == '$') && p[1] == *p)
-			davit_buf_addc(&out, *p++);
-		else if (*p == '@' || *p == '$')
-			davit_buf_adds(&out, *p == '@' ? name : type);
-		else
-			davit_buf_addc(&out, *p);
-	if (!path || out.oom)
+static int write_one(const struct making *m, const char *template, const char *file, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *from = davit_path_join(m->templates, template);
+	DAVIT_AUTO_BUF to = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+	DAVIT_AUTO_BUF filled = DAVIT_BUF_INIT;
+	int r;
+
+	davit_buf_addf(&to, "%s/%s%s", m->where, file ? file : m->name, file ? "" : ".c");
+	if (!from || to.oom)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	return davit_write_file(path, davit_buf_str(&out), out.len, 0644, err);
+	r = davit_read_file(from, TEMPLATE_MAX, &text, err);
+	if (r < 0)
+		return r;
+	fill_in(m, davit_buf_str(&text), &filled);
+	if (filled.oom)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	return davit_write_file(davit_buf_str(&to), davit_buf_str(&filled), filled.len, 0644, err);
+}
+
+/* What is there already is somebody's work, and is refused. */
+static int write_all(const struct making *m, struct davit_error *err)
+{
+	int r = davit_mkdirs(m->type, 0777, err);
+
+	if (r == 0 && mkdir(m->where, 0777) < 0)
+		r = davit_error_errno(err, errno, NULL, "cannot make %s", m->where);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(files) && r == 0; i++)
+		r = write_one(m, files[i].template, files[i].file, err);
+	return r;
 }
 
 /* It becomes file names, and a word in a Makefile. */
@@ -103,9 +84,9 @@ static bool is_name(const char *s)
 static int run_new(struct davit_cli *cli, struct davit_error *err)
 {
 	const char *name = cli->args[1], *type = davit_cli_value(cli, "type");
-	DAVIT_AUTO_BUF directory = DAVIT_BUF_INIT;
-	DAVIT_AUTO_BUF file = DAVIT_BUF_INIT;
-	const char *where;
+	DAVIT_AUTO_FREE char *templates = davit_path_join(cli->paths.share, "templates/container");
+	DAVIT_AUTO_BUF where = DAVIT_BUF_INIT;
+	struct making m = {templates, NULL, name, type ? type : "thread"};
 	json_t *answer;
 	int r;
 
@@ -113,28 +94,18 @@ static int run_new(struct davit_cli *cli, struct davit_error *err)
 		return davit_cli_usage(cli, err, "a new container can be made, no '%.64s'", cli->args[0]);
 	if (!is_name(name))
 		return davit_cli_usage(cli, err, "'%.64s' is no name: letters, digits, _ and -", name);
-	type = type ? type : "thread";
-	davit_buf_addf(&directory, "%s/%s", type, name);
-	davit_buf_addf(&file, "%s.c", name);
-	where = davit_buf_str(&directory);
-	r = davit_mkdirs(type, 0777, err);
-	/* What is there already is somebody's work. */
-	if (r == 0 && mkdir(where, 0777) < 0)
-		r = davit_error_errno(err, errno, NULL, "cannot make %s", where);
-	if (r == 0)
-		r = write_text(where, name, davit_buf_str(&file), type, source, err);
-	if (r == 0)
-		r = write_text(where, name, "Makefile", type, makefile, err);
-	if (r == 0)
-		r = write_text(where, name, "README.md", type, readme, err);
+	davit_buf_addf(&where, "%s/%s", m.type, name);
+	m.where = davit_buf_str(&where);
+	r = templates && !where.oom ? write_all(&m, err)
+				    : davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (r < 0)
 		return r;
 	if (cli->format == DAVIT_FORMAT_TEXT) {
-		printf("%s is written; next: make -C %s && davit %s:create Main a %s --start\n", where, where, type,
-		       name);
+		printf("%s is written; next: make -C %s && davit %s:create Main a %s --start\n", m.where,
+		       m.where, m.type, name);
 		return 0;
 	}
-	answer = json_pack("{s:s}", "directory", where);
+	answer = json_pack("{s:s}", "directory", m.where);
 	r = davit_print_value(cli, answer, err);
 	json_decref(answer);
 	return r;
@@ -146,8 +117,8 @@ static const struct davit_option own[] = {
 	{0},
 };
 static const struct davit_option *const options[] = {own, davit_options_common, NULL};
-static const char *const examples[] = {"davit new container Counter", "thread/Counter: C, a Makefile, a README",
-				       NULL};
+static const char *const examples[] = {"davit new container Counter",
+				       "thread/Counter: C, a Makefile, a README", NULL};
 
 const struct davit_command davit_command_new = {
 	.name = "new",
@@ -157,7 +128,6 @@ const struct davit_command davit_command_new = {
 	.options = options,
 	.min_args = 2,
 	.max_args = 2,
-	.offline = true,
 	.complete = "container",
 	.run = run_new,
 	.examples = examples,

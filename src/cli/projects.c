@@ -168,7 +168,9 @@ static int run_status(struct davit_cli *cli, struct davit_error *err)
 	json_t *project = NULL;
 	int r = fetch(cli, &project, err);
 
-	if (r == 0 && cli->format != DAVIT_FORMAT_TEXT) {
+	if (r == 0 && cli->format == DAVIT_FORMAT_NAMES) {
+		puts(davit_string(project, "name"));
+	} else if (r == 0 && cli->format != DAVIT_FORMAT_TEXT) {
 		r = davit_print_value(cli, project, err);
 	} else if (r == 0) {
 		printf("%s is %s\n", name_of(cli), davit_string(project, "state"));
@@ -193,7 +195,9 @@ static int run_list(struct davit_cli *cli, struct davit_error *err)
 	size_t i;
 	int r = davit_api_call(cli, "GET", "/v1/projects", NULL, &all, err);
 
-	if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
+	if (r == 0 && cli->format == DAVIT_FORMAT_NAMES)
+		json_array_foreach(all, i, p) puts(davit_string(p, "name"));
+	else if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, all, err);
 	else if (r == 0)
 		r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), false, &t, err);
@@ -204,7 +208,8 @@ static int run_list(struct davit_cli *cli, struct davit_error *err)
 			int e = davit_table_set(t, row, 0, davit_string(p, "name"));
 			e |= davit_table_set(t, row, 1, davit_string(p, "state"));
 			e |= davit_table_set(t, row, 2, davit_text(p, "restarts", number));
-			e |= davit_table_set(t, row, 3, davit_time_text(cli, davit_string(p, "created"), when));
+			e |= davit_table_set(t, row, 3,
+					     davit_time_text(cli, davit_string(p, "created"), when));
 			e |= davit_table_set(t, row, 4, davit_string(p, "directory"));
 			r = e ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : r;
 		}
@@ -242,18 +247,18 @@ static const struct davit_option project_own[] = {
 	{"force", 0, NULL, DAVIT_OPTION_FLAG, .doc = "destroy: also one that runs"},
 	{0},
 };
-static const struct davit_option *const project_options[] = {project_own, davit_options_data, NULL};
+static const struct davit_option *const project_options[] = {project_own, davit_options_names, NULL};
 static const struct davit_option none_own[] = {{0}};
 static const struct davit_option *const server_options[] = {none_own, davit_options_data, NULL};
 static const char *const project_examples[] = {"davit project:create shop --directory ~/shop",
-					       "a tree of containers of its own",
-					       "davit project:status",
+					       "a tree of containers of its own", "davit project:status",
 					       "the default project: its host, messages, dead letters", NULL};
-static const char *const server_examples[] = {"davit server:ping", "does the daemon answer, and how fast", NULL};
+static const char *const server_examples[] = {"davit server:ping", "does the daemon answer, and how fast",
+					      NULL};
 
 static const struct davit_verb project_verbs[] = {
-	{"create", "[NAME]", "Make a project and start it", "directory search-thread search-process workers", 0, 1,
-	 run_create},
+	{"create", "[NAME]", "Make a project and start it", "directory search-thread search-process workers",
+	 0, 1, run_create},
 	{"destroy", "[NAME]", "Forget it with all that is in it", "force", 0, 1, run_destroy},
 	{"start", "[NAME]", "Start it; what was made in it comes back", "", 0, 1, run_start},
 	{"stop", "[NAME]", "Stop it, containers and all", "", 0, 1, run_stop},

@@ -78,7 +78,8 @@ static void answered(struct davit_op *op, int result)
 		return;
 	}
 	f->call->request->closed = NULL;
-	davit_http_reply(f->call->request, result, "application/json", davit_buf_str(&f->answer), f->answer.len);
+	davit_http_reply(f->call->request, result, "application/json", davit_buf_str(&f->answer),
+			 f->answer.len);
 	api_call_free(forward_end(f));
 }
 
@@ -94,11 +95,13 @@ static int explain(struct forward *f, struct davit_error *err)
 	davit_service_look(s, &now);
 	if (!now.wanted)
 		return davit_error_set(err, DAVIT_ESTATE, "project",
-				       "project '%.64s' is stopped; davit project:start %.64s starts it", name, name);
+				       "project '%.64s' is stopped; davit project:start %.64s starts it",
+				       name, name);
 	if (davit_loop_now(f->call->daemon->loop) < f->until)
 		return 0;
-	return davit_error_set(err, DAVIT_EUNAVAIL, "project", "the host of project '%.64s' does not answer%s%.200s",
-			       name, now.why[0] ? ": " : "", now.why);
+	return davit_error_set(err, DAVIT_EUNAVAIL, "project",
+			       "the host of project '%.64s' does not answer%s%.200s", name,
+			       now.why[0] ? ": " : "", now.why);
 }
 
 static void ask(struct forward *f)
@@ -159,7 +162,8 @@ void api_containers_forward(struct api_call *call)
 	struct davit_service *s = NULL;
 	struct davit_error err;
 
-	if (!f || davit_name_check("name", name, &err) < 0 || !(f->socket = project_socket(call->daemon, name))) {
+	if (!f || davit_name_check("name", name, &err) < 0 ||
+	    !(f->socket = project_socket(call->daemon, name))) {
 		if (!f || err.code != DAVIT_EINVAL)
 			davit_error_set(&err, DAVIT_ENOMEM, NULL, "out of memory");
 		free(f);

@@ -57,7 +57,8 @@ static bool write_listed(void *user, struct davit_service *s)
 {
 	struct davit_service *p;
 
-	if (project_find(user ? ((struct api_call *)user)->daemon : NULL, davit_service_spec(s)->name, &p, NULL) == 0 &&
+	if (project_find(user ? ((struct api_call *)user)->daemon : NULL, davit_service_spec(s)->name, &p,
+			 NULL) == 0 &&
 	    p == s)
 		write_project(s, ((struct api_call *)user)->state);
 	return true;
@@ -130,7 +131,8 @@ int project_create(struct api_call *call, const struct project_wish *w,
 		return r;
 	davit_op_init(&call->op, call->daemon->loop, done, call);
 	davit_op_begin(&call->op, 0);
-	r = davit_core_apply(call->daemon->core, &spec, 1, DAVIT_APPLY_CREATE, false, call->cause, &call->op, err);
+	r = davit_core_apply(call->daemon->core, &spec, 1, DAVIT_APPLY_CREATE, false, call->cause, &call->op,
+			     err);
 	if (r < 0)
 		davit_timer_stop(&call->op.deadline);
 	davit_spec_free(spec);
@@ -222,8 +224,7 @@ static void stopped(struct davit_op *op, int result)
 		await(op->user, false);
 }
 
-static void control(struct api_call *call, enum davit_service_verb verb,
-		    void (*done)(struct davit_op *, int))
+static void control(struct api_call *call, enum davit_service_verb verb, void (*done)(struct davit_op *, int))
 {
 	struct davit_service *s = target(call);
 	struct davit_service_look now;
@@ -282,7 +283,8 @@ void api_project_delete(struct api_call *call)
 	davit_service_look(s, &now);
 	if (now.running && !api_query_bool(call, "force")) {
 		api_fail_with(call, DAVIT_ESTATE, "project",
-			      "project '%s' is running; stop it first, or destroy it with --force", call->path[0]);
+			      "project '%s' is running; stop it first, or destroy it with --force",
+			      call->path[0]);
 		return;
 	}
 	sel = selector_of(s);

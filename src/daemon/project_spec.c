@@ -72,8 +72,9 @@ int project_spec(struct davit_daemon *d, const struct project_wish *w, struct da
 	/* Containers are restarted with their host until somebody stops it. Each may be made ready only after
 	 * many of its kind were made anew. */
 	spec = command ? json_pack("{s:s, s:s, s:s, s:o, s:s, s:{s:s, s:s}, s:{s:s}}", "namespace", PROJECTS,
-				   "name", w->name, "runtime", "process", "command", command, "restart", "always",
-				   "ready", "type", "notify", "timeout", "10m", "metadata", META, "containers")
+				   "name", w->name, "runtime", "process", "command", command, "restart",
+				   "always", "ready", "type", "notify", "timeout", "10m", "metadata", META,
+				   "containers")
 		       : NULL;
 	if (spec && w->directory)
 		json_object_set_new(spec, "directory", json_string(w->directory));
@@ -116,10 +117,10 @@ int project_find(struct davit_daemon *d, const char *name, struct davit_service 
 
 	davit_core_services(d->core, &sel, offer, &hunt);
 	if (!hunt.found)
-		return davit_error_set(err, DAVIT_ENOENT, "project",
-				       "there is no project '%.64s'; davit project:create makes one%s", name,
-				       strcmp(name, PROJECT_DEFAULT) ? ""
-								     : ", and so does the first container in it");
+		return davit_error_set(
+			err, DAVIT_ENOENT, "project",
+			"there is no project '%.64s'; davit project:create makes one%s", name,
+			strcmp(name, PROJECT_DEFAULT) ? "" : ", and so does the first container in it");
 	*ret = hunt.found;
 	return 0;
 }

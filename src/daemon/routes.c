@@ -70,6 +70,40 @@ static const struct api_field events_query[] = {
 	{0},
 };
 
+static const struct api_field run_body[] = {
+	{"name", API_STRING, "of the job or task", .required = true},
+	{"kind", API_STRING, "what it is: job, execute", .required = true},
+	{"plan", API_ANY, "what is to be done (docs/plans.md)", .required = true},
+	{"inputs", API_ANY, "artifacts that are there from the first on: {name: id}"},
+	{"holds", API_STRINGS, "ids of artifacts that are not collected while it lasts"},
+	{"notes", API_STRINGS, "what its user was told of it"},
+	{"scope", API_STRING, "what the names of its caches begin with"},
+	{"pipeline", API_STRING, "name of the pipeline that the job is of"},
+	{0},
+};
+
+static const struct api_field run_abort_body[] = {
+	{"force", API_BOOL, "at once: without grace and without hooks"},
+	{0},
+};
+
+static const struct api_field runs_prune_body[] = {
+	{"keep", API_INT, "so many of those that have ended; default: 200", .max = 1000000},
+	{"age", API_INT, "ns: those that have ended longer ago go; default: 14 days", .max = INT64_MAX},
+	{0},
+};
+
+static const struct api_field run_events_query[] = {
+	{"after", API_INT, "resume behind the event with this id", .max = INT64_MAX},
+	{"follow", API_BOOL, "go on until the run has ended"},
+	{0},
+};
+
+static const struct api_field run_log_query[] = {
+	{"follow", API_BOOL, "go on until the run has ended"},
+	{0},
+};
+
 static const struct api_field namespace_query[] = {NAMESPACE, {0}};
 
 static const struct api_field exec_body[] = {
@@ -193,7 +227,8 @@ static const struct api_field containers_query[] = {PROJECT_QUERY, {0}};
 
 static const struct api_field container_create_query[] = {
 	PROJECT_QUERY,
-	{"force", API_ENUM, "end one that has the alias first: by asking, without its hooks, or one then the other",
+	{"force", API_ENUM,
+	 "end one that has the alias first: by asking, without its hooks, or one then the other",
 	 "soft|hard|both"},
 	{0},
 };
@@ -249,7 +284,7 @@ static const struct api_field request_body[] = {
 };
 
 static const struct api_field command_body[] = {
-	{"command", API_STRING, "its name", .required = true},
+	{"name", API_STRING, "of the command", .required = true},
 	{"parameters", API_STRING, "text, JSON by custom"},
 	ANSWER_FIELDS,
 	{0},
@@ -350,8 +385,8 @@ const struct api_route api_routes[] = {
 	{"POST", "/v1/projects", api_projects_create, "make a project, answered when it runs", "Project",
 	 .body = API_OBJECT, .fields = project_body},
 	{"GET", "/v1/projects/{project}", api_project_get, "one project", "Project"},
-	{"DELETE", "/v1/projects/{project}", api_project_delete, "forget it, and what is recorded in it", "Empty",
-	 .query = project_delete_query},
+	{"DELETE", "/v1/projects/{project}", api_project_delete, "forget it, and what is recorded in it",
+	 "Empty", .query = project_delete_query},
 	{"POST", "/v1/projects/{project}/start", api_project_start, "answered when it runs", "Project"},
 	{"POST", "/v1/projects/{project}/stop", api_project_stop, "answered when it does not run", "Project"},
 	{"GET", "/v1/containers", api_containers_forward, "a project and all its containers", "Containers",
@@ -377,6 +412,19 @@ const struct api_route api_routes[] = {
 	 "ContainerAnswer", .query = containers_query, .body = API_OBJECT, .fields = request_body},
 	{"POST", CONTAINER "/command", api_containers_forward, "run a command of its", "ContainerAnswer",
 	 .query = containers_query, .body = API_OBJECT, .fields = command_body},
+	{"GET", "/v1/runs", api_runs_list, "runs of plans, the oldest first", "Runs"},
+	{"POST", "/v1/runs", api_runs_create, "begin a run; answered when that is durable", "Run",
+	 .body = API_OBJECT, .fields = run_body},
+	{"POST", "/v1/runs/prune", api_runs_prune, "remove runs that have ended", "Collected",
+	 .body = API_OBJECT, .fields = runs_prune_body},
+	{"GET", "/v1/runs/{run}", api_run_get, "one, by its id or a beginning of that", "Run"},
+	{"DELETE", "/v1/runs/{run}", api_run_delete, "remove one that has ended", "Empty"},
+	{"POST", "/v1/runs/{run}/abort", api_run_abort, "end it; answered when the wish is durable", "Empty",
+	 .body = API_OBJECT, .fields = run_abort_body},
+	{"GET", "/v1/runs/{run}/events", api_run_events, "what happens in it", "RunEvent",
+	 .query = run_events_query, .stream = true},
+	{"GET", "/v1/runs/{run}/steps/{step}/log", api_run_step_log, "what one of its steps has printed",
+	 "Binary", .query = run_log_query, .type = "text/plain"},
 	{"GET", "/v1/secrets", api_secrets_list, "names and times of secrets, never values", "Secrets",
 	 .query = namespace_query},
 	{"PUT", "/v1/secrets/{namespace}/{name}", api_secret_put, "create or replace; the body is the value",

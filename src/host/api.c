@@ -70,7 +70,8 @@ void host_fail_outcome(struct host_call *call, const struct davit_outcome *o)
 {
 	int code = o->code < 0 ? o->code : DAVIT_ECANCELED;
 
-	host_fail_with(call, code, NULL, "%s", o->message && o->message[0] ? o->message : davit_error_doc(code));
+	host_fail_with(call, code, NULL, "%s",
+		       o->message && o->message[0] ? o->message : davit_error_doc(code));
 }
 
 /* --- what was asked --- */
@@ -139,7 +140,8 @@ static void get_all(struct host_call *call)
 	if (!root)
 		host_fail(call, &err);
 	else
-		host_reply(call, json_pack("{s:o, s:o}", "project", host_view_self(call->host), "root", root));
+		host_reply(call,
+			   json_pack("{s:o, s:o}", "project", host_view_self(call->host), "root", root));
 }
 
 static void get_one(struct host_call *call)

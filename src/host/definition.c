@@ -137,7 +137,8 @@ static int find(const struct host *h, const struct host_search *s, char **ret, s
 	if (!hunt.found)
 		r = over || hunt.said.oom
 			    ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory")
-			    : davit_error_set(err, DAVIT_ENOENT, "name", "there is no %s container '%s': looked for %s",
+			    : davit_error_set(err, DAVIT_ENOENT, "name",
+					      "there is no %s container '%s': looked for %s",
 					      host_type_name(s->type), s->name, davit_buf_str(&hunt.said));
 	davit_buf_fini(&hunt.said);
 	*ret = hunt.found;

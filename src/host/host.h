@@ -30,8 +30,8 @@ struct host {
 	const char *project;
 	const char *socket;
 	const char *record_path;
-	const char *directory;	      /* of the project: definitions are looked for here; or NULL */
-	const char *more;	      /* further directories, with ':' between; or NULL */
+	const char *directory;		/* of the project: definitions are looked for here; or NULL */
+	const char *more;		/* further directories, with ':' between; or NULL */
 	const char *search[HOST_TYPES]; /* patterns; never NULL */
 
 	struct davit_loop *loop;
@@ -143,10 +143,10 @@ json_t *host_view_self(struct host *h);
 struct host_call {
 	struct host *host;
 	struct davit_http_request *request;
-	json_t *body;	       /* never NULL for POST */
-	char *address;	       /* of the path; or NULL */
+	json_t *body;		/* never NULL for POST */
+	char *address;		/* of the path; or NULL */
 	struct davit_map query; /* name -> value, both owned by the call */
-	void *state;	       /* of the handler */
+	void *state;		/* of the handler */
 	void (*free_state)(void *state);
 };
 void host_handle(void *host, struct davit_http_request *r);

@@ -28,10 +28,14 @@ static const char usage[] =
 static int take_options(struct host *h, struct davit_system_config *config, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"socket", required_argument, NULL, 's'},    {"record", required_argument, NULL, 'r'},
-		{"directory", required_argument, NULL, 'd'}, {"more", required_argument, NULL, 'm'},
-		{"search-thread", required_argument, NULL, 't'}, {"search-process", required_argument, NULL, 'p'},
-		{"workers", required_argument, NULL, 'w'},   {0},
+		{"socket", required_argument, NULL, 's'},
+		{"record", required_argument, NULL, 'r'},
+		{"directory", required_argument, NULL, 'd'},
+		{"more", required_argument, NULL, 'm'},
+		{"search-thread", required_argument, NULL, 't'},
+		{"search-process", required_argument, NULL, 'p'},
+		{"workers", required_argument, NULL, 'w'},
+		{0},
 	};
 	int64_t workers = 0;
 	int o;

@@ -69,7 +69,8 @@ static int deliver(struct host_call *call, const char *verb, struct davit_ref to
 	int r;
 
 	if (!strcmp(verb, "command"))
-		return davit_command(c, to, host_body(call, "command"), parameters[0] ? parameters : NULL, &o, p);
+		return davit_command(c, to, host_body(call, "name"), parameters[0] ? parameters : NULL, &o,
+				     p);
 	m = compose(call);
 	if (!m)
 		return DAVIT_ENOMEM;

@@ -29,7 +29,8 @@ static void settled(struct davit_context *c, const struct davit_outcome *o, void
 	struct host *h = r->host;
 
 	(void)c;
-	r->outcome = (struct davit_outcome){.state = o->state, .code = o->code, .message = r->message, .data = ""};
+	r->outcome =
+		(struct davit_outcome){.state = o->state, .code = o->code, .message = r->message, .data = ""};
 	snprintf(r->message, sizeof r->message, "%s", o->message ? o->message : "");
 	if (o->size && (r->data = malloc(o->size + 1))) {
 		memcpy(r->data, o->data, o->size);

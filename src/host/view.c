@@ -16,11 +16,11 @@ static json_t *describe(const struct davit_container_info *i, const char *path)
 
 	snprintf(failure, sizeof failure, "%016" PRIx64, i->failure);
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s?, s:s?, s:I, s:I, s:I, s:I, s:I}", "alias",
-			 i->alias, "name", i->name, "type", host_type_name(i->type), "parent", i->parent, "path",
-			 path, "state", davit_state_name(i->state), "failure", i->failure ? failure : NULL,
-			 "code", i->failure ? davit_error_word(i->code) : NULL, "reason",
-			 i->failure ? i->message : NULL, "restarts", (json_int_t)i->restarts, "queued",
-			 (json_int_t)i->queued, "dropped", (json_int_t)i->dropped, "refused",
+			 i->alias, "name", i->name, "type", host_type_name(i->type), "parent", i->parent,
+			 "path", path, "state", davit_state_name(i->state), "failure",
+			 i->failure ? failure : NULL, "code", i->failure ? davit_error_word(i->code) : NULL,
+			 "reason", i->failure ? i->message : NULL, "restarts", (json_int_t)i->restarts,
+			 "queued", (json_int_t)i->queued, "dropped", (json_int_t)i->dropped, "refused",
 			 (json_int_t)i->refused, "blocked", (json_int_t)i->blocked);
 }
 
@@ -108,12 +108,12 @@ json_t *host_view_self(struct host *h)
 		if (s.dead_by[i])
 			json_object_set_new(dead, davit_dead_name((enum davit_dead)i),
 					    json_integer((json_int_t)s.dead_by[i]));
-	v = json_pack("{s:s, s:i, s:s, s:s?, s:I, s:I, s:I, s:I, s:I, s:o, s:i, s:i, s:b, s:s, s:s}", "project",
-		      h->project, "pid", (int)getpid(), "started", davit_time_format(h->started, started),
-		      "directory", h->directory, "workers", (json_int_t)s.workers, "actors", (json_int_t)s.actors,
-		      "sent", (json_int_t)s.sent, "handled", (json_int_t)s.handled, "dead", (json_int_t)s.dead,
-		      "deadBy", dead, "restored", (int)h->restored, "missing", (int)h->missing, "unclean",
-		      (int)h->unclean, "searchThread", h->search[DAVIT_THREAD], "searchProcess",
-		      h->search[DAVIT_PROCESS]);
+	v = json_pack("{s:s, s:i, s:s, s:s?, s:I, s:I, s:I, s:I, s:I, s:o, s:i, s:i, s:b, s:s, s:s}",
+		      "project", h->project, "pid", (int)getpid(), "started",
+		      davit_time_format(h->started, started), "directory", h->directory, "workers",
+		      (json_int_t)s.workers, "actors", (json_int_t)s.actors, "sent", (json_int_t)s.sent,
+		      "handled", (json_int_t)s.handled, "dead", (json_int_t)s.dead, "deadBy", dead,
+		      "restored", (int)h->restored, "missing", (int)h->missing, "unclean", (int)h->unclean,
+		      "searchThread", h->search[DAVIT_THREAD], "searchProcess", h->search[DAVIT_PROCESS]);
 	return v;
 }

@@ -54,7 +54,8 @@ static void end(struct ask *a, int result, const char *text)
 
 static void on_cancel(struct davit_op *op, int why)
 {
-	end(op->performer, why, why == DAVIT_ETIMEDOUT ? "it does not answer in time" : "nobody waits any more");
+	end(op->performer, why,
+	    why == DAVIT_ETIMEDOUT ? "it does not answer in time" : "nobody waits any more");
 }
 
 /* --- the answer --- */
@@ -122,9 +123,11 @@ static void on_written(uv_write_t *w, int status)
 
 static void compose(struct ask *a, const struct davit_http_question *q)
 {
-	davit_buf_addf(&a->out, "%s %s HTTP/1.1\r\nHost: davit\r\nConnection: close\r\n", q->method, q->target);
+	davit_buf_addf(&a->out, "%s %s HTTP/1.1\r\nHost: davit\r\nConnection: close\r\n", q->method,
+		       q->target);
 	if (q->body)
-		davit_buf_addf(&a->out, "Content-Type: application/json\r\nContent-Length: %zu\r\n", q->body_len);
+		davit_buf_addf(&a->out, "Content-Type: application/json\r\nContent-Length: %zu\r\n",
+			       q->body_len);
 	davit_buf_adds(&a->out, "\r\n");
 	if (q->body)
 		davit_buf_add(&a->out, q->body, q->body_len);

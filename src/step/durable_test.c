@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -144,6 +145,19 @@ static void test_can_be_taken_into_the_store_again(void **state)
 	assert_int_equal(strlen(s.output), DAVIT_ARTIFACT_ID_MAX - 1);
 }
 
+static void test_keeps_its_outputs(void **state)
+{
+	struct seen s = {0};
+	struct timespec pause = {.tv_nsec = 300000000};
+
+	/* It ends when nobody is there. */
+	leave_behind("gggggggggggggggg", "sleep 0.1; echo 1 >made/file", false, false);
+	nanosleep(&pause, NULL);
+	assert_int_equal(take_over("gggggggggggggggg", &s, false), 0);
+	assert_int_equal(s.outcome, DAVIT_OUTCOME_SUCCEEDED);
+	assert_int_equal(strlen(s.output), DAVIT_ARTIFACT_ID_MAX - 1);
+}
+
 static void test_can_be_aborted_by_who_takes_it_over(void **state)
 {
 	static const bool plain[] = {false, true};
@@ -180,6 +194,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_goes_on_without_its_caller),
 		cmocka_unit_test(test_keeps_its_result),
+		cmocka_unit_test(test_keeps_its_outputs),
 		cmocka_unit_test(test_can_be_taken_into_the_store_again),
 		cmocka_unit_test(test_can_be_aborted_by_who_takes_it_over),
 		cmocka_unit_test(test_never_started_is_not_there),

@@ -68,7 +68,7 @@ static void run_outputs(uv_work_t *work)
 	struct davit_execution *x = work->data;
 	int r;
 
-	x->result.out_of_memory = ran_out_of_memory(x);
+	x->result.out_of_memory = x->end.out_of_memory || ran_out_of_memory(x);
 	r = step_take_outputs(x, &x->error);
 	if (r == 0 && x->remember && x->result.outcome == DAVIT_OUTCOME_SUCCEEDED)
 		r = step_remember(x, &x->error);
@@ -277,8 +277,10 @@ static int begin_with_image(struct davit_execution *x, struct davit_error *err)
 static int begin(struct davit_execution *x, const struct davit_run_spec *spec,
 		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
-	int r = 0, known = 0;
+	int r = step_check(spec, n, err), known = 0;
 
+	if (r < 0)
+		return r;
 	if (spec->durable) {
 		x->durable = true;
 		snprintf(x->id, sizeof x->id, "%s", spec->durable);
@@ -349,6 +351,11 @@ int davit_execute(struct davit_loop *loop, struct davit_artifacts *store, const 
 const char *davit_execution_id(const struct davit_execution *x)
 {
 	return x->id;
+}
+
+int64_t davit_execution_started(const struct davit_execution *x)
+{
+	return x->end.started;
 }
 
 const struct davit_result *davit_execution_result(const struct davit_execution *x)

@@ -27,6 +27,13 @@ struct step_cache {
 	int fd; /* its locked meta; -1: it was in use, and the step gets an empty directory */
 };
 
+/* Where steps run. */
+struct step_runtime {
+	const char *name;
+	bool images;	    /* it needs one, and another root cannot be had there */
+	const char *driver; /* the program that runs them, or NULL: davit-step does */
+};
+
 struct davit_execution {
 	struct davit_loop *loop;
 	struct davit_artifacts *store;
@@ -44,7 +51,8 @@ struct davit_execution {
 	size_t n_outputs;
 	char **notes;  /* to be told once it has begun */
 	bool remember; /* it is asked for results of earlier ones */
-	char *image;   /* its name; or NULL */
+	const struct step_runtime *runtime;
+	char *image;   /* its name, where the root is made here; or NULL */
 	bool has_user; /* the spec names one, so that the image's does not count */
 	bool held;     /* the image is, under the name of step_image_holder */
 	struct davit_image *found;
@@ -96,6 +104,9 @@ void step_remove_durable(const struct davit_execution *x);
 int step_adopt_again(struct davit_execution *x, size_t i, struct davit_artifact_hold *ret,
 		     struct davit_error *err);
 
+/* check.c: the spec alone, for n artifacts; and where it is to run, NULL: nowhere. */
+int step_check(const struct davit_run_spec *spec, size_t n, struct davit_error *err);
+const struct step_runtime *step_runtime(const struct davit_run_spec *spec);
 /* prepare.c: checks, takes inputs and caches, makes the directory and the order. */
 int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec,
 		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err);

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
@@ -27,6 +28,7 @@
 
 #define PIPE_BYTES (1 << 20)
 #define SPLICE_BYTES (1 << 20)
+#define DRIVER_PATIENCE (INT64_C(60) * 1000000000) /* ns in which an engine must end a container */
 
 struct monitor {
 	struct step step;
@@ -36,6 +38,7 @@ struct monitor {
 	int pipes[2];	 /* read ends of the step's streams; -1: at its end */
 	int null;
 	int listener; /* of a durable step: who wants it from now on comes here; or -1 */
+	bool killing; /* the driver was told to */
 	bool stopping, wanted, has_end, forget;
 	struct step_report end, last;
 };
@@ -52,7 +55,7 @@ static void report(struct monitor *m, const struct step_report *r)
 	if (r->kind == STEP_FAILED || r->kind == STEP_ENDED) {
 		m->last = *r;
 		if (m->step.options.durable)
-			step_keep_result(m->step.directory, r);
+			step_keep_result(r);
 	}
 	send_report(r);
 }
@@ -112,9 +115,9 @@ static int clone_init(struct monitor *m, uint64_t more)
 		.exit_signal = SIGCHLD,
 	};
 
-	if (!m->step.options.plain)
+	if (!m->step.driver && !m->step.options.plain)
 		a.flags |= CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
-	if (m->step.options.hermetic)
+	if (!m->step.driver && m->step.options.hermetic)
 		a.flags |= CLONE_NEWNET;
 	return (int)syscall(SYS_clone3, &a, sizeof a);
 }
@@ -162,7 +165,51 @@ static bool enter_cgroups(const struct monitor *m)
 	return true;
 }
 
-/* Starts init. False when that cannot be, which is reported. */
+/* ------------------------------------------------------------- a step that runs elsewhere */
+
+static void become_driver(const struct step *s, int status, int out, int err, const char *verb)
+{
+	const char *const argv[] = {"davit-step-driver", s->runtime, verb, strrchr(s->directory, '/') + 1,
+				    NULL};
+	const int from[] = {status, STEP_FD_ORDER, out, err};
+	int lifted[DAVIT_ARRAY_SIZE(from)];
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(from); i++)
+		lifted[i] = fcntl(from[i], F_DUPFD_CLOEXEC, STEP_FDS);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(from); i++)
+		if (lifted[i] < 0 || dup2(lifted[i], STEP_DRIVER_STATUS + (int)i) < 0)
+			_exit(127);
+	close_range(STEP_DRIVER_STATUS + DAVIT_ARRAY_SIZE(from), ~0U, CLOSE_RANGE_CLOEXEC);
+	execve(s->driver, (char *const *)(verb ? argv : (const char *const[]){argv[0], argv[1], NULL}),
+	       environ);
+	_exit(127);
+}
+
+/* A driver that was killed has left its container. */
+static void remove_elsewhere(struct monitor *m)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	pid_t pid = fork();
+
+	if (!pid)
+		become_driver(&m->step, null, null, null, "remove");
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	if (null >= 0)
+		close(null);
+}
+
+/* ------------------------------------------------------------------------------- starting */
+
+static void become_init(struct monitor *m, int monitors, int out, int err)
+{
+	close(monitors);
+	if (m->step.driver)
+		become_driver(&m->step, m->step.status_fd, out, err, NULL);
+	step_init(&m->step, out, err);
+}
+
+/* Starts init, or what is in its place. False when that cannot be, which is reported. */
 static bool start(struct monitor *m)
 {
 	int out[2], err[2], status[2];
@@ -188,16 +235,16 @@ static bool start(struct monitor *m)
 				       : "cannot make namespaces");
 		return false;
 	}
-	if (!m->init) {
-		close(status[0]);
-		step_init(&m->step, out[1], err[1]);
-	}
+	if (!m->init)
+		become_init(m, status[0], out[1], err[1]);
 	close(status[1]);
 	close(out[1]);
 	close(err[1]);
 	m->status = status[0];
 	m->pipes[0] = out[0];
 	m->pipes[1] = err[0];
+	if (m->step.driver)
+		return true;
 	if (m->step.rootless && !map_users(m->init)) {
 		report_failure(m, DAVIT_ENOTSUP, errno, "cannot map the user into a user namespace");
 		return false;
@@ -225,6 +272,7 @@ static void set_clock(struct monitor *m, int64_t ns)
 	timerfd_settime(m->clock, 0, &t, NULL);
 }
 
+/* What runs elsewhere is ended over there; its driver, too, when it does not do that soon. */
 static void kill_init(struct monitor *m)
 {
 	const struct step_order o = {.verb = STEP_ORDER_KILL};
@@ -233,6 +281,12 @@ static void kill_init(struct monitor *m)
 	if (m->step.options.plain && m->end.started &&
 	    send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
 		return;
+	if (m->step.driver && !m->killing) {
+		m->killing = m->stopping = true;
+		send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT);
+		set_clock(m, DRIVER_PATIENCE);
+		return;
+	}
 	syscall(SYS_pidfd_send_signal, m->pidfd, SIGKILL, NULL, 0);
 }
 
@@ -244,7 +298,8 @@ static void stop(struct monitor *m)
 		return;
 	m->stopping = true;
 	/* One that reads no orders, for it is still making its mounts, gets no grace. */
-	if (!m->end.started || send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+	if ((!m->end.started && !m->step.driver) ||
+	    send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		kill_init(m);
 	set_clock(m, m->step.options.grace);
 }
@@ -304,6 +359,7 @@ static void hear(struct monitor *m)
 			m->end.cpu_user = r.cpu_user;
 			m->end.cpu_system = r.cpu_system;
 			m->end.memory_peak = r.memory_peak;
+			m->end.out_of_memory = r.out_of_memory;
 		} else {
 			m->has_end |= r.kind == STEP_FAILED;
 			if (r.kind == STEP_FAILED)
@@ -371,6 +427,8 @@ static void finish(struct monitor *m)
 	/* Init reaped nobody but its own; the kernel has ended the rest before it let go of init. */
 	while (waitid((idtype_t)P_PIDFD, (id_t)m->pidfd, &info, WEXITED) < 0 && errno == EINTR)
 		;
+	if (m->step.driver && (info.si_code != CLD_EXITED || info.si_status != 0))
+		remove_elsewhere(m);
 	for (int i = 0; i < 2; i++)
 		while (m->pipes[i] >= 0 && move(m, i))
 			;
@@ -417,7 +475,7 @@ static bool open_all(struct monitor *m)
 	return m->null >= 0 && m->clock >= 0 && (m->listener >= 0 || !m->step.options.durable);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	static struct monitor m = {.init = -1,
 				   .pidfd = -1,
@@ -430,6 +488,8 @@ int main(void)
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(ignored); i++)
 		signal(ignored[i], SIG_IGN);
+	if (argc == 2 && !strcmp(argv[1], "inside"))
+		return step_inside();
 	prctl(PR_SET_NAME, "davit-step");
 	if (fcntl(STEP_FD_CONTROL, F_GETFD) < 0 || fcntl(STEP_FD_LOCK, F_GETFD) < 0) {
 		fputs("davit-step is started by davit execute and by davit_execute()\n", stderr);

@@ -5,7 +5,6 @@
 #include "step/execution.h"
 
 #include "base/file.h"
-#include "base/nearest.h"
 #include "base/strv.h"
 
 #include <dirent.h>
@@ -442,6 +441,8 @@ static void record_options(struct preparing *p)
 		.log_max = spec->log_max ? spec->log_max : DAVIT_STEP_LOG_DEFAULT,
 		.privileged = spec->privileged || spec->plain,
 		.hermetic = spec->hermetic,
+		.memory = spec->limits.memory,
+		.cpu_millicores = spec->limits.cpu_millicores,
 		.processes = spec->limits.pids ? spec->limits.pids : DAVIT_STEP_PIDS_DEFAULT,
 		.durable = spec->durable != NULL,
 		.plain = spec->plain,
@@ -449,66 +450,6 @@ static void record_options(struct preparing *p)
 	};
 
 	record(p->x, STEP_OPTIONS, &o, sizeof o);
-}
-
-/* What runs where: an image only where the runtime has images, and there nothing else. */
-static int check_runtime(const struct davit_run_spec *spec, struct davit_error *err)
-{
-	static const char *const names[] = {"process", "oci"};
-	bool image = spec->image.type == DAVIT_ARTIFACT_IMAGE;
-	const char *name = spec->runtime ? spec->runtime : image ? "oci" : "process";
-	const char *near;
-
-	if (!strcmp(name, "process") && image)
-		return davit_error_set(
-			err, DAVIT_ENOTSUP, "runtime",
-			"the runtime process has no images: a step in one needs the runtime oci");
-	if (!strcmp(name, "oci") && !image)
-		return davit_error_set(err, DAVIT_EINVAL, "runtime",
-				       "a step on the runtime %s needs an image", name);
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(names); i++)
-		if (!strcmp(name, names[i]))
-			return 0;
-	near = davit_nearest(name, names, DAVIT_ARRAY_SIZE(names));
-	return davit_error_set(err, DAVIT_ENOTSUP, "runtime",
-			       near ? "steps do not run on '%.64s'; did you mean %s?"
-				    : "steps do not run on '%.64s': on process and oci they do",
-			       name, near);
-}
-
-static int check_spec(const struct davit_run_spec *spec, struct davit_error *err)
-{
-	if (spec->image.type == DAVIT_ARTIFACT_IMAGE && (!spec->image.location || !*spec->image.location))
-		return davit_error_set(err, DAVIT_EINVAL, "image", "it is not said which image");
-	if (!spec->path || !*spec->path)
-		return davit_error_set(err, DAVIT_EINVAL, "path", "a step needs a program");
-	if (spec->timeout < 0 || spec->grace < 0 || spec->limits.cpu_millicores < 0)
-		return davit_error_set(err, DAVIT_EINVAL, NULL, "times and limits cannot be negative");
-	for (char *const *e = spec->env; e && *e; e++)
-		if (**e == '=' || !strchr(*e, '='))
-			return davit_error_set(err, DAVIT_EINVAL, "env", "'%.64s' is not NAME=value", *e);
-	return 0;
-}
-
-static bool is_name(const char *s)
-{
-	return strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789") == 16 && !s[16];
-}
-
-/* What only some steps are. */
-static int check_kind(const struct davit_run_spec *spec, size_t n, struct davit_error *err)
-{
-	if (spec->durable && !is_name(spec->durable))
-		return davit_error_set(err, DAVIT_EINVAL, "durable",
-				       "'%.64s' is not the name of a durable step", spec->durable);
-	if (spec->durable && spec->cache)
-		return davit_error_set(err, DAVIT_EINVAL, "cache", "a durable step is not looked up");
-	if (spec->plain && (n || spec->image.type != DAVIT_ARTIFACT_EMPTY || spec->hermetic || spec->user ||
-			    !spec->dir || spec->dir[0] != '/'))
-		return davit_error_set(err, DAVIT_EINVAL, "plain",
-				       "what runs on the host as it is has a directory there, and nothing "
-				       "else");
-	return 0;
 }
 
 static int take_input(struct davit_execution *x, const struct davit_run_spec *spec, struct davit_error *err)
@@ -541,6 +482,22 @@ static int record_program(struct preparing *p)
 	return 0;
 }
 
+static int record_driver(struct preparing *p)
+{
+	struct davit_execution *x = p->x;
+	DAVIT_AUTO_FREE char *program = davit_path_join(x->store->paths.libexec, x->runtime->driver);
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+
+	if (!program)
+		return no_memory(p->err);
+	davit_buf_add(&b, program, strlen(program) + 1);
+	davit_buf_adds(&b, x->runtime->name);
+	x->order.oom |= b.oom;
+	record(x, STEP_DRIVER, davit_buf_str(&b), b.len);
+	record_text(x, STEP_IMAGE, p->spec->image.location);
+	return 0;
+}
+
 static int prepare(struct preparing *p)
 {
 	struct davit_execution *x = p->x;
@@ -553,7 +510,10 @@ static int prepare(struct preparing *p)
 		return r;
 	record_text(x, STEP_DIRECTORY, x->directory);
 	record_options(p);
-	if (p->spec->image.type == DAVIT_ARTIFACT_IMAGE) {
+	x->runtime = step_runtime(p->spec);
+	if (x->runtime->driver) {
+		r = record_driver(p);
+	} else if (p->spec->image.type == DAVIT_ARTIFACT_IMAGE) {
 		x->image = strdup(p->spec->image.location);
 		x->has_user = p->spec->user && *p->spec->user;
 		if (!x->image)
@@ -565,7 +525,7 @@ static int prepare(struct preparing *p)
 	}
 	if (r == 0)
 		r = take_places(p);
-	if (r == 0)
+	if (r == 0 && !x->runtime->driver)
 		r = limit(p);
 	if (r == 0)
 		r = record_program(p);
@@ -579,14 +539,8 @@ int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec,
 		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
 	struct preparing p = {.x = x, .spec = spec, .artifacts = artifacts, .n = n, .err = err};
-	int r = check_runtime(spec, err);
+	int r;
 
-	if (r == 0)
-		r = check_kind(spec, n, err);
-	if (r == 0)
-		r = check_spec(spec, err);
-	if (r < 0)
-		return r;
 	p.places = calloc(n + 1, sizeof *p.places);
 	x->holds = calloc(n + 1, sizeof *x->holds);
 	x->caches = calloc(n + 1, sizeof *x->caches);

@@ -38,7 +38,9 @@ static int lift(posix_spawn_file_actions_t *a, int fd, int floor, int to, int *l
 	return *lifted < 0 ? errno : posix_spawn_file_actions_adddup2(a, *lifted, to);
 }
 
-static int run(const char *program, const int *fds, size_t n, pid_t *ret, struct davit_error *err)
+/* Where engines listen is in the environment. */
+static int run(const char *program, bool with_env, const int *fds, size_t n, pid_t *ret,
+	       struct davit_error *err)
 {
 	char *const argv[] = {(char *)"davit-step", NULL}, *const env[] = {NULL};
 	int floor = STEP_FD_CONTROL + (int)n, e = 0;
@@ -60,7 +62,7 @@ static int run(const char *program, const int *fds, size_t n, pid_t *ret, struct
 	for (size_t i = 0; e == 0 && i < n; i++)
 		e = lift(&actions, fds[i], floor, STEP_FD_CONTROL + (int)i, &lifted[i]);
 	if (e == 0)
-		e = posix_spawn(ret, program, &actions, &attr, argv, env);
+		e = posix_spawn(ret, program, &actions, &attr, argv, with_env ? environ : env);
 	for (size_t i = 0; i < n; i++)
 		if (lifted[i] >= 0)
 			close(lifted[i]);
@@ -98,7 +100,7 @@ int step_spawn(struct davit_execution *x, struct davit_error *err)
 	for (size_t i = 0; i < x->n_caches; i++)
 		if (x->caches[i].fd >= 0)
 			fds[n++] = x->caches[i].fd;
-	r = order < 0 ? order : run(program, fds, n, &x->helper, err);
+	r = order < 0 ? order : run(program, x->runtime->driver, fds, n, &x->helper, err);
 	close(ends[1]);
 	return r;
 }

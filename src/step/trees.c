@@ -4,9 +4,11 @@
  */
 #include "step/copy.h"
 #include "step/store.h"
+#include "step/tar.h"
 
 #include "base/strv.h"
 
+#include <archive.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -17,6 +19,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+
+#define PACK_BLOCK (256 * 1024)
 
 void davit_artifact_release(struct davit_artifact_hold *h)
 {
@@ -317,4 +321,39 @@ int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_
 	if (fchmod(out, st.st_mode & 07777) < 0 && !e)
 		e = errno; /* the caller's directory keeps its mode */
 	return e ? davit_error_errno(err, e, NULL, "cannot write %s/%s", to, why) : 0;
+}
+
+int davit_artifacts_get_tar(struct davit_artifacts *s, const struct davit_artifact_hold *h, int fd,
+			    enum davit_artifact_packing packing, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *path = davit_artifacts_path(s, h);
+	DAVIT_AUTO_CLOSE int at = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	struct archive *a = archive_write_new();
+	int r = 0;
+
+	if (!path || !a) {
+		archive_write_free(a);
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	}
+	archive_write_set_format_pax_restricted(a);
+	if (packing == DAVIT_PACK_ZSTD)
+		archive_write_add_filter_zstd(a);
+	else if (packing == DAVIT_PACK_GZIP)
+		archive_write_add_filter_gzip(a);
+	if (packing == DAVIT_PACK_ZSTD)
+		archive_write_set_filter_option(a, "zstd", "compression-level", "1");
+	archive_write_set_bytes_per_block(a, PACK_BLOCK);
+	archive_write_set_bytes_in_last_block(a, 1);
+	if (at < 0)
+		r = davit_error_errno(err, errno, NULL, "cannot open %s", path);
+	else if (archive_write_open_fd(a, fd) != ARCHIVE_OK)
+		r = davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
+				    archive_error_string(a));
+	if (r == 0)
+		r = step_pack_tree(a, at, "", NULL, NULL, err);
+	if (archive_write_close(a) != ARCHIVE_OK && r == 0)
+		r = davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
+				    archive_error_string(a));
+	archive_write_free(a);
+	return r;
 }

@@ -33,6 +33,18 @@ def groups():
     return sorted(found)
 
 
+def loops(home):
+    """Files of ours that are devices."""
+    found = []
+    for name in os.listdir("/sys/block"):
+        try:
+            with open("/sys/block/%s/loop/backing_file" % name) as f:
+                found += [line.strip() for line in f if home.dir in line]
+        except OSError:
+            pass
+    return sorted(found)
+
+
 def traces(home, runtime):
     """All that a container may leave."""
     run, state = os.path.join(home.dir, "run", runtime), os.path.join(home.dir, "state/runtime", runtime)
@@ -41,6 +53,7 @@ def traces(home, runtime):
     networks = os.path.join(home.dir, "state/networks")
     return {
         "mounts": mounts,
+        "loop devices": loops(home),
         "interfaces": sorted(line.split()[0] for line in output("ip", "-br", "link").splitlines()),
         "rules": output("nft", "list", "tables"),
         "groups": groups(),
@@ -77,7 +90,8 @@ def work(runtime, n):
                 ("kill", name), ("network", "rm", net, "--runtime", runtime)]
     words = rng.choice([("true",), ("sleep", "1000"), ("sh", "-c", "exit 3")])
     network = rng.choice([(), (), ("--network", "none")])
-    return [("run", name, *image, *network, "--restart", rng.choice(["never", "always"]), "--", *words),
+    disk = rng.choice([(), (), ("--disk", "8Mi")])
+    return [("run", name, *image, *network, *disk, "--restart", rng.choice(["never", "always"]), "--", *words),
             ("stop", name), ("kill", name)][:rng.randint(1, 3)]
 
 

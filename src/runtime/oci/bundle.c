@@ -267,7 +267,7 @@ static int make(const struct oci_place *pl, const struct davit_workload *w, cons
 	r = oci_image_find(pl, w->image, w->id, &image, err);
 	if (r < 0)
 		return r;
-	r = oci_rootfs_make(pl, w->id, &image, err);
+	r = oci_rootfs_make(pl, w->id, &image, w->disk, err);
 	DAVIT_FAULT("oci.create.root");
 	if (!r)
 		r = make_files(pl, w, bundle, &image, err);

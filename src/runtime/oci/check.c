@@ -13,9 +13,7 @@
 #include <sys/un.h>
 
 static const char no_root[] = "davitd does not run as root";
-static const char no_quota[] = "overlayfs has no quota of its own";
 static const char no_account[] = "containers have users, no service accounts: see `user`";
-static const char no_build[] = "there is no builder among crun and runc";
 
 static void say(struct davit_capabilities *c, enum davit_capability cap, const char *why_not)
 {
@@ -60,9 +58,9 @@ void oci_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 		    ? "the path of the run directory is too long for a socket's address"
 		    : "");
 	say(ret, DAVIT_CAP_PORT_MAPPING, pl->why_no_bridge);
-	say(ret, DAVIT_CAP_DISK_LIMIT, no_quota);
+	say(ret, DAVIT_CAP_DISK_LIMIT, pl->why_no_disk);
 	say(ret, DAVIT_CAP_SERVICE_ACCOUNT, no_account);
-	say(ret, DAVIT_CAP_IMAGE_BUILD, no_build);
+	say(ret, DAVIT_CAP_IMAGE_BUILD, pl->why_no_build);
 }
 
 static int check_mount(const struct davit_mount *m, struct davit_error *err)
@@ -133,7 +131,8 @@ static int check_network(const struct oci_place *pl, const struct davit_workload
 	return 0;
 }
 
-static int check_supported(const struct davit_workload *w, bool complete, struct davit_error *err)
+static int check_supported(const struct oci_place *pl, const struct davit_workload *w, bool complete,
+			   struct davit_error *err)
 {
 	if (!w->image && complete)
 		return davit_error_set(err, DAVIT_EINVAL, "image",
@@ -141,16 +140,19 @@ static int check_supported(const struct davit_workload *w, bool complete, struct
 	if (w->service_account)
 		return davit_error_set(err, DAVIT_ENOTSUP, "serviceAccount",
 				       "runtime oci does not support service accounts: %s", no_account);
-	if (w->disk)
+	if (w->disk && *pl->why_no_disk)
 		return davit_error_set(err, DAVIT_ENOTSUP, "resources.disk",
-				       "runtime oci does not support a disk limit: %s", no_quota);
+				       "runtime oci does not support a disk limit: %s", pl->why_no_disk);
+	if (w->disk && w->disk < OCI_DISK_MIN)
+		return davit_error_set(err, DAVIT_EINVAL, "resources.disk",
+				       "a disk limit is at least 4Mi: a file system has to fit in");
 	return 0;
 }
 
 int oci_check(struct local_runtime *p, const struct davit_workload *w, bool complete, struct davit_error *err)
 {
 	const struct oci_place *pl = oci_runtime_of(p)->place;
-	int r = check_supported(w, complete, err);
+	int r = check_supported(pl, w, complete, err);
 
 	if (!r)
 		r = check_ready(w, err);

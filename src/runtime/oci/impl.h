@@ -27,11 +27,14 @@ struct oci_place {
 	char *image_program; /* path of davit-image */
 	char *copy_program;  /* path of davit-copy */
 	char *program;	     /* path of crun or runc */
+	char *mkfs;	     /* path of mkfs.ext4, or NULL */
 	char *cgroup;	     /* cgroupsPath without "/ID", for a runtime that makes groups; or NULL */
 	uid_t uid;	     /* ours; not 0: rootless */
 	gid_t gid;
 	bool is_crun;
 	char why_no_bridge[112]; /* "" where networks can be made */
+	char why_no_build[112];	 /* "" where images can be built */
+	char why_no_disk[112];	 /* "" where disk space can be limited */
 	uint64_t capabilities;	 /* that we may give: our own bounding set */
 };
 
@@ -112,11 +115,21 @@ int oci_image_find(const struct oci_place *pl, const char *reference, const char
 void oci_image_fini(struct oci_image *i);
 /* The reverse of a find with hold_as. */
 int oci_image_release(const struct oci_place *pl, const char *id, struct davit_error *err);
-/* By overlayfs, or a copy of the layers where it cannot be had. */
-int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci_image *image,
+/* By overlayfs, or a copy of the layers where it cannot be had. disk: bytes that may be written
+ * to it, 0 for any number. */
+int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci_image *image, uint64_t disk,
 		    struct davit_error *err);
 /* Unmounts and removes it; success when there is none. */
 int oci_rootfs_remove(const struct oci_place *pl, const char *id, struct davit_error *err);
+
+/* --- disk.c: file systems of limited size; blocks --- */
+#define OCI_DISK_MIN (4 << 20)
+/* Makes one in a file `path`, which is not there, and mounts it at dir. What a failure leaves,
+ * oci_disk_remove and the removal of both take away. */
+int oci_disk_make(const struct oci_place *pl, const char *path, const char *dir, uint64_t size,
+		  struct davit_error *err);
+/* Unmounts it; success when there is none. */
+int oci_disk_remove(const char *dir, struct davit_error *err);
 
 /* --- inside.c: looking at files inside a root --- */
 /* Opens path as a process inside would: no link leads out. A descriptor or -1 with errno. */
@@ -212,7 +225,8 @@ int oci_spawn(char *const argv[], int in_fd, int out_fd, int err_fd, pid_t *ret_
 struct oci_child {
 	int in; /* its standard input, borrowed; -1: nothing */
 	struct davit_buf out;
-	atomic_int pidfd; /* + 1 */
+	void (*heard)(struct oci_child *c); /* there is more in out, of which it may take; or NULL */
+	atomic_int pidfd;		    /* + 1 */
 	atomic_bool cancelled;
 };
 /* Its standard output goes into out, its standard error into the message. DAVIT_EIO. */

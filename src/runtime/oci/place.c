@@ -34,6 +34,7 @@ void oci_place_drop(struct oci_place *pl)
 	free(pl->image_program);
 	free(pl->copy_program);
 	free(pl->program);
+	free(pl->mkfs);
 	free(pl->cgroup);
 	free(pl);
 }
@@ -162,6 +163,28 @@ static void probe_bridge(struct oci_place *pl)
 	snprintf(pl->why_no_bridge, sizeof pl->why_no_bridge, "%s", why);
 }
 
+/* davit-image looks for it in PATH. */
+static void probe_builder(struct oci_place *pl)
+{
+	DAVIT_AUTO_FREE char *path = find_program("buildah");
+
+	snprintf(pl->why_no_build, sizeof pl->why_no_build, "%s", path ? "" : "buildah is not installed");
+}
+
+static void probe_disk(struct oci_place *pl)
+{
+	const char *why = "";
+
+	pl->mkfs = find_program("mkfs.ext4");
+	if (pl->uid)
+		why = "davitd does not run as root";
+	else if (!pl->mkfs)
+		why = "mkfs.ext4 is not installed";
+	else if (access("/dev/loop-control", R_OK | W_OK) < 0)
+		why = "there are no loop devices";
+	snprintf(pl->why_no_disk, sizeof pl->why_no_disk, "%s", why);
+}
+
 int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oci_place **ret,
 		   struct davit_error *err)
 {
@@ -185,6 +208,8 @@ int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oc
 		return r;
 	}
 	probe_bridge(pl);
+	probe_builder(pl);
+	probe_disk(pl);
 	*ret = pl;
 	return 0;
 }
