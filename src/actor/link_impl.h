@@ -104,9 +104,10 @@ void link_catch_up(struct link *l);
 void link_await_room(struct link *l);
 /* A frame as it is, whose lengths are set. */
 void link_frame(struct link *l, const struct davit_frame *f, const char *to, const void *data);
-/* m, as MESSAGE or REQUEST, for `to` ("": the other end itself). */
-void link_message(struct davit_context *c, struct link *l, const char *to, const struct davit_message *m,
-		  bool publish);
+/* m, as MESSAGE or REQUEST, for `to` ("": the other end itself). cache: the caller's, of
+ * the last sender's alias; may be NULL. */
+void link_message(struct davit_context *c, struct link *l, struct link_cache *cache, const char *to,
+		  const struct davit_message *m, bool publish);
 /* How a request that came by l has ended. */
 void link_answer(struct link *l, uint64_t id, const struct davit_outcome *o);
 

@@ -161,7 +161,7 @@ void process_message(struct davit_context *c, struct davit_actor *a, struct davi
 		davit_message_free(c, m);
 		return;
 	}
-	link_message(c, p->link, "", m, false);
+	link_message(c, p->link, &p->sender, "", m, false);
 	if (m->flags_ & MSG_GATED) {
 		COUNT(c->worker, handled);
 		davit_message_free(c, m);

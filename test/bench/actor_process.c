@@ -78,20 +78,22 @@ static int pour(struct davit_context *c, struct davit_message *m)
 	static struct davit_ref peer;
 	struct davit_message *x;
 	struct davit_promise p;
+	bool full = false;
 
 	if (m->type == GO)
 		peer = ref_of(c, "Q");
-	for (int i = 0; i < BATCH && left; i++, left--) {
+	for (int i = 0; i < BATCH && left && !full; i++) {
 		if (!(x = davit_message_new(c, BALL, SIZE)))
 			return DAVIT_ENOMEM;
 		memset(x->data, 0, SIZE);
-		if (davit_send(c, peer, &x)) {
-			davit_message_free(c, x);
-			break;
-		}
+		full = davit_send(c, peer, &x) != 0;
+		left -= !full;
+		davit_message_free(c, x);
 	}
-	if (left) /* its mailbox is full: a moment later */
+	if (left && full) /* its mailbox: a moment later */
 		return davit_after(c, 20000, BALL, NULL);
+	if (left)
+		return davit_tell(c, davit_self(c), BALL, NULL, 0);
 	if (!(x = davit_message_new(c, END, 0)) || davit_request(c, peer, &x, NULL, &p))
 		return DAVIT_EUNAVAIL;
 	return davit_done(c, p, ended, NULL);
