@@ -128,13 +128,13 @@ static void by_memory(const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	if (!sys)
-		prepare();
 	if (!size)
 		return 0;
+	prepare();
 	if (*data & 1)
 		by_memory(data + 1, size - 1);
 	else
 		by_socket(data + 1, size - 1);
+	davit_system_close(sys);
 	return 0;
 }
