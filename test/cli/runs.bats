@@ -234,6 +234,16 @@ EOF
   [[ $output == *"has ended"* ]]
 }
 
+@test "on a terminal a tree of the steps stands below what they print" {
+  { task one 'echo hello'; task two 'exit 1'; task three 'true'; } | pipeline
+  TERM=xterm NO_COLOR=1 script -qec 'stty cols 80 rows 24; timeout 60 davit job pipeline.yml build' /dev/null >out </dev/null || true
+  tr -d '\r' <out | sed 's/\x1b\[[0-9?]*[a-zA-Z]//g' >plain
+  grep -q '^one   | hello$' plain
+  [ "$(grep -c '^+ task one  succeeded  [0-9.]*s$' plain)" -ge 1 ]
+  tail -6 plain | grep -q '^! task two  failed  [0-9.]*s$'
+  tail -6 plain | grep -q '^\. task three$'
+}
+
 @test "Ctrl-C aborts the job, and the command tells how it ended" {
   { task slow 'echo up; sleep 60'; printf '    ensure: {task: clean, config: {run: {path: echo, args: [cleaned]}}}\n'; } | pipeline
   "$BUILD/davit" job pipeline.yml build >out 2>err &
