@@ -149,15 +149,21 @@ struct davit_definition {
 	/* DAVIT_PROCESS: the program and its arguments, ended by NULL, that speaks the protocol
 	 * of docs/channel.md; instead of all the callbacks. */
 	const char *const *command;
+	/* A copy of a static one, with another name or type: that one, which is what a process
+	 * finds in the file that it is from. Else NULL. */
+	const struct davit_definition *original;
 };
 
 /* What a shared object that davit is to load exports, without `static`: found by type and
  * name (docs/containers.md), run as the type that is asked for.
  *
  *	const struct davit_definition davit_container = {.name = "Hello", .behaviour = behave};
- */
+ *
+ * Its name there tells which version of these structures it was compiled with; another
+ * one is refused. */
+#define DAVIT_CONTAINER_ABI 1
+#define davit_container davit_container_abi1
 extern const struct davit_definition davit_container;
-#define DAVIT_CONTAINER_SYMBOL "davit_container"
 
 /* --- inside a container: its context --- */
 

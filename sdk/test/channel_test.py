@@ -82,6 +82,7 @@ def a_request_is_answered_and_counted():
         p.ask("echo hello", 7, 0, b"hello")
         p.ask("nothing", 1 << 63, 1, b"")
         p.ask("echo \u00e4", 8, 2, "\u00e4".encode())
+        p.ask("echo of C\0", 9, 3, b"of C")
 
 
 def it_knows_who_it_is_and_who_asks():

@@ -136,6 +136,31 @@ class Probe extends Container {
 		return `got ${(await this.command(to, "add", [1, Number(text)])).json()}`;
 	}
 
+	do_pid() {
+		return process.pid;
+	}
+
+	async do_pass(message, rest) {
+		await this.send("sink", rest, {type: 7});
+	}
+
+	/** A child, by all that can be done to it. */
+	async do_raise(message, rest) {
+		await this.create("child", {name: rest});
+		await this.watch("child");
+		const before = await this.get("child");
+		const answer = (await this.request("child", "hello")).text;
+		await this.broadcast("hello all", {type: 9});
+		await this.fail("child", "io", "on purpose");
+		while ((await this.get("child")).restarts === 0)
+			await sleep(10);
+		await this.stop("child");
+		const stopped = await this.get("child");
+		await this.destroy("child", {force: "both"});
+		return `${before.alias} in ${before.parent} is ${before.state}, says ${answer}, is ${stopped.state}, ` +
+			((await this.exists("child")) ? "is there" : "is gone");
+	}
+
 	do_sleep() {
 		return sleep(3600000);
 	}

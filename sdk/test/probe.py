@@ -115,6 +115,29 @@ class Probe(davit.Container):
         to, _, text = rest.partition(" ")
         return "got %s" % (await self.command(to, "add", [1, int(text)])).json()
 
+    async def do_pid(self, message, rest):
+        return os.getpid()
+
+    async def do_pass(self, message, rest):
+        await self.send("sink", rest, type=7)
+
+    async def do_raise(self, message, rest):
+        """A child, by all that can be done to it."""
+        await self.create("child", name=rest)
+        await self.watch("child")
+        before = await self.get("child")
+        answer = (await self.request("child", "hello")).text
+        await self.broadcast("hello all", type=9)
+        await self.fail("child", "io", "on purpose")
+        while (await self.get("child"))["restarts"] == 0:
+            await asyncio.sleep(0.01)
+        await self.stop("child")
+        stopped = await self.get("child")
+        await self.destroy("child", force="both")
+        return "%s in %s is %s, says %s, is %s, %s" % (
+            before["alias"], before["parent"], before["state"], answer, stopped["state"],
+            "is there" if await self.exists("child") else "is gone")
+
     async def do_sleep(self, message, rest):
         await asyncio.sleep(3600)
 

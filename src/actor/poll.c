@@ -300,6 +300,27 @@ static int receive(struct davit_context *c, struct link *l, int reads)
 	return r;
 }
 
+/* It waits for room, or keeps what the process is done with by now. */
+static void see_to(struct davit_context *c, struct link *l)
+{
+	uint64_t until = atomic_load_explicit(&l->unsettled, memory_order_relaxed);
+	uint64_t done = l->rings ? atomic_load_explicit(&l->ring.theirs->done, memory_order_relaxed)
+				 : atomic_load(&l->acked) >> 1;
+	bool news = until && done >= until;
+
+	if (atomic_load_explicit(&l->n_late, memory_order_relaxed))
+		link_catch_up(l);
+	if (atomic_load_explicit(&l->stalled, memory_order_relaxed) && done >= atomic_load(&l->wanted) &&
+	    link_has_room(l, true)) {
+		atomic_store(&l->stalled, false);
+		news = true;
+	}
+	if (!news)
+		return;
+	atomic_store(&l->unsettled, 0);
+	process_news(c, l, &(struct news){.kind = NEWS_ROOM, .link = l->number});
+}
+
 static void link_ready(struct davit_context *c, struct poll *p, struct link *l, uint32_t events)
 {
 	bool broken;
@@ -323,6 +344,8 @@ static void link_ready(struct davit_context *c, struct poll *p, struct link *l, 
 	pthread_mutex_unlock(&l->lock);
 	if (broken && l->end_reason)
 		link_kill(l, l->end_code, l->end_reason);
+	if (!l->rings)
+		see_to(c, l);
 	if (l->ended && l->pidfd < 0)
 		over(c, p, l, &(siginfo_t){0}); /* it was never there */
 }
@@ -369,27 +392,6 @@ static void beats(struct davit_context *c, struct poll *p)
 }
 
 /* --- rings --- */
-
-/* It waits for room, or keeps what the process is done with by now. */
-static void see_to(struct davit_context *c, struct link *l)
-{
-	uint64_t until = atomic_load_explicit(&l->unsettled, memory_order_relaxed);
-	uint64_t done = atomic_load_explicit(&l->ring.theirs->done, memory_order_relaxed);
-	bool news = until && done >= until;
-
-	if (atomic_load_explicit(&l->n_late, memory_order_relaxed))
-		link_catch_up(l);
-	if (atomic_load_explicit(&l->stalled, memory_order_relaxed) && link_has_room(l) &&
-	    done != l->done_seen) {
-		atomic_store(&l->stalled, false);
-		news = true;
-	}
-	l->done_seen = done;
-	if (!news)
-		return;
-	atomic_store(&l->unsettled, 0);
-	process_news(c, l, &(struct news){.kind = NEWS_ROOM, .link = l->number});
-}
 
 bool poll_rings(struct davit_context *c)
 {

@@ -120,8 +120,7 @@ static int run_command(struct davit_cli *cli, struct davit_error *err)
 
 	if (r < 0)
 		return r;
-	body = json_pack("{s:s, s:s%}", "name", cli->args[1], "parameters", davit_buf_str(&text),
-			 text.len);
+	body = json_pack("{s:s, s:s%}", "name", cli->args[1], "parameters", davit_buf_str(&text), text.len);
 	if (body)
 		put_patience(cli, body);
 	r = post(cli, body, &answer, err);

@@ -19,7 +19,8 @@ struct host_file {
 	struct host_file *next;
 	struct davit_definition definition; /* a copy, by the name and type that was asked for */
 	char *name, *path;
-	struct stat as; /* loaded */
+	const char *command[2]; /* of a program: path, and the end */
+	struct stat as;		/* loaded */
 };
 
 static const char *const type_names[HOST_TYPES] = {
@@ -154,10 +155,11 @@ static bool same_file(const struct stat *a, const struct stat *b)
 }
 
 /* The linker knows a path that it has loaded and would give the old object back; a
- * path through a descriptor, which then stays open, it has never seen. */
+ * path through a descriptor, which then stays open, it has never seen. With our number,
+ * for a container that is a process loads it from there too. */
 static void *load(const char *path, bool again, struct davit_error *err)
 {
-	char by_fd[32];
+	char by_fd[48];
 	void *object;
 	int fd = -1;
 
@@ -167,7 +169,7 @@ static void *load(const char *path, bool again, struct davit_error *err)
 			davit_error_errno(err, errno, "name", "cannot open %s", path);
 			return NULL;
 		}
-		snprintf(by_fd, sizeof by_fd, "/proc/self/fd/%d", fd);
+		snprintf(by_fd, sizeof by_fd, "/proc/%d/fd/%d", (int)getpid(), fd);
 	}
 	object = dlopen(again ? by_fd : path, RTLD_NOW | RTLD_LOCAL);
 	if (!object) {
@@ -178,15 +180,41 @@ static void *load(const char *path, bool again, struct davit_error *err)
 	return object;
 }
 
+/* Who changes a structure gives davit_container another number. */
+_Static_assert(DAVIT_CONTAINER_ABI == 1 && (sizeof(void *) != 8 || sizeof(struct davit_definition) == 216),
+	       "the structures of container.h have changed");
+
+static void symbol_of(unsigned abi, char name[32])
+{
+	snprintf(name, 32, "davit_container_abi%u", abi);
+}
+
+static int refuse(void *object, const char *path, struct davit_error *err)
+{
+	char symbol[32];
+
+	for (unsigned abi = 1; abi < 100; abi++) {
+		symbol_of(abi, symbol);
+		if (abi != DAVIT_CONTAINER_ABI && dlsym(object, symbol))
+			return davit_error_set(
+				err, DAVIT_ENOTSUP, "name",
+				"%s was compiled with headers of another davit (%u, not %d): build it anew",
+				path, abi, DAVIT_CONTAINER_ABI);
+	}
+	return davit_error_set(err, DAVIT_ENOTSUP, "name",
+			       "%s does not export 'davit_container', a const struct davit_definition", path);
+}
+
 static const struct davit_definition *definition_of(void *object, const char *path, struct davit_error *err)
 {
-	const struct davit_definition *d = dlsym(object, DAVIT_CONTAINER_SYMBOL);
+	const struct davit_definition *d;
+	char symbol[32];
 
-	if (!d)
-		davit_error_set(err, DAVIT_ENOTSUP, "name",
-				"%s does not export '%s', a const struct davit_definition", path,
-				DAVIT_CONTAINER_SYMBOL);
-	else if (!d->name || !d->behaviour) {
+	symbol_of(DAVIT_CONTAINER_ABI, symbol);
+	d = dlsym(object, symbol);
+	if (!d) {
+		refuse(object, path, err);
+	} else if (!d->name || !d->behaviour) {
 		davit_error_set(err, DAVIT_ENOTSUP, "name", "%s: its definition has no %s", path,
 				d->name ? "behaviour" : "name");
 		d = NULL;
@@ -201,28 +229,62 @@ static void file_free(struct host_file *f)
 	free(f);
 }
 
-static int add(struct host *h, const struct host_search *s, char *path, const struct stat *as, bool again,
-	       struct host_file **ret, struct davit_error *err)
+/* Any other file is a program, which is to speak the protocol of docs/channel.md. */
+static bool is_object(const char *path)
 {
-	void *object = load(path, again, err);
-	const struct davit_definition *d = object ? definition_of(object, path, err) : NULL;
-	struct host_file *f;
+	size_t n = strlen(path);
 
-	if (!d)
-		return err->code;
-	f = calloc(1, sizeof *f);
+	return n > 3 && !strcmp(path + n - 3, ".so");
+}
+
+static int check_program(const struct host_search *s, const char *path, struct davit_error *err)
+{
+	if (s->type != DAVIT_PROCESS)
+		return davit_error_set(err, DAVIT_ENOTSUP, "name",
+				       "%s is no shared object: only a process can be that", path);
+	if (access(path, X_OK) < 0)
+		return davit_error_errno(err, errno, "name", "cannot execute %s", path);
+	return 0;
+}
+
+/* From what is in the file: d, or NULL for a program. */
+static int add(struct host *h, const struct host_search *s, const char *path, const struct stat *as,
+	       const struct davit_definition *d, struct host_file **ret, struct davit_error *err)
+{
+	struct host_file *f = calloc(1, sizeof *f);
+
 	if (!f || !(f->name = strdup(s->name)) || !(f->path = strdup(path))) {
 		if (f)
 			file_free(f);
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	}
-	f->definition = *d;
+	if (d)
+		f->definition = *d;
+	else
+		f->definition.command = f->command;
+	f->command[0] = f->path;
+	f->definition.original = d;
 	f->definition.name = f->name;
 	f->definition.type = s->type;
 	f->as = *as;
 	f->next = h->files;
 	*ret = h->files = f;
 	return 0;
+}
+
+static int open_file(struct host *h, const struct host_search *s, const char *path, const struct stat *as,
+		     bool again, struct host_file **ret, struct davit_error *err)
+{
+	const struct davit_definition *d = NULL;
+	int r = is_object(path) ? 0 : check_program(s, path, err);
+	void *object;
+
+	if (r == 0 && is_object(path)) {
+		object = load(path, again, err);
+		d = object ? definition_of(object, path, err) : NULL;
+		r = d ? 0 : err->code;
+	}
+	return r < 0 ? r : add(h, s, path, as, d, ret, err);
 }
 
 int host_definition(struct host *h, const struct host_search *s, const struct davit_definition **ret,
@@ -249,7 +311,7 @@ int host_definition(struct host *h, const struct host_search *s, const struct da
 		again |= !same_file(&f->as, &st);
 	}
 	if (r == 0 && !f)
-		r = add(h, s, path, &st, again, &f, &why);
+		r = open_file(h, s, path, &st, again, &f, &why);
 	if (r < 0)
 		return davit_error_copy(err, &why);
 	*ret = &f->definition;

@@ -105,6 +105,7 @@ struct host_entry {
 	enum davit_container_type type;
 	enum davit_state wanted; /* created, started or stopped */
 	struct davit_ref ref;	 /* who has the alias now */
+	bool tried;		 /* restore.c: it was made anew, or cannot be */
 };
 /* Reads it, and begins a new file without what is over. */
 int host_record_open(struct host *h, struct davit_error *err);

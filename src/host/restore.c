@@ -60,6 +60,7 @@ static bool create(struct restoring *r, struct host_entry *e)
 	struct davit_error err;
 	const char *file;
 
+	e->tried = true;
 	if (e->wanted == DAVIT_STATE_STARTED)
 		what.flags = DAVIT_CREATE_START;
 	if (host_definition(r->host, &s, &what.definition, &file, &err) < 0) {
@@ -95,7 +96,7 @@ static void go_on(struct restoring *r)
 {
 	for (; r->next; r->next = after(r->host, r->next)) {
 		struct host_entry *e = r->next;
-		if (davit_exists(r->host->c, e->alias))
+		if (e->tried || davit_exists(r->host->c, e->alias))
 			continue;
 		if (!davit_exists(r->host->c, e->parent) && r->rounds < ROUNDS - 1)
 			r->waiting++;

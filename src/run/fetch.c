@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Resources in a plan: check, get and put. Their programs are steps on the host as it is, with the rights of
- * who runs the plan (docs/resources.md). What a get has fetched is kept by the store of artifacts; a file
+ * Resources in a plan: check, get and put. Programs of a type that is a directory are steps on the host as it
+ * is, with the rights of who runs the plan (docs/resources.md); those of one that is an image are steps in
+ * that. What a get has fetched is kept by the store of artifacts; a file
  * says under its key which tree that is, and the lock of another that somebody fetches it just now.
  *
  *   check:  check
@@ -25,8 +26,10 @@
 struct fetch {
 	struct leaf *leaf;
 	struct davit_artifact_hold type, tree;
+	const char *image; /* the type is this image; or NULL: a tree */
+	struct davit_artifact *artifacts;
 	struct davit_artifact_hold *inputs; /* of a put */
-	char **names;
+	char **names, **paths;		    /* of these; in an image where they are */
 	size_t n;
 	char *type_path, *home, *dest, *src, *work;
 	json_t *version, *params, *metadata;
@@ -52,7 +55,9 @@ static void fetch_fini(struct leaf *l)
 	for (size_t i = 0; f->inputs && i < f->n; i++)
 		davit_artifact_release(&f->inputs[i]);
 	free(f->inputs);
+	free(f->artifacts);
 	davit_strv_free(f->names);
+	davit_strv_free(f->paths);
 	json_decref(f->version);
 	json_decref(f->params);
 	json_decref(f->metadata);
@@ -88,7 +93,7 @@ static void fail(struct leaf *l, const struct davit_error *err)
 
 /* -------------------------------------------------------------------------------- the type */
 
-/* "resource_type": {"tree": ID}, or of a host's own {"directory": DIR}. */
+/* "resource_type": {"tree": ID}, or {"image": NAME}. */
 static int find_type(struct leaf *l, struct davit_error *err)
 {
 	struct fetch *f = l->state;
@@ -97,12 +102,15 @@ static int find_type(struct leaf *l, struct davit_error *err)
 		   *word = json_string_value(json_object_get(json_object_get(l->config, "resource"), "type"));
 	int r;
 
+	f->image = json_string_value(json_object_get(type, "image"));
+	if (f->image) {
+		f->type_path = strdup("/opt/resource");
+		return f->type_path ? 0 : no_memory(err);
+	}
 	if (!tree)
-		return davit_error_set(
-			err, DAVIT_ENOTSUP, "resource_types",
-			"the resource type '%.64s' is not a directory of programs, and no other kind "
-			"can be run yet",
-			word ? word : "");
+		return davit_error_set(err, DAVIT_EINVAL, "resource_type",
+				       "the resource type '%.64s' is neither a tree nor an image",
+				       word ? word : "");
 	r = davit_artifacts_find(l->host->store, tree, &f->type, err);
 	if (r < 0)
 		return r;
@@ -119,9 +127,9 @@ static int make_paths(struct leaf *l, struct davit_error *err)
 	f->work = davit_path_join(l->host->work, name);
 	if (!f->work || asprintf(&f->home, "%s/home", f->work) < 0)
 		return f->home = NULL, no_memory(err);
-	if (asprintf(&f->dest, "%s/get", f->work) < 0)
+	if (asprintf(&f->dest, "%s/get", f->image ? DAVIT_STEP_BASE : f->work) < 0)
 		return f->dest = NULL, no_memory(err);
-	if (asprintf(&f->src, "%s/put", f->work) < 0)
+	if (asprintf(&f->src, "%s/put", f->image ? DAVIT_STEP_BASE : f->work) < 0)
 		return f->src = NULL, no_memory(err);
 	return 0;
 }
@@ -156,6 +164,7 @@ static int fill_call(struct leaf *l, enum davit_resource_action action, struct d
 	const struct davit_resource_spec spec = {
 		.action = action,
 		.type = f->type_path,
+		.inside = f->image != NULL,
 		.source = json_object_get(json_object_get(l->config, "resource"), "source"),
 		.version = f->version,
 		.params = f->params,
@@ -168,6 +177,8 @@ static int fill_call(struct leaf *l, enum davit_resource_action action, struct d
 	};
 	int r = 0;
 
+	if (f->image)
+		return davit_resource_prepare(&spec, DAVIT_STEP_BASE, &f->call, err);
 	davit_remove_tree(f->home, NULL);
 	if (action == DAVIT_RESOURCE_IN)
 		davit_remove_tree(f->dest, NULL);
@@ -177,17 +188,44 @@ static int fill_call(struct leaf *l, enum davit_resource_action action, struct d
 	return r < 0 ? r : davit_resource_prepare(&spec, f->home, &f->call, err);
 }
 
+/* Of a step in an image: the directory of a get, or that of a put with the inputs in it, which it may change.
+ */
+static int make_artifacts(struct fetch *f, enum davit_resource_action action, size_t *ret,
+			  struct davit_error *err)
+{
+	size_t n = 0;
+
+	*ret = 0;
+	if (!f->image || action == DAVIT_RESOURCE_CHECK)
+		return 0;
+	free(f->artifacts);
+	f->artifacts = calloc(f->n + 1, sizeof *f->artifacts);
+	if (!f->artifacts)
+		return no_memory(err);
+	f->artifacts[n++] = (struct davit_artifact){.use = DAVIT_USE_OUTPUT,
+						    .name = action == DAVIT_RESOURCE_IN ? "get" : "put"};
+	for (size_t i = 0; action == DAVIT_RESOURCE_OUT && i < f->n; i++)
+		f->artifacts[n++] = (struct davit_artifact){.use = DAVIT_USE_INPUT,
+							    .type = DAVIT_ARTIFACT_TREE,
+							    .name = f->names[i],
+							    .location = f->inputs[i].id,
+							    .path = f->paths[i]};
+	*ret = n;
+	return 0;
+}
+
 static void run_program(struct leaf *l, enum davit_resource_action action,
 			void (*done)(struct leaf *l, const struct davit_result *r))
 {
 	struct fetch *f = l->state;
 	const char *what = davit_resource_action_name(action);
-	struct davit_run_spec spec = {.plain = true, .log_max = LOG_MAX};
+	struct davit_run_spec spec = {.plain = !f->image, .log_max = LOG_MAX};
 	struct davit_error err;
+	size_t n = 0;
 
 	if (leaf_take_over(l, what, done))
 		return;
-	if (fill_call(l, action, &err) < 0) {
+	if (make_artifacts(f, action, &n, &err) < 0 || fill_call(l, action, &err) < 0) {
 		fail(l, &err);
 		return;
 	}
@@ -197,7 +235,9 @@ static void run_program(struct leaf *l, enum davit_resource_action action,
 	spec.dir = f->call.dir;
 	spec.input = f->call.request.data;
 	spec.input_len = f->call.request.len;
-	leaf_execute(l, what, &spec, NULL, 0, done);
+	if (f->image)
+		spec.image = (struct davit_artifact){.type = DAVIT_ARTIFACT_IMAGE, .location = f->image};
+	leaf_execute(l, what, &spec, f->artifacts, n, done);
 	davit_resource_call_fini(&f->call);
 }
 
@@ -335,7 +375,7 @@ static int write_kept(struct fetch *f, struct davit_error *err)
 static int take_tree(struct leaf *l, struct davit_error *err)
 {
 	struct fetch *f = l->state;
-	int r = davit_artifacts_put_directory(l->host->store, f->dest, NULL, &f->tree, err);
+	int r = f->image ? 0 : davit_artifacts_put_directory(l->host->store, f->dest, NULL, &f->tree, err);
 
 	if (r == 0)
 		r = write_kept(f, err);
@@ -373,6 +413,11 @@ static void in_done(struct leaf *l, const struct davit_result *r)
 	}
 	json_decref(f->version);
 	f->version = version;
+	if (f->image && r->n_outputs &&
+	    davit_artifacts_find(l->host->store, r->outputs[0].tree.id, &f->tree, &err) < 0) {
+		fail(l, &err);
+		return;
+	}
 	leaf_work(l, take_tree, tree_taken);
 }
 
@@ -600,6 +645,9 @@ static int choose_inputs(struct leaf *l, struct davit_error *err)
 	if (!f->inputs)
 		return no_memory(err);
 	for (char **name = f->names; r == 0 && name && *name; name++) {
+		DAVIT_AUTO_FREE char *path = davit_path_join("put", *name);
+		if (!path || davit_strv_add(&f->paths, path) < 0)
+			return no_memory(err);
 		f->inputs[f->n] = (struct davit_artifact_hold)DAVIT_ARTIFACT_HOLD_INIT;
 		r = davit_artifacts_find(l->host->store, host_artifact(l->host, *name)->id,
 					 &f->inputs[f->n++], err);
@@ -620,6 +668,8 @@ void put_start(struct leaf *l)
 		return;
 	if (choose_inputs(l, &err) < 0)
 		fail(l, &err);
+	else if (f->image)
+		run_program(l, DAVIT_RESOURCE_OUT, out_done);
 	else
 		leaf_work(l, gather, gathered);
 }

@@ -369,20 +369,36 @@ static void forget_rest(struct host *h)
 	} while (all.n == DAVIT_ARRAY_SIZE(all.name));
 }
 
-static int write_end(struct host *h, struct davit_error *err)
+/* How it has ended, as its plan has it; or that it cannot go on, for which why says the reason. */
+struct ending {
+	const char *outcome, *message;
+	int64_t began, ended;
+};
+
+static struct ending ending_of(const struct host *h, const struct davit_error *why)
 {
-	const struct davit_plan_node *root = h->plan->root;
+	const struct davit_plan_node *root = h->plan ? h->plan->root : NULL;
+
+	if (why)
+		return (struct ending){davit_plan_outcome_name(DAVIT_PLAN_ERRORED), why->message,
+				       root ? root->began : 0, davit_loop_wall(h->loop)};
+	return (struct ending){davit_plan_outcome_name(root->outcome), root->message, root->began,
+			       root->ended};
+}
+
+static int write_end(struct host *h, const struct ending *e, struct davit_error *err)
+{
 	DAVIT_AUTO_FREE char *path = davit_path_join(h->dir, "end.json");
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&b);
 	struct artifact *a;
 
 	davit_json_open(&j);
-	davit_json_put_string(&j, "outcome", davit_plan_outcome_name(root->outcome));
-	davit_json_put_time(&j, "started", root->began);
-	davit_json_put_time(&j, "ended", root->ended);
-	if (root->message)
-		davit_json_put_string(&j, "message", root->message);
+	davit_json_put_string(&j, "outcome", e->outcome);
+	davit_json_put_time(&j, "started", e->began);
+	davit_json_put_time(&j, "ended", e->ended);
+	if (e->message)
+		davit_json_put_string(&j, "message", e->message);
 	davit_json_key(&j, "artifacts");
 	davit_json_open(&j);
 	DAVIT_LIST_FOREACH (a, &h->artifacts, list)
@@ -394,36 +410,43 @@ static int write_end(struct host *h, struct davit_error *err)
 	return davit_write_file(path, davit_buf_str(&b), b.len, 0600, err);
 }
 
-static void tell_end(struct host *h)
+static void tell_end(struct host *h, const struct ending *e)
 {
 	struct davit_json *j = events_begin(&h->events, "end", NULL);
 
-	davit_json_put_string(j, "outcome", davit_plan_outcome_name(h->plan->root->outcome));
-	if (h->plan->root->message)
-		davit_json_put_string(j, "message", h->plan->root->message);
+	davit_json_put_string(j, "outcome", e->outcome);
+	if (e->message)
+		davit_json_put_string(j, "message", e->message);
 	events_end(&h->events);
 	events_flush(&h->events);
+}
+
+/* Writes how it has ended, and lets go of all that it had. */
+static int conclude(struct host *h, const struct davit_error *why, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *holds = davit_path_join(h->dir, "holds");
+	const struct ending e = ending_of(h, why);
+	int r;
+
+	forget_rest(h);
+	DAVIT_FAULT("run-ending");
+	tell_end(h, &e);
+	davit_remove_tree(h->work, NULL);
+	r = write_end(h, &e, err);
+	DAVIT_FAULT("run-ended");
+	if (r == 0 && holds)
+		unlink(holds);
+	return r;
 }
 
 /* Everything is in the journal; whoever comes after a death in here does it again. */
 static int finish(struct host *h, struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *holds = davit_path_join(h->dir, "holds");
-	int r;
-
 	uv_close((uv_handle_t *)&h->wish, NULL);
 	davit_timer_stop(&h->tick);
 	leaves_stored(h, UINT64_MAX);
 	davit_loop_run(h->loop);
-	forget_rest(h);
-	DAVIT_FAULT("run-ending");
-	tell_end(h);
-	davit_remove_tree(h->work, NULL);
-	r = write_end(h, err);
-	DAVIT_FAULT("run-ended");
-	if (r == 0 && holds)
-		unlink(holds);
-	return r;
+	return conclude(h, NULL, err);
 }
 
 static void close_all(struct host *h)
@@ -448,8 +471,13 @@ static void close_all(struct host *h)
 
 static int run(struct host *h, struct davit_error *err)
 {
+	struct davit_error why;
 	int r = open_all(h, err);
 
+	if (r == DAVIT_ECORRUPT && h->events.fd >= 0) { /* another host would find the same */
+		davit_error_copy(&why, err);
+		return conclude(h, &why, err);
+	}
 	if (r < 0 || h->done)
 		return r;
 	tell_begin(h);

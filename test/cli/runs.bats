@@ -140,6 +140,31 @@ EOF
   [ "$(wc -l <"$DAVIT_HOME/fetched")" = 2 ]
 }
 
+@test "a resource type can be an image: its programs run in there" {
+  [ -x /bin/busybox ] || skip "busybox is not installed"
+  mkdir -p image/bin image/opt/resource
+  cp /bin/busybox image/bin/
+  for n in sh cat ls; do ln -s busybox image/bin/$n; done
+  printf '#!/bin/sh\ncat >/dev/null; echo "[{\\"n\\": \\"1\\"}]"\n' >image/opt/resource/check
+  printf '#!/bin/sh\ncat >"$1/request"; ls / >"$1/root"; echo "{\\"version\\": {\\"n\\": \\"1\\"}}"\n' >image/opt/resource/in
+  printf '#!/bin/sh\ncat >/dev/null; cd "$1"; ls >&2; cat thing/root >&2; echo "{\\"version\\": {\\"n\\": \\"2\\"}}"\n' >image/opt/resource/out
+  chmod +x image/opt/resource/*
+  "$BUILD/davit-image" --store "$DAVIT_HOME/state/images" import --reference localhost/type:1 image >/dev/null
+  cat >pipeline.yml <<'EOF'
+resource_types: [{name: boxed, type: registry-image, source: {repository: localhost/type, tag: 1}}]
+resources: [{name: thing, type: boxed, source: {of: mine}}]
+jobs:
+- name: build
+  plan:
+  - get: thing
+  - {put: thing, params: {a: b}}
+  - {task: show, config: {inputs: [{name: thing}], run: {path: cat, args: [thing/request]}}}
+EOF
+  davit job pipeline.yml build >out
+  grep -qx 'thing | opt' out
+  grep -q 'show  | {.*"of": *"mine".*"version": *{"n": *"2"}}' out
+}
+
 @test "an input that is given is not fetched" {
   mkdir here
   echo given >here/file

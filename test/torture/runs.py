@@ -214,5 +214,18 @@ def test_aborts(home):
     check("ensured" in p.stdout, "the hook has run", p.stdout)
 
 
+def test_corrupt_journal(home):
+    """a journal that cannot be understood ends the run with an error, and not its hosts one after another"""
+    model, _ = begin(home)
+    run = again(home, model, "C1")
+    with open("%s/state/runs/%s/journal" % (home.dir, run), "w") as f:
+        f.write('{"generation": 7, "event": "begin", "at": 1}\n')
+    equal(host(home, run).wait(30), 0, "the host")
+    end = json.loads(read("%s/state/runs/%s/end.json" % (home.dir, run)))
+    equal(end["outcome"], "errored")
+    check("a record of the plan is missing" in end["message"], "the message", end)
+    equal(book(home, "C1"), [], "nothing was begun")
+
+
 if __name__ == "__main__":
     main(globals())

@@ -120,7 +120,7 @@ static int buy(struct davit_context *c, const char *item)
 {
 	const struct davit_request_options patient = {.timeout = 30 * SECOND};
 	struct davit_error err = {0};
-	struct davit_outcome *o;
+	struct davit_outcome *o = NULL;
 	struct davit_promise p;
 	struct davit_ref ref;
 	int r = davit_find(c, "till", &ref);
@@ -129,18 +129,15 @@ static int buy(struct davit_context *c, const char *item)
 		r = davit_ask(c, ref, BUY, item, strlen(item), &patient, &p);
 	if (!r)
 		r = davit_await(c, p, -1, &o, &err);
-	if (r == DAVIT_OK)
-		printf("%s: %s\n", item, (const char *)o->data);
-	else
-		printf("%s: %s\n", item, err.message);
-	davit_outcome_free(r ? NULL : o);
+	printf("%s: %s\n", item, r ? err.message : (const char *)o->data);
+	davit_outcome_free(o);
 	return r;
 }
 
 /* kill -9, from outside: the program knows nothing of it beforehand. */
 static int kill_it(struct davit_context *c, const char *alias)
 {
-	struct davit_outcome *o;
+	struct davit_outcome *o = NULL;
 	struct davit_promise p;
 	struct davit_ref ref;
 	int r = davit_find(c, alias, &ref);
@@ -149,10 +146,9 @@ static int kill_it(struct davit_context *c, const char *alias)
 		r = davit_command(c, ref, "pid", NULL, NULL, &p);
 	if (!r)
 		r = davit_await(c, p, -1, &o, NULL);
-	if (r)
-		return r;
-	r = kill((pid_t)atoi(o->data), SIGKILL);
-	printf("%s is killed\n", alias);
+	if (!r)
+		r = kill((pid_t)atoi(o->data), SIGKILL);
+	printf("%s is %s\n", alias, r ? "still alive" : "killed");
 	davit_outcome_free(o);
 	return r;
 }

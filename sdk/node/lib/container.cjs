@@ -18,14 +18,14 @@ function toBytes(value) {
 /** Thrown in a handler: the request is refused, and the container goes on. */
 class Refusal extends DavitError {}
 
-/** Bytes that came, with the two ways to read them. */
+/** Bytes that came, with the two ways to read them. A NUL at the end, as C has it, is not of the text. */
 class Data {
 	constructor(data) {
 		this.data = data;
 	}
 
 	get text() {
-		return this.data.toString();
+		return this.data.subarray(0, this.data.at(-1) === 0 ? -1 : undefined).toString();
 	}
 
 	json() {

@@ -20,14 +20,14 @@ class Refusal(Error):
 
 
 class Data(bytes):
-    """Bytes that came, with the two ways to read them."""
+    """Bytes that came, with the two ways to read them. A NUL at the end, as C has it, is not of the text."""
 
     @property
     def text(self) -> str:
-        return self.decode()
+        return (self[:-1] if self.endswith(b"\0") else self).decode()
 
     def json(self) -> Any:
-        return json.loads(self)
+        return json.loads(self.text)
 
 
 class Message:
