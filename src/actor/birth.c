@@ -259,14 +259,21 @@ void tree_create(struct tree *t, struct davit_message *m)
 void tree_born(struct container *k, const struct report *r)
 {
 	struct davit_restart_rule rule = restart_rule(&k->options);
+	struct davit_list waiting;
+	struct tree *t = k->tree;
 	struct op *op, *tmp;
 
 	k->created = true;
 	if (r->code || k->destroying) {
 		k->destroying = true;
-		operate_answer(k, &k->births, r->code ? r->code : DAVIT_ESTATE,
-			       r->code ? r->text : "it is being destroyed");
-		destroy_advance(k);
+		davit_list_init(&waiting);
+		davit_list_splice(&waiting, &k->births);
+		destroy_advance(k); /* k may be gone, and its alias free */
+		DAVIT_LIST_FOREACH_SAFE (op, tmp, &waiting, link) {
+			tree_answer(t, op->r.promise, r->code ? r->code : DAVIT_ESTATE,
+				    r->code ? r->text : "it is being destroyed", NULL);
+			free(op);
+		}
 		return;
 	}
 	davit_supervise_set_restart(&k->leaf, &rule);

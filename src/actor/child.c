@@ -84,6 +84,7 @@ static void bell(struct child *ch)
 	link_control(ch->link, DAVIT_FRAME_BELL, 0, 0, NULL, 0);
 }
 
+/* Between two activations: c is its worker's, of nobody. */
 bool uplink_turn(struct davit_context *c)
 {
 	struct child *ch = c->system->child;
@@ -92,7 +93,7 @@ bool uplink_turn(struct davit_context *c)
 	int n;
 
 	if (davit_ring_any(&l->ring)) {
-		n = link_read_ring(davit_system_context(ch->system), l, FRAMES);
+		n = link_read_ring(c, l, FRAMES);
 		any = n > 0;
 		if (n < 0)
 			ch->over = true;

@@ -199,7 +199,7 @@ static void ring_frame(struct link *l, const struct davit_frame *f, const char *
 void link_send(struct link *l, struct davit_frame *f, const char *from, const char *to, const void *data,
 	       size_t size, bool now)
 {
-	const unsigned char *at = data;
+	const unsigned char *at = data ? data : (const void *)"";
 	bool rings = l->rings;
 	size_t max = rings ? DAVIT_RING_FRAME_MAX : DAVIT_FRAME_MAX, part;
 	uint8_t flags = f->flags;
@@ -236,17 +236,19 @@ void link_publish(struct link *l)
 	pthread_mutex_unlock(&l->lock);
 }
 
-bool link_has_room(struct link *l)
+bool link_has_room(struct link *l, bool plenty)
 {
+	size_t size = plenty ? (size_t)l->ring.slots / 4 * DAVIT_RING_SLOT : DAVIT_RING_FRAME_MAX;
+
 	bool room;
 
 	pthread_mutex_lock(&l->lock);
 	if (l->closed || l->socket.broken)
 		room = true; /* what is sent now goes nowhere; the end is being told of */
 	else if (l->rings)
-		room = !l->late.len && ring_room(l, DAVIT_RING_FRAME_MAX);
+		room = !l->late.len && ring_room(l, size);
 	else
-		room = l->socket.bulk.len < 4 * DAVIT_FRAME_MAX;
+		room = l->socket.bulk.len < (plenty ? 1 : 4) * DAVIT_FRAME_MAX;
 	pthread_mutex_unlock(&l->lock);
 	return room;
 }
@@ -287,37 +289,26 @@ void link_catch_up(struct link *l)
 
 /* --- what davit knows of a message --- */
 
-/* The alias of who sent it, as the other end shall see it. */
-static size_t alias_of_sender(struct link *l, struct davit_ref sender, char *ret)
+/* The alias of who sent it, as the other end shall see it. What a ref means never
+ * changes, so that a cache needs no look at the tree. */
+static const char *alias_of_sender(struct davit_system *s, struct davit_ref sender, struct link_cache *cache)
 {
-	struct davit_system *s = l->system;
 	struct davit_actor *a;
 	struct gate *g;
 
-	*ret = 0;
-	if (!sender.generation)
-		return 0;
-	pthread_mutex_lock(&l->lock);
-	if (davit_ref_equal(l->to.ref, sender)) {
-		size_t n = strlen(l->to.alias);
-		memcpy(ret, l->to.alias, n + 1);
-		pthread_mutex_unlock(&l->lock);
-		return n;
-	}
-	pthread_mutex_unlock(&l->lock);
-	a = actor_at(s, sender.slot);
+	if (davit_ref_equal(cache->ref, sender))
+		return cache->alias;
+	cache->ref = sender;
+	cache->alias[0] = 0;
+	a = sender.generation ? actor_at(s, sender.slot) : NULL;
 	g = a ? a->gate : NULL;
 	if (!g)
-		return 0;
+		return cache->alias;
 	tree_lock(s);
 	if (atomic_load(&a->generation) == sender.generation)
-		memcpy(ret, g->alias, sizeof g->alias);
+		memcpy(cache->alias, g->alias, sizeof g->alias);
 	tree_unlock(s);
-	pthread_mutex_lock(&l->lock);
-	l->to.ref = sender;
-	memcpy(l->to.alias, ret, sizeof l->to.alias);
-	pthread_mutex_unlock(&l->lock);
-	return strlen(ret);
+	return cache->alias;
 }
 
 static uint32_t time_left(struct davit_context *c, int64_t deadline)
@@ -329,15 +320,16 @@ static uint32_t time_left(struct davit_context *c, int64_t deadline)
 	return ms < 1 ? 1 : ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
 }
 
-void link_message(struct davit_context *c, struct link *l, const char *to, const struct davit_message *m,
-		  bool now)
+void link_message(struct davit_context *c, struct link *l, struct link_cache *cache, const char *to,
+		  const struct davit_message *m, bool now)
 {
 	struct davit_frame f = {.kind = DAVIT_FRAME_MESSAGE, .type = m->type};
 	const struct davit_blob *b = davit_message_blob(m);
 	const void *data = b ? (const void *)b->data : m->data;
-	char from[64];
+	struct link_cache none = {{0, 0}, ""};
+	const char *from = alias_of_sender(l->system, m->sender, cache ? cache : &none);
 
-	f.from = (uint8_t)alias_of_sender(l, m->sender, from);
+	f.from = (uint8_t)strlen(from);
 	f.to = (uint8_t)strlen(to);
 	if (m->promise.generation) {
 		f.kind = DAVIT_FRAME_REQUEST;

@@ -55,6 +55,7 @@ struct link {
 	unsigned char scratch[DAVIT_FRAME_MAX];
 
 	/* the parent's */
+	_Atomic(uint64_t) wanted;    /* with that: `done` that it waits for as well; 0: room alone */
 	_Atomic(bool) stalled;	     /* its stand-in waits for room */
 	_Atomic(uint64_t) unsettled; /* messages that it is to be done with; 0: none are kept */
 	_Atomic(uint64_t) acked;     /* without rings: done, and one bit: one more is begun */
@@ -70,9 +71,8 @@ struct link {
 	int64_t heard; /* when its last frame came */
 	int64_t asked; /* the oldest PING since which nothing came; 0: none */
 	int64_t keepalive;
-	bool silent; /* that was noted */
-	bool killed; /* as soon as it says who it is */
-	uint64_t done_seen;
+	bool silent;		/* that was noted */
+	bool killed;		/* as soon as it says who it is */
 	const char *end_reason; /* why it was killed by us; static */
 	int end_code;
 	uint64_t beat;
@@ -92,8 +92,8 @@ void link_control(struct link *l, enum davit_frame_kind kind, uint64_t id, int c
 void link_send(struct link *l, struct davit_frame *f, const char *from, const char *to, const void *data,
 	       size_t size, bool publish);
 void link_publish(struct link *l);
-/* True if a message can go out without being late. */
-bool link_has_room(struct link *l);
+/* True if a message can go out without being late; `plenty`: many can. */
+bool link_has_room(struct link *l, bool plenty);
 /* The socket is watched for output, if that waits. */
 void link_watch(struct link *l);
 /* In a handler that takes long: heartbeats are answered. */
@@ -104,9 +104,10 @@ void link_catch_up(struct link *l);
 void link_await_room(struct link *l);
 /* A frame as it is, whose lengths are set. */
 void link_frame(struct link *l, const struct davit_frame *f, const char *to, const void *data);
-/* m, as MESSAGE or REQUEST, for `to` ("": the other end itself). */
-void link_message(struct davit_context *c, struct link *l, const char *to, const struct davit_message *m,
-		  bool publish);
+/* m, as MESSAGE or REQUEST, for `to` ("": the other end itself). cache: the caller's, of
+ * the last sender's alias; may be NULL. */
+void link_message(struct davit_context *c, struct link *l, struct link_cache *cache, const char *to,
+		  const struct davit_message *m, bool publish);
 /* How a request that came by l has ended. */
 void link_answer(struct link *l, uint64_t id, const struct davit_outcome *o);
 

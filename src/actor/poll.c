@@ -150,7 +150,7 @@ int poll_add(struct davit_system *s, struct link *l)
 	int r = 0;
 
 	pthread_mutex_lock(&p->lock);
-	if (!grow(&p->links, p->n, &p->cap) || !grow(&p->gone, p->n, &p->cap_gone))
+	if (!grow(&p->links, p->n, &p->cap) || !grow(&p->gone, p->n + p->n_gone, &p->cap_gone))
 		r = DAVIT_ENOMEM;
 	if (!r) {
 		p->links[p->n++] = link_ref(l);
@@ -300,6 +300,27 @@ static int receive(struct davit_context *c, struct link *l, int reads)
 	return r;
 }
 
+/* It waits for room, or keeps what the process is done with by now. */
+static void see_to(struct davit_context *c, struct link *l)
+{
+	uint64_t until = atomic_load_explicit(&l->unsettled, memory_order_relaxed);
+	uint64_t done = l->rings ? atomic_load_explicit(&l->ring.theirs->done, memory_order_relaxed)
+				 : atomic_load(&l->acked) >> 1;
+	bool news = until && done >= until;
+
+	if (atomic_load_explicit(&l->n_late, memory_order_relaxed))
+		link_catch_up(l);
+	if (atomic_load_explicit(&l->stalled, memory_order_relaxed) && done >= atomic_load(&l->wanted) &&
+	    link_has_room(l, true)) {
+		atomic_store(&l->stalled, false);
+		news = true;
+	}
+	if (!news)
+		return;
+	atomic_store(&l->unsettled, 0);
+	process_news(c, l, &(struct news){.kind = NEWS_ROOM, .link = l->number});
+}
+
 static void link_ready(struct davit_context *c, struct poll *p, struct link *l, uint32_t events)
 {
 	bool broken;
@@ -323,6 +344,8 @@ static void link_ready(struct davit_context *c, struct poll *p, struct link *l, 
 	pthread_mutex_unlock(&l->lock);
 	if (broken && l->end_reason)
 		link_kill(l, l->end_code, l->end_reason);
+	if (!l->rings)
+		see_to(c, l);
 	if (l->ended && l->pidfd < 0)
 		over(c, p, l, &(siginfo_t){0}); /* it was never there */
 }
@@ -358,7 +381,7 @@ static void beats(struct davit_context *c, struct poll *p)
 	p->next_beat = now + BEAT;
 	p->beat++;
 	/* Only this thread takes links out. */
-	for (size_t i = 0; i < p->n; i++) {
+	for (size_t i = 0; i < atomic_load(&p->count); i++) {
 		struct link *l;
 		pthread_mutex_lock(&p->lock);
 		l = i < p->n ? p->links[i] : NULL;
@@ -369,27 +392,6 @@ static void beats(struct davit_context *c, struct poll *p)
 }
 
 /* --- rings --- */
-
-/* It waits for room, or keeps what the process is done with by now. */
-static void see_to(struct davit_context *c, struct link *l)
-{
-	uint64_t until = atomic_load_explicit(&l->unsettled, memory_order_relaxed);
-	uint64_t done = atomic_load_explicit(&l->ring.theirs->done, memory_order_relaxed);
-	bool news = until && done >= until;
-
-	if (atomic_load_explicit(&l->n_late, memory_order_relaxed))
-		link_catch_up(l);
-	if (atomic_load_explicit(&l->stalled, memory_order_relaxed) && link_has_room(l) &&
-	    done != l->done_seen) {
-		atomic_store(&l->stalled, false);
-		news = true;
-	}
-	l->done_seen = done;
-	if (!news)
-		return;
-	atomic_store(&l->unsettled, 0);
-	process_news(c, l, &(struct news){.kind = NEWS_ROOM, .link = l->number});
-}
 
 bool poll_rings(struct davit_context *c)
 {
@@ -444,26 +446,39 @@ static void event(struct davit_context *c, struct poll *p, const struct epoll_ev
 		link_ready(c, p, l, e->events);
 }
 
+static struct link *gone_pop(struct poll *p)
+{
+	struct link *l;
+
+	pthread_mutex_lock(&p->lock);
+	l = p->n_gone ? p->gone[--p->n_gone] : NULL;
+	pthread_mutex_unlock(&p->lock);
+	return l;
+}
+
 bool poll_turn(struct davit_context *c, int ms)
 {
 	struct poll *p = poll_of(c->system);
 	struct epoll_event e[EVENTS];
+	struct link *l;
+	bool links;
 	int64_t left;
 	int n;
 
 	if (!p)
 		return false;
-	left = p->n ? (p->next_beat - clock_now() + 999999) / 1000000 : -1;
+	links = atomic_load(&p->count) > 0;
+	left = links ? (p->next_beat - clock_now() + 999999) / 1000000 : -1;
 	if (ms < 0 || (left >= 0 && left < ms))
-		ms = left < 0 && p->n ? 0 : (int)left;
+		ms = left < 0 && links ? 0 : (int)left;
 	n = epoll_wait(p->epoll, e, EVENTS, ms);
 	for (int i = 0; i < n; i++)
 		event(c, p, &e[i]);
-	if (p->n)
+	if (atomic_load(&p->count))
 		beats(c, p);
 	poll_rings(c);
-	while (p->n_gone)
-		link_unref(p->gone[--p->n_gone]);
+	while ((l = gone_pop(p)))
+		link_unref(l);
 	return n > 0;
 }
 

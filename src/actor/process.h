@@ -59,6 +59,7 @@ struct process {
 	int credit;	 /* so many small ones may be sent without a look */
 	bool stalled;	 /* held, for want of room */
 	uint32_t unseen; /* written, and not published */
+	struct link_cache sender;
 };
 
 /* process.c */

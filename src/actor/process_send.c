@@ -96,7 +96,7 @@ static bool has_room(struct davit_context *c, struct container *k)
 	}
 	if (p->credit > 0 || !p->link)
 		return true;
-	if (!link_has_room(p->link))
+	if (!link_has_room(p->link, false))
 		return false;
 	p->credit = CREDIT;
 	return true;
@@ -113,6 +113,7 @@ void process_resume(struct davit_context *c, struct davit_actor *a)
 	if (p->stalled) {
 		a->flags |= ACTOR_HELD;
 		process_flush(c, a);
+		atomic_store(&p->link->wanted, p->sent - p->done < p->window ? 0 : p->done + p->window / 4);
 		atomic_store(&p->link->stalled, true);
 		link_await_room(p->link);
 		p->stalled = !has_room(c, k);
@@ -160,7 +161,7 @@ void process_message(struct davit_context *c, struct davit_actor *a, struct davi
 		davit_message_free(c, m);
 		return;
 	}
-	link_message(c, p->link, "", m, false);
+	link_message(c, p->link, &p->sender, "", m, false);
 	if (m->flags_ & MSG_GATED) {
 		COUNT(c->worker, handled);
 		davit_message_free(c, m);

@@ -176,8 +176,17 @@ static void finish(struct inside *in)
 /* What brought us here is no business of the step's. */
 static void disappear(void)
 {
-	unlink("/.davit/davit-step");
-	rmdir("/.davit");
+	unlink(STEP_INSIDE_PROGRAM);
+	unlink(STEP_INSIDE_INPUT);
+	rmdir(STEP_INSIDE_DIRECTORY);
+}
+
+/* Where the program looks for it. */
+static bool open_input(const struct step *s)
+{
+	int fd = s->options.input ? open(STEP_INSIDE_INPUT, O_RDONLY | O_CLOEXEC) : -1;
+
+	return !s->options.input || fd == STEP_FD_INPUT || dup3(fd, STEP_FD_INPUT, O_CLOEXEC) >= 0;
 }
 
 int step_inside(void)
@@ -186,7 +195,7 @@ int step_inside(void)
 	int out[2], err[2], status[2];
 	sigset_t child;
 
-	if (!read_order(&in.step))
+	if (!read_order(&in.step) || !open_input(&in.step))
 		return 1;
 	disappear();
 	sigemptyset(&child);

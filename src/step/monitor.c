@@ -55,7 +55,7 @@ static void report(struct monitor *m, const struct step_report *r)
 	if (r->kind == STEP_FAILED || r->kind == STEP_ENDED) {
 		m->last = *r;
 		if (m->step.options.durable)
-			step_keep_result(m->step.directory, r);
+			step_keep_result(r);
 	}
 	send_report(r);
 }

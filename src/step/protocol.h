@@ -12,10 +12,11 @@
  *   9  what the program reads on standard input, if the options say that there is something
  * Beyond: locks that hold its trees and caches. None of them reaches the step's program.
  *
- * A durable step outlives who asked for it. Its directory has two more files: `control`, a socket that
- * listens, there before the program is started, and `result`, the last report, there before that is sent.
- * Who connects sends STEP_ORDER_ATTACH with an eventfd, and is told what it has missed; the one before is
- * hung up on. The directory stays until an order says that it may go.
+ * A durable step outlives who asked for it. `control` in its directory is a socket that listens, there before
+ * the program is started; the file of the lock begins with the last report, once there is one, and has at
+ * STEP_LOCK_ORDER what the library needs of the order (durable.c). Who connects sends STEP_ORDER_ATTACH with
+ * an eventfd, and is told what it has missed; the one before is hung up on. The directory stays until an
+ * order says that it may go.
  */
 #ifndef DAVIT_STEP_PROTOCOL_H
 #define DAVIT_STEP_PROTOCOL_H
@@ -77,6 +78,7 @@ struct step_options {
 	uint32_t durable;   /* see above */
 	uint32_t plain;	    /* the program runs on the host as it is */
 	uint32_t input;	    /* there is STEP_FD_INPUT */
+	uint32_t pid_max;   /* of its pid namespace; 0: as it is */
 };
 
 /* Orders: one packet each. */
@@ -109,6 +111,9 @@ struct step_report {
 	char text[440]; /* NOTE, FAILED: a sentence */
 };
 
+#define STEP_LOCK_ORDER 1024
+_Static_assert(sizeof(struct step_report) <= STEP_LOCK_ORDER, "the order is behind the report");
+
 /* What `davit-step inside`, the first process of a container, says by its stdout. Its stdin has the order
  * (its length first, as a uint64_t), then struct step_order; at its end it ends everything. */
 enum step_channel { STEP_CHANNEL_OUT, STEP_CHANNEL_ERR, STEP_CHANNEL_REPORT };
@@ -118,7 +123,11 @@ struct step_packet {
 #define STEP_PACKET_MAX 65536
 
 /* A driver's descriptors: the socket to the monitor, where it is as init is, the order, and where the
- * streams go. Its arguments: RUNTIME, or RUNTIME "remove" ID after one that was killed. */
-enum { STEP_DRIVER_STATUS = 3, STEP_DRIVER_ORDER, STEP_DRIVER_OUT, STEP_DRIVER_ERR };
+ * streams go, and standard input if there is any, which is STEP_INSIDE_INPUT over there. Its arguments:
+ * RUNTIME, or RUNTIME "remove" ID after one that was killed. */
+enum { STEP_DRIVER_STATUS = 3, STEP_DRIVER_ORDER, STEP_DRIVER_OUT, STEP_DRIVER_ERR, STEP_DRIVER_INPUT };
+#define STEP_INSIDE_DIRECTORY "/.davit"
+#define STEP_INSIDE_PROGRAM "/.davit/davit-step"
+#define STEP_INSIDE_INPUT "/.davit/input"
 
 #endif

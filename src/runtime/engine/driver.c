@@ -219,6 +219,7 @@ static void engine_close(struct davit_runtime *rt)
 		container_forget(inst);
 	davit_map_fini(&e->instances);
 	programs_forget(e);
+	seen_image_forget(e);
 	local_ports_fini(&e->ports);
 	davit_buf_fini(&e->mounts);
 	let_go(e);

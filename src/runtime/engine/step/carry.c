@@ -75,28 +75,44 @@ static int add_directory(struct carrying *c, const char *path, mode_t mode)
 	return r;
 }
 
-static int add_program(struct carrying *c)
+/* A file that is open, from its beginning. */
+static int add_file(struct carrying *c, int fd, const char *path, mode_t mode)
 {
-	DAVIT_AUTO_CLOSE int fd = open(c->d->program, O_RDONLY | O_CLOEXEC);
 	struct archive_entry *e = archive_entry_new();
 	char buf[65536];
 	struct stat st;
+	la_int64_t at = 0;
 	ssize_t n;
 	int r = 0;
 
-	if (!e || fd < 0 || fstat(fd, &st) < 0) {
+	if (!e || fstat(fd, &st) < 0) {
 		archive_entry_free(e);
-		return davit_error_errno(c->err, errno, NULL, "cannot open %s", c->d->program);
+		return davit_error_errno(c->err, errno, NULL, "cannot read %s", path);
 	}
-	archive_entry_set_pathname(e, ".davit/davit-step");
-	archive_entry_set_mode(e, S_IFREG | 0755);
+	archive_entry_set_pathname(e, path);
+	archive_entry_set_mode(e, S_IFREG | mode);
 	archive_entry_set_size(e, st.st_size);
 	if (archive_write_header(c->a, e) != ARCHIVE_OK)
 		r = archive_failed(c);
-	while (r == 0 && (n = DAVIT_EINTR(read(fd, buf, sizeof buf))) > 0)
+	for (; r == 0 && (n = DAVIT_EINTR(pread(fd, buf, sizeof buf, at))) > 0; at += n)
 		if (archive_write_data(c->a, buf, (size_t)n) < 0)
 			r = archive_failed(c);
 	archive_entry_free(e);
+	return r;
+}
+
+static int add_ours(struct carrying *c)
+{
+	DAVIT_AUTO_CLOSE int fd = open(c->d->program, O_RDONLY | O_CLOEXEC);
+	int r;
+
+	if (fd < 0)
+		return davit_error_errno(c->err, errno, NULL, "cannot open %s", c->d->program);
+	r = add_directory(c, STEP_INSIDE_DIRECTORY + 1, 0755);
+	if (r == 0)
+		r = add_file(c, fd, STEP_INSIDE_PROGRAM + 1, 0755);
+	if (r == 0 && c->d->step.options.input)
+		r = add_file(c, STEP_DRIVER_INPUT, STEP_INSIDE_INPUT + 1, 0600);
 	return r;
 }
 
@@ -167,10 +183,8 @@ static int add_mount(struct carrying *c)
 static int write_archive(struct carrying *c)
 {
 	const struct step *s = &c->d->step;
-	int r = add_directory(c, ".davit", 0755);
+	int r = add_ours(c);
 
-	if (r == 0)
-		r = add_program(c);
 	if (r == 0)
 		r = add_directory(c, "tmp", 01777);
 	if (r == 0)

@@ -182,7 +182,7 @@ static void write_spec(struct driver *d, struct davit_buf *out)
 
 	davit_json_open(&j);
 	davit_json_put_string(&j, "Image", d->step.image);
-	put_words(&j, "Entrypoint", "/.davit/davit-step");
+	put_words(&j, "Entrypoint", STEP_INSIDE_PROGRAM);
 	put_words(&j, "Cmd", "inside");
 	davit_json_put_string(&j, "User", "0:0");
 	davit_json_put_string(&j, "WorkingDir", "/");
