@@ -485,6 +485,7 @@ bool poll_turn(struct davit_context *c, int ms)
 void poll_main(struct davit_worker *w)
 {
 	struct davit_system *s = w->system;
+	struct davit_actor *a;
 
 	while (!atomic_load(&s->closing)) {
 		/* The workers all sleep: what was read woke none of them. */
@@ -492,5 +493,9 @@ void poll_main(struct davit_worker *w)
 			poll_rings(&w->context);
 		else
 			poll_turn(&w->context, -1);
+		while ((a = ring_pop(w))) {
+			w->now = clock_now();
+			activate(w, a);
+		}
 	}
 }
