@@ -25,6 +25,7 @@ static struct {
 	int users;
 	int socket; /* to the zygote */
 	davit_zygote_main *run;
+	void (*warm)(void);
 	pthread_t thread; /* forked it and waits for the end: a death signal is for the end of a thread */
 	sem_t forked, over;
 	pid_t pid;
@@ -161,6 +162,7 @@ static void zygote_loop(int socket, pid_t parent)
 	/* What the program had not yet written is the program's to write. */
 	__fpurge(stdout);
 	__fpurge(stderr);
+	zygote.warm();
 	while (serve(zygote.socket, parent, buf, sizeof buf))
 		;
 	_exit(0);
@@ -210,7 +212,7 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-int davit_zygote_open(davit_zygote_main *run, struct davit_error *err)
+int davit_zygote_open(davit_zygote_main *run, void (*warm)(void), struct davit_error *err)
 {
 	sigset_t all, old;
 	int r = 0;
@@ -221,6 +223,7 @@ int davit_zygote_open(davit_zygote_main *run, struct davit_error *err)
 		return 0;
 	}
 	zygote.run = run;
+	zygote.warm = warm;
 	sem_init(&zygote.forked, 0, 0);
 	sem_init(&zygote.over, 0, 0);
 	/* Its thread takes none of the program's signals. */
