@@ -62,6 +62,15 @@ static json_t *command_of(struct davit_daemon *d, const struct project_wish *w)
 	return command;
 }
 
+/* The client modules of sdk, for containers that are programs. */
+static json_t *environment_of(struct davit_daemon *d)
+{
+	DAVIT_AUTO_FREE char *python = davit_path_join(d->paths.share, "sdk/python");
+	DAVIT_AUTO_FREE char *node = davit_path_join(d->paths.share, "sdk/node");
+
+	return python && node ? json_pack("{s:s, s:s}", "PYTHONPATH", python, "NODE_PATH", node) : NULL;
+}
+
 int project_spec(struct davit_daemon *d, const struct project_wish *w, struct davit_spec **ret,
 		 struct davit_error *err)
 {
