@@ -133,8 +133,9 @@ jobs:
 - name: other
   plan: [{get: a, resource: thing, params: {depth: ((depth))}}]
 EOF
+  one=$(davit job pipeline.yml build --background)
   davit job pipeline.yml build
-  davit job pipeline.yml build
+  davit run-log -f --status "$one"
   [ "$(wc -l <"$DAVIT_HOME/fetched")" = 1 ]
   davit job pipeline.yml other --var depth=3
   [ "$(wc -l <"$DAVIT_HOME/fetched")" = 2 ]
