@@ -460,8 +460,9 @@ struct davit_stats {
 	uint64_t memory_peak;  /* 0: not known */
 	uint64_t memory_limit; /* 0: none */
 	uint32_t processes;
-	uint64_t read_bytes, write_bytes;   /* block I/O; 0 where not known */
-	uint64_t receive_bytes, send_bytes; /* network; 0 where not known or shared with the host */
+	uint64_t read_bytes, write_bytes; /* block I/O; 0 where not known */
+	/* Over the interfaces of its own network but the loopback; -1: not known, or shared with the host. */
+	int64_t net_rx_bytes, net_tx_bytes;
 };
 
 struct davit_stats_facet {

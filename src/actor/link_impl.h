@@ -55,7 +55,7 @@ struct link {
 	unsigned char scratch[DAVIT_FRAME_MAX];
 
 	/* the parent's */
-	_Atomic(uint64_t) wanted; /* with that: `done` that it waits for as well; 0: room alone */
+	_Atomic(uint64_t) wanted;    /* with that: `done` that it waits for as well; 0: room alone */
 	_Atomic(bool) stalled;	     /* its stand-in waits for room */
 	_Atomic(uint64_t) unsettled; /* messages that it is to be done with; 0: none are kept */
 	_Atomic(uint64_t) acked;     /* without rings: done, and one bit: one more is begun */
@@ -71,8 +71,8 @@ struct link {
 	int64_t heard; /* when its last frame came */
 	int64_t asked; /* the oldest PING since which nothing came; 0: none */
 	int64_t keepalive;
-	bool silent; /* that was noted */
-	bool killed; /* as soon as it says who it is */
+	bool silent;		/* that was noted */
+	bool killed;		/* as soon as it says who it is */
 	const char *end_reason; /* why it was killed by us; static */
 	int end_code;
 	uint64_t beat;

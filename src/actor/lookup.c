@@ -255,14 +255,18 @@ void limbo_drop(struct davit_context *c, struct tree *t)
 	}
 }
 
-static bool known_here(struct davit_context *c, const char *address, struct davit_ref *ret)
+/* Is it a container of this system? *ret: that, or one behind a link, or nobody. */
+static bool here(struct davit_context *c, const char *address, struct davit_ref *ret)
 {
-	int r;
+	struct tree *t = c->system->tree;
+	bool found;
 
+	*ret = (struct davit_ref){0, 0};
 	tree_lock(c->system);
-	r = find_here(c->system->tree, davit_self(c), address, ret);
+	found = lookup(t, caller(c), address) != NULL;
+	(void)find_here(t, davit_self(c), address, ret);
 	tree_unlock(c->system);
-	return !r;
+	return found;
 }
 
 int davit_send_to(struct davit_context *c, const char *address, struct davit_message **m,
@@ -270,10 +274,12 @@ int davit_send_to(struct davit_context *c, const char *address, struct davit_mes
 {
 	struct davit_ref to;
 
-	if (c->system->uplink && !known_here(c, address, &to)) {
+	if (c->system->uplink && !here(c, address, &to)) {
 		/* The parent finds out who that is; there is nothing to wait for. */
-		(*m)->flags_ |= mode & DAVIT_BUFFER_AWAY ? MSG_KEPT : 0;
-		to = remote_of(c, c->system->uplink, address);
+		if (mode & DAVIT_BUFFER_AWAY)
+			(*m)->flags_ |= MSG_KEPT;
+		if (!to.generation)
+			to = remote_of(c, c->system->uplink, address);
 		if (to.generation)
 			return davit_send(c, to, m);
 	}

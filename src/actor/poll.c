@@ -150,7 +150,7 @@ int poll_add(struct davit_system *s, struct link *l)
 	int r = 0;
 
 	pthread_mutex_lock(&p->lock);
-	if (!grow(&p->links, p->n, &p->cap) || !grow(&p->gone, p->n, &p->cap_gone))
+	if (!grow(&p->links, p->n, &p->cap) || !grow(&p->gone, p->n + p->n_gone, &p->cap_gone))
 		r = DAVIT_ENOMEM;
 	if (!r) {
 		p->links[p->n++] = link_ref(l);
@@ -381,7 +381,7 @@ static void beats(struct davit_context *c, struct poll *p)
 	p->next_beat = now + BEAT;
 	p->beat++;
 	/* Only this thread takes links out. */
-	for (size_t i = 0; i < p->n; i++) {
+	for (size_t i = 0; i < atomic_load(&p->count); i++) {
 		struct link *l;
 		pthread_mutex_lock(&p->lock);
 		l = i < p->n ? p->links[i] : NULL;
@@ -446,26 +446,39 @@ static void event(struct davit_context *c, struct poll *p, const struct epoll_ev
 		link_ready(c, p, l, e->events);
 }
 
+static struct link *gone_pop(struct poll *p)
+{
+	struct link *l;
+
+	pthread_mutex_lock(&p->lock);
+	l = p->n_gone ? p->gone[--p->n_gone] : NULL;
+	pthread_mutex_unlock(&p->lock);
+	return l;
+}
+
 bool poll_turn(struct davit_context *c, int ms)
 {
 	struct poll *p = poll_of(c->system);
 	struct epoll_event e[EVENTS];
+	struct link *l;
+	bool links;
 	int64_t left;
 	int n;
 
 	if (!p)
 		return false;
-	left = p->n ? (p->next_beat - clock_now() + 999999) / 1000000 : -1;
+	links = atomic_load(&p->count) > 0;
+	left = links ? (p->next_beat - clock_now() + 999999) / 1000000 : -1;
 	if (ms < 0 || (left >= 0 && left < ms))
-		ms = left < 0 && p->n ? 0 : (int)left;
+		ms = left < 0 && links ? 0 : (int)left;
 	n = epoll_wait(p->epoll, e, EVENTS, ms);
 	for (int i = 0; i < n; i++)
 		event(c, p, &e[i]);
-	if (p->n)
+	if (atomic_load(&p->count))
 		beats(c, p);
 	poll_rings(c);
-	while (p->n_gone)
-		link_unref(p->gone[--p->n_gone]);
+	while ((l = gone_pop(p)))
+		link_unref(l);
 	return n > 0;
 }
 

@@ -291,11 +291,14 @@ static void do_watch(struct davit_context *c, struct link *l, uint64_t id, const
 {
 	struct watched *w = calloc(1, sizeof *w);
 	struct davit_message *m = davit_message_new(c, SIG_MONITOR, 0);
+	struct davit_ref ref;
 	int r = 0;
 
 	if (!w || !m)
 		r = DAVIT_ENOMEM;
-	else if (container_alias(c->system, l->owner, address, &w->ref, w->alias))
+	else if (container_alias(c->system, l->owner, address, &w->ref, w->alias) &&
+		 (davit_find(davit_system_context(c->system), address, &ref) || /* its own parent may know */
+		  container_alias(c->system, l->owner, address, &w->ref, w->alias)))
 		r = DAVIT_ENOENT;
 	if (r) {
 		free(w);

@@ -3,162 +3,9 @@
  * Containers of type process, with real processes: states, messages through deaths,
  * heartbeats, routes. What is waited for has generous deadlines, as machines are slow.
  */
-#include "davit/container.h"
+#include "actor/test_processes.h"
 
-#include <semaphore.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#define MS INT64_C(1000000)
-#define SEC (1000 * MS)
-
-static struct davit_system *s;
-static struct davit_context *c;
-static _Atomic(int) lines;
-static char last_line[512];
-
-static void take_line(void *arg, const char *line)
-{
-	snprintf(last_line, sizeof last_line, "%s", line);
-	lines++;
-}
-
-static int open_system(void **unused)
-{
-	struct davit_system_config config = {.workers = 2, .log = take_line};
-
-	lines = 0;
-	if (davit_system_open(&config, &s, NULL))
-		return -1;
-	c = davit_system_context(s);
-	return 0;
-}
-
-static int close_system(void **unused)
-{
-	davit_system_close(s);
-	return 0;
-}
-
-static void nap(void)
-{
-	nanosleep(&(struct timespec){0, 2 * MS}, NULL);
-}
-
-static int finish(struct davit_promise p)
-{
-	return davit_await(c, p, 20 * SEC, NULL, NULL);
-}
-
-static int make(const char *parent, const char *alias, const struct davit_definition *d, unsigned flags)
-{
-	struct davit_create what = {.alias = alias, .definition = d, .parent = parent, .flags = flags};
-	struct davit_promise p;
-
-	assert_int_equal(davit_container_create(c, &what, &p), 0);
-	return finish(p);
-}
-
-static struct davit_ref find(const char *address)
-{
-	struct davit_ref ref;
-
-	assert_int_equal(davit_find(c, address, &ref), 0);
-	return ref;
-}
-
-static enum davit_state state(const char *alias)
-{
-	struct davit_container_info i;
-
-	return davit_container_get(c, alias, &i) ? DAVIT_STATE_DESTROYED : i.state;
-}
-
-static void become(const char *alias, enum davit_state want)
-{
-	struct davit_container_info i = {.state = DAVIT_STATE_DESTROYED};
-
-	/* The failure is told to the tree, which has its text, a moment after the state. */
-	for (int n = 0; n < 10000; n++, nap())
-		if (!davit_container_get(c, alias, &i) && i.state == want &&
-		    (i.state == DAVIT_STATE_FAILED) == (i.failure != 0))
-			break;
-	assert_int_equal(i.state, want);
-}
-
-/* Asks; the answer's text, or "!" and the error's. */
-static const char *ask_with(const char *alias, const char *text, const struct davit_request_options *o)
-{
-	struct davit_message *m = davit_message_new(c, 1, strlen(text) + 1);
-	struct davit_error err = {0};
-	struct davit_outcome *outcome;
-	static char answer[256];
-	struct davit_promise p;
-
-	memcpy(m->data, text, strlen(text) + 1);
-	assert_int_equal(davit_request(c, find(alias), &m, o, &p), 0);
-	if (davit_await(c, p, 20 * SEC, &outcome, &err))
-		snprintf(answer, sizeof answer, "!%s", err.message);
-	else
-		snprintf(answer, sizeof answer, "%s", (const char *)outcome->data);
-	davit_outcome_free(outcome);
-	return answer;
-}
-
-static const char *ask(const char *alias, const char *text)
-{
-	return ask_with(alias, text, NULL);
-}
-
-static pid_t pid_of(const char *alias)
-{
-	return atoi(ask(alias, "pid"));
-}
-
-static void balanced(void)
-{
-	struct davit_system_stats n;
-
-	for (int i = 0; i < 5000; i++) {
-		davit_system_stats(s, &n);
-		if (n.sent == n.handled + n.dead)
-			break;
-		nap();
-	}
-	assert_int_equal(n.sent, n.handled + n.dead);
-}
-
-/* --- what the containers here do --- */
-
-static int answer(struct davit_context *k, struct davit_message *m)
-{
-	const char *text = (const char *)m->data;
-	char reply[512];
-
-	if (!strcmp(text, "pid"))
-		snprintf(reply, sizeof reply, "%d", (int)getpid());
-	else if (!strcmp(text, "who"))
-		snprintf(reply, sizeof reply, "%s %s %s %s %s %d", davit_alias(k), davit_name(k), davit_path(k),
-			 davit_parent(k), davit_args(k), davit_container_type(k));
-	else if (!strcmp(text, "fail"))
-		return davit_fail(k, DAVIT_EIO, "told to fail");
-	else if (!strcmp(text, "crash"))
-		abort();
-	else if (!strcmp(text, "exit"))
-		_exit(3);
-	else
-		snprintf(reply, sizeof reply, "%s: %s", davit_alias(k), text);
-	return davit_reply(k, m, reply, strlen(reply));
-}
+#include <sys/wait.h>
 
 static const struct davit_solver nothing[] = {{.solution = DAVIT_SOLVE_NOTHING}};
 static const struct davit_remedy stay[] = {{0, nothing, 1}, {0}};
@@ -232,12 +79,7 @@ static void each_pair_of_state_and_operation_does_what_the_table_says(void **unu
 
 static void it_is_a_process_of_its_own_that_knows_who_it_is(void **unused)
 {
-	struct davit_create what = {
-		.alias = "A", .definition = &plain, .args = "x y", .flags = DAVIT_CREATE_START};
-	struct davit_promise p;
-
-	assert_int_equal(davit_container_create(c, &what, &p), 0);
-	assert_int_equal(finish(p), 0);
+	start_with(NULL, "A", &plain, "x y");
 	assert_string_equal(ask("A", "who"), "A Plain Main/A Main x y 1");
 	assert_int_not_equal(pid_of("A"), getpid());
 }
@@ -389,25 +231,17 @@ static const struct davit_definition producer = {.name = "Producer", .behaviour 
 
 static void messages_keep_their_order_and_none_is_lost_or_doubled_however_the_process_ends(void **unused)
 {
-	struct davit_system_config config = {.workers = 2, .log = take_line, .dead = count_dead};
 	const char *aliases[] = {"P0", "P1", "P2", "P3"}, *numbers[] = {"0", "1", "2", "3"};
 	struct davit_container_info i;
 	int kills = 0;
 
 	close_system(NULL);
 	memset(&seen, 0, sizeof seen);
-	assert_int_equal(davit_system_open(&config, &s, NULL), 0);
-	c = davit_system_context(s);
+	assert_int_equal(open_with(count_dead), 0);
 	assert_int_equal(make(NULL, "Sink", &sink_definition, DAVIT_CREATE_START), 0);
 	assert_int_equal(make(NULL, "Relay", &relay_definition, DAVIT_CREATE_START), 0);
 	for (int n = 0; n < SENDERS; n++) {
-		struct davit_create what = {.alias = aliases[n],
-					    .definition = &producer,
-					    .args = numbers[n],
-					    .flags = DAVIT_CREATE_START};
-		struct davit_promise p;
-		davit_container_create(c, &what, &p);
-		assert_int_equal(finish(p), 0);
+		start_with(NULL, aliases[n], &producer, numbers[n]);
 		davit_tell(c, find(aliases[n]), 1, "", 0);
 	}
 	for (int n = 0; n < 20000 && seen.got + seen.dead < SENDERS * EACH + (uint32_t)kills; n++) {
@@ -424,18 +258,103 @@ static void messages_keep_their_order_and_none_is_lost_or_doubled_however_the_pr
 	balanced();
 }
 
-int main(void)
+/* --- heartbeats --- */
+
+static const struct davit_definition impatient = {.name = "Impatient",
+						  .type = DAVIT_PROCESS,
+						  .behaviour = answer,
+						  .remedies = stay,
+						  .options = {.keepalive = 3 * SEC}};
+
+static void wait_line(const char *part)
+{
+	for (int i = 0; i < 5000 && !logged(part); i++)
+		nap();
+	assert_true(logged(part));
+}
+
+static void one_that_is_silent_is_noticed_and_is_as_before_if_it_comes_back_in_time(void **unused)
+{
+	pid_t pid;
+
+	assert_int_equal(make(NULL, "A", &impatient, DAVIT_CREATE_START), 0);
+	pid = pid_of("A");
+	kill(pid, SIGSTOP);
+	wait_line("A: does not answer (child-unresponsive)");
+	assert_int_equal(state("A"), DAVIT_STATE_STARTED);
+	kill(pid, SIGCONT);
+	wait_line("A: answers again");
+	assert_int_equal(pid_of("A"), pid);
+}
+
+static void one_that_is_silent_for_too_long_has_failed(void **unused)
+{
+	struct davit_container_info i;
+	pid_t pid;
+
+	assert_int_equal(make(NULL, "A", &impatient, DAVIT_CREATE_START), 0);
+	pid = pid_of("A");
+	kill(pid, SIGSTOP);
+	become("A", DAVIT_STATE_FAILED);
+	davit_container_get(c, "A", &i);
+	assert_int_equal(i.code, DAVIT_ETIMEDOUT);
+	assert_string_equal(i.message, "child-unresponsive");
+	gone(pid); /* it must not come back beside its successor */
+	assert_int_equal(operate(DAVIT_DO_START), 0);
+	assert_int_not_equal(pid_of("A"), pid);
+}
+
+/* --- the end of the parent --- */
+
+/* A program that is killed. */
+static int victim(void)
+{
+	if (open_system(NULL) || make(NULL, "A", &plain, DAVIT_CREATE_START))
+		return 1;
+	printf("%d\n", (int)pid_of("A"));
+	fflush(stdout);
+	pause();
+	return 0;
+}
+
+static void a_process_ends_when_the_program_is_killed(void **unused)
+{
+	char line[32] = "", path[64];
+	int ends[2], n;
+	pid_t program;
+
+	assert_int_equal(pipe(ends), 0);
+	snprintf(path, sizeof path, "/proc/%d/exe", (int)getpid());
+	if (!(program = fork())) {
+		dup2(ends[1], 1);
+		execl(path, path, "--victim", (char *)NULL);
+		_exit(1);
+	}
+	close(ends[1]);
+	n = (int)read(ends[0], line, sizeof line - 1);
+	close(ends[0]);
+	assert_true(n > 0);
+	kill(program, SIGKILL);
+	assert_int_equal(waitpid(program, NULL, 0), program);
+	gone(atoi(line));
+}
+
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, open_system, close_system)
 		T(each_pair_of_state_and_operation_does_what_the_table_says),
 		T(it_is_a_process_of_its_own_that_knows_who_it_is),
 		T(a_crash_is_a_failure_with_the_signal_as_its_reason),
 		T(it_is_restarted_by_its_parent_in_a_new_process),
 		T(a_creation_that_fails_leaves_nothing),
 		T(a_definition_on_the_heap_is_refused),
+		T(one_that_is_silent_is_noticed_and_is_as_before_if_it_comes_back_in_time),
+		T(one_that_is_silent_for_too_long_has_failed),
+		T(a_process_ends_when_the_program_is_killed),
 		T(messages_keep_their_order_and_none_is_lost_or_doubled_however_the_process_ends),
 	};
 
+	if (argc > 1 && !strcmp(argv[1], "--victim"))
+		return victim();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

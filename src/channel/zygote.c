@@ -98,7 +98,9 @@ static void begin(const int fds[FDS], pid_t parent, const void *request, size_t 
 	for (int i = 1; i < FDS; i++)
 		close(fds[i]);
 	close(zygote.socket);
-	zygote.users = 0; /* of the program's; this process may have one of its own */
+	/* The program's; this process may have one of its own. Its lock was held at the fork. */
+	pthread_mutex_init(&zygote.lock, NULL);
+	zygote.users = 0;
 	zygote.socket = -1;
 	n = (size_t)zygote.run(fds[0], request, n);
 	fflush(NULL);

@@ -238,6 +238,15 @@ static void write_known(struct davit_json *j, const char *key, uint64_t v)
 		davit_json_null(j);
 }
 
+static void write_counted(struct davit_json *j, const char *key, int64_t v)
+{
+	davit_json_key(j, key);
+	if (v >= 0)
+		davit_json_int(j, v);
+	else
+		davit_json_null(j);
+}
+
 static void stats_read(struct davit_op *op, int result)
 {
 	struct api_call *call = op->user;
@@ -253,6 +262,8 @@ static void stats_read(struct davit_op *op, int result)
 	davit_json_put_int(&j, "processes", stats->processes);
 	write_known(&j, "readBytes", stats->read_bytes);
 	write_known(&j, "writeBytes", stats->write_bytes);
+	write_counted(&j, "netRxBytes", stats->net_rx_bytes);
+	write_counted(&j, "netTxBytes", stats->net_tx_bytes);
 	davit_json_close(&j);
 	free(stats);
 	if (result < 0)

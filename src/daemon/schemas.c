@@ -150,10 +150,13 @@ static const struct {
 	{"Services", "{\"oneOf\":[" LIST(REF("Service")) "," OBJECT(
 			     P("columns", LIST(STRING)) "," P("rows", LIST("{\"type\":\"array\"}"))) "]}"},
 	{"Stats",
-	 OBJECT(P("cpu", INT) "," P("memory", INT) "," P("memoryPeak", NULLABLE_INT) "," P(
-		 "memoryLimit",
-		 NULLABLE_INT) "," P("processes", INT) "," P("readBytes", NULLABLE_INT) "," P("writeBytes",
-											      NULLABLE_INT))},
+	 OBJECT(P("cpu", INT) "," P("memory", INT) "," P("memoryPeak", NULLABLE_INT) "," P("memoryLimit", NULLABLE_INT) "," P(
+		 "processes",
+		 INT) "," P("readBytes",
+			    NULLABLE_INT) "," P("writeBytes",
+						NULLABLE_INT) "," P("netRxBytes",
+								    NULLABLE_INT) "," P("netTxBytes",
+											NULLABLE_INT))},
 	{"Terminals",
 	 LIST(OBJECT(P("id", STRING) "," P("runtime", STRING) "," P("instance", STRING) "," P("service", NULLABLE) "," P(
 		 "command",

@@ -264,6 +264,18 @@ static void mount_dev(struct root *r)
 	bind_own(r, "shm", "/dev/shm", 01777);
 }
 
+/* Of this namespace: who asks for it knows that this kernel has such a limit. */
+static void limit_pids(struct root *r)
+{
+	int fd = openat(r->fd, "proc/sys/kernel/pid_max", O_WRONLY | O_CLOEXEC);
+	char text[16];
+	int n = snprintf(text, sizeof text, "%u", r->s->options.pid_max);
+
+	if (fd < 0 || write(fd, text, (size_t)n) != n)
+		step_fail(r->s, DAVIT_EIO, errno, "cannot limit the number of processes");
+	close(fd);
+}
+
 /* What in /proc would let root of the step change the host. In a user namespace the kernel refuses. */
 static void protect_proc(struct root *r)
 {
@@ -383,6 +395,8 @@ void step_enter_root(struct step *s)
 		host_root(&r);
 	mount_dev(&r);
 	mount_new(&r, "proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+	if (s->options.pid_max)
+		limit_pids(&r);
 	if (!s->rootless && !s->options.privileged)
 		protect_proc(&r);
 	close(place(&r, BASE));

@@ -17,6 +17,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 
 /* One mount to come. */
 struct place {
@@ -372,6 +373,24 @@ static int make_group(struct preparing *p, struct davit_workload *w)
 	return r;
 }
 
+/* Since Linux 6.14 a pid namespace has a limit of its own; before, it would be set for the whole host. That
+ * costs nothing, where to move a process into a cgroup takes longer than all the rest of a step. */
+static bool namespaces_limit(void)
+{
+	int major = 0, minor = 0;
+	struct utsname u;
+
+	return uname(&u) == 0 && sscanf(u.release, "%d.%d", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 14));
+}
+
+static bool needs_group(const struct davit_run_spec *spec)
+{
+	const struct davit_step_limits *l = &spec->limits;
+
+	return l->cpu_millicores || l->memory || l->pids || spec->plain || !namespaces_limit();
+}
+
 static int limit(struct preparing *p)
 {
 	struct davit_execution *x = p->x;
@@ -444,6 +463,7 @@ static void record_options(struct preparing *p)
 		.memory = spec->limits.memory,
 		.cpu_millicores = spec->limits.cpu_millicores,
 		.processes = spec->limits.pids ? spec->limits.pids : DAVIT_STEP_PIDS_DEFAULT,
+		.pid_max = needs_group(spec) ? 0 : DAVIT_STEP_PIDS_DEFAULT,
 		.durable = spec->durable != NULL,
 		.plain = spec->plain,
 		.input = p->x->input >= 0,
@@ -525,7 +545,7 @@ static int prepare(struct preparing *p)
 	}
 	if (r == 0)
 		r = take_places(p);
-	if (r == 0 && !x->runtime->driver)
+	if (r == 0 && !x->runtime->driver && needs_group(p->spec))
 		r = limit(p);
 	if (r == 0)
 		r = record_program(p);

@@ -78,6 +78,7 @@ struct step_options {
 	uint32_t durable;   /* see above */
 	uint32_t plain;	    /* the program runs on the host as it is */
 	uint32_t input;	    /* there is STEP_FD_INPUT */
+	uint32_t pid_max;   /* of its pid namespace; 0: as it is */
 };
 
 /* Orders: one packet each. */

@@ -115,7 +115,8 @@ static void make(const char *alias, const struct davit_definition *d)
 	}
 }
 
-static double run(int workers, const struct davit_definition *here, const struct davit_definition *there, uint32_t n)
+static double run(int workers, const struct davit_definition *here, const struct davit_definition *there,
+		  uint32_t n)
 {
 	double seconds;
 

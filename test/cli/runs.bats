@@ -140,6 +140,31 @@ EOF
   [ "$(wc -l <"$DAVIT_HOME/fetched")" = 2 ]
 }
 
+@test "a resource type can be an image: its programs run in there" {
+  [ -x /bin/busybox ] || skip "busybox is not installed"
+  mkdir -p image/bin image/opt/resource
+  cp /bin/busybox image/bin/
+  for n in sh cat ls; do ln -s busybox image/bin/$n; done
+  printf '#!/bin/sh\ncat >/dev/null; echo "[{\\"n\\": \\"1\\"}]"\n' >image/opt/resource/check
+  printf '#!/bin/sh\ncat >"$1/request"; ls / >"$1/root"; echo "{\\"version\\": {\\"n\\": \\"1\\"}}"\n' >image/opt/resource/in
+  printf '#!/bin/sh\ncat >/dev/null; cd "$1"; ls >&2; cat thing/root >&2; echo "{\\"version\\": {\\"n\\": \\"2\\"}}"\n' >image/opt/resource/out
+  chmod +x image/opt/resource/*
+  "$BUILD/davit-image" --store "$DAVIT_HOME/state/images" import --reference localhost/type:1 image >/dev/null
+  cat >pipeline.yml <<'EOF'
+resource_types: [{name: boxed, type: registry-image, source: {repository: localhost/type, tag: 1}}]
+resources: [{name: thing, type: boxed, source: {of: mine}}]
+jobs:
+- name: build
+  plan:
+  - get: thing
+  - {put: thing, params: {a: b}}
+  - {task: show, config: {inputs: [{name: thing}], run: {path: cat, args: [thing/request]}}}
+EOF
+  davit job pipeline.yml build >out
+  grep -qx 'thing | opt' out
+  grep -q 'show  | {.*"of": *"mine".*"version": *{"n": *"2"}}' out
+}
+
 @test "an input that is given is not fetched" {
   mkdir here
   echo given >here/file
@@ -207,6 +232,16 @@ EOF
   run davit abort "$id"
   [ "$status" -eq 1 ]
   [[ $output == *"has ended"* ]]
+}
+
+@test "on a terminal a tree of the steps stands below what they print" {
+  { task one 'echo hello'; task two 'exit 1'; task three 'true'; } | pipeline
+  TERM=xterm NO_COLOR=1 script -qec 'stty cols 80 rows 24; timeout 60 davit job pipeline.yml build' /dev/null >out </dev/null || true
+  tr -d '\r' <out | sed 's/\x1b\[[0-9?]*[a-zA-Z]//g' >plain
+  grep -q '^one   | hello$' plain
+  [ "$(grep -c '^+ task one  succeeded  [0-9.]*s$' plain)" -ge 1 ]
+  tail -6 plain | grep -q '^! task two  failed  [0-9.]*s$'
+  tail -6 plain | grep -q '^\. task three$'
 }
 
 @test "Ctrl-C aborts the job, and the command tells how it ended" {

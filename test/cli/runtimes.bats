@@ -71,6 +71,7 @@ life() {
   [ "$output" = "$(printf 'out\nerr')" ] || [ "$output" = "$(printf 'err\nout')" ]
   # stats: the limit that was asked for, and something used
   eventually stats_are web '.memoryLimit == 67108864 and .memory > 0 and .processes >= 1'
+  stats_are web '.netRxBytes > 0 and .netTxBytes > 0' # the page went through its network
   # a volume outlives its instance
   davit exec web -- sh -c 'echo kept > /data/file'
   davit stop web

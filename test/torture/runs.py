@@ -157,7 +157,7 @@ def test_random_deaths(home):
     kills = 0
     end = time.monotonic() + 60
     while home.json("runs", run)["state"] != "ended" and time.monotonic() < end:
-        time.sleep(r.uniform(0.02, 0.25))
+        time.sleep(r.uniform(0.01, 0.08))
         pid = home.json("runs", run).get("host")
         try:
             # One that ends by itself meanwhile is told by its lock, which is free then.
@@ -212,6 +212,19 @@ def test_aborts(home):
     p = home.cli("run-log", "-f", "--status", run, check=False)
     equal(p.returncode, 3, "the job's outcome")
     check("ensured" in p.stdout, "the hook has run", p.stdout)
+
+
+def test_corrupt_journal(home):
+    """a journal that cannot be understood ends the run with an error, and not its hosts one after another"""
+    model, _ = begin(home)
+    run = again(home, model, "C1")
+    with open("%s/state/runs/%s/journal" % (home.dir, run), "w") as f:
+        f.write('{"generation": 7, "event": "begin", "at": 1}\n')
+    equal(host(home, run).wait(30), 0, "the host")
+    end = json.loads(read("%s/state/runs/%s/end.json" % (home.dir, run)))
+    equal(end["outcome"], "errored")
+    check("a record of the plan is missing" in end["message"], "the message", end)
+    equal(book(home, "C1"), [], "nothing was begun")
 
 
 if __name__ == "__main__":

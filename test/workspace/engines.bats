@@ -7,11 +7,17 @@ load ../cli/helper
 # For each runtime that davit has here and that can be used, prepared; skips when there is none.
 each() {
   local runtime any=
+  available() {
+    davit runtimes -o json | jq -e --arg r "$1" '.[] | select(.name == $r and .available)'
+  }
   for runtime in docker podman oci; do
-    davit runtimes -o json | jq -e --arg r "$runtime" '.[] | select(.name == $r and .available)' >/dev/null || continue
-    case $runtime in
+    case $runtime in # an engine may take its time to be opened
     docker) [ -n "${DAVIT_TEST_DOCKER_SOCKET-}" ] || continue ;;
     podman) [ -n "${DAVIT_TEST_PODMAN_SOCKET-}" ] || continue ;;
+    oci) [ -n "${DAVIT_TEST_CRUN-}${DAVIT_TEST_RUNC-}" ] || continue ;;
+    esac
+    eventually available "$runtime" || return 1
+    case $runtime in
     oci) davit load --runtime oci "$DAVIT_TEST_IMAGE_TAR" || continue ;;
     esac
     any=1

@@ -364,8 +364,8 @@ static void statistics_leave_the_cache_out(void **state)
 	assert_int_equal(s.processes, 3);
 	assert_int_equal(s.read_bytes, 3);
 	assert_int_equal(s.write_bytes, 4);
-	assert_int_equal(s.receive_bytes, 11);
-	assert_int_equal(s.send_bytes, 22);
+	assert_int_equal(s.net_rx_bytes, 11);
+	assert_int_equal(s.net_tx_bytes, 22);
 }
 
 /* --- runs --- */

@@ -225,14 +225,16 @@ void observe_stats(const json_t *o, struct davit_stats *ret)
 		.memory_peak = number(memory, "max_usage"),
 		.memory_limit = number(memory, "limit"),
 		.processes = (uint32_t)number(json_object_get(o, "pids_stats"), "current"),
+		.net_rx_bytes = networks ? 0 : -1,
+		.net_tx_bytes = networks ? 0 : -1,
 	};
 	if (cache < ret->memory)
 		ret->memory -= cache;
 	observe_io(json_object_get(o, "blkio_stats"), ret);
 	json_object_foreach(networks, name, network)
 	{
-		ret->receive_bytes += number(network, "rx_bytes");
-		ret->send_bytes += number(network, "tx_bytes");
+		ret->net_rx_bytes += (int64_t)number(network, "rx_bytes");
+		ret->net_tx_bytes += (int64_t)number(network, "tx_bytes");
 	}
 }
 

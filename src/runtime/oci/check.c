@@ -57,7 +57,7 @@ void oci_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 	    strlen(pl->run_dir) + sizeof "/notify/0123456789abcdef" > sizeof a.sun_path
 		    ? "the path of the run directory is too long for a socket's address"
 		    : "");
-	say(ret, DAVIT_CAP_PORT_MAPPING, pl->why_no_bridge);
+	say(ret, DAVIT_CAP_PORT_MAPPING, pl->why_no_network);
 	say(ret, DAVIT_CAP_DISK_LIMIT, pl->why_no_disk);
 	say(ret, DAVIT_CAP_SERVICE_ACCOUNT, no_account);
 	say(ret, DAVIT_CAP_IMAGE_BUILD, pl->why_no_build);
@@ -105,8 +105,9 @@ static int check_ready(const struct davit_workload *w, struct davit_error *err)
 
 static int check_network(const struct oci_place *pl, const struct davit_workload *w, struct davit_error *err)
 {
-	const char *network = w->network ? w->network : *pl->why_no_bridge ? "none" : "bridge";
+	const char *network = w->network ? w->network : *pl->why_no_network ? "none" : "bridge";
 	bool host = !strcmp(network, "host"), none = !strcmp(network, "none");
+	const char *why;
 
 	for (size_t i = 0; i < w->n_ports; i++) {
 		const struct davit_port *p = &w->ports[i];
@@ -114,7 +115,7 @@ static int check_network(const struct oci_place *pl, const struct davit_workload
 		if (none)
 			return davit_error_set(err, DAVIT_ENOTSUP, "ports", "network none has no ports%s%s",
 					       w->network ? "" : ", and no other can be had: ",
-					       w->network ? "" : pl->why_no_bridge);
+					       w->network ? "" : pl->why_no_network);
 		if (host && p->container && p->host && p->container != p->host)
 			return davit_error_set(
 				err, DAVIT_ENOTSUP, "ports",
@@ -123,9 +124,9 @@ static int check_network(const struct oci_place *pl, const struct davit_workload
 	}
 	if (host || none)
 		return 0;
-	if (*pl->why_no_bridge)
-		return davit_error_set(err, DAVIT_ENOTSUP, "network", "failed to create network: %s",
-				       pl->why_no_bridge);
+	why = strcmp(network, "bridge") ? pl->why_no_bridge : pl->why_no_network;
+	if (*why)
+		return davit_error_set(err, DAVIT_ENOTSUP, "network", "failed to create network: %s", why);
 	if (strcmp(network, "bridge") && !oci_network_exists(pl, network))
 		return davit_error_set(err, DAVIT_ENOENT, "network", "network '%s' not found", network);
 	return 0;

@@ -185,9 +185,10 @@ static bool up(struct local_instance *pi)
 	return blocked && strtoull(blocked + 8, NULL, 16) & UINT64_C(1) << (SIGTERM - 1);
 }
 
+/* Without root slirp4netns listens on them. */
 static bool translates_ports(const struct davit_workload *w)
 {
-	return !w->network || strcmp(w->network, "host");
+	return geteuid() == 0 && (!w->network || strcmp(w->network, "host"));
 }
 
 static void describe(struct local_runtime *p, const char *id, struct davit_inspection *now)

@@ -32,10 +32,14 @@ struct oci_place {
 	uid_t uid;	     /* ours; not 0: rootless */
 	gid_t gid;
 	bool is_crun;
-	char why_no_bridge[112]; /* "" where networks can be made */
-	char why_no_build[112];	 /* "" where images can be built */
-	char why_no_disk[112];	 /* "" where disk space can be limited */
-	uint64_t capabilities;	 /* that we may give: our own bounding set */
+	char why_no_bridge[112];  /* "" where networks can be made */
+	char why_no_network[112]; /* "" where a container can have a network that leads out: the bridge, or
+				     without root that of slirp4netns */
+	char *slirp;		  /* path of slirp4netns, where that is it; or NULL */
+	char *slirp_hook;	  /* path of davit-slirp */
+	char why_no_build[112];	  /* "" where images can be built */
+	char why_no_disk[112];	  /* "" where disk space can be limited */
+	uint64_t capabilities;	  /* that we may give: our own bounding set */
 };
 
 /* Behind struct davit_runtime. */
@@ -157,6 +161,7 @@ struct oci_config {
 	struct oci_user user;
 	const char *hostname;
 	const char *network; /* path of a network namespace, "" for a new one, or NULL: the host's */
+	bool slirp;	     /* the new one leads out by slirp4netns */
 };
 void oci_config_write(struct davit_buf *out, const struct oci_config *c);
 /* The value of "process" (of config.json, or for a further command). */
