@@ -44,6 +44,7 @@
 	X(runs)                                                                                              \
 	X(run_log)                                                                                           \
 	X(abort)                                                                                             \
+	X(intercept)                                                                                         \
 	X(artifacts)                                                                                         \
 	X(caches)                                                                                            \
 	X(check)                                                                                             \
