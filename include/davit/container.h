@@ -36,6 +36,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum davit_container_type {
 	DAVIT_THREAD,  /* on the system's workers: the default */
@@ -148,7 +149,21 @@ struct davit_definition {
 	/* DAVIT_PROCESS: the program and its arguments, ended by NULL, that speaks the protocol
 	 * of docs/channel.md; instead of all the callbacks. */
 	const char *const *command;
+	/* A copy of a static one, with another name or type: that one, which is what a process
+	 * finds in the file that it is from. Else NULL. */
+	const struct davit_definition *original;
 };
+
+/* What a shared object that davit is to load exports, without `static`: found by type and
+ * name (docs/containers.md), run as the type that is asked for.
+ *
+ *	const struct davit_definition davit_container = {.name = "Hello", .behaviour = behave};
+ *
+ * Its name there tells which version of these structures it was compiled with; another
+ * one is refused. */
+#define DAVIT_CONTAINER_ABI 1
+#define davit_container davit_container_abi1
+extern const struct davit_definition davit_container;
 
 /* --- inside a container: its context --- */
 
@@ -196,6 +211,10 @@ struct davit_request_options {
  * in time (DAVIT_ETIMEDOUT). o may be NULL. Errors as davit_send, and DAVIT_ENOMEM. */
 int davit_request(struct davit_context *c, struct davit_ref to, struct davit_message **m,
 		  const struct davit_request_options *o, struct davit_promise *ret);
+/* Makes a message with a copy of data, and sends it as a request: to davit_request as
+ * davit_tell is to davit_send. */
+int davit_ask(struct davit_context *c, struct davit_ref to, uint32_t type, const void *data, size_t size,
+	      const struct davit_request_options *o, struct davit_promise *ret);
 /* A request for a named command; parameters (by custom JSON; may be NULL) are copied. */
 int davit_command(struct davit_context *c, struct davit_ref to, const char *name, const char *parameters,
 		  const struct davit_request_options *o, struct davit_promise *ret);
@@ -293,6 +312,7 @@ int davit_container_get(struct davit_context *c, const char *address, struct dav
 /* The aliases of its children, in order: fills at most n, returns how many there are. */
 int davit_container_children(struct davit_context *c, const char *address, char (*ret_aliases)[64], size_t n);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -5,8 +5,8 @@
  * A step gets its inputs copy-on-write, writes its outputs into new directories, and sees nothing
  * else of the host that it could change: it has mount, pid, ipc and uts namespaces (and a network
  * of its own, with nothing in it, when it is hermetic), its own /tmp, /run, /dev, /proc and HOME,
- * and the host's root as a read-only view, or a root of its own. It is the same as root and as
- * another user, except where docs/steps.md says why it cannot be.
+ * and the host's root as a read-only view, or a root of its own: a tree, or an image. It is the same
+ * on every runtime, as root and as another user, except where docs/steps.md says why it cannot be.
  *
  * How a program ends is a result, whatever its status. That it could not be run is an error: a
  * typed one (DAVIT_EEXEC) when the program is not there.
@@ -45,6 +45,8 @@ enum davit_artifact_type {
 	DAVIT_ARTIFACT_TREE,	  /* location: the id of a tree of the store */
 	DAVIT_ARTIFACT_DIRECTORY, /* location: a directory of the host, absolute; never written to. Who
 				   * changes it meanwhile changes what the step sees */
+	DAVIT_ARTIFACT_IMAGE,	  /* location: the name of an image of the runtime's ("busybox:1"). As root
+				   * only. One that the runtime does not have is fetched */
 };
 
 enum davit_artifact_use {
@@ -69,7 +71,12 @@ struct davit_step_limits {
 };
 
 struct davit_run_spec {
-	/* The root: EMPTY: the host's; TREE or DIRECTORY: that, copy-on-write. */
+	/* Where it runs: "process": on this host, its root the host's, a tree or a directory; "oci": the
+	 * same with an image of davit's own store as root; "docker", "podman": in a container of
+	 * that engine, with an image of its own. NULL: "oci" for an image, else "process". */
+	const char *runtime;
+	/* The root: EMPTY: the host's; TREE or DIRECTORY: that; IMAGE: the image's, with its environment
+	 * and its user where the spec names none. Always copy-on-write. */
 	struct davit_artifact image;
 	const char *path;  /* looked up in the step's PATH unless it has a slash */
 	char *const *args; /* without the program's name; ends with NULL; or NULL */
@@ -89,6 +96,16 @@ struct davit_run_spec {
 	 * streams; nothing is executed. The host's root counts as the same while its distribution's
 	 * list of packages and the times of its directories of programs are. */
 	bool cache;
+	const void *input; /* standard input: `input_len` bytes, copied; or NULL: none */
+	size_t input_len;
+	/* On the host as it is, with all that the caller may, and not isolated at all: for programs that
+	 * are to change the world outside. It has no image, artifacts, user or hermetic network; `dir` is
+	 * a directory of the host, and what leaves its process group is not ended with it. */
+	bool plain;
+	/* NULL, or the name of a durable step: sixteen small letters and digits, unique for ever. A durable
+	 * step does not end with its caller. Whoever comes after takes it over by davit_execution_attach,
+	 * while it runs or when it has ended, until davit_execution_free. Not with `cache`. */
+	const char *durable;
 };
 
 /* ------------------------------------------------------------------------ what comes out */
@@ -149,8 +166,23 @@ int davit_execute(struct davit_loop *loop, struct davit_artifacts *store, const 
 		  const struct davit_artifact *artifacts, size_t n, const struct davit_execution_events *on,
 		  void *user, struct davit_execution **ret, struct davit_error *err);
 
-/* Sixteen hexadecimal digits, unique for ever; borrowed. */
+/* Takes over a durable step whose caller is gone (if it is not, the step is taken from it). Events come as
+ * from davit_execute: `started`, if it has, then output from the beginning, `done`. DAVIT_ENOENT: no step of
+ * that name was ever started, or it is forgotten, or who was about to start it died before: it can be
+ * started. A step whose keeper was killed, or that ran when the machine went down, has ERRORED. A few short
+ * file operations. *ret is owned. */
+int davit_execution_attach(struct davit_loop *loop, struct davit_artifacts *store, const char *name,
+			   const struct davit_execution_events *on, void *user, struct davit_execution **ret,
+			   struct davit_error *err);
+/* Calls fn with the name of each durable step of the store, whoever made it, that begins with prefix. */
+int davit_executions_durable(struct davit_artifacts *store, const char *prefix,
+			     void (*fn)(void *user, const char *name), void *user, struct davit_error *err);
+
+/* Sixteen hexadecimal digits, unique for ever, or the name of a durable step; borrowed. */
 const char *davit_execution_id(const struct davit_execution *x);
+
+/* When its program began to run, unix ns; 0: it has not yet, or did not. */
+int64_t davit_execution_started(const struct davit_execution *x);
 
 /* Reads what the step wrote to a stream, from any offset, as often as you like, while it runs and
  * after its end: up to n bytes, 0 when there are none there (yet, as long as there is no result), or a
@@ -169,6 +201,14 @@ int davit_execution_signal(struct davit_execution *x, int signo, struct davit_er
 void davit_execution_abort(struct davit_execution *x);
 /* As abort, without grace. */
 void davit_execution_kill(struct davit_execution *x);
+
+/* What to execute to join a step that runs, whoever started it: a vector of the caller's (free each and
+ * itself) whose first word is the program. That runs `command` (NULL: a shell) within the step, with all that
+ * the step sees and no more rights, on its own standard streams; its exit status is the command's, or 125.
+ * `id` may be the beginning of one; NULL: the only step that runs. DAVIT_ENOENT; DAVIT_EINVAL for several. A
+ * few short file operations. */
+int davit_execution_intercept(struct davit_artifacts *store, const char *id, char *const *command,
+			      char ***ret, struct davit_error *err);
 
 /* Ends it at once if it runs, forgets it and its streams, and lets go of its outputs. NULL is allowed. */
 void davit_execution_free(struct davit_execution *x);

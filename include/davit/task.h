@@ -31,7 +31,8 @@ struct davit_task_param {
 struct davit_task {
 	const char *platform;		 /* "linux" */
 	const char *image_type;		 /* image_resource, or NULL: its type, */
-	const char *image_source;	 /* and its source as JSON */
+	const char *image_source;	 /* and its source as JSON; */
+	const char *image;		 /* of registry-image and docker-image the name: "REPOSITORY:TAG" */
 	const char *rootfs;		 /* rootfs_uri, or NULL */
 	struct davit_task_param *params; /* in the order of the file */
 	size_t n_params;

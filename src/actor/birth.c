@@ -132,6 +132,7 @@ struct container *tree_adopt(struct tree *t, struct container *parent, const str
 	pthread_mutex_lock(&t->lock);
 	r = davit_map_put(&t->aliases, k->alias, k);
 	if (!r) {
+		limbo_release(t->c, t, k);
 		k->actor->gate->container = k;
 		memcpy(k->actor->gate->alias, k->alias, strlen(k->alias) + 1);
 	}
@@ -251,7 +252,6 @@ void tree_create(struct tree *t, struct davit_message *m)
 	} else {
 		tree_wait_birth(k, r);
 		tree_order(k, ORDER_CREATE, false, 0, NULL);
-		limbo_release(t->c, t, k);
 	}
 }
 

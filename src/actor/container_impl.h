@@ -243,7 +243,8 @@ int container_flush(struct davit_context *c, const char *address, unsigned flags
 bool limbo_keep(struct davit_context *c, struct tree *t, const char *alias, struct davit_message *m);
 /* The end: what is kept becomes dead letters. */
 void limbo_drop(struct davit_context *c, struct tree *t);
-/* An alias has come to be: what was kept for it is sent. */
+/* An alias has come to be: what was kept for it is sent. Under the lock under which it
+ * came, so that nobody who finds the alias gets ahead of it. */
 void limbo_release(struct davit_context *c, struct tree *t, struct container *k);
 
 #endif

@@ -237,11 +237,8 @@ static void limbo_empty(struct davit_context *c, struct limbo *l, struct davit_r
 
 void limbo_release(struct davit_context *c, struct tree *t, struct container *k)
 {
-	struct limbo *l;
+	struct limbo *l = davit_map_remove(&t->limbo, k->alias);
 
-	pthread_mutex_lock(&t->lock);
-	l = davit_map_remove(&t->limbo, k->alias);
-	pthread_mutex_unlock(&t->lock);
 	if (l)
 		limbo_empty(c, l, k->ref);
 }

@@ -32,6 +32,11 @@ static bool is_static(const void *p, Dl_info *ret)
 	return dladdr(p, ret) && ret->dli_fname && ret->dli_fbase;
 }
 
+static const struct davit_definition *static_of(const struct davit_definition *d)
+{
+	return d->original ? d->original : d;
+}
+
 int process_possible(struct davit_system *s, const struct davit_definition *d, const char **ret_why)
 {
 	Dl_info info;
@@ -39,7 +44,7 @@ int process_possible(struct davit_system *s, const struct davit_definition *d, c
 	*ret_why = "nothing here runs containers of type process";
 	if (s->config.no_processes || s->config.manual_clock)
 		return DAVIT_ENOTSUP;
-	if (!d->command && !is_static(d, &info)) {
+	if (!d->command && !is_static(static_of(d), &info)) {
 		*ret_why = "the definition of a process must be static data of a program or a shared object";
 		return DAVIT_ENOTSUP;
 	}
@@ -63,13 +68,13 @@ static struct spawn_request *request_new(const struct container *k, size_t *ret_
 	if (d->command)
 		for (size_t i = 0; d->command[i]; i++)
 			n += strlen(d->command[i]) + 1;
-	else if (is_static(d, &info))
+	else if (is_static(static_of(d), &info))
 		n = strlen(info.dli_fname) + 1;
 	if (!n || !(r = calloc(1, sizeof *r + n)))
 		return NULL;
 	snprintf(r->alias, sizeof r->alias, "%s", k->alias);
 	if (!d->command) {
-		r->definition = d;
+		r->definition = static_of(d);
 		r->base = info.dli_fbase;
 		memcpy(r->text, info.dli_fname, n);
 	} else {

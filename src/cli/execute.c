@@ -9,9 +9,8 @@
 #include "base/nearest.h"
 #include "base/strv.h"
 #include "base/units.h"
-#include "cli/cli.h"
+#include "cli/execute.h"
 #include "cli/output.h"
-#include "cli/steps.h"
 #include "davit/task.h"
 
 #include <errno.h>
@@ -23,27 +22,6 @@
 enum { EXIT_FAILED = 1, EXIT_ERRORED = 2, EXIT_ABORTED = 3 };
 
 #define READ_BYTES 65536
-
-struct execute {
-	struct davit_cli *cli;
-	bool json;
-	struct davit_loop *loop;
-	struct davit_artifacts *store;
-	struct davit_task *task;
-	struct davit_artifact *artifacts;
-	size_t n_artifacts;
-	struct davit_artifact_hold *inputs, image;
-	size_t n_inputs;
-	char **locations; /* of caches */
-	char **env;
-	struct davit_execution *x;
-	uint64_t offsets[DAVIT_STEP_STREAMS];
-	uv_signal_t signals[3];
-	size_t n_signals;
-	bool asked; /* to end */
-	int status; /* of this program */
-	struct davit_error *err;
-};
 
 static const char *const outcome_words[] = {
 	[DAVIT_OUTCOME_SUCCEEDED] = "succeeded",
@@ -429,17 +407,32 @@ static int add_artifacts(struct execute *e, const char *file)
 	return r < 0 ? r : add_caches(e, file);
 }
 
-/* The root: "host", a directory, or an artifact; what the user says counts before what the task says. */
-static int find_root(struct execute *e, struct davit_artifact *image, char **ret_real)
+static int find_image(struct execute *e, const char *name, struct davit_artifact *image)
 {
-	const char *root = davit_cli_value(e->cli, "rootfs");
+	const char *type = e->task->image_type;
 
-	if (!root && e->task->image_type)
+	if (!name && !e->task->image)
 		return davit_error_set(
 			e->err, DAVIT_ENOTSUP, "image_resource",
-			"this task wants an image of type '%s'; steps run on the host's root or in a "
-			"directory: say --rootfs host or --rootfs DIR",
-			e->task->image_type);
+			"this task wants an image of type '%s'; the types are registry-image and "
+			"docker-image: say --image NAME, --rootfs DIR or --rootfs host",
+			type);
+	image->type = DAVIT_ARTIFACT_IMAGE;
+	image->location = name ? name : e->task->image;
+	return 0;
+}
+
+/* The root: an image, "host", a directory, or an artifact; what the user says counts before what the task
+ * says. */
+static int find_root(struct execute *e, struct davit_artifact *image, char **ret_real)
+{
+	const char *root = davit_cli_value(e->cli, "rootfs"), *name = davit_cli_value(e->cli, "image");
+
+	if (root && name)
+		return davit_error_set(e->err, DAVIT_EINVAL, "image",
+				       "--image and --rootfs both name a root: only one can be");
+	if (name || (!root && e->task->image_type))
+		return find_image(e, name, image);
 	root = root ? root : e->task->rootfs;
 	if (!root || !strcmp(root, "host"))
 		return 0;
@@ -483,6 +476,7 @@ static int run_task(struct execute *e)
 	static const struct davit_execution_events on = {on_started, on_output, on_note, on_done};
 	const struct davit_task *t = e->task;
 	struct davit_run_spec run = {
+		.runtime = davit_cli_value(e->cli, "runtime"),
 		.path = t->run_path,
 		.args = t->run_args,
 		.env = e->env,
@@ -515,12 +509,15 @@ static int run_task(struct execute *e)
 
 static int execute(struct execute *e)
 {
+	bool behind = davit_cli_flag(e->cli, "background");
 	const char *file = davit_cli_value(e->cli, "config");
 	int r;
 
 	if (!file)
 		return davit_cli_usage(e->cli, e->err, "which task? davit execute -c TASK.yml");
 	r = davit_task_load(file, &e->task, e->err);
+	if (r == 0 && behind)
+		r = davit_execute_check_behind(e);
 	if (r == 0)
 		r = check_inputs(e);
 	if (r == 0)
@@ -531,7 +528,7 @@ static int execute(struct execute *e)
 		r = davit_artifacts_open(NULL, 0, &e->store, e->err);
 	if (r == 0)
 		r = add_artifacts(e, file);
-	return r < 0 ? r : run_task(e);
+	return r < 0 ? r : behind ? davit_execute_behind(e, file) : run_task(e);
 }
 
 int davit_steps_execute(struct davit_cli *cli, struct davit_error *err)

@@ -53,11 +53,16 @@ static const struct davit_option execute_options[] = {
 	 .doc = "Execute nothing if the same was done before, and give that result; remember this one"},
 	{"hermetic", 0, NULL, DAVIT_OPTION_FLAG, .doc = "No network but a loopback of its own"},
 	{"privileged", 0, NULL, DAVIT_OPTION_FLAG, .doc = "All capabilities and devices that the caller has"},
+	{"runtime", 0, "RUNTIME", DAVIT_OPTION_STRING,
+	 .doc = "process, oci, docker or podman (default: oci for a task in an image, else process)"},
+	{"image", 0, "NAME", DAVIT_OPTION_STRING, .doc = "An image as root; goes before what the task says"},
 	{"rootfs", 0, "ROOT", DAVIT_OPTION_STRING,
 	 .doc = "The root: a directory, artifact:ID, or host; goes before what the task says"},
 	{"timeout", 0, "DURATION", DAVIT_OPTION_DURATION, .doc = "Abort it, as failed, after this time"},
 	{"grace", 0, "DURATION", DAVIT_OPTION_DURATION,
 	 .doc = "Between SIGTERM and SIGKILL when it is aborted (default: 10s)"},
+	{"background", 0, NULL, DAVIT_OPTION_FLAG,
+	 .doc = "Leave it to the daemon, and print the run's id: see davit run-log"},
 	{"json", 0, NULL, DAVIT_OPTION_FLAG, .doc = "Events on standard output, one JSON object a line"},
 	{0},
 };
@@ -90,6 +95,58 @@ const struct davit_command davit_command_execute = {
 	.examples = execute_examples,
 };
 
+/* --------------------------------------------------------------------------------- job */
+
+static int run_job(struct davit_cli *cli, struct davit_error *err)
+{
+	const struct davit_steps *steps;
+	int r = load(cli, &steps, err);
+
+	return r < 0 ? r : steps->job(cli, err);
+}
+
+static const struct davit_option job_options[] = {
+	{"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"},
+	{"input", 'i', "NAME=FROM", DAVIT_OPTION_PAIR, .repeat = true,
+	 .doc = "An artifact that is not fetched: a directory, a tar archive, or artifact:ID"},
+	{"var", 'v', "NAME=VALUE", DAVIT_OPTION_PAIR, .repeat = true, .doc = "A ((var)) of the pipeline"},
+	{"include-ignored", 0, NULL, DAVIT_OPTION_FLAG,
+	 .doc = "Of a git repository take also what git ignores"},
+	{"background", 0, NULL, DAVIT_OPTION_FLAG, .doc = "Print the run's id, and do not wait for its end"},
+	{"watch", 0, NULL, DAVIT_OPTION_FLAG,
+	 .doc = "Run again whenever the directory of the --input changes"},
+	{"json", 0, NULL, DAVIT_OPTION_FLAG, .doc = "Events on standard output, one JSON object a line"},
+	{0},
+};
+static const struct davit_option *const job_lists[] = {job_options, NULL};
+static const char *const job_examples[] = {
+	"davit job pipeline.yml build",
+	"run the job, with a tree of its steps on a terminal",
+	"davit job pipeline.yml build --input repo=. --var branch=main",
+	"with this directory instead of what 'get: repo' would fetch",
+	"davit job pipeline.yml build --background",
+	"leave it to the daemon; see davit runs, run-log and abort",
+	NULL,
+};
+
+const struct davit_command davit_command_job = {
+	.name = "job",
+	.usage = "PIPELINE.yml JOB",
+	.group = "Steps",
+	.summary = "Run a job of a pipeline file",
+	.details = "The run is the daemon's, and goes on whatever becomes of this command or of the daemon. "
+		   "The exit "
+		   "status is\n0 when it succeeded, 1 when it failed, 2 when there was an error, 3 when it "
+		   "was aborted. "
+		   "Ctrl-C aborts it;\nonce more, at once.",
+	.options = job_lists,
+	.min_args = 2,
+	.max_args = 2,
+	.complete = "file",
+	.run = run_job,
+	.examples = job_examples,
+};
+
 /* --------------------------------------------------------------------- artifacts, caches */
 
 static int run_artifacts(struct davit_cli *cli, struct davit_error *err)
@@ -107,6 +164,45 @@ static int run_caches(struct davit_cli *cli, struct davit_error *err)
 
 	return r < 0 ? r : steps->caches(cli, err);
 }
+
+static int run_intercept(struct davit_cli *cli, struct davit_error *err)
+{
+	const struct davit_steps *steps;
+	int r = load(cli, &steps, err);
+
+	return r < 0 ? r : steps->intercept(cli, err);
+}
+
+static const struct davit_option intercept_options[] = {
+	{"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"},
+	{0},
+};
+static const struct davit_option *const intercept_lists[] = {intercept_options, NULL};
+static const char *const intercept_examples[] = {
+	"davit intercept",
+	"a shell in the only step that runs",
+	"davit intercept 3f2a77c0 -- ls -l built",
+	"what a step has made so far",
+	NULL,
+};
+
+const struct davit_command davit_command_intercept = {
+	.name = "intercept",
+	.usage = "[ID] [-- COMMAND [ARG...]]",
+	.group = "Steps",
+	.summary = "Open a shell in a step that runs",
+	.details = "It sees what the step sees, is the same user and has no more rights. ID is that of the "
+		   "step, "
+		   "or of\nits run, or the beginning of one; without it the only step that runs is meant. "
+		   "Exits with "
+		   "the\ncommand's status, 125 when the step cannot be entered.",
+	.options = intercept_lists,
+	.max_args = 1,
+	.rest = true,
+	.offline = true,
+	.run = run_intercept,
+	.examples = intercept_examples,
+};
 
 static const struct davit_option artifacts_options[] = {
 	{"why", 0, NULL, DAVIT_OPTION_FLAG, .doc = "With prune: tell of each why it went or stayed"},

@@ -35,6 +35,7 @@ struct davit_daemon {
 	char *program;	 /* to upgrade to */
 	char **argv;
 	enum daemon_end end;
+	struct runs *runs;	     /* runs.c */
 	struct davit_map workspaces; /* names that are being given: name -> order (api_workspaces_init.c) */
 	struct davit_timer trim;     /* gives memory back after a burst of requests */
 };

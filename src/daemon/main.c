@@ -6,6 +6,7 @@
 #include "daemon/api.h"
 #include "daemon/daemon.h"
 #include "daemon/probes.h"
+#include "daemon/runs.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -259,7 +260,7 @@ static void on_started(struct davit_op *op, int result)
 
 	if (result < 0)
 		davit_log(DAVIT_LOG_ERROR, "not all that is stored could be taken up: %s", op->error.message);
-	if (open_server(d, &err) < 0) {
+	if (runs_open(d, &d->runs, &err) < 0 || open_server(d, &err) < 0) {
 		davit_log(DAVIT_LOG_ERROR, "%s", err.message);
 		daemon_end(d, DAEMON_QUITS);
 		return;
@@ -310,6 +311,7 @@ static void close_all(struct davit_daemon *d)
 		close(d->listen_fd);
 	}
 	davit_http_server_free(d->server);
+	runs_close(d->runs);
 	if (d->core)
 		davit_core_flush(d->core);
 	davit_core_free(d->core);

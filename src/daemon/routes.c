@@ -70,6 +70,40 @@ static const struct api_field events_query[] = {
 	{0},
 };
 
+static const struct api_field run_body[] = {
+	{"name", API_STRING, "of the job or task", .required = true},
+	{"kind", API_STRING, "what it is: job, execute", .required = true},
+	{"plan", API_ANY, "what is to be done (docs/plans.md)", .required = true},
+	{"inputs", API_ANY, "artifacts that are there from the first on: {name: id}"},
+	{"holds", API_STRINGS, "ids of artifacts that are not collected while it lasts"},
+	{"notes", API_STRINGS, "what its user was told of it"},
+	{"scope", API_STRING, "what the names of its caches begin with"},
+	{"pipeline", API_STRING, "name of the pipeline that the job is of"},
+	{0},
+};
+
+static const struct api_field run_abort_body[] = {
+	{"force", API_BOOL, "at once: without grace and without hooks"},
+	{0},
+};
+
+static const struct api_field runs_prune_body[] = {
+	{"keep", API_INT, "so many of those that have ended; default: 200", .max = 1000000},
+	{"age", API_INT, "ns: those that have ended longer ago go; default: 14 days", .max = INT64_MAX},
+	{0},
+};
+
+static const struct api_field run_events_query[] = {
+	{"after", API_INT, "resume behind the event with this id", .max = INT64_MAX},
+	{"follow", API_BOOL, "go on until the run has ended"},
+	{0},
+};
+
+static const struct api_field run_log_query[] = {
+	{"follow", API_BOOL, "go on until the run has ended"},
+	{0},
+};
+
 static const struct api_field namespace_query[] = {NAMESPACE, {0}};
 
 static const struct api_field exec_body[] = {
@@ -170,6 +204,94 @@ static const struct api_field workspace_delete_query[] = {
 	{0},
 };
 
+static const struct api_field project_body[] = {
+	{"name", API_STRING, "what it is to be called", .required = true},
+	{"directory", API_STRING, "where definitions are looked for, absolute; it runs there"},
+	{"searchThread", API_STRING, "pattern of definitions of type thread, docs/containers.md"},
+	{"searchProcess", API_STRING, "of type process"},
+	{"workers", API_INT, "threads; default: one a processor", .max = 1024},
+	{0},
+};
+
+static const struct api_field project_delete_query[] = {
+	{"force", API_BOOL, "also one that runs"},
+	{0},
+};
+
+#define PROJECT_QUERY                                                                                        \
+	{                                                                                                    \
+		"project", API_STRING, "the project; default: \"default\""                                   \
+	}
+
+static const struct api_field containers_query[] = {PROJECT_QUERY, {0}};
+
+static const struct api_field container_create_query[] = {
+	PROJECT_QUERY,
+	{"force", API_ENUM,
+	 "end one that has the alias first: by asking, without its hooks, or one then the other",
+	 "soft|hard|both"},
+	{0},
+};
+
+static const struct api_field container_body[] = {
+	{"alias", API_STRING, "unique in the project", .required = true},
+	{"type", API_ENUM, "what it runs as", "thread|process", .required = true},
+	{"parent", API_STRING, "address of the container above; default: Main"},
+	{"name", API_STRING, "of the definition; default: the alias"},
+	{"args", API_STRING, "a text for it"},
+	{"start", API_BOOL, "start it, too"},
+	{"directory", API_STRING, "where its definition is looked for first"},
+	{"search", API_STRING, "pattern to look for it by, instead of the project's"},
+	{0},
+};
+
+/* Of one container. `parent` and `type` refuse another one. */
+#define CONTAINER_MEANT                                                                                      \
+	PROJECT_QUERY, {"parent", API_STRING, "refuse one that does not stand below this"},                  \
+	{                                                                                                    \
+		"type", API_ENUM, "refuse one of another type", "thread|process"                             \
+	}
+static const struct api_field container_query[] = {
+	CONTAINER_MEANT,
+	{"subtree", API_BOOL, "with all beneath it"},
+	{0},
+};
+
+static const struct api_field container_delete_query[] = {
+	CONTAINER_MEANT,
+	{"force", API_ENUM, "keep refuses one that runs; default: both", "keep|soft|hard|both"},
+	{0},
+};
+
+static const struct api_field fail_body[] = {{"reason", API_STRING, "why, for people"}, {0}};
+
+static const struct api_field message_body[] = {
+	{"text", API_STRING, "the message"},
+	{"type", API_INT, "of the message; default: 0", .max = 0xfffffeff},
+	{0},
+};
+
+#define ANSWER_FIELDS                                                                                        \
+	{"timeout", API_INT, "ns for each try; -1: none; default: 10 s", .min = -1, .max = INT64_MAX},       \
+	{                                                                                                    \
+		"retries", API_INT, "how often it is sent again; handled once all the same", .max = 1000     \
+	}
+static const struct api_field request_body[] = {
+	{"text", API_STRING, "the message"},
+	{"type", API_INT, "of the message; default: 0", .max = 0xfffffeff},
+	ANSWER_FIELDS,
+	{0},
+};
+
+static const struct api_field command_body[] = {
+	{"name", API_STRING, "of the command", .required = true},
+	{"parameters", API_STRING, "text, JSON by custom"},
+	ANSWER_FIELDS,
+	{0},
+};
+
+#define CONTAINER "/v1/containers/{container}"
+
 const struct api_route api_routes[] = {
 	{"GET", "/openapi.json", api_openapi_get, "this API as an OpenAPI document", "Any"},
 	{"GET", "/v1/version", api_version_get, "version of the daemon and of the API", "Version"},
@@ -259,6 +381,50 @@ const struct api_route api_routes[] = {
 	 "Workspace"},
 	{"POST", "/v1/workspaces/{workspace}/stop", api_workspace_stop, "answered when nothing of it runs",
 	 "Workspace"},
+	{"GET", "/v1/projects", api_projects_list, "projects, the trees of containers", "Projects"},
+	{"POST", "/v1/projects", api_projects_create, "make a project, answered when it runs", "Project",
+	 .body = API_OBJECT, .fields = project_body},
+	{"GET", "/v1/projects/{project}", api_project_get, "one project", "Project"},
+	{"DELETE", "/v1/projects/{project}", api_project_delete, "forget it, and what is recorded in it",
+	 "Empty", .query = project_delete_query},
+	{"POST", "/v1/projects/{project}/start", api_project_start, "answered when it runs", "Project"},
+	{"POST", "/v1/projects/{project}/stop", api_project_stop, "answered when it does not run", "Project"},
+	{"GET", "/v1/containers", api_containers_forward, "a project and all its containers", "Containers",
+	 .query = containers_query},
+	{"POST", "/v1/containers", api_containers_forward,
+	 "create a container; the first makes the default project", "Container",
+	 .query = container_create_query, .body = API_OBJECT, .fields = container_body},
+	{"GET", CONTAINER, api_containers_forward, "one, by its alias or another address", "Container",
+	 .query = container_query},
+	{"DELETE", CONTAINER, api_containers_forward, "destroy it with all beneath it", "Container",
+	 .query = container_delete_query},
+	{"POST", CONTAINER "/start", api_containers_forward, "answered when it is started", "Container",
+	 .query = container_query},
+	{"POST", CONTAINER "/stop", api_containers_forward, "answered when it is stopped", "Container",
+	 .query = container_query},
+	{"POST", CONTAINER "/continue", api_containers_forward, "solve its failure: it goes on as it was",
+	 "Container", .query = container_query},
+	{"POST", CONTAINER "/fail", api_containers_forward, "fail it, as by an error of its own", "Container",
+	 .query = container_query, .body = API_OBJECT, .fields = fail_body},
+	{"POST", CONTAINER "/send", api_containers_forward, "send it a message", "Empty",
+	 .query = containers_query, .body = API_OBJECT, .fields = message_body},
+	{"POST", CONTAINER "/request", api_containers_forward, "send it a request, answered by its answer",
+	 "ContainerAnswer", .query = containers_query, .body = API_OBJECT, .fields = request_body},
+	{"POST", CONTAINER "/command", api_containers_forward, "run a command of its", "ContainerAnswer",
+	 .query = containers_query, .body = API_OBJECT, .fields = command_body},
+	{"GET", "/v1/runs", api_runs_list, "runs of plans, the oldest first", "Runs"},
+	{"POST", "/v1/runs", api_runs_create, "begin a run; answered when that is durable", "Run",
+	 .body = API_OBJECT, .fields = run_body},
+	{"POST", "/v1/runs/prune", api_runs_prune, "remove runs that have ended", "Collected",
+	 .body = API_OBJECT, .fields = runs_prune_body},
+	{"GET", "/v1/runs/{run}", api_run_get, "one, by its id or a beginning of that", "Run"},
+	{"DELETE", "/v1/runs/{run}", api_run_delete, "remove one that has ended", "Empty"},
+	{"POST", "/v1/runs/{run}/abort", api_run_abort, "end it; answered when the wish is durable", "Empty",
+	 .body = API_OBJECT, .fields = run_abort_body},
+	{"GET", "/v1/runs/{run}/events", api_run_events, "what happens in it", "RunEvent",
+	 .query = run_events_query, .stream = true},
+	{"GET", "/v1/runs/{run}/steps/{step}/log", api_run_step_log, "what one of its steps has printed",
+	 "Binary", .query = run_log_query, .type = "text/plain"},
 	{"GET", "/v1/secrets", api_secrets_list, "names and times of secrets, never values", "Secrets",
 	 .query = namespace_query},
 	{"PUT", "/v1/secrets/{namespace}/{name}", api_secret_put, "create or replace; the body is the value",

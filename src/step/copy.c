@@ -193,12 +193,3 @@ int step_copy_tree(int from, int to, char *why, size_t size)
 	snprintf(why, size, "%s", c.path);
 	return e;
 }
-
-int step_copy_entry(int from, int to, const char *name, char *why, size_t size)
-{
-	struct copying c = {.len = 0};
-	int e = copy_entry(&c, from, to, name, 0);
-
-	snprintf(why, size, "%s", c.path);
-	return e;
-}

@@ -17,8 +17,6 @@ struct stat;
  * has the name of an entry in `to` is replaced, unless both are directories. `to` gets the mode of
  * `from`. No link is followed. 0 or an errno, and then the path concerned in why. Blocks. */
 int step_copy_tree(int from, int to, char *why, size_t size);
-/* One entry of it, of whatever kind, under the same name. */
-int step_copy_entry(int from, int to, const char *name, char *why, size_t size);
 /* Opens for reading what its permissions forbid even to its owner. -1 with errno. */
 int step_open_anyway(int at, const char *name, int flags, mode_t mode);
 

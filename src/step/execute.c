@@ -68,7 +68,7 @@ static void run_outputs(uv_work_t *work)
 	struct davit_execution *x = work->data;
 	int r;
 
-	x->result.out_of_memory = ran_out_of_memory(x);
+	x->result.out_of_memory = x->end.out_of_memory || ran_out_of_memory(x);
 	r = step_take_outputs(x, &x->error);
 	if (r == 0 && x->remember && x->result.outcome == DAVIT_OUTCOME_SUCCEEDED)
 		r = step_remember(x, &x->error);
@@ -100,7 +100,8 @@ static void end(struct davit_execution *x)
 	if (x->ended)
 		return;
 	x->ended = true;
-	uv_poll_stop(&x->on_control);
+	if (x->polling)
+		uv_poll_stop(&x->on_control);
 	fill_result(x);
 	x->work.data = x;
 	x->working = uv_queue_work(davit_loop_uv(x->loop), &x->work, run_outputs, after_outputs) == 0;
@@ -114,7 +115,7 @@ static void end(struct davit_execution *x)
 
 /* ---------------------------------------------------------------------------- the reports */
 
-static void take_report(struct davit_execution *x, const struct step_report *r)
+void step_take_report(struct davit_execution *x, const struct step_report *r)
 {
 	switch (r->kind) {
 	case STEP_STARTED:
@@ -146,17 +147,21 @@ static void on_control(uv_poll_t *handle, int status, int events)
 			return;
 		if (n == (ssize_t)sizeof r) {
 			r.text[sizeof r.text - 1] = '\0';
-			take_report(x, &r);
+			step_take_report(x, &r);
 			continue;
 		}
 		break;
 	}
 	if (x->ended || x->freed)
 		return;
+	if (x->durable && step_read_result(x, &r)) {
+		step_take_report(x, &r);
+		return;
+	}
 	/* It hung up without a report of the end: it was killed, and with it the step. */
 	r = (struct step_report){.kind = STEP_FAILED, .code = DAVIT_EINTERNAL};
 	snprintf(r.text, sizeof r.text, "the step's keeper, davit-step, was killed");
-	take_report(x, &r);
+	step_take_report(x, &r);
 }
 
 static void tell_output(struct davit_execution *x)
@@ -197,7 +202,7 @@ static void run_delivery(struct davit_deferred *d)
 
 /* ------------------------------------------------------------------------------ beginning */
 
-static int watch(struct davit_execution *x, struct davit_error *err)
+int step_watch(struct davit_execution *x, struct davit_error *err)
 {
 	struct uv_loop_s *uv = davit_loop_uv(x->loop);
 
@@ -215,16 +220,76 @@ static int watch(struct davit_execution *x, struct davit_error *err)
 	return 0;
 }
 
+static int run(struct davit_execution *x, struct davit_error *err)
+{
+	int r = step_spawn(x, err);
+
+	return r < 0 ? r : step_watch(x, err);
+}
+
+static void run_image(uv_work_t *work)
+{
+	struct davit_execution *x = work->data;
+	int r = step_image_take(x, &x->error);
+
+	if (r < 0)
+		x->error.code = r;
+}
+
+static void after_image(uv_work_t *work, int status)
+{
+	struct davit_execution *x = work->data;
+
+	x->working = x->taking = false;
+	if (x->freed) {
+		finish_freeing(x);
+		return;
+	}
+	if (!x->error.code && !x->end.aborted && step_image_order(x, &x->error) == 0 &&
+	    run(x, &x->error) == 0)
+		return;
+	if (x->end.aborted)
+		x->result.outcome = DAVIT_OUTCOME_ABORTED;
+	else
+		x->result.outcome = DAVIT_OUTCOME_ERRORED;
+	davit_error_copy(&x->result.error, &x->error);
+	x->ended = x->complete = true;
+	deliver(x);
+}
+
+/* In a thread, for it can have to be fetched. */
+static int begin_with_image(struct davit_execution *x, struct davit_error *err)
+{
+	char id[80], text[600];
+	int r = step_image_id(x->store, x->image, id, sizeof id, err);
+
+	if (r < 0)
+		return r;
+	snprintf(text, sizeof text, "fetching the image %s", x->image);
+	if (!*id && davit_strv_add(&x->notes, text) < 0)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	x->work.data = x;
+	x->working = uv_queue_work(davit_loop_uv(x->loop), &x->work, run_image, after_image) == 0;
+	x->taking = x->working;
+	return x->working ? 0 : davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+}
+
 static int begin(struct davit_execution *x, const struct davit_run_spec *spec,
 		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
-	int r = 0, known = 0;
+	int r = step_check(spec, n, err), known = 0;
 
+	if (r < 0)
+		return r;
+	if (spec->durable) {
+		x->durable = true;
+		snprintf(x->id, sizeof x->id, "%s", spec->durable);
+	}
 	if (asprintf(&x->directory, "%s/runs/%s", x->store->directory, x->id) < 0) {
 		x->directory = NULL;
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	}
-	if (spec->cache) {
+	if (spec->cache && !spec->durable) {
 		r = step_key(x, spec, artifacts, n, err);
 		known = r == 0 ? step_recall(x, err) : r;
 	}
@@ -238,31 +303,40 @@ static int begin(struct davit_execution *x, const struct davit_run_spec *spec,
 	else
 		r = known;
 	if (r == 0)
-		r = step_spawn(x, err);
-	if (r == 0)
-		r = watch(x, err);
+		r = x->image ? begin_with_image(x, err) : run(x, err);
 	if (r == 0 && x->notes)
 		deliver(x);
 	return r;
+}
+
+struct davit_execution *step_new(struct davit_loop *loop, struct davit_artifacts *store,
+				 const struct davit_execution_events *on, void *user)
+{
+	struct davit_execution *x = calloc(1, sizeof *x);
+
+	if (!x)
+		return NULL;
+	x->loop = loop;
+	x->store = store;
+	x->user = user;
+	if (on)
+		x->on = *on;
+	x->lock = x->control = x->wake = x->input = x->streams[0] = x->streams[1] = -1;
+	snprintf(x->id, sizeof x->id, "%016" PRIx64, davit_loop_random(loop));
+	pthread_mutex_init(&x->fetching, NULL);
+	davit_deferred_init(&x->deliver, loop, run_delivery);
+	return x;
 }
 
 int davit_execute(struct davit_loop *loop, struct davit_artifacts *store, const struct davit_run_spec *spec,
 		  const struct davit_artifact *artifacts, size_t n, const struct davit_execution_events *on,
 		  void *user, struct davit_execution **ret, struct davit_error *err)
 {
-	struct davit_execution *x = calloc(1, sizeof *x);
+	struct davit_execution *x = step_new(loop, store, on, user);
 	int r;
 
 	if (!x)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	x->loop = loop;
-	x->store = store;
-	x->user = user;
-	if (on)
-		x->on = *on;
-	x->lock = x->control = x->wake = x->streams[0] = x->streams[1] = -1;
-	snprintf(x->id, sizeof x->id, "%016" PRIx64, davit_loop_random(loop));
-	davit_deferred_init(&x->deliver, loop, run_delivery);
 	r = begin(x, spec, artifacts, n, err);
 	if (r < 0) {
 		davit_execution_free(x);
@@ -277,6 +351,11 @@ int davit_execute(struct davit_loop *loop, struct davit_artifacts *store, const 
 const char *davit_execution_id(const struct davit_execution *x)
 {
 	return x->id;
+}
+
+int64_t davit_execution_started(const struct davit_execution *x)
+{
+	return x->end.started;
 }
 
 const struct davit_result *davit_execution_result(const struct davit_execution *x)
@@ -316,16 +395,26 @@ int davit_execution_signal(struct davit_execution *x, int signo, struct davit_er
 	return 0;
 }
 
+static void stop(struct davit_execution *x, enum step_verb verb)
+{
+	if (x->ended || x->complete)
+		return;
+	if (x->taking) {
+		x->end.aborted = 1;
+		step_image_cancel(x);
+	} else {
+		x->end.aborted = order(x, verb, 0) == 0;
+	}
+}
+
 void davit_execution_abort(struct davit_execution *x)
 {
-	if (!x->ended && !x->complete)
-		x->end.aborted = order(x, STEP_ORDER_ABORT, 0) == 0;
+	stop(x, STEP_ORDER_ABORT);
 }
 
 void davit_execution_kill(struct davit_execution *x)
 {
-	if (!x->ended && !x->complete)
-		x->end.aborted = order(x, STEP_ORDER_KILL, 0) == 0;
+	stop(x, STEP_ORDER_KILL);
 }
 
 /* -------------------------------------------------------------------------------- the end */
@@ -376,8 +465,14 @@ void davit_execution_free(struct davit_execution *x)
 		return;
 	x->freed = true;
 	davit_deferred_cancel(&x->deliver);
-	if (!x->ended)
+	if (x->taking)
+		step_image_cancel(x);
+	else if (!x->ended)
 		order(x, STEP_ORDER_KILL, 0);
+	if (x->durable && x->control >= 0) {
+		const struct step_order o = {.verb = STEP_ORDER_FORGET};
+		send(x->control, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
 	if (!x->working) /* else the thread's end does it */
 		finish_freeing(x);
 }

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BLOCK (256 * 1024)
 #define THREADS_MAX 4
 #define ALONE_ENTRIES 512     /* up to so many entries */
 #define ALONE_BYTES (4 << 20) /* and so many bytes a thread more is not worth its start */
@@ -22,8 +21,10 @@ struct walk {
 	struct step_tree *tree;
 	struct davit_error *err;
 	bool own;
+	bool lazy; /* of files only the names */
 	char path[PATH_MAX];
 	size_t len;
+	struct davit_map seen; /* directories on the way to names */
 };
 
 static int no_memory(struct davit_error *err)
@@ -74,12 +75,14 @@ static int add(struct walk *w, const struct stat *st)
 	return 0;
 }
 
-static int walk_entry(struct walk *w, int fd, const char *name, unsigned depth)
+static int walk_entry(struct walk *w, int fd, const char *name, unsigned char type, unsigned depth)
 {
 	DAVIT_AUTO_CLOSE int below = -1;
-	struct stat st;
+	struct stat st = {.st_mode = S_IFREG};
 	int r;
 
+	if (w->lazy && type == DT_REG)
+		return add(w, &st);
 	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return davit_error_errno(w->err, errno, NULL, "cannot read %s", w->path);
 	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) && !S_ISLNK(st.st_mode)) {
@@ -131,13 +134,108 @@ static int walk_directory(struct walk *w, int fd, unsigned depth)
 			break;
 		}
 		w->len = before + (size_t)sprintf(w->path + before, "%s%s", before ? "/" : "", d->d_name);
-		r = walk_entry(w, fd, d->d_name, depth);
+		r = walk_entry(w, fd, d->d_name, d->d_type, depth);
 		w->len = before;
 		w->path[before] = '\0';
 	}
 	if (r == 0 && errno)
 		r = davit_error_errno(w->err, errno, NULL, "cannot read the directory %s", w->path);
 	closedir(dir);
+	return r;
+}
+
+/* A list can be older than the directory. */
+static int gone(const struct walk *w, const char *name)
+{
+	return errno == ENOENT || errno == ENOTDIR
+		       ? 0
+		       : davit_error_errno(w->err, errno, NULL, "cannot read %s", name);
+}
+
+/* One that is asked for by its path: with the directories that it is in. */
+static int walk_name(struct walk *w, int fd, const char *name)
+{
+	size_t n = strlen(name);
+	struct stat st;
+	int r = 0;
+
+	if (n >= sizeof w->path)
+		return davit_error_set(w->err, DAVIT_EINVAL, NULL, "a path is longer than %d bytes",
+				       PATH_MAX);
+	for (const char *slash = name; r == 0 && (slash = strchr(slash, '/')); slash++) {
+		w->len = (size_t)(slash - name);
+		memcpy(w->path, name, w->len);
+		w->path[w->len] = '\0';
+		if (davit_map_get(&w->seen, w->path)) /* neighbours share them */
+			continue;
+		if (fstatat(fd, w->path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return gone(w, name);
+		if (!S_ISDIR(st.st_mode))
+			return 0;
+		r = add(w, &st);
+		if (r == 0 && davit_map_put(&w->seen, w->tree->entries[w->tree->n - 1].path, w) < 0)
+			r = no_memory(w->err);
+	}
+	if (r < 0)
+		return r;
+	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return gone(w, name);
+	memcpy(w->path, name, n + 1);
+	w->len = n;
+	return walk_entry(w, fd, name, DT_UNKNOWN, 0);
+}
+
+static bool is_beneath(const char *name)
+{
+	for (;;) {
+		size_t n = strcspn(name, "/");
+
+		if (!n || (n == 1 && *name == '.') || (n == 2 && !strncmp(name, "..", 2)))
+			return false;
+		if (!name[n])
+			return true;
+		name += n + 1;
+	}
+}
+
+static void drop_doubles(struct step_tree *t)
+{
+	size_t n = 0;
+
+	step_tree_sort(t);
+	for (size_t i = 0; i < t->n; i++)
+		if (!n || strcmp(t->entries[n - 1].path, t->entries[i].path) != 0)
+			t->entries[n++] = t->entries[i];
+	t->n = n;
+}
+
+static int scan_names(struct walk *w, int fd, char *const *names)
+{
+	int r = 0;
+
+	for (; r == 0 && *names; names++)
+		r = is_beneath(*names)
+			    ? walk_name(w, fd, *names)
+			    : davit_error_set(w->err, DAVIT_EINVAL, NULL,
+					      "'%.200s' is not a path within the directory", *names);
+	drop_doubles(w->tree);
+	davit_map_fini(&w->seen);
+	return r;
+}
+
+int step_tree_list(int fd, char *const *names, struct step_tree *t, struct davit_error *err)
+{
+	struct walk *w = calloc(1, sizeof *w);
+	int r;
+
+	if (!w)
+		return no_memory(err);
+	w->tree = t;
+	w->err = err;
+	w->lazy = true;
+	r = names ? scan_names(w, fd, names) : walk_directory(w, fd, 0);
+	free(w);
+	step_tree_sort(t);
 	return r;
 }
 
@@ -158,86 +256,98 @@ int step_tree_scan(int fd, bool own, struct step_tree *t, struct davit_error *er
 
 /* ------------------------------------------------------------------------------ contents */
 
+/* Neighbours are of one directory: a thread takes several, so that two do not wait for its lock. */
+#define TURN 32
+
 struct work {
-	int fd;
 	struct step_tree *tree;
+	step_entry_fn *fn;
+	void *user;
 	atomic_size_t next;
 	atomic_int failed;
 	struct davit_error err; /* of the first that failed */
 };
 
-static void fail(struct work *w, int sys_errno, const char *path)
+static void fail(struct work *w, int code, const struct davit_error *err)
 {
 	int none = 0;
 
-	if (atomic_compare_exchange_strong(&w->failed, &none, 1))
-		davit_error_errno(&w->err, sys_errno, NULL, "cannot read %s", path);
+	if (atomic_compare_exchange_strong(&w->failed, &none, code))
+		davit_error_copy(&w->err, err);
 }
 
-static void hash_file(struct work *w, struct step_entry *e, char *buf)
-{
-	DAVIT_AUTO_CLOSE int fd = step_open_anyway(w->fd, e->path, O_RDONLY | O_NONBLOCK | O_NOCTTY, e->mode);
-	crypto_generichash_state h;
-	ssize_t n = -1;
-
-	if (fd < 0) {
-		fail(w, errno, e->path);
-		return;
-	}
-	crypto_generichash_init(&h, NULL, 0, STEP_DIGEST);
-	while ((n = DAVIT_EINTR(read(fd, buf, BLOCK))) > 0)
-		crypto_generichash_update(&h, (const uint8_t *)buf, (unsigned long long)n);
-	if (n < 0)
-		fail(w, errno, e->path);
-	crypto_generichash_final(&h, e->digest, STEP_DIGEST);
-}
-
-static void hash_link(struct work *w, struct step_entry *e, char *buf)
-{
-	ssize_t n = readlinkat(w->fd, e->path, buf, BLOCK);
-
-	if (n < 0)
-		fail(w, errno, e->path);
-	else
-		crypto_generichash(e->digest, STEP_DIGEST, (const uint8_t *)buf, (unsigned long long)n, NULL,
-				   0);
-}
-
-static void *hash_some(void *arg)
+static void *do_some(void *arg)
 {
 	struct work *w = arg;
-	char *buf = malloc(BLOCK);
+	struct davit_error err = {0};
+	char *buf = malloc(STEP_BLOCK);
 	size_t i;
+	int r = 0;
 
-	if (!buf) {
-		fail(w, ENOMEM, "");
-		return NULL;
-	}
-	while (!atomic_load(&w->failed) && (i = atomic_fetch_add(&w->next, 1)) < w->tree->n) {
-		struct step_entry *e = &w->tree->entries[i];
-
-		if (S_ISREG(e->mode))
-			hash_file(w, e, buf);
-		else if (S_ISLNK(e->mode))
-			hash_link(w, e, buf);
-	}
+	if (!buf)
+		r = no_memory(&err);
+	while (r == 0 && !atomic_load(&w->failed) && (i = atomic_fetch_add(&w->next, TURN)) < w->tree->n)
+		for (size_t end = i + TURN; r == 0 && i < end && i < w->tree->n; i++)
+			r = w->fn(w->user, &w->tree->entries[i], buf, &err);
+	if (r < 0)
+		fail(w, r, &err);
 	free(buf);
 	return NULL;
 }
 
-static void hash_all(struct work *w)
+int step_tree_each(struct step_tree *t, step_entry_fn *fn, void *user, struct davit_error *err)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 	size_t more = cpus > THREADS_MAX ? THREADS_MAX - 1 : cpus > 1 ? (size_t)cpus - 1 : 0, n = 0;
+	struct work w = {.tree = t, .fn = fn, .user = user};
 	pthread_t threads[THREADS_MAX];
+	int r;
 
-	if (w->tree->n <= ALONE_ENTRIES && w->tree->bytes <= ALONE_BYTES)
+	if (t->n <= ALONE_ENTRIES && t->bytes <= ALONE_BYTES)
 		more = 0;
-	while (n < more && pthread_create(&threads[n], NULL, hash_some, w) == 0)
+	while (n < more && pthread_create(&threads[n], NULL, do_some, &w) == 0)
 		n++;
-	hash_some(w);
+	do_some(&w);
 	while (n)
 		pthread_join(threads[--n], NULL);
+	r = atomic_load(&w.failed);
+	if (r < 0)
+		davit_error_copy(err, &w.err);
+	return r;
+}
+
+static int hash_file(int at, struct step_entry *e, char *buf, struct davit_error *err)
+{
+	DAVIT_AUTO_CLOSE int fd = step_open_anyway(at, e->path, O_RDONLY | O_NONBLOCK | O_NOCTTY, e->mode);
+	crypto_generichash_state h;
+	ssize_t n = -1;
+
+	crypto_generichash_init(&h, NULL, 0, STEP_DIGEST);
+	while (fd >= 0 && (n = DAVIT_EINTR(read(fd, buf, STEP_BLOCK))) > 0)
+		crypto_generichash_update(&h, (const uint8_t *)buf, (unsigned long long)n);
+	if (n < 0)
+		return davit_error_errno(err, errno, NULL, "cannot read %s", e->path);
+	crypto_generichash_final(&h, e->digest, STEP_DIGEST);
+	return 0;
+}
+
+static int hash_link(int at, struct step_entry *e, char *buf, struct davit_error *err)
+{
+	ssize_t n = readlinkat(at, e->path, buf, STEP_BLOCK);
+
+	if (n < 0)
+		return davit_error_errno(err, errno, NULL, "cannot read %s", e->path);
+	crypto_generichash(e->digest, STEP_DIGEST, (const uint8_t *)buf, (unsigned long long)n, NULL, 0);
+	return 0;
+}
+
+static int hash_entry(void *user, struct step_entry *e, char *buf, struct davit_error *err)
+{
+	const int *at = user;
+
+	return S_ISREG(e->mode)	  ? hash_file(*at, e, buf, err)
+	       : S_ISLNK(e->mode) ? hash_link(*at, e, buf, err)
+				  : 0;
 }
 
 static int by_path(const void *a, const void *b)
@@ -277,21 +387,28 @@ static void hash_tree(struct step_tree *t)
 	step_hex(digest, sizeof digest, t->id);
 }
 
+void step_tree_sort(struct step_tree *t)
+{
+	if (t->n)
+		qsort(t->entries, t->n, sizeof *t->entries, by_path);
+}
+
+void step_tree_name(struct step_tree *t)
+{
+	step_tree_sort(t);
+	hash_tree(t);
+}
+
 int step_tree_read(int fd, bool own, struct step_tree *t, struct davit_error *err)
 {
-	struct work w = {.fd = fd, .tree = t};
 	int r;
 
 	if (sodium_init() < 0)
 		return davit_error_set(err, DAVIT_EINTERNAL, NULL, "libsodium cannot be initialised");
 	r = step_tree_scan(fd, own, t, err);
-	if (r < 0)
-		return r;
-	hash_all(&w);
-	if (atomic_load(&w.failed))
-		return davit_error_copy(err, &w.err);
-	if (t->n)
-		qsort(t->entries, t->n, sizeof *t->entries, by_path);
-	hash_tree(t);
-	return 0;
+	if (r == 0)
+		r = step_tree_each(t, hash_entry, &fd, err);
+	if (r == 0)
+		step_tree_name(t);
+	return r;
 }

@@ -5,6 +5,7 @@
 #ifndef DAVIT_STEP_HASH_H
 #define DAVIT_STEP_HASH_H
 
+#include "base/map.h"
 #include "base/region.h"
 #include "davit/artifact.h"
 
@@ -36,6 +37,21 @@ int step_tree_read(int fd, bool own, struct step_tree *t, struct davit_error *er
 /* The same without hashing: entries and bytes only. */
 int step_tree_scan(int fd, bool own, struct step_tree *t, struct davit_error *err);
 void step_tree_fini(struct step_tree *t);
+
+/* The names of what is in it, or of what `names` lists (not NULL: each a file, a link, or a directory with
+ * all that is in it; the directories on the way come, too), by path. Of files the rest is not asked for.
+ * DAVIT_EINVAL for a name that is empty, absolute, or has a part that is "." or ".."; one that is not there
+ * is passed over. */
+int step_tree_list(int fd, char *const *names, struct step_tree *t, struct davit_error *err);
+
+/* Calls fn with each entry and STEP_BLOCK bytes to use, in several threads where there is much to do, until
+ * one fails. Blocks. */
+#define STEP_BLOCK (256 * 1024)
+typedef int step_entry_fn(void *user, struct step_entry *e, char *buf, struct davit_error *err);
+int step_tree_each(struct step_tree *t, step_entry_fn *fn, void *user, struct davit_error *err);
+/* Sorts the entries by path. And gives the tree its id, once each has its digest. */
+void step_tree_sort(struct step_tree *t);
+void step_tree_name(struct step_tree *t);
 
 /* "%02x" of n bytes. */
 void step_hex(const uint8_t *bytes, size_t n, char *ret);

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -100,15 +101,40 @@ static pid_t start(struct step *s, int out, int err)
 	return pid;
 }
 
-static void obey(pid_t program, const struct step_order *o)
+static void obey(const struct step *s, pid_t program, const struct step_order *o)
 {
 	if (o->verb == STEP_ORDER_SIGNAL) {
 		kill(program, o->signo);
 		return;
 	}
+	if (s->options.plain) { /* of the host's processes only its own group is the step's */
+		kill(-program, o->verb == STEP_ORDER_KILL ? SIGKILL : SIGTERM);
+		kill(-program, SIGCONT);
+		return;
+	}
 	/* Everything in this pid namespace but ourselves; what is stopped must be able to end. */
 	kill(-1, SIGTERM);
 	kill(-1, SIGCONT);
+}
+
+/* By what a container sees of its own cgroup. */
+static bool ran_out_of_memory(void)
+{
+	static const char *const files[] = {"/sys/fs/cgroup/memory.events",
+					    "/sys/fs/cgroup/memory/memory.oom_control"};
+	char line[128];
+	long kills = 0;
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(files); i++) {
+		FILE *f = fopen(files[i], "re");
+
+		while (f && !kills && fgets(line, sizeof line, f))
+			if (!strncmp(line, "oom_kill ", 9))
+				kills = strtol(line + 9, NULL, 10);
+		if (f)
+			fclose(f);
+	}
+	return kills > 0;
 }
 
 static void end(struct step *s, int status, const struct rusage *u)
@@ -118,6 +144,7 @@ static void end(struct step *s, int status, const struct rusage *u)
 	r.cpu_user = (int64_t)u->ru_utime.tv_sec * 1000000000 + u->ru_utime.tv_usec * 1000;
 	r.cpu_system = (int64_t)u->ru_stime.tv_sec * 1000000000 + u->ru_stime.tv_usec * 1000;
 	r.memory_peak = (uint64_t)u->ru_maxrss * 1024;
+	r.out_of_memory = s->inside && ran_out_of_memory();
 	send_report(s, &r);
 	_exit(0);
 }
@@ -134,8 +161,11 @@ static void keep(struct step *s, int signals, pid_t program)
 		struct pollfd fds[] = {{signals, POLLIN, 0}, {s->status_fd, POLLIN, 0}};
 
 		while ((pid = wait4(-1, &status, WNOHANG, &u)) > 0)
-			if (pid == program)
+			if (pid == program) {
+				if (s->options.plain)
+					kill(-program, SIGKILL); /* what it left */
 				end(s, status, &u);
+			}
 		if (poll(fds, 2, -1) < 0 && errno != EINTR)
 			step_fail(s, DAVIT_EIO, errno, "cannot wait");
 		if (fds[0].revents && read(signals, &info, sizeof info) < 0 && errno != EAGAIN)
@@ -143,24 +173,27 @@ static void keep(struct step *s, int signals, pid_t program)
 		if (!fds[1].revents)
 			continue;
 		if (recv(s->status_fd, &o, sizeof o, MSG_DONTWAIT) == (ssize_t)sizeof o)
-			obey(program, &o);
+			obey(s, program, &o);
 		else if (fds[1].revents & POLLHUP)
 			_exit(1);
 	}
 }
 
-void step_init(struct step *s, int out, int err)
+/* Makes the namespaces what the step is to see. */
+static void enter(struct step *s)
 {
-	struct step_report r = {.kind = STEP_STARTED};
+	if (sethostname("step", 4) < 0)
+		step_fail(s, DAVIT_EIO, errno, "cannot name the host");
+	if (s->options.hermetic)
+		loopback_up(s);
+	step_enter_root(s);
+}
+
+static int watch_children(struct step *s)
+{
 	sigset_t child;
 	int signals;
-	pid_t program;
-	char go;
 
-	/* The monitor may be gone before this holds: then there is nothing to read either. */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (DAVIT_EINTR(recv(s->status_fd, &go, 1, 0)) != 1)
-		_exit(1);
 	if (setsid() < 0)
 		step_fail(s, DAVIT_EIO, errno, "cannot begin a session");
 	sigemptyset(&child);
@@ -168,17 +201,40 @@ void step_init(struct step *s, int out, int err)
 	signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (signals < 0 || sigprocmask(SIG_BLOCK, &child, NULL) < 0)
 		step_fail(s, DAVIT_EIO, errno, "cannot watch for signals");
-	if (sethostname("step", 4) < 0)
-		step_fail(s, DAVIT_EIO, errno, "cannot name the host");
-	if (s->options.hermetic)
-		loopback_up(s);
-	step_enter_root(s);
-	/* Nothing of the step's runs before it is in its cgroups. */
-	if (DAVIT_EINTR(recv(s->status_fd, &go, 1, 0)) != 1)
-		_exit(1);
-	program = start(s, out, err);
+	return signals;
+}
+
+static void run(struct step *s, int signals, int out, int err) __attribute__((noreturn));
+static void run(struct step *s, int signals, int out, int err)
+{
+	struct step_report r = {.kind = STEP_STARTED};
+	pid_t program = start(s, out, err);
+
 	r.started = wall();
 	send_report(s, &r);
 	for (;;)
 		keep(s, signals, program);
+}
+
+void step_init(struct step *s, int out, int err)
+{
+	int signals;
+	char go;
+
+	/* The monitor may be gone before this holds: then there is nothing to read either. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (DAVIT_EINTR(recv(s->status_fd, &go, 1, 0)) != 1)
+		_exit(1);
+	signals = watch_children(s);
+	if (!s->options.plain)
+		enter(s);
+	/* Nothing of the step's runs before it is in its cgroups. */
+	if (DAVIT_EINTR(recv(s->status_fd, &go, 1, 0)) != 1)
+		_exit(1);
+	run(s, signals, out, err);
+}
+
+void step_init_inside(struct step *s, int out, int err)
+{
+	run(s, watch_children(s), out, err);
 }

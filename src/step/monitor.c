@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
@@ -27,6 +28,7 @@
 
 #define PIPE_BYTES (1 << 20)
 #define SPLICE_BYTES (1 << 20)
+#define DRIVER_PATIENCE (INT64_C(60) * 1000000000) /* ns in which an engine must end a container */
 
 struct monitor {
 	struct step step;
@@ -35,22 +37,35 @@ struct monitor {
 	int clock;	 /* timerfd: the deadline, then the end of the grace */
 	int pipes[2];	 /* read ends of the step's streams; -1: at its end */
 	int null;
-	bool stopping, wanted, has_end;
-	struct step_report end;
+	int listener; /* of a durable step: who wants it from now on comes here; or -1 */
+	bool killing; /* the driver was told to */
+	bool stopping, wanted, has_end, forget;
+	struct step_report end, last;
 };
 
-static void report(const struct step_report *r)
+static void send_report(const struct step_report *r)
 {
 	while (send(STEP_FD_CONTROL, r, sizeof *r, MSG_NOSIGNAL) < 0 && errno == EINTR)
 		;
 }
 
-static void report_failure(int code, int sys_errno, const char *what)
+/* The last report of a durable step is on the disk before anybody hears it. */
+static void report(struct monitor *m, const struct step_report *r)
+{
+	if (r->kind == STEP_FAILED || r->kind == STEP_ENDED) {
+		m->last = *r;
+		if (m->step.options.durable)
+			step_keep_result(r);
+	}
+	send_report(r);
+}
+
+static void report_failure(struct monitor *m, int code, int sys_errno, const char *what)
 {
 	struct step_report r = {.kind = STEP_FAILED, .code = code, .sys_errno = sys_errno};
 
 	snprintf(r.text, sizeof r.text, sys_errno ? "%s: %s" : "%s", what, strerror(sys_errno));
-	report(&r);
+	report(m, &r);
 }
 
 /* ---------------------------------------------------------------------------- streams */
@@ -95,12 +110,14 @@ static bool move(struct monitor *m, int i)
 static int clone_init(struct monitor *m, uint64_t more)
 {
 	struct clone_args a = {
-		.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD | more,
+		.flags = CLONE_PIDFD | more,
 		.pidfd = (uint64_t)(uintptr_t)&m->pidfd,
 		.exit_signal = SIGCHLD,
 	};
 
-	if (m->step.options.hermetic)
+	if (!m->step.driver && !m->step.options.plain)
+		a.flags |= CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+	if (!m->step.driver && m->step.options.hermetic)
 		a.flags |= CLONE_NEWNET;
 	return (int)syscall(SYS_clone3, &a, sizeof a);
 }
@@ -148,14 +165,58 @@ static bool enter_cgroups(const struct monitor *m)
 	return true;
 }
 
-/* Starts init. False when that cannot be, which is reported. */
+/* ------------------------------------------------------------- a step that runs elsewhere */
+
+static void become_driver(const struct step *s, int status, int out, int err, const char *verb)
+{
+	const char *const argv[] = {"davit-step-driver", s->runtime, verb, strrchr(s->directory, '/') + 1,
+				    NULL};
+	const int from[] = {status, STEP_FD_ORDER, out, err};
+	int lifted[DAVIT_ARRAY_SIZE(from)];
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(from); i++)
+		lifted[i] = fcntl(from[i], F_DUPFD_CLOEXEC, STEP_FDS);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(from); i++)
+		if (lifted[i] < 0 || dup2(lifted[i], STEP_DRIVER_STATUS + (int)i) < 0)
+			_exit(127);
+	close_range(STEP_DRIVER_STATUS + DAVIT_ARRAY_SIZE(from), ~0U, CLOSE_RANGE_CLOEXEC);
+	execve(s->driver, (char *const *)(verb ? argv : (const char *const[]){argv[0], argv[1], NULL}),
+	       environ);
+	_exit(127);
+}
+
+/* A driver that was killed has left its container. */
+static void remove_elsewhere(struct monitor *m)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	pid_t pid = fork();
+
+	if (!pid)
+		become_driver(&m->step, null, null, null, "remove");
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	if (null >= 0)
+		close(null);
+}
+
+/* ------------------------------------------------------------------------------- starting */
+
+static void become_init(struct monitor *m, int monitors, int out, int err)
+{
+	close(monitors);
+	if (m->step.driver)
+		become_driver(&m->step, m->step.status_fd, out, err, NULL);
+	step_init(&m->step, out, err);
+}
+
+/* Starts init, or what is in its place. False when that cannot be, which is reported. */
 static bool start(struct monitor *m)
 {
 	int out[2], err[2], status[2];
 
 	if (pipe2(out, O_CLOEXEC) < 0 || pipe2(err, O_CLOEXEC) < 0 ||
 	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status) < 0) {
-		report_failure(DAVIT_EIO, errno, "cannot make a pipe");
+		report_failure(m, DAVIT_EIO, errno, "cannot make a pipe");
 		return false;
 	}
 	/* As large as we are allowed to. */
@@ -163,36 +224,37 @@ static bool start(struct monitor *m)
 	fcntl(err[0], F_SETPIPE_SZ, PIPE_BYTES);
 	m->step.status_fd = status[1];
 	m->init = clone_init(m, 0);
-	if (m->init < 0 && errno == EPERM) {
+	if (m->init < 0 && errno == EPERM && !m->step.options.plain) {
 		m->step.rootless = true;
 		m->init = clone_init(m, CLONE_NEWUSER);
 	}
 	if (m->init < 0) {
-		report_failure(DAVIT_ENOTSUP, errno,
+		report_failure(m, DAVIT_ENOTSUP, errno,
 			       m->step.rootless
 				       ? "this host gives no user namespaces to users other than root"
 				       : "cannot make namespaces");
 		return false;
 	}
-	if (!m->init) {
-		close(status[0]);
-		step_init(&m->step, out[1], err[1]);
-	}
+	if (!m->init)
+		become_init(m, status[0], out[1], err[1]);
 	close(status[1]);
 	close(out[1]);
 	close(err[1]);
 	m->status = status[0];
 	m->pipes[0] = out[0];
 	m->pipes[1] = err[0];
+	step_tell_intercept(m->init);
+	if (m->step.driver)
+		return true;
 	if (m->step.rootless && !map_users(m->init)) {
-		report_failure(DAVIT_ENOTSUP, errno, "cannot map the user into a user namespace");
+		report_failure(m, DAVIT_ENOTSUP, errno, "cannot map the user into a user namespace");
 		return false;
 	}
 	/* It makes its mounts while the kernel takes its time (a grace period of RCU) to move it. */
 	if (send(m->status, "", 1, MSG_NOSIGNAL) != 1)
 		return false;
 	if (!enter_cgroups(m)) {
-		report_failure(DAVIT_EIO, errno, "cannot put the step into its cgroup");
+		report_failure(m, DAVIT_EIO, errno, "cannot put the step into its cgroup");
 		return false;
 	}
 	/* If it has ended already, it has said why. */
@@ -211,8 +273,21 @@ static void set_clock(struct monitor *m, int64_t ns)
 	timerfd_settime(m->clock, 0, &t, NULL);
 }
 
+/* What runs elsewhere is ended over there; its driver, too, when it does not do that soon. */
 static void kill_init(struct monitor *m)
 {
+	const struct step_order o = {.verb = STEP_ORDER_KILL};
+
+	/* Without a namespace the rest does not end with init, which has to end it first. */
+	if (m->step.options.plain && m->end.started &&
+	    send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+		return;
+	if (m->step.driver && !m->killing) {
+		m->killing = m->stopping = true;
+		send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT);
+		set_clock(m, DRIVER_PATIENCE);
+		return;
+	}
 	syscall(SYS_pidfd_send_signal, m->pidfd, SIGKILL, NULL, 0);
 }
 
@@ -224,7 +299,8 @@ static void stop(struct monitor *m)
 		return;
 	m->stopping = true;
 	/* One that reads no orders, for it is still making its mounts, gets no grace. */
-	if (!m->end.started || send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+	if ((!m->end.started && !m->step.driver) ||
+	    send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		kill_init(m);
 	set_clock(m, m->step.options.grace);
 }
@@ -238,7 +314,10 @@ static void obey(struct monitor *m)
 		return;
 	if (n != (ssize_t)sizeof o) {
 		m->wanted = false;
-		kill_init(m);
+		if (!m->step.options.durable)
+			kill_init(m);
+	} else if (o.verb == STEP_ORDER_FORGET) {
+		m->forget = true;
 	} else if (o.verb == STEP_ORDER_SIGNAL) {
 		send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT);
 	} else {
@@ -272,7 +351,7 @@ static void hear(struct monitor *m)
 			m->end.started = r.started;
 			if (m->step.options.timeout)
 				set_clock(m, m->step.options.timeout);
-			report(&r);
+			report(m, &r);
 		} else if (r.kind == STEP_ENDED) {
 			m->has_end = true;
 			m->end.kind = STEP_ENDED;
@@ -281,16 +360,30 @@ static void hear(struct monitor *m)
 			m->end.cpu_user = r.cpu_user;
 			m->end.cpu_system = r.cpu_system;
 			m->end.memory_peak = r.memory_peak;
+			m->end.out_of_memory = r.out_of_memory;
 		} else {
 			m->has_end |= r.kind == STEP_FAILED;
 			if (r.kind == STEP_FAILED)
 				m->end.kind = STEP_FAILED;
-			report(&r);
+			report(m, &r);
 		}
 	}
 }
 
 /* ----------------------------------------------------------------------------- the loop */
+
+/* Somebody else wants a durable step from now on, and is told what has happened. */
+static void change_hands(struct monitor *m)
+{
+	struct step_report started = {.kind = STEP_STARTED, .started = m->end.started};
+
+	if (!step_accept(m->listener))
+		return;
+	m->wanted = true;
+	if (m->end.started)
+		send_report(&started);
+	wake();
+}
 
 /* Until init is gone. */
 static void watch(struct monitor *m)
@@ -298,7 +391,8 @@ static void watch(struct monitor *m)
 	for (;;) {
 		struct pollfd fds[] = {{m->pidfd, POLLIN, 0},	 {m->status, POLLIN, 0},
 				       {m->clock, POLLIN, 0},	 {STEP_FD_CONTROL, POLLIN, 0},
-				       {m->pipes[0], POLLIN, 0}, {m->pipes[1], POLLIN, 0}};
+				       {m->pipes[0], POLLIN, 0}, {m->pipes[1], POLLIN, 0},
+				       {m->listener, POLLIN, 0}};
 
 		if (!m->wanted)
 			fds[3].fd = -1;
@@ -308,6 +402,8 @@ static void watch(struct monitor *m)
 			hear(m);
 		if (fds[3].revents)
 			obey(m);
+		if (fds[6].revents)
+			change_hands(m);
 		if (fds[2].revents)
 			tick(m);
 		for (int i = 0; i < 2; i++)
@@ -332,6 +428,8 @@ static void finish(struct monitor *m)
 	/* Init reaped nobody but its own; the kernel has ended the rest before it let go of init. */
 	while (waitid((idtype_t)P_PIDFD, (id_t)m->pidfd, &info, WEXITED) < 0 && errno == EINTR)
 		;
+	if (m->step.driver && (info.si_code != CLD_EXITED || info.si_status != 0))
+		remove_elsewhere(m);
 	for (int i = 0; i < 2; i++)
 		while (m->pipes[i] >= 0 && move(m, i))
 			;
@@ -343,16 +441,17 @@ static void finish(struct monitor *m)
 		m->end.status = SIGKILL;
 		m->end.ended = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 	}
-	report(&m->end);
+	report(m, &m->end);
 }
 
 /* The caller takes what it wants out of the directory, and hangs up. */
-static void await_hangup(void)
+static void await_hangup(struct monitor *m)
 {
-	struct pollfd fd = {STEP_FD_CONTROL, 0, 0};
+	struct pollfd fd = {STEP_FD_CONTROL, POLLIN, 0};
 
-	while (poll(&fd, 1, -1) < 0 || !(fd.revents & POLLHUP))
-		;
+	while (m->wanted && !m->forget)
+		if (poll(&fd, 1, -1) > 0)
+			obey(m);
 }
 
 static void clean(const struct monitor *m)
@@ -362,17 +461,38 @@ static void clean(const struct monitor *m)
 	for (size_t i = 0; i < m->step.n_cgroups; i++)
 		for (int tries = 0; tries < 200 && rmdir(m->step.cgroups[i]) < 0 && errno == EBUSY; tries++)
 			nanosleep(&pause, NULL);
-	davit_remove_at(AT_FDCWD, m->step.directory);
+	if (m->step.release)
+		unlink(m->step.release);
+	if (!m->step.options.durable || m->forget)
+		davit_remove_at(AT_FDCWD, m->step.directory);
 }
 
-int main(void)
+static bool open_all(struct monitor *m)
 {
-	static struct monitor m = {
-		.init = -1, .pidfd = -1, .status = -1, .clock = -1, .pipes = {-1, -1}, .wanted = true};
+	m->null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	m->clock = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (m->step.options.durable)
+		m->listener = step_listen(m->step.directory);
+	return m->null >= 0 && m->clock >= 0 && (m->listener >= 0 || !m->step.options.durable);
+}
+
+int main(int argc, char **argv)
+{
+	static struct monitor m = {.init = -1,
+				   .pidfd = -1,
+				   .status = -1,
+				   .clock = -1,
+				   .pipes = {-1, -1},
+				   .listener = -1,
+				   .wanted = true};
 	static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP};
 
+	if (argc > 1 && !strcmp(argv[1], "intercept"))
+		return step_intercept(argc - 2, argv + 2);
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(ignored); i++)
 		signal(ignored[i], SIG_IGN);
+	if (argc == 2 && !strcmp(argv[1], "inside"))
+		return step_inside();
 	prctl(PR_SET_NAME, "davit-step");
 	if (fcntl(STEP_FD_CONTROL, F_GETFD) < 0 || fcntl(STEP_FD_LOCK, F_GETFD) < 0) {
 		fputs("davit-step is started by davit execute and by davit_execute()\n", stderr);
@@ -381,13 +501,11 @@ int main(void)
 	setsid();
 	umask(022);
 	if (!step_order_read(STEP_FD_ORDER, &m.step)) {
-		report_failure(DAVIT_EINTERNAL, 0, "the order of the step cannot be understood");
+		report_failure(&m, DAVIT_EINTERNAL, 0, "the order of the step cannot be understood");
 		return 1;
 	}
-	m.null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	m.clock = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (m.null < 0 || m.clock < 0)
-		report_failure(DAVIT_EIO, errno, "cannot begin");
+	if (!open_all(&m))
+		report_failure(&m, DAVIT_EIO, errno, "cannot begin");
 	else if (start(&m)) {
 		watch(&m);
 		finish(&m);
@@ -395,8 +513,7 @@ int main(void)
 		kill_init(&m);
 		waitpid(m.init, NULL, 0);
 	}
-	if (m.wanted)
-		await_hangup();
+	await_hangup(&m);
 	clean(&m);
 	return 0;
 }

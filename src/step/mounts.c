@@ -106,43 +106,78 @@ static void bind_own(struct root *r, const char *name, const char *path, mode_t 
 
 /* ---------------------------------------------------------------------- copy-on-write */
 
-/* Mounts an overlay over `lower` at `at`. 0 or an errno. */
-static int overlay(struct root *r, int lower, int upper, int work, int at, unsigned long flags)
-{
-	char data[256], low[FD_PATH_MAX], up[FD_PATH_MAX], wk[FD_PATH_MAX], target[FD_PATH_MAX];
+#define LAYERS_MAX 200 /* their names must fit into the one page that mount takes */
 
+struct layers {
+	int fds[LAYERS_MAX]; /* the highest first */
+	size_t n;
+};
+
+/* Mounts an overlay over `low` at `at`. 0 or an errno. */
+static int overlay(struct root *r, const struct layers *low, int upper, int work, int at, unsigned long flags)
+{
+	char data[LAYERS_MAX * (FD_PATH_MAX - 14) + 256], path[FD_PATH_MAX];
+	size_t n = (size_t)sprintf(data, "lowerdir=");
+
+	for (size_t i = 0; i < low->n; i++)
+		n += (size_t)sprintf(data + n, "%s%s", i ? ":" : "", fd_path(low->fds[i], path));
+	n += (size_t)sprintf(data + n, ",upperdir=%s", fd_path(upper, path));
 	/* volatile: what is thrown away need not reach the disk. */
-	snprintf(data, sizeof data, "lowerdir=%s,upperdir=%s,workdir=%s,volatile%s", fd_path(lower, low),
-		 fd_path(upper, up), fd_path(work, wk), r->s->rootless ? ",userxattr" : "");
-	return mount("overlay", fd_path(at, target), "overlay", flags, data) < 0 ? errno : 0;
+	sprintf(data + n, ",workdir=%s,volatile%s", fd_path(work, path), r->s->rootless ? ",userxattr" : "");
+	return mount("overlay", fd_path(at, path), "overlay", flags, data) < 0 ? errno : 0;
 }
 
-/* Puts a writable view of the directory `source` at `at`, whose changes nobody else sees: an overlay, or
- * a copy where that is not to be had. */
-static void mount_over(struct root *r, const char *source, int at, unsigned long flags, const char *path)
+static void open_layers(struct root *r, const char *const *sources, size_t n, struct layers *ret)
+{
+	if (n > LAYERS_MAX)
+		step_fail(r->s, DAVIT_ENOTSUP, 0, "an image of %zu layers: a step can have %d", n,
+			  LAYERS_MAX);
+	for (size_t i = 0; i < n; i++) {
+		ret->fds[i] = open(sources[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (ret->fds[i] < 0)
+			step_fail(r->s, errno == ENOENT ? DAVIT_ENOENT : DAVIT_EIO, errno, "cannot open %s",
+				  sources[i]);
+	}
+	ret->n = n;
+}
+
+/* A copy, where an overlay is not to be had for the reason e. */
+static void copy_layers(struct root *r, const struct layers *low, int upper, const char *path, int e)
+{
+	char why[128];
+
+	/* What a layer removes of the one below only overlayfs knows to read. */
+	if (low->n > 1)
+		step_fail(r->s, DAVIT_ENOTSUP, e, "an image of several layers needs overlayfs");
+	step_note(r->s, "%s is a copy: overlayfs is not to be had here: %s", path, strerror(e));
+	e = step_copy_tree(low->fds[0], upper, why, sizeof why);
+	if (e)
+		step_fail(r->s, e == ENOSPC ? DAVIT_ENOSPC : DAVIT_EIO, e, "cannot copy %s for %s", why,
+			  path);
+}
+
+/* Puts a writable view of the directories `sources` (the highest first) at `at`, whose changes nobody else
+ * sees: an overlay, or a copy where that is not to be had. */
+static void mount_over(struct root *r, const char *const *sources, size_t n, int at, unsigned long flags,
+		       const char *path)
 {
 	char up[24], work[24], copy[PATH_MAX];
-	int number = r->next++, upper, worker, lower, e;
+	int number = r->next++, upper, worker, e;
+	struct layers low;
 	struct stat st;
 
-	lower = open(source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (lower < 0 || fstat(lower, &st) < 0)
-		step_fail(r->s, errno == ENOENT ? DAVIT_ENOENT : DAVIT_EIO, errno, "cannot open %s", source);
+	open_layers(r, sources, n, &low);
+	if (fstat(low.fds[0], &st) < 0)
+		step_fail(r->s, DAVIT_EIO, errno, "cannot look at %s", sources[0]);
 	snprintf(up, sizeof up, "upper-%d", number);
 	snprintf(work, sizeof work, "work-%d", number);
 	/* The merged root shows the mode of the upper one. */
 	upper = own_directory(r, up, st.st_mode & 07777);
 	worker = own_directory(r, work, 0700);
-	e = overlay(r, lower, upper, worker, at, flags);
+	e = overlay(r, &low, upper, worker, at, flags);
 	close(worker);
 	if (e) {
-		char why[128];
-
-		e = step_copy_tree(lower, upper, why, sizeof why);
-		if (e)
-			step_fail(r->s, e == ENOSPC ? DAVIT_ENOSPC : DAVIT_EIO, e, "cannot copy %s: %s",
-				  source, why);
-		step_note(r->s, "%s is a copy: overlayfs is not to be had here: %s", path, strerror(e));
+		copy_layers(r, &low, upper, path, e);
 		snprintf(copy, sizeof copy, "%s/%s", r->s->directory, up);
 		attach(r->s,
 		       clone_tree(r->s, copy, 0, flags & MS_NODEV ? MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV : 0),
@@ -151,7 +186,8 @@ static void mount_over(struct root *r, const char *source, int at, unsigned long
 		close(at);
 	}
 	close(upper);
-	close(lower);
+	for (size_t i = 0; i < low.n; i++)
+		close(low.fds[i]);
 }
 
 static void mount_copy(struct root *r, const struct step_mount_order *m)
@@ -178,7 +214,7 @@ static void mount_artifacts(struct root *r)
 		const struct step_mount_order *m = &r->s->mounts[i];
 
 		if (m->kind == STEP_MOUNT_OVER)
-			mount_over(r, m->source, place(r, m->target), MS_NOSUID | MS_NODEV, m->target);
+			mount_over(r, &m->source, 1, place(r, m->target), MS_NOSUID | MS_NODEV, m->target);
 		else if (m->kind == STEP_MOUNT_COPY)
 			mount_copy(r, m);
 		else
@@ -226,6 +262,18 @@ static void mount_dev(struct root *r)
 	close(fd);
 	mount_new(r, "devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620");
 	bind_own(r, "shm", "/dev/shm", 01777);
+}
+
+/* Of this namespace: who asks for it knows that this kernel has such a limit. */
+static void limit_pids(struct root *r)
+{
+	int fd = openat(r->fd, "proc/sys/kernel/pid_max", O_WRONLY | O_CLOEXEC);
+	char text[16];
+	int n = snprintf(text, sizeof text, "%u", r->s->options.pid_max);
+
+	if (fd < 0 || write(fd, text, (size_t)n) != n)
+		step_fail(r->s, DAVIT_EIO, errno, "cannot limit the number of processes");
+	close(fd);
 }
 
 /* What in /proc would let root of the step change the host. In a user namespace the kernel refuses. */
@@ -323,7 +371,7 @@ out:
 
 static void own_root(struct root *r)
 {
-	mount_over(r, r->s->root, own_directory(r, "root", 0755), 0, "the root");
+	mount_over(r, r->s->roots, r->s->n_roots, own_directory(r, "root", 0755), 0, "the root");
 	r->fd = openat(r->own, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (r->fd < 0)
 		step_fail(r->s, DAVIT_EIO, errno, "cannot open the new root");
@@ -341,12 +389,14 @@ void step_enter_root(struct step *s)
 	r.own = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (r.own < 0)
 		step_fail(s, DAVIT_EIO, errno, "cannot open %s", s->directory);
-	if (s->root)
+	if (s->n_roots)
 		own_root(&r);
 	else
 		host_root(&r);
 	mount_dev(&r);
 	mount_new(&r, "proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+	if (s->options.pid_max)
+		limit_pids(&r);
 	if (!s->rootless && !s->options.privileged)
 		protect_proc(&r);
 	close(place(&r, BASE));

@@ -54,8 +54,7 @@ static bool take(struct step *s, const struct step_record *r)
 		memcpy(&s->options, r->text, sizeof s->options);
 		return true;
 	case STEP_ROOT:
-		s->root = r->text;
-		return true;
+		return add(&s->roots, &s->n_roots, r->text);
 	case STEP_HIDE:
 		return add(&s->hide, &s->n_hide, r->text);
 	case STEP_MOUNT:
@@ -75,6 +74,16 @@ static bool take(struct step *s, const struct step_record *r)
 	case STEP_USER:
 		s->user = r->text;
 		return true;
+	case STEP_DRIVER:
+		s->driver = r->text;
+		s->runtime = r->text + strlen(r->text) + 1;
+		return s->runtime < r->text + r->length;
+	case STEP_IMAGE:
+		s->image = r->text;
+		return true;
+	case STEP_RELEASE:
+		s->release = r->text;
+		return true;
 	default:
 		return false;
 	}
@@ -83,14 +92,19 @@ static bool take(struct step *s, const struct step_record *r)
 bool step_order_read(int fd, struct step *s)
 {
 	struct stat st;
-	const char *p, *end;
+	const char *p;
 
 	if (fstat(fd, &st) < 0 || st.st_size <= 0)
 		return false;
 	p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (p == MAP_FAILED)
-		return false;
-	for (end = p + st.st_size; (size_t)(end - p) >= sizeof(struct step_record);) {
+	return p != MAP_FAILED && step_order_parse(p, (size_t)st.st_size, s);
+}
+
+bool step_order_parse(const char *p, size_t n, struct step *s)
+{
+	const char *end = p + n;
+
+	while ((size_t)(end - p) >= sizeof(struct step_record)) {
 		const struct step_record *r = (const void *)p;
 		size_t room = (size_t)(end - p) - sizeof *r;
 

@@ -8,8 +8,9 @@
 #include <fcntl.h>
 #include <string.h>
 
-static int take_output(struct davit_execution *x, const struct step_output *o, struct davit_error *err)
+static int take_output(struct davit_execution *x, size_t i, struct davit_error *err)
 {
+	const struct step_output *o = &x->outputs[i];
 	struct davit_output *to = &x->result.outputs[x->result.n_outputs];
 	int r;
 
@@ -18,7 +19,8 @@ static int take_output(struct davit_execution *x, const struct step_output *o, s
 	if (!to->name)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	x->result.n_outputs++;
-	r = davit_artifacts_adopt(x->store, o->directory, &to->tree, err);
+	r = x->durable ? step_adopt_again(x, i, &to->tree, err)
+		       : davit_artifacts_adopt(x->store, o->directory, &to->tree, err);
 	if (r < 0)
 		davit_error_prefix(err, "the output '%s' cannot be kept", o->name);
 	return r;
@@ -80,7 +82,7 @@ int step_take_outputs(struct davit_execution *x, struct davit_error *err)
 	if (!x->result.outputs)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	for (size_t i = 0; r == 0 && i < x->n_outputs; i++)
-		r = take_output(x, &x->outputs[i], err);
+		r = take_output(x, i, err);
 	for (size_t i = 0; r == 0 && i < x->n_caches; i++) {
 		if (x->caches[i].fd < 0)
 			continue;

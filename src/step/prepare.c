@@ -15,7 +15,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 
 /* One mount to come. */
 struct place {
@@ -55,6 +57,11 @@ static void record(struct davit_execution *x, enum step_tag tag, const void *dat
 static void record_text(struct davit_execution *x, enum step_tag tag, const char *s)
 {
 	record(x, tag, s, strlen(s));
+}
+
+void step_record(struct davit_execution *x, enum step_tag tag, const char *text)
+{
+	record_text(x, tag, text);
 }
 
 static void record_mount(struct davit_execution *x, char kind, const char *source, const char *copy,
@@ -106,6 +113,9 @@ static struct place *place_at(struct preparing *p, const char *target)
 
 static int check_name(const struct davit_artifact *a, struct davit_error *err)
 {
+	if (a->type == DAVIT_ARTIFACT_IMAGE)
+		return davit_error_set(err, DAVIT_EINVAL, a->name,
+				       "an image can be the root of a step, and nothing else");
 	if (a->use != DAVIT_USE_CACHE && (!a->name || !*a->name || strchr(a->name, '/')))
 		return davit_error_set(err, DAVIT_EINVAL, "artifacts",
 				       "'%.64s' is not the name of an artifact", a->name ? a->name : "");
@@ -363,6 +373,24 @@ static int make_group(struct preparing *p, struct davit_workload *w)
 	return r;
 }
 
+/* Since Linux 6.14 a pid namespace has a limit of its own; before, it would be set for the whole host. That
+ * costs nothing, where to move a process into a cgroup takes longer than all the rest of a step. */
+static bool namespaces_limit(void)
+{
+	int major = 0, minor = 0;
+	struct utsname u;
+
+	return uname(&u) == 0 && sscanf(u.release, "%d.%d", &major, &minor) == 2 &&
+	       (major > 6 || (major == 6 && minor >= 14));
+}
+
+static bool needs_group(const struct davit_run_spec *spec)
+{
+	const struct davit_step_limits *l = &spec->limits;
+
+	return l->cpu_millicores || l->memory || l->pids || spec->plain || !namespaces_limit();
+}
+
 static int limit(struct preparing *p)
 {
 	struct davit_execution *x = p->x;
@@ -399,6 +427,7 @@ static int make_directory(struct davit_execution *x, struct davit_error *err)
 		x->lock = openat(at, "lock", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (x->lock < 0 || flock(x->lock, LOCK_EX | LOCK_NB) < 0)
 		r = davit_error_errno(err, errno, NULL, "cannot make %s", x->directory);
+	x->made = r == 0;
 	step_store_unlock(x->store);
 	for (int i = 0; r == 0 && i < DAVIT_STEP_STREAMS; i++) {
 		x->streams[i] = openat(at, files[i], O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -429,23 +458,28 @@ static void record_options(struct preparing *p)
 		.timeout = spec->timeout,
 		.grace = spec->grace ? spec->grace : DAVIT_GRACE_DEFAULT,
 		.log_max = spec->log_max ? spec->log_max : DAVIT_STEP_LOG_DEFAULT,
-		.privileged = spec->privileged,
+		.privileged = spec->privileged || spec->plain,
 		.hermetic = spec->hermetic,
+		.memory = spec->limits.memory,
+		.cpu_millicores = spec->limits.cpu_millicores,
 		.processes = spec->limits.pids ? spec->limits.pids : DAVIT_STEP_PIDS_DEFAULT,
+		.pid_max = needs_group(spec) ? 0 : DAVIT_STEP_PIDS_DEFAULT,
+		.durable = spec->durable != NULL,
+		.plain = spec->plain,
+		.input = p->x->input >= 0,
 	};
 
 	record(p->x, STEP_OPTIONS, &o, sizeof o);
 }
 
-static int check_spec(const struct davit_run_spec *spec, struct davit_error *err)
+static int take_input(struct davit_execution *x, const struct davit_run_spec *spec, struct davit_error *err)
 {
-	if (!spec->path || !*spec->path)
-		return davit_error_set(err, DAVIT_EINVAL, "path", "a step needs a program");
-	if (spec->timeout < 0 || spec->grace < 0 || spec->limits.cpu_millicores < 0)
-		return davit_error_set(err, DAVIT_EINVAL, NULL, "times and limits cannot be negative");
-	for (char *const *e = spec->env; e && *e; e++)
-		if (**e == '=' || !strchr(*e, '='))
-			return davit_error_set(err, DAVIT_EINVAL, "env", "'%.64s' is not NAME=value", *e);
+	if (!spec->input)
+		return 0;
+	x->input = memfd_create("davit-step-input", MFD_CLOEXEC);
+	if (x->input < 0 || davit_write_full(x->input, spec->input, spec->input_len) < 0 ||
+	    lseek(x->input, 0, SEEK_SET) < 0)
+		return davit_error_errno(err, errno, NULL, "cannot write a step's input");
 	return 0;
 }
 
@@ -468,27 +502,55 @@ static int record_program(struct preparing *p)
 	return 0;
 }
 
+static int record_driver(struct preparing *p)
+{
+	struct davit_execution *x = p->x;
+	DAVIT_AUTO_FREE char *program = davit_path_join(x->store->paths.libexec, x->runtime->driver);
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+
+	if (!program)
+		return no_memory(p->err);
+	davit_buf_add(&b, program, strlen(program) + 1);
+	davit_buf_adds(&b, x->runtime->name);
+	x->order.oom |= b.oom;
+	record(x, STEP_DRIVER, davit_buf_str(&b), b.len);
+	record_text(x, STEP_IMAGE, p->spec->image.location);
+	return 0;
+}
+
 static int prepare(struct preparing *p)
 {
 	struct davit_execution *x = p->x;
 	DAVIT_AUTO_FREE char *root = NULL;
 	int r = make_directory(x, p->err);
 
+	if (r == 0)
+		r = take_input(x, p->spec, p->err);
 	if (r < 0)
 		return r;
 	record_text(x, STEP_DIRECTORY, x->directory);
 	record_options(p);
-	if (p->spec->image.type != DAVIT_ARTIFACT_EMPTY) {
+	x->runtime = step_runtime(p->spec);
+	if (x->runtime->driver) {
+		r = record_driver(p);
+	} else if (p->spec->image.type == DAVIT_ARTIFACT_IMAGE) {
+		x->image = strdup(p->spec->image.location);
+		x->has_user = p->spec->user && *p->spec->user;
+		if (!x->image)
+			return no_memory(p->err);
+	} else if (p->spec->image.type != DAVIT_ARTIFACT_EMPTY) {
 		r = locate(p, &p->spec->image, "image", &root);
 		if (r == 0)
 			record_text(x, STEP_ROOT, root);
 	}
 	if (r == 0)
 		r = take_places(p);
-	if (r == 0)
+	if (r == 0 && !x->runtime->driver && needs_group(p->spec))
 		r = limit(p);
 	if (r == 0)
 		r = record_program(p);
+	if (r == 0 && x->durable)
+		r = step_keep_order(x, p->err);
 	hide_ours(x);
 	return r < 0 ? r : x->order.oom ? no_memory(p->err) : 0;
 }
@@ -497,10 +559,8 @@ int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec,
 		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
 	struct preparing p = {.x = x, .spec = spec, .artifacts = artifacts, .n = n, .err = err};
-	int r = check_spec(spec, err);
+	int r;
 
-	if (r < 0)
-		return r;
 	p.places = calloc(n + 1, sizeof *p.places);
 	x->holds = calloc(n + 1, sizeof *x->holds);
 	x->caches = calloc(n + 1, sizeof *x->caches);

@@ -100,8 +100,10 @@ static int put_artifact(crypto_generichash_state *h, const struct davit_artifact
 int step_key(struct davit_execution *x, const struct davit_run_spec *spec,
 	     const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
+	struct davit_artifact named = spec->image;
 	uint8_t digest[STEP_DIGEST];
 	crypto_generichash_state h;
+	char image[80];
 	int r;
 
 	for (size_t i = 0; i < n; i++)
@@ -109,6 +111,12 @@ int step_key(struct davit_execution *x, const struct davit_run_spec *spec,
 			return 0;
 	if (spec->image.type == DAVIT_ARTIFACT_DIRECTORY)
 		return 0;
+	if (spec->image.type == DAVIT_ARTIFACT_IMAGE) {
+		r = step_image_id(x->store, spec->image.location, image, sizeof image, err);
+		if (r < 0 || !*image) /* one that must be fetched is not known yet */
+			return r;
+		named.location = image;
+	}
 	crypto_generichash_init(&h, NULL, 0, sizeof digest);
 	put(&h, FORMAT);
 	put(&h, spec->path);
@@ -119,7 +127,7 @@ int step_key(struct davit_execution *x, const struct davit_run_spec *spec,
 	put_number(&h, spec->privileged);
 	put_number(&h, spec->hermetic);
 	put_number(&h, geteuid());
-	r = put_artifact(&h, &spec->image, x->store, err);
+	r = put_artifact(&h, &named, x->store, err);
 	if (spec->image.type == DAVIT_ARTIFACT_EMPTY)
 		put_host(&h);
 	for (size_t i = 0; r == 0 && i < n; i++)

@@ -33,6 +33,10 @@ static int find_program(const struct davit_resource_spec *spec, char **ret, stru
 	static const char *const places[] = {"", "/opt/resource"};
 	const char *name = davit_resource_action_name(spec->action);
 
+	if (spec->inside) {
+		*ret = davit_path_join(spec->type, name);
+		return *ret ? 0 : no_memory(err);
+	}
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(places); i++) {
 		DAVIT_AUTO_FREE char *path = NULL;
 		struct stat st;
@@ -64,7 +68,7 @@ static int make_env(const struct davit_resource_spec *spec, const char *home, ch
 		     {"BUILD_TEAM_NAME", b->team}, {"ATC_EXTERNAL_URL", b->url}};
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < DAVIT_ARRAY_SIZE(all); i++)
+	for (size_t i = 0; r == 0 && !spec->inside && i < DAVIT_ARRAY_SIZE(all); i++)
 		r = davit_strv_setenv(ret, all[i].name, all[i].value);
 	if (spec->action == DAVIT_RESOURCE_CHECK)
 		return r;
@@ -163,41 +167,61 @@ static int check_spec(const struct davit_resource_spec *spec, struct davit_error
 	return r;
 }
 
+void davit_resource_call_fini(struct davit_resource_call *c)
+{
+	free(c->path);
+	davit_strv_free(c->env);
+	davit_buf_fini(&c->request);
+}
+
+int davit_resource_prepare(const struct davit_resource_spec *spec, const char *home,
+			   struct davit_resource_call *ret, struct davit_error *err)
+{
+	bool check = spec->action == DAVIT_RESOURCE_CHECK;
+	struct davit_resource_call c = {.dir = check ? home : spec->directory,
+					.arg = check ? NULL : spec->directory};
+	int r = find_program(spec, &c.path, err);
+
+	if (r == 0)
+		r = davit_resource_request(spec->source,
+					   spec->action == DAVIT_RESOURCE_OUT ? NULL : spec->version,
+					   check ? NULL : spec->params, &c.request, err);
+	if (r == 0 && make_env(spec, home, &c.env) < 0)
+		r = no_memory(err);
+	if (r < 0)
+		davit_resource_call_fini(&c);
+	else
+		*ret = c;
+	return r;
+}
+
 static int start(struct davit_resource_run *run, struct davit_loop *loop,
 		 const struct davit_resource_spec *spec, struct davit_error *err)
 {
 	static const struct davit_program_events events = {.log = on_log, .done = on_done};
-	bool check = spec->action == DAVIT_RESOURCE_CHECK;
-	DAVIT_AUTO_BUF request = DAVIT_BUF_INIT;
-	DAVIT_AUTO_FREE char *path = NULL;
-	DAVIT_AUTO_STRV env = NULL;
+	struct davit_resource_call c;
 	int r = check_spec(spec, err);
 
 	if (r == 0)
-		r = find_program(spec, &path, err);
-	if (r == 0)
 		r = make_home(run, spec->scratch, err);
 	if (r == 0)
-		r = davit_resource_request(spec->source,
-					   spec->action == DAVIT_RESOURCE_OUT ? NULL : spec->version,
-					   check ? NULL : spec->params, &request, err);
-	if (r == 0 && make_env(spec, run->home, &env) < 0)
-		r = no_memory(err);
+		r = davit_resource_prepare(spec, run->home, &c, err);
 	if (r < 0)
 		return r;
-	return davit_program_start(
-		loop,
-		&(struct davit_program_spec){
-			.path = path,
-			.argv = (char *[]){path, check ? NULL : (char *)spec->directory, NULL},
-			.env = env,
-			.dir = check ? run->home : spec->directory,
-			.input = request.data,
-			.input_len = request.len,
-			.timeout = spec->timeout,
-			.grace = spec->grace,
-		},
-		&events, run, &run->program, err);
+	r = davit_program_start(loop,
+				&(struct davit_program_spec){
+					.path = c.path,
+					.argv = (char *[]){c.path, (char *)(uintptr_t)c.arg, NULL},
+					.env = c.env,
+					.dir = c.dir,
+					.input = c.request.data,
+					.input_len = c.request.len,
+					.timeout = spec->timeout,
+					.grace = spec->grace,
+				},
+				&events, run, &run->program, err);
+	davit_resource_call_fini(&c);
+	return r;
 }
 
 int davit_resource_start(struct davit_loop *loop, const struct davit_resource_spec *spec,

@@ -101,7 +101,9 @@ struct davit_build_metadata {
 
 struct davit_resource_spec {
 	enum davit_resource_action action;
-	const char *type;      /* the directory of the executables */
+	const char *type; /* the directory of the executables */
+	bool inside;	  /* type is a directory in an image: it is not looked at, and the environment that
+			   * is not of the build is the image's */
 	const json_t *source;  /* NULL: {} */
 	const json_t *version; /* check: from which on, or NULL; in: which */
 	const json_t *params;  /* in, out; or NULL */
@@ -110,6 +112,19 @@ struct davit_resource_spec {
 	struct davit_build_metadata build; /* in, out */
 	int64_t timeout, grace;		   /* ns; as of a program */
 };
+
+/* What is to be executed for it: by davit_resource_start, or by who does that in another way. */
+struct davit_resource_call {
+	char *path;		  /* of the program, owned */
+	const char *arg;	  /* its argument, or NULL; of the spec */
+	const char *dir;	  /* where it begins; of the spec, or home */
+	char **env;		  /* owned */
+	struct davit_buf request; /* its standard input */
+};
+/* home: an empty directory. davit_resource_call_fini. DAVIT_ENOENT: the type has no such program. */
+int davit_resource_prepare(const struct davit_resource_spec *spec, const char *home,
+			   struct davit_resource_call *ret, struct davit_error *err);
+void davit_resource_call_fini(struct davit_resource_call *c);
 
 struct davit_resource_end {
 	enum davit_plan_outcome outcome;

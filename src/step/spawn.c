@@ -38,7 +38,9 @@ static int lift(posix_spawn_file_actions_t *a, int fd, int floor, int to, int *l
 	return *lifted < 0 ? errno : posix_spawn_file_actions_adddup2(a, *lifted, to);
 }
 
-static int run(const char *program, const int *fds, size_t n, pid_t *ret, struct davit_error *err)
+/* Where engines listen is in the environment. */
+static int run(const char *program, bool with_env, const int *fds, size_t n, pid_t *ret,
+	       struct davit_error *err)
 {
 	char *const argv[] = {(char *)"davit-step", NULL}, *const env[] = {NULL};
 	int floor = STEP_FD_CONTROL + (int)n, e = 0;
@@ -60,7 +62,7 @@ static int run(const char *program, const int *fds, size_t n, pid_t *ret, struct
 	for (size_t i = 0; e == 0 && i < n; i++)
 		e = lift(&actions, fds[i], floor, STEP_FD_CONTROL + (int)i, &lifted[i]);
 	if (e == 0)
-		e = posix_spawn(ret, program, &actions, &attr, argv, env);
+		e = posix_spawn(ret, program, &actions, &attr, argv, with_env ? environ : env);
 	for (size_t i = 0; i < n; i++)
 		if (lifted[i] >= 0)
 			close(lifted[i]);
@@ -72,7 +74,7 @@ static int run(const char *program, const int *fds, size_t n, pid_t *ret, struct
 int step_spawn(struct davit_execution *x, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *program = davit_path_join(x->store->paths.libexec, "davit-step");
-	DAVIT_AUTO_FREE int *fds = calloc(STEP_FDS + x->n_holds + x->n_caches, sizeof *fds);
+	DAVIT_AUTO_FREE int *fds = calloc(STEP_FDS + 1 + x->n_holds + x->n_caches, sizeof *fds);
 	DAVIT_AUTO_CLOSE int order = -1;
 	int ends[2];
 	size_t n = 0;
@@ -91,12 +93,14 @@ int step_spawn(struct davit_execution *x, struct davit_error *err)
 	fds[n++] = x->streams[DAVIT_STEP_OUT];
 	fds[n++] = x->streams[DAVIT_STEP_ERR];
 	fds[n++] = x->lock;
+	if (x->input >= 0)
+		fds[n++] = x->input;
 	for (size_t i = 0; i < x->n_holds; i++)
 		fds[n++] = x->holds[i].fd;
 	for (size_t i = 0; i < x->n_caches; i++)
 		if (x->caches[i].fd >= 0)
 			fds[n++] = x->caches[i].fd;
-	r = order < 0 ? order : run(program, fds, n, &x->helper, err);
+	r = order < 0 ? order : run(program, x->runtime->driver, fds, n, &x->helper, err);
 	close(ends[1]);
 	return r;
 }
@@ -112,7 +116,7 @@ static void undo(struct davit_execution *x)
 
 static void close_all(struct davit_execution *x)
 {
-	int *const fds[] = {&x->control, &x->wake, &x->lock, &x->streams[0], &x->streams[1]};
+	int *const fds[] = {&x->control, &x->wake, &x->lock, &x->input, &x->streams[0], &x->streams[1]};
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(fds); i++) {
 		if (*fds[i] >= 0)
@@ -135,6 +139,8 @@ void step_let_go(struct davit_execution *x)
 	if (x->helper > 0)
 		while (waitpid(x->helper, NULL, 0) < 0 && errno == EINTR)
 			;
+	if (x->durable && x->made)
+		step_remove_durable(x);
 	for (size_t i = 0; i < x->n_outputs; i++) {
 		free(x->outputs[i].name);
 		free(x->outputs[i].directory);
@@ -147,6 +153,8 @@ void step_let_go(struct davit_execution *x)
 	free(x->outputs);
 	free(x->caches);
 	free(x->holds);
+	step_image_let_go(x);
+	pthread_mutex_destroy(&x->fetching);
 	davit_strv_free(x->notes);
 	davit_buf_fini(&x->order);
 	free(x->directory);

@@ -2,7 +2,7 @@
  *
  * A store's directory: opening it, its lock, work under way, names that appear and go.
  */
-#include "step/store.h"
+#include "step/execution.h"
 
 #include "base/fault.h"
 #include "base/file.h"
@@ -62,6 +62,16 @@ static int write_small(struct davit_artifacts *s, const char *name, const char *
 	if (fd < 0 || davit_write_full(fd, text, strlen(text)) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot write %s/%s", s->directory, name);
 	return 0;
+}
+
+int step_note_id(struct davit_artifacts *s, const char *name, const char *id, struct davit_error *err)
+{
+	return write_small(s, name, id, err);
+}
+
+bool step_read_id(struct davit_artifacts *s, const char *name, char ret[DAVIT_ARTIFACT_ID_MAX])
+{
+	return read_small(s->fd, name, ret, DAVIT_ARTIFACT_ID_MAX) == DAVIT_ARTIFACT_ID_MAX - 1;
 }
 
 uint64_t step_total(struct davit_artifacts *s)
@@ -148,10 +158,28 @@ static void sweep_abandoned(struct davit_artifacts *s, const char *directory, co
 {
 	char path[400];
 
-	if (!abandoned(s, directory, name, !strcmp(directory, "runs") ? "lock" : "meta"))
+	bool run = !strcmp(directory, "runs");
+
+	if (!abandoned(s, directory, name, run ? "lock" : "meta"))
 		return;
+	if (run)
+		step_image_sweep(s, name);
 	snprintf(path, sizeof path, "%s/%s", directory, name);
 	davit_remove_at(s->fd, path);
+}
+
+/* What a run that is over has not forgotten is forgotten for it, after a long time. */
+#define DURABLE_AGE (30 * 86400)
+
+static void sweep_run(struct davit_artifacts *s, const char *directory, const char *name)
+{
+	char path[400];
+	struct stat st;
+
+	snprintf(path, sizeof path, "%s/%s/lock", directory, name);
+	if (fstatat(s->fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || !st.st_size ||
+	    time(NULL) - st.st_mtime > DURABLE_AGE)
+		sweep_abandoned(s, directory, name);
 }
 
 static void drop_unsettled(struct davit_artifacts *s, const char *directory, const char *id)
@@ -198,7 +226,7 @@ static int recover(struct davit_artifacts *s, struct davit_error *err)
 	if (strcmp(now, then) != 0)
 		r = write_small(s, "boot", now, err);
 	each(s, "tmp", sweep_abandoned);
-	each(s, "runs", sweep_abandoned);
+	each(s, "runs", sweep_run);
 	return r;
 }
 

@@ -4,10 +4,11 @@
  *
  *   DIR/trees/ID/fs        the tree, which nobody changes
  *   DIR/caches/KEY/fs      a task's cache
- *   DIR/results/KEY/       result, stdout, stderr of a step that was asked to be remembered
+ *   DIR/results/KEY/       result, stdout, stderr of a step that was asked to be remembered; or a note
  *   DIR/KIND/KEY/meta      sizes; its lock (flock) says "in use", its time when it was last
  *   DIR/tmp/X/             work under way: like one of the above, and its meta is locked
- *   DIR/runs/ID/           a step that runs: its lock is held by it
+ *   DIR/runs/ID/           a step that runs: its lock is held by it. A durable one, of whose lock the
+ *                          file is not empty, stays when nobody holds that, until it is forgotten
  *   DIR/unsettled/ID       empty: the tree may not have reached the disk
  *   DIR/boot               the boot during which those came
  *   DIR/total              bytes of all of it, as decimal digits
@@ -51,6 +52,7 @@ struct step_work {
 	char name[80]; /* relative to the store: "tmp/..." */
 	int fd;	       /* the directory */
 	int meta;      /* its locked meta */
+	char note[80]; /* a file in which its id stands before it gets its name; or "" */
 };
 #define STEP_WORK_INIT                                                                                       \
 	{                                                                                                    \
@@ -94,7 +96,11 @@ int step_make_room(struct davit_artifacts *s, uint64_t bytes, davit_collected_fn
 /* Makes sure that what came in is on the disk. Blocks. */
 int step_settle(struct davit_artifacts *s, struct davit_error *err);
 
-/* tar.c */
-int step_unpack(int archive, int to, uint64_t max, struct davit_error *err);
+/* trees.c: hashes the "fs" of w and publishes it, or takes the one that is there. Blocks. */
+int step_store_tree(struct davit_artifacts *s, struct step_work *w, struct davit_artifact_hold *ret,
+		    struct davit_error *err);
+/* store.c: writes an id into a file of the store, and reads it. */
+int step_note_id(struct davit_artifacts *s, const char *name, const char *id, struct davit_error *err);
+bool step_read_id(struct davit_artifacts *s, const char *name, char ret[DAVIT_ARTIFACT_ID_MAX]);
 
 #endif

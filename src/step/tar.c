@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Trees as tar archives (libarchive). Of what comes in, no name is trusted: each entry's directory is
+ * Trees out of tar archives (libarchive). Of what comes in, no name is trusted: each entry's directory is
  * resolved by the kernel beneath the tree, through no link.
  */
+#include "step/tar.h"
 #include "base/file.h"
 #include "step/copy.h"
 #include "step/place.h"
-#include "step/store.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -305,103 +305,5 @@ int step_unpack(int archive, int to, uint64_t max, struct davit_error *err)
 	if (u.at >= 0)
 		close(u.at);
 	archive_read_free(u.a);
-	return r;
-}
-
-/* ----------------------------------------------------------------------------------- out */
-
-static int pack_content(struct archive *a, int at, const struct step_entry *s, char *buf,
-			struct davit_error *err)
-{
-	DAVIT_AUTO_CLOSE int fd = step_open_anyway(at, s->path, O_RDONLY | O_NOCTTY, s->mode);
-	ssize_t n;
-
-	if (fd < 0)
-		return davit_error_errno(err, errno, NULL, "cannot open %s", s->path);
-	while ((n = DAVIT_EINTR(read(fd, buf, BLOCK))) > 0)
-		if (archive_write_data(a, buf, (size_t)n) < 0)
-			return davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
-					       archive_error_string(a));
-	return n < 0 ? davit_error_errno(err, errno, NULL, "cannot read %s", s->path) : 0;
-}
-
-static int pack_entry(struct archive *a, struct archive_entry *e, int at, const struct step_entry *s,
-		      char *buf, struct davit_error *err)
-{
-	ssize_t n;
-
-	archive_entry_clear(e);
-	archive_entry_set_pathname(e, s->path);
-	archive_entry_set_mode(e, s->mode);
-	archive_entry_set_mtime(e, s->changed.tv_sec, s->changed.tv_nsec);
-	archive_entry_set_size(e, S_ISREG(s->mode) ? (la_int64_t)s->size : 0);
-	if (S_ISLNK(s->mode)) {
-		n = readlinkat(at, s->path, buf, BLOCK - 1);
-		if (n < 0)
-			return davit_error_errno(err, errno, NULL, "cannot read %s", s->path);
-		buf[n] = '\0';
-		archive_entry_set_symlink(e, buf);
-	}
-	if (archive_write_header(a, e) != ARCHIVE_OK)
-		return davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
-				       archive_error_string(a));
-	return S_ISREG(s->mode) && s->size ? pack_content(a, at, s, buf, err) : 0;
-}
-
-static int by_path(const void *a, const void *b)
-{
-	return strcmp(((const struct step_entry *)a)->path, ((const struct step_entry *)b)->path);
-}
-
-static int pack_tree(struct archive *a, int at, struct step_tree *t, struct davit_error *err)
-{
-	struct archive_entry *e = archive_entry_new();
-	DAVIT_AUTO_FREE char *buf = malloc(BLOCK);
-	int r = step_tree_scan(at, false, t, err);
-
-	if (r == 0 && (!e || !buf))
-		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	if (r == 0 && t->n)
-		qsort(t->entries, t->n, sizeof *t->entries, by_path);
-	for (size_t i = 0; r == 0 && i < t->n; i++)
-		r = pack_entry(a, e, at, &t->entries[i], buf, err);
-	archive_entry_free(e);
-	return r;
-}
-
-int davit_artifacts_get_tar(struct davit_artifacts *s, const struct davit_artifact_hold *h, int fd,
-			    enum davit_artifact_packing packing, struct davit_error *err)
-{
-	DAVIT_AUTO_FREE char *path = davit_artifacts_path(s, h);
-	DAVIT_AUTO_CLOSE int at = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-	struct archive *a = archive_write_new();
-	struct step_tree t = {0};
-	int r = 0;
-
-	if (!path || !a) {
-		archive_write_free(a);
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	}
-	archive_write_set_format_pax_restricted(a);
-	if (packing == DAVIT_PACK_ZSTD)
-		archive_write_add_filter_zstd(a);
-	else if (packing == DAVIT_PACK_GZIP)
-		archive_write_add_filter_gzip(a);
-	if (packing == DAVIT_PACK_ZSTD)
-		archive_write_set_filter_option(a, "zstd", "compression-level", "1");
-	archive_write_set_bytes_per_block(a, BLOCK);
-	archive_write_set_bytes_in_last_block(a, 1);
-	if (at < 0)
-		r = davit_error_errno(err, errno, NULL, "cannot open %s", path);
-	else if (archive_write_open_fd(a, fd) != ARCHIVE_OK)
-		r = davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
-				    archive_error_string(a));
-	if (r == 0)
-		r = pack_tree(a, at, &t, err);
-	if (archive_write_close(a) != ARCHIVE_OK && r == 0)
-		r = davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
-				    archive_error_string(a));
-	archive_write_free(a);
-	step_tree_fini(&t);
 	return r;
 }

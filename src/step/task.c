@@ -377,9 +377,44 @@ static int read_run(struct reader *r, const struct davit_tree *t, void *to)
 	return read_keys(r, t, run_keys, DAVIT_ARRAY_SIZE(run_keys), &r->task->public);
 }
 
+struct source {
+	const char *repository, *tag;
+};
+
+static const struct key source_keys[] = {
+	{"repository", read_text, offsetof(struct source, repository)},
+	{"tag", read_text, offsetof(struct source, tag)},
+};
+
+/* Who may fetch it from where is the business of what fetches: a task file has no passwords. */
 static int read_image(struct reader *r, const struct davit_tree *t, void *to)
 {
-	return read_keys(r, t, image_keys, DAVIT_ARRAY_SIZE(image_keys), &r->task->public);
+	struct davit_task *task = &r->task->public;
+	struct source s = {.tag = "latest"};
+	const struct davit_tree *source;
+	char *name;
+	int e = read_keys(r, t, image_keys, DAVIT_ARRAY_SIZE(image_keys), task);
+
+	if (e < 0)
+		return e;
+	if (!task->image_type)
+		return bad(r, t, "an image_resource needs a type");
+	if (strcmp(task->image_type, "registry-image") != 0 && strcmp(task->image_type, "docker-image") != 0)
+		return 0;
+	for (source = t->first; source && strcmp(source->key, "source") != 0; source = source->next)
+		;
+	if (source)
+		e = read_keys(r, source, source_keys, DAVIT_ARRAY_SIZE(source_keys), &s);
+	if (e == 0 && !s.repository)
+		return bad(r, t, "the source of an image needs a repository");
+	if (e < 0)
+		return e;
+	name = davit_region_take(&r->task->region, strlen(s.repository) + strlen(s.tag) + 2);
+	if (!name)
+		return no_memory(r->err);
+	sprintf(name, "%s:%s", s.repository, s.tag);
+	task->image = name;
+	return 0;
 }
 
 static int read_platform(struct reader *r, const struct davit_tree *t, void *to)

@@ -4,9 +4,12 @@
  */
 #include "step/copy.h"
 #include "step/store.h"
+#include "step/take.h"
+#include "step/tar.h"
 
 #include "base/strv.h"
 
+#include <archive.h>
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -17,6 +20,8 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+
+#define PACK_BLOCK (256 * 1024)
 
 void davit_artifact_release(struct davit_artifact_hold *h)
 {
@@ -63,113 +68,63 @@ static void fill_hold(struct davit_artifact_hold *h, const char *id, int fd, con
 	h->fd = fd;
 }
 
-/* Hashes the "fs" of w and publishes it, or takes the one that is there. */
-static int store(struct davit_artifacts *s, struct step_work *w, struct davit_artifact_hold *ret,
-		 struct davit_error *err)
+/* Publishes the "fs" of w, which holds what t says, or takes the one that is there. */
+static int publish(struct davit_artifacts *s, struct step_work *w, const struct step_tree *t,
+		   struct davit_artifact_hold *ret, struct davit_error *err)
 {
-	DAVIT_AUTO_CLOSE int fs = openat(w->fd, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-	struct step_tree t = {0};
-	struct step_meta m = {0};
+	const struct step_meta m = {.bytes = t->bytes, .entries = t->n, .skipped = t->skipped};
 	bool known = false;
-	int r, fd = -1;
+	int fd = -1, r = step_store_lock(s, err);
 
-	if (fs < 0)
-		return davit_error_errno(err, errno, NULL, "cannot open a tree in %s", s->directory);
-	/* The mode of the top is of no tree's content; overlayfs shows it, so it is always the same. */
-	if (fchown(fs, geteuid(), getegid()) < 0 || fchmod(fs, 0755) < 0)
-		return davit_error_errno(err, errno, NULL, "cannot own a tree in %s", s->directory);
-	r = step_tree_read(fs, true, &t, err);
-	if (r == 0)
-		r = step_store_lock(s, err);
 	if (r < 0)
-		goto out;
-	m = (struct step_meta){.bytes = t.bytes, .entries = t.n, .skipped = t.skipped};
-	r = step_take(s, DAVIT_KEPT_TREE, t.id, LOCK_SH, &fd, NULL);
+		return r;
+	if (w->note[0]) {
+		r = step_note_id(s, w->note, t->id, err);
+		if (r < 0)
+			goto unlock;
+	}
+	r = step_take(s, DAVIT_KEPT_TREE, t->id, LOCK_SH, &fd, NULL);
 	known = r == 0;
 	if (!known)
-		r = step_publish(s, w, DAVIT_KEPT_TREE, t.id, &m, err);
+		r = step_publish(s, w, DAVIT_KEPT_TREE, t->id, &m, err);
 	if (r == 0 && !known) {
 		/* Its own lock is the hold from now on. */
 		fd = DAVIT_TAKE_FD(w->meta);
 	}
+unlock:
 	step_store_unlock(s);
 	if (r == 0) {
 		if (known)
-			touch(s, t.id, &t);
-		fill_hold(ret, t.id, fd, &m);
+			touch(s, t->id, t);
+		fill_hold(ret, t->id, fd, &m);
 	}
-out:
-	step_tree_fini(&t);
 	return r;
 }
 
-static int copy_whole(int from, int to, const char *path, struct davit_error *err)
+/* The mode of the top is of no tree's content; overlayfs shows it, so it is always the same. */
+static int own_top(struct davit_artifacts *s, int fs, struct davit_error *err)
 {
-	char why[256];
-	int e = step_copy_tree(from, to, why, sizeof why);
-
-	return e ? davit_error_errno(err, e, NULL, "cannot copy %s/%s", path, why) : 0;
+	return fchown(fs, geteuid(), getegid()) < 0 || fchmod(fs, 0755) < 0
+		       ? davit_error_errno(err, errno, NULL, "cannot own a tree in %s", s->directory)
+		       : 0;
 }
 
-/* The directory of `name` beneath `to`, made with the modes that it has beneath `from`; -1 with errno. */
-static int parent_of(int from, int to, const char *name, int *ret_from, const char **ret_last)
+int step_store_tree(struct davit_artifacts *s, struct step_work *w, struct davit_artifact_hold *ret,
+		    struct davit_error *err)
 {
-	char part[NAME_MAX + 1];
-	int in = fcntl(from, F_DUPFD_CLOEXEC, 0), out = fcntl(to, F_DUPFD_CLOEXEC, 0);
+	DAVIT_AUTO_CLOSE int fs = openat(w->fd, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	struct step_tree t = {0};
+	int r;
 
-	for (;;) {
-		size_t n = strcspn(name, "/");
-		struct stat st;
-		int next_in, next_out, e;
-
-		if (!name[n])
-			break;
-		if (in < 0 || out < 0 || n > NAME_MAX)
-			goto fail;
-		memcpy(part, name, n);
-		part[n] = '\0';
-		name += n + 1;
-		next_in = openat(in, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		e = next_in < 0 || fstat(next_in, &st) < 0 ? errno : 0;
-		close(in);
-		in = next_in;
-		if (e || (mkdirat(out, part, st.st_mode & 07777) < 0 && errno != EEXIST))
-			goto fail;
-		next_out = openat(out, part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		close(out);
-		out = next_out;
-	}
-	if (in < 0 || out < 0)
-		goto fail;
-	*ret_from = in;
-	*ret_last = name;
-	return out;
-fail : {
-	int e = errno;
-	if (in >= 0)
-		close(in);
-	if (out >= 0)
-		close(out);
-	errno = e;
-	return -1;
-}
-}
-
-static int copy_named(int from, int to, const char *path, const char *name, struct davit_error *err)
-{
-	DAVIT_AUTO_CLOSE int in = -1;
-	DAVIT_AUTO_CLOSE int out = -1;
-	const char *last;
-	char why[256];
-	int e;
-
-	if (!*name || *name == '/' || !strcmp(name, "..") || !strncmp(name, "../", 3) || strstr(name, "/../"))
-		return davit_error_set(err, DAVIT_EINVAL, NULL, "'%s' is not a path within %s", name, path);
-	out = parent_of(from, to, name, &in, &last);
-	e = out < 0 ? errno : *last ? step_copy_entry(in, out, last, why, sizeof why) : 0;
-	if (!e || e == ENOENT || e == ENOTDIR)
-		return 0;
-	return davit_error_errno(err, e, NULL, "cannot copy %s/%s", path, name);
+	if (fs < 0)
+		return davit_error_errno(err, errno, NULL, "cannot open a tree in %s", s->directory);
+	r = own_top(s, fs, err);
+	if (r == 0)
+		r = step_tree_read(fs, true, &t, err);
+	if (r == 0)
+		r = publish(s, w, &t, ret, err);
+	step_tree_fini(&t);
+	return r;
 }
 
 int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, char *const *names,
@@ -178,6 +133,7 @@ int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, c
 	DAVIT_AUTO_CLOSE int from = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DAVIT_AUTO_CLOSE int to = -1;
 	struct step_work w = STEP_WORK_INIT;
+	struct step_tree t = {0};
 	int r;
 
 	if (from < 0)
@@ -189,12 +145,16 @@ int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, c
 		to = openat(w.fd, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (to < 0)
 		r = davit_error_errno(err, errno, NULL, "cannot make a tree in %s", s->directory);
-	else if (!names)
-		r = copy_whole(from, to, path, err);
-	for (; r == 0 && names && *names; names++)
-		r = copy_named(from, to, path, *names, err);
+	else
+		r = own_top(s, to, err);
+	if (r == 0) {
+		r = step_tree_take(from, to, names, &t, err);
+		if (r < 0)
+			davit_error_prefix(err, "%s", path);
+	}
 	if (r == 0)
-		r = store(s, &w, ret, err);
+		r = publish(s, &w, &t, ret, err);
+	step_tree_fini(&t);
 	step_work_end(s, &w);
 	return r;
 }
@@ -210,7 +170,7 @@ int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct da
 	if (renameat(AT_FDCWD, path, w.fd, "fs") < 0)
 		r = davit_error_errno(err, errno, NULL, "cannot take %s into the store", path);
 	else
-		r = store(s, &w, ret, err);
+		r = step_store_tree(s, &w, ret, err);
 	if (r < 0 && w.fd >= 0 && w.name[0] && renameat(w.fd, "fs", AT_FDCWD, path) < 0 && errno != ENOENT)
 		davit_error_prefix(err, "%s is lost", path);
 	step_work_end(s, &w);
@@ -233,7 +193,7 @@ int davit_artifacts_put_tar(struct davit_artifacts *s, int fd, struct davit_arti
 	else
 		r = step_unpack(fd, to, s->ceiling, err);
 	if (r == 0)
-		r = store(s, &w, ret, err);
+		r = step_store_tree(s, &w, ret, err);
 	step_work_end(s, &w);
 	return r;
 }
@@ -312,4 +272,39 @@ int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_
 	if (fchmod(out, st.st_mode & 07777) < 0 && !e)
 		e = errno; /* the caller's directory keeps its mode */
 	return e ? davit_error_errno(err, e, NULL, "cannot write %s/%s", to, why) : 0;
+}
+
+int davit_artifacts_get_tar(struct davit_artifacts *s, const struct davit_artifact_hold *h, int fd,
+			    enum davit_artifact_packing packing, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *path = davit_artifacts_path(s, h);
+	DAVIT_AUTO_CLOSE int at = path ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	struct archive *a = archive_write_new();
+	int r = 0;
+
+	if (!path || !a) {
+		archive_write_free(a);
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	}
+	archive_write_set_format_pax_restricted(a);
+	if (packing == DAVIT_PACK_ZSTD)
+		archive_write_add_filter_zstd(a);
+	else if (packing == DAVIT_PACK_GZIP)
+		archive_write_add_filter_gzip(a);
+	if (packing == DAVIT_PACK_ZSTD)
+		archive_write_set_filter_option(a, "zstd", "compression-level", "1");
+	archive_write_set_bytes_per_block(a, PACK_BLOCK);
+	archive_write_set_bytes_in_last_block(a, 1);
+	if (at < 0)
+		r = davit_error_errno(err, errno, NULL, "cannot open %s", path);
+	else if (archive_write_open_fd(a, fd) != ARCHIVE_OK)
+		r = davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
+				    archive_error_string(a));
+	if (r == 0)
+		r = step_pack_tree(a, at, "", NULL, NULL, err);
+	if (archive_write_close(a) != ARCHIVE_OK && r == 0)
+		r = davit_error_set(err, DAVIT_EIO, NULL, "cannot write the archive: %s",
+				    archive_error_string(a));
+	archive_write_free(a);
+	return r;
 }

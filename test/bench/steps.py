@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The part `step`: one isolated step beside `unshare` with the same mounts and an OCI runtime; an input of
-100,000 files; the store beside `tar | zstd -1`."""
+100,000 files; the store beside `tar | zstd -1`; a plan of a thousand trivial steps."""
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -18,6 +19,18 @@ mount -t overlay -o lowerdir=$1/l2,upperdir=$1/u2,workdir=$1/w2,volatile overlay
 mount --bind $1/o $1/mo
 exec true
 """
+
+
+def cpu():
+    """Milliseconds of CPU that our ended children and theirs have used."""
+    r = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (r.ru_utime + r.ru_stime) * 1e3
+
+
+def in_cpu(function):
+    """(what the function returns, the CPU that it took): on a busy machine the clock tells of others."""
+    before = cpu()
+    return function(), cpu() - before
 
 
 def ms(argv, **more):
@@ -55,18 +68,25 @@ def oci(directory):
         text = f.read().replace('"sh"', '"/bin/true"').replace('"terminal": true', '"terminal": false')
     with open(config, "w") as f:
         f.write(text)
-    return name, lambda: ms([name, "run", f"bench-{os.getpid()}"], cwd=directory)
+    return name + " run", lambda: ms([name, "run", f"bench-{os.getpid()}"], cwd=directory)
+
+
+def docker():
+    """`docker run` of the tests' image, inside with-engines docker."""
+    image = os.environ.get("DAVIT_TEST_IMAGE")
+    if not os.environ.get("DAVIT_TEST_DOCKER_SOCKET") or not shutil.which("docker"):
+        return None
+    return "docker run", lambda: ms(["docker", "run", "--rm", image, "true"])
 
 
 def overhead(o, work):
-    container, rows = oci(work + "/oci"), {"davit_execute()": [], "unshare, sh, mount": []}
-    if container:
-        rows[container[0] + " run"] = []
+    others = [x for x in (oci(work + "/oci"), docker()) if x]
+    rows = {name: [] for name in ["davit_execute()", "unshare, sh, mount", *(x[0] for x in others)]}
     for _ in range(5 * o.rounds):
         rows["davit_execute()"].append(bench(work + "/home", "5", "true"))
         rows["unshare, sh, mount"].append(unshare(work + "/un"))
-        if container:
-            rows[container[0] + " run"].append(container[1]())
+        for name, run in others:
+            rows[name].append(run())
     return {name: statistics.median(v) for name, v in rows.items()}
 
 
@@ -80,6 +100,44 @@ def many_files(directory, n):
                 f.write(block[k:] + b"%d" % i)
 
 
+PLAN_STEPS, AT_A_TIME = 1000, 8
+
+
+def plan_davit(work):
+    """Seconds from the beginning of a run of trivial steps to its end, with the host's start and all of its journal."""
+    env = {**os.environ, "DAVIT_HOME": work + "/plan"}
+    steps = "".join(f"      - {{task: t{i}, config: {{run: {{path: 'true'}}}}}}\n" for i in range(PLAN_STEPS))
+    with open(work + "/plan.yml", "w") as f:
+        f.write(f"jobs:\n- name: many\n  plan:\n  - in_parallel:\n      limit: {AT_A_TIME}\n      steps:\n" + steps)
+    begin = time.monotonic()
+    subprocess.run([BUILD + "/davit", "job", work + "/plan.yml", "many", "--json"], check=True, env=env,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.monotonic() - begin
+
+
+def plan_unshare():
+    """The same number of programs in namespaces of their own, as many at a time, and nothing else."""
+    begin = time.monotonic()
+    subprocess.run(f"seq {PLAN_STEPS} | xargs -P {AT_A_TIME} -I_ unshare -m -p -i -u -f --mount-proc "
+                   "--propagation private true", shell=True, check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+    return time.monotonic() - begin
+
+
+def plan(o, work):
+    davit, bare = [], []
+    try:
+        for _ in range(o.rounds):
+            davit.append(PLAN_STEPS / plan_davit(work))
+            bare.append(PLAN_STEPS / plan_unshare())
+    finally:
+        subprocess.run([BUILD + "/davit", "daemon", "stop", "--all"], env={**os.environ, "DAVIT_HOME": work + "/plan"},
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return ["", f"### A plan of {PLAN_STEPS} trivial steps, {AT_A_TIME} at a time", "", "| | steps a second |", "|---|---|",
+            f"| `davit job`: isolated, durable, logged | {statistics.median(davit):.0f} |",
+            f"| `xargs -P {AT_A_TIME} unshare` | {statistics.median(bare):.0f} |"]
+
+
 def step(o, subjects):
     subprocess.run(["ninja", "-C", BUILD, "--quiet", "bench-step"], check=True)
     work = tempfile.mkdtemp(prefix="davit-bench.")
@@ -90,15 +148,16 @@ def step(o, subjects):
         many_files(work + "/many", o.files)
         put, tar = [], []
         for i in range(o.rounds):
-            put.append(bench(f"{work}/store{i}", "put", work + "/many"))
-            tar.append(ms(["sh", "-c", f"tar -C {work}/many -c . | zstd -1 -q -f -o {work}/many.tar.zst"]))
+            put.append(in_cpu(lambda: bench(f"{work}/store{i}", "put", work + "/many")))
+            tar.append(in_cpu(lambda: ms(["sh", "-c",
+                                          f"tar -C {work}/many -c . | zstd -1 -q -f -o {work}/many.tar.zst"])))
         mounted = bench(work + "/store0", "mount", work + "/many")
         small = bench(work + "/home", "1", "true")
-        lines += ["", f"### {o.files} files of 10 kB", "", "| | ms |", "|---|---|",
-                  f"| into the store | {statistics.median(put):.0f} |",
-                  f"| `tar \\| zstd -1` | {statistics.median(tar):.0f} |",
-                  f"| a step with it as an input | {mounted:.1f} |",
-                  f"| a step with two small inputs | {small:.1f} |"]
-        return lines
+        lines += ["", f"### {o.files} files of 10 kB", "", "| | ms | of CPU |", "|---|---|---|"]
+        for name, rows in ("into the store", put), ("`tar \\| zstd -1`", tar):
+            lines.append(f"| {name} | {statistics.median(r[0] for r in rows):.0f} | {statistics.median(r[1] for r in rows):.0f} |")
+        lines += [f"| a step with it as an input | {mounted:.1f} | |",
+                  f"| a step with two small inputs | {small:.1f} | |"]
+        return lines + plan(o, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)

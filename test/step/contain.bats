@@ -94,6 +94,15 @@ need_root() {
   [[ $output != *"got to 200"* ]]
 }
 
+@test "without a limit in its task it has one all the same, which is not the host's" {
+  before=$(cat /proc/sys/kernel/pid_max)
+  task t.yml 'cat /proc/sys/kernel/pid_max; cat /proc/self/cgroup'
+  run davit execute -c t.yml
+  echo "$output"
+  [ "${lines[0]}" = 8192 ] || [[ $output == *pids:*/davit* ]] || [[ $output == *0::/*davit* ]]
+  [ "$(cat /proc/sys/kernel/pid_max)" = "$before" ]
+}
+
 @test "limits are those of its cgroup, and one that takes too much memory is told so" {
   need_root
   task t.yml 'sleep 5' 'container_limits: {memory: 64MB, cpu: 0.5, pids: 99}'

@@ -16,7 +16,7 @@ static int connect_to(const struct api *a, int *ret_fd, struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct sockaddr_un to = {.sun_family = AF_UNIX};
-	struct timeval patience = {.tv_sec = PATIENCE_S};
+	struct timeval patience = {.tv_sec = a->patience ? a->patience : PATIENCE_S};
 
 	if (strlen(a->socket) >= sizeof to.sun_path)
 		return davit_error_set(err, DAVIT_EINVAL, NULL, "%s is too long for a socket", a->socket);
@@ -193,4 +193,59 @@ int api_stream(const struct api *a, const char *path, const char *json, int *ret
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	*ret_fd = DAVIT_TAKE_FD(fd);
 	return 0;
+}
+
+int api_begin(const struct api *a, const char *method, const char *path, const char *type, bool chunked,
+	      int *ret_fd, struct davit_error *err)
+{
+	DAVIT_AUTO_CLOSE int fd = -1;
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+	int r = connect_to(a, &fd, err);
+
+	/* 1.0: the answer is not in chunks. But with it there can be none to send either. */
+	davit_buf_addf(&out, "%s %s%s HTTP/1.%d\r\nHost: engine\r\nConnection: close\r\n", method, a->prefix,
+		       path, chunked);
+	if (chunked)
+		davit_buf_addf(&out, "Content-Type: %s\r\nTransfer-Encoding: chunked\r\n", type);
+	davit_buf_adds(&out, "\r\n");
+	if (r == 0)
+		r = send_all(fd, &out, err);
+	if (r == 0)
+		*ret_fd = DAVIT_TAKE_FD(fd);
+	return r;
+}
+
+int api_chunk(int fd, const void *data, size_t n, struct davit_error *err)
+{
+	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
+
+	davit_buf_addf(&out, "%zx\r\n", n);
+	davit_buf_add(&out, data, n);
+	davit_buf_adds(&out, "\r\n");
+	return send_all(fd, &out, err);
+}
+
+int api_answer(int fd, struct davit_error *err)
+{
+	DAVIT_AUTO_BUF in = DAVIT_BUF_INIT;
+	size_t body;
+	int status, r;
+	char c;
+
+	while (!(status = head_of(&in, &body))) {
+		/* What follows the head belongs to another. */
+		ssize_t n = DAVIT_EINTR(recv(fd, &c, 1, 0));
+
+		if (n <= 0 || in.len > 65536)
+			return davit_error_set(err, n < 0 ? DAVIT_EUNAVAIL : DAVIT_EPROTO, NULL,
+					       "the engine does not answer");
+		davit_buf_addc(&in, c);
+		if (in.oom)
+			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	}
+	if (status >= 200 && status < 300)
+		return 0;
+	while ((r = receive(fd, &in, NULL)) > 0)
+		;
+	return refused(status, davit_buf_str(&in) + body, err);
 }
