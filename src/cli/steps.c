@@ -13,7 +13,7 @@ static int load(struct davit_cli *cli, const struct davit_steps **ret, struct da
 {
 	DAVIT_AUTO_FREE char *path = NULL;
 	void *module, *table = NULL;
-	int r = davit_paths_init(&cli->paths, err);
+	int r = cli->paths.libexec ? 0 : davit_paths_init(&cli->paths, err);
 
 	if (r < 0)
 		return r;
