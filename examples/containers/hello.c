@@ -23,7 +23,6 @@ int main(void)
 	struct davit_system *system;
 	struct davit_context *c;
 	struct davit_outcome *o;
-	struct davit_message *m;
 	struct davit_promise p;
 	struct davit_ref h1;
 
@@ -31,10 +30,8 @@ int main(void)
 		return 1;
 	c = davit_system_context(system);
 	if (davit_container_create(c, &what, &p) || davit_await(c, p, -1, NULL, NULL) ||
-	    davit_find(c, "Main/H1", &h1) || !(m = davit_message_new(c, 1, 6)))
-		return 1;
-	memcpy(m->data, "world", 6);
-	if (davit_request(c, h1, &m, NULL, &p) || davit_await(c, p, -1, &o, NULL))
+	    davit_find(c, "Main/H1", &h1) || davit_ask(c, h1, 1, "world", 6, NULL, &p) ||
+	    davit_await(c, p, -1, &o, NULL))
 		return 1;
 	puts(o->data);
 	davit_outcome_free(o);

@@ -37,6 +37,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct davit_system;
 struct davit_worker;
@@ -75,7 +76,8 @@ struct davit_context {
 #define DAVIT_TYPE_COMMAND (DAVIT_TYPE_SYSTEM + 1) /* data: name, NUL, parameters, NUL */
 #define DAVIT_TYPE_CALL (DAVIT_TYPE_SYSTEM + 2)	   /* private: a promise's callback */
 
-/* A message. One thread at a time has it: who made it until it is sent, then its
+/* A message. What comes from another process, or from davit itself (`davit request`), has a
+ * NUL behind its data, which size does not count. One thread at a time has it: who made it until it is sent, then its
  * receiver, during the handler. The handler may write to it; it is freed when the
  * handler returns, unless davit_take has kept it. */
 struct davit_message {
@@ -113,7 +115,9 @@ const char *davit_dead_name(enum davit_dead why);
 
 struct davit_system_config {
 	int workers;	   /* threads; 0: one a processor; DAVIT_NO_WORKERS: see davit_system_run */
-	bool manual_clock; /* time moves by davit_system_advance alone */
+	bool manual_clock; /* time moves by davit_system_advance alone; there are no processes then */
+	bool no_processes; /* containers of type process are refused; else a small process is kept,
+			    * forked by davit_system_open, that those are forked from */
 	/* Hears of every dead letter, on the thread where it became one: be brief, call
 	 * nothing of the system. The message is borrowed. May be NULL. */
 	void (*dead)(void *arg, enum davit_dead why, struct davit_ref to, const struct davit_message *m);
@@ -233,6 +237,7 @@ void davit_demonitor(struct davit_context *c, struct davit_ref ref);
  * actor ends, a container fails). 0, or DAVIT_ENOMEM. From a handler only. */
 int davit_link(struct davit_context *c, struct davit_ref ref);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

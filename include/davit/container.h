@@ -36,10 +36,11 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum davit_container_type {
 	DAVIT_THREAD,  /* on the system's workers: the default */
-	DAVIT_PROCESS, /* a process of its own; DAVIT_ENOTSUP where no runner is registered */
+	DAVIT_PROCESS, /* a process of its own: docs/containers.md, "Processes" */
 };
 
 /* What a sender meets when `limit` messages wait. Requests count as well; replies,
@@ -100,6 +101,7 @@ struct davit_options {
 	int64_t block_time; /* ns; 0: 1 s */
 	bool keep_nothing;  /* buffer none: what arrives while it is not started is a dead letter */
 	bool dedicated;	    /* a thread of its own */
+	int64_t keepalive;  /* ns a process may be silent before it counts as failed; 0: 5 s; -1: for ever */
 	bool significant;   /* its end ends its parent's other children, if that has auto_shutdown */
 
 	/* As a child: is it restarted? The default is always; never is OTP's temporary,
@@ -125,8 +127,8 @@ struct davit_command_entry {
 	int (*run)(struct davit_context *c, struct davit_message *m, const char *parameters);
 };
 
-/* How a container is made. Static data, borrowed for ever. Only name and behaviour
- * are mandatory. All callbacks return 0 or a DAVIT_E... that fails what is being done. */
+/* How a container is made. Static data, borrowed for ever. Only name and behaviour (or
+ * command) are mandatory. All callbacks return 0 or a DAVIT_E... that fails what is being done. */
 struct davit_definition {
 	const char *name;
 	enum davit_container_type type;
@@ -144,7 +146,24 @@ struct davit_definition {
 	int (*hook)(struct davit_context *c, enum davit_operation op, enum davit_phase phase);
 	const struct davit_command_entry *commands; /* ended by one without a name; NULL: none */
 	const struct davit_remedy *remedies; /* the first that fits is taken; ended by one without solvers */
+	/* DAVIT_PROCESS: the program and its arguments, ended by NULL, that speaks the protocol
+	 * of docs/channel.md; instead of all the callbacks. */
+	const char *const *command;
+	/* A copy of a static one, with another name or type: that one, which is what a process
+	 * finds in the file that it is from. Else NULL. */
+	const struct davit_definition *original;
 };
+
+/* What a shared object that davit is to load exports, without `static`: found by type and
+ * name (docs/containers.md), run as the type that is asked for.
+ *
+ *	const struct davit_definition davit_container = {.name = "Hello", .behaviour = behave};
+ *
+ * Its name there tells which version of these structures it was compiled with; another
+ * one is refused. */
+#define DAVIT_CONTAINER_ABI 1
+#define davit_container davit_container_abi1
+extern const struct davit_definition davit_container;
 
 /* --- inside a container: its context --- */
 
@@ -171,7 +190,9 @@ int davit_unbecome(struct davit_context *c);
 
 /* The container of an alias ("B"), a path ("Main/A/B", or from the caller: "./B"), or
  * the first in the tree of that name ("name:Hello"). 0, or DAVIT_ENOENT. Unknown
- * aliases are asked for at the system's parent, when it has one (davit_system_resolver). */
+ * aliases are asked for at the system's parent, when it has one: by davit_system_resolver,
+ * and in a process that is a container at its parent, whose answer is waited for (2 s at
+ * most; DAVIT_ENOENT then). */
 int davit_find(struct davit_context *c, const char *address, struct davit_ref *ret);
 /* As davit_send, by address. DAVIT_ENOENT: it became a dead letter. With
  * DAVIT_BUFFER_AWAY it is kept, up to 1024 an alias, until somebody has the alias. */
@@ -190,6 +211,10 @@ struct davit_request_options {
  * in time (DAVIT_ETIMEDOUT). o may be NULL. Errors as davit_send, and DAVIT_ENOMEM. */
 int davit_request(struct davit_context *c, struct davit_ref to, struct davit_message **m,
 		  const struct davit_request_options *o, struct davit_promise *ret);
+/* Makes a message with a copy of data, and sends it as a request: to davit_request as
+ * davit_tell is to davit_send. */
+int davit_ask(struct davit_context *c, struct davit_ref to, uint32_t type, const void *data, size_t size,
+	      const struct davit_request_options *o, struct davit_promise *ret);
 /* A request for a named command; parameters (by custom JSON; may be NULL) are copied. */
 int davit_command(struct davit_context *c, struct davit_ref to, const char *name, const char *parameters,
 		  const struct davit_request_options *o, struct davit_promise *ret);
@@ -287,6 +312,7 @@ int davit_container_get(struct davit_context *c, const char *address, struct dav
 /* The aliases of its children, in order: fills at most n, returns how many there are. */
 int davit_container_children(struct davit_context *c, const char *address, char (*ret_aliases)[64], size_t n);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

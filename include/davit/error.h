@@ -14,6 +14,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 /* X(symbol, number, "word on the wire", HTTP status, "what it means") */
 #define DAVIT_ERROR_LIST(X)                                                                                  \
@@ -96,6 +97,7 @@ int davit_error_http(int code);
 /* What the code means, for documentation; never NULL. */
 const char *davit_error_doc(int code);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -19,6 +19,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum davit_promise_state {
 	DAVIT_PROMISE_PENDING,
@@ -89,14 +90,16 @@ int davit_reduce(struct davit_context *c, const struct davit_promise *p, size_t 
 		 const void *acc, size_t size, void *arg, struct davit_promise *ret);
 
 /* From outside: blocks until p is settled, at most `timeout` ns (-1: without end), and
- * consumes it. *ret is the caller's, to be freed with davit_outcome_free. 0 if it was
- * fulfilled; the code of a rejection, with err filled; DAVIT_ECANCELED;
- * DAVIT_ETIMEDOUT: it was cancelled then. In a handler: DAVIT_ESTATE, since the worker
- * that waits could be the one that is waited for; p is left as it was. ret may be NULL. */
+ * consumes it. 0 if it was fulfilled; the code of a rejection, with err filled;
+ * DAVIT_ECANCELED. However it was settled, *ret is how, and the caller's: to be freed
+ * with davit_outcome_free. Errors that leave ret untouched: DAVIT_ETIMEDOUT, it was
+ * cancelled then; in a handler DAVIT_ESTATE, since the worker that waits could be the one
+ * that is waited for: p is left as it was. ret may be NULL. */
 int davit_await(struct davit_context *c, struct davit_promise p, int64_t timeout, struct davit_outcome **ret,
 		struct davit_error *err);
 void davit_outcome_free(struct davit_outcome *o); /* NULL is fine */
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

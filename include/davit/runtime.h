@@ -39,7 +39,7 @@
 extern "C" {
 #endif
 
-#define DAVIT_RUNTIME_ABI 2
+#define DAVIT_RUNTIME_ABI 3
 #define DAVIT_ID_MAX 17 /* an instance's id: 16 hexadecimal digits and a NUL */
 
 /* ---------------------------------------------------------------- capabilities
@@ -460,8 +460,9 @@ struct davit_stats {
 	uint64_t memory_peak;  /* 0: not known */
 	uint64_t memory_limit; /* 0: none */
 	uint32_t processes;
-	uint64_t read_bytes, write_bytes;   /* block I/O; 0 where not known */
-	uint64_t receive_bytes, send_bytes; /* network; 0 where not known or shared with the host */
+	uint64_t read_bytes, write_bytes; /* block I/O; 0 where not known */
+	/* Over the interfaces of its own network but the loopback; -1: not known, or shared with the host. */
+	int64_t net_rx_bytes, net_tx_bytes;
 };
 
 struct davit_stats_facet {
@@ -565,6 +566,7 @@ struct davit_runtime_driver {
 	const char *summary;  /* one line for `davit runtimes` */
 	size_t runtime_size;  /* bytes of state behind struct davit_runtime */
 	size_t instance_size; /* bytes of state behind struct davit_instance */
+	bool needs_image;     /* it runs images and nothing else: others are refused by the core */
 
 	/* Connects to, or starts, what the driver stands on. May be retried by the
 	 * core after a failure, with the state zeroed. DAVIT_EUNAVAIL or
@@ -584,7 +586,7 @@ struct davit_runtime_driver {
 	 * image is there ("image 'X' not found locally"), each mount can be made. What
 	 * the capabilities can tell has been checked. Changes nothing. The workload is
 	 * borrowed until the completion; its id, label and what a build gives (argv
-	 * may be empty) are not final, its ports not resolved. Create checks again. */
+	 * may be empty, the image NULL) are not final, its ports not resolved. Create checks again. */
 	void (*check)(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op);
 	/* Makes the object, not running. Success for one that is there and was never
 	 * started, DAVIT_ESTATE for one that was (state.h). On failure nothing is

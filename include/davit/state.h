@@ -11,6 +11,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 enum davit_state {
 	DAVIT_STATE_DESTROYED, /* not there: before create, after destroy */
@@ -53,6 +54,7 @@ const char *davit_operation_name(enum davit_operation op);
 /* The state of that name, or -1. */
 int davit_state_from_name(const char *name);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif

@@ -50,10 +50,12 @@ enum {
 /* davit_message.flags_ */
 enum {
 	MSG_BLOB = 1,
-	MSG_COUNTED = 2, /* in the gate's `queued` */
-	MSG_RETRIED = 4, /* a request that may come twice */
-	MSG_GATED = 16,	 /* for a failed container, if its failure is the one meant */
-	MSG_OURS = 8,	 /* the system's own: never bounded, in no counter */
+	MSG_COUNTED = 2,  /* in the gate's `queued` */
+	MSG_RETRIED = 4,  /* a request that may come twice */
+	MSG_GATED = 16,	  /* for a failed container, if its failure is the one meant */
+	MSG_OURS = 8,	  /* the system's own: never bounded, in no counter */
+	MSG_KEPT = 32,	  /* to be kept while nobody has the alias */
+	MSG_CHANNEL = 64, /* the parent of this process waits for the end of it */
 };
 
 /* Signals: messages of these types, on the second stack. */
@@ -64,17 +66,23 @@ enum {
 	SIG_LINK,      /* as monitor, but the end is the sender's as well */
 	SIG_LINKED,    /* a linked one has ended with an error: data is a struct davit_down */
 	SIG_CONTAINER, /* an order of the tree (container_impl.h) */
+	SIG_PROCESS,   /* news of a process (process.h) */
 };
 
 /* davit_actor.flags */
 enum {
-	ACTOR_HEAP = 1, /* its state is on the heap */
-	ACTOR_EXIT = 2, /* ends after this message */
-	ACTOR_HELD = 4, /* a container that handles nothing now */
+	ACTOR_HEAP = 1,	 /* its state is on the heap */
+	ACTOR_EXIT = 2,	 /* ends after this message */
+	ACTOR_HELD = 4,	 /* a container that handles nothing now */
+	ACTOR_PROXY = 8, /* it stands for a process */
 };
 
 struct container;
 struct gate;
+struct link;
+struct remote;
+struct poll;
+struct child;
 
 /* Who watches, whom it watches: made with the first of either. */
 struct watch {
@@ -118,8 +126,9 @@ struct gate {
 	_Atomic(uint64_t) dropped, refused, blocked;
 	pthread_mutex_t lock; /* drop-oldest: the messages stand here, so that the oldest can be found */
 	struct davit_message *first, *last;
-	struct container *container; /* that stands in the tree; the tree's actor alone */
-	char alias[64];		     /* of that one; under the tree's lock */
+	struct container *container;	 /* that stands in the tree; the tree's actor alone */
+	char alias[64];			 /* of that one; under the tree's lock */
+	_Atomic(struct remote *) remote; /* who is meant is behind a link */
 };
 
 struct magazine {
@@ -155,6 +164,7 @@ struct davit_worker {
 	bool idle;			   /* in the list of the idle; under the system's lock */
 	_Atomic(struct davit_actor *) own; /* dedicated to this one */
 	bool dedicated;			   /* no part of the pool */
+	bool polls;			   /* it is the one of poll.c */
 
 	/* seen by others */
 	_Alignas(64) _Atomic(uint32_t) head;
@@ -208,6 +218,10 @@ struct davit_system {
 	struct alarms *alarms;
 	struct promises *promises;
 	struct tree *tree;
+	_Atomic(struct poll *) poll; /* of links; NULL: there were none yet */
+	struct link *uplink;	     /* to the parent of this process; NULL: it is no container */
+	struct child *child;	     /* with it; borrowed */
+	bool zygote;		     /* processes can be made */
 };
 
 #define COUNT(w, field) count_up(w, &(w)->count.field)
@@ -307,6 +321,9 @@ int deliver(struct davit_context *c, struct davit_actor *a, struct davit_message
 	    int (*handle)(struct davit_context *c, struct davit_message *m));
 
 /* send.c */
+/* As davit_send, for somebody else and without waiting for room; origin is its alias. */
+int send_from(struct davit_context *c, struct davit_ref sender, const char *origin, struct davit_ref to,
+	      struct davit_message **m);
 /* Puts m (owned, generation_ set) into the mailbox, past any bound. */
 int mailbox_put(struct davit_context *c, struct davit_actor *a, struct davit_message *m);
 /* As davit_send for what is the system's own: not bounded, not counted; m is consumed. */
@@ -361,5 +378,23 @@ uint64_t promise_failure(struct davit_context *c, struct davit_promise p);
 void promise_set_failure(struct davit_context *c, struct davit_promise p, uint64_t failure);
 /* A request with this promise is about to be handled. False with why not. */
 bool promise_begin(struct davit_context *c, struct davit_promise p, enum davit_dead *ret_why);
+
+/* promise_link.c: promises whose other side is behind a link */
+
+/* The request goes out by the link of that number, and only from there it can be
+ * answered. Returns its deadline. */
+int64_t promise_goes_by(struct davit_context *c, struct davit_promise p, uint32_t via);
+/* It was not begun there: it will go again. */
+void promise_comes_back(struct davit_context *c, struct davit_promise p);
+/* All that went by that link, and were not answered. */
+void promises_lost(struct davit_context *c, uint32_t via, int code, const char *text);
+/* One whose outcome goes out by l as the answer to `id`. timeout -1: without end. */
+int promise_from_link(struct davit_context *c, struct link *l, uint64_t id, int64_t timeout,
+		      struct davit_promise *ret);
+/* What the peer behind a link says of one that went there; else it is dropped. */
+void promise_from_peer(struct davit_context *c, struct davit_promise p, uint32_t via,
+		       enum davit_promise_state state, int code, const char *text, const void *data,
+		       size_t size);
+void promise_progress(struct davit_context *c, struct davit_promise p, uint32_t via);
 
 #endif

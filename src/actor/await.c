@@ -77,21 +77,16 @@ void promise_alarm(struct davit_context *c, struct davit_promise p)
 	davit_message_free(c, m);
 }
 
-void davit_progress(struct davit_context *c, const struct davit_message *m)
+/* Under the lock: its time begins anew. */
+void promise_extend(struct promises *t, struct promise *e)
 {
-	struct promises *t = c->system->promises;
-	struct promise *e;
-
-	pthread_mutex_lock(&t->lock);
-	e = promise_at(t, m->promise);
-	if (e && e->state == DAVIT_PROMISE_PENDING && e->alarm.generation &&
-	    alarm_cancel(c->system, e->alarm)) {
-		e->deadline = davit_system_now(c->system) + e->timeout;
-		if (alarm_set(c->system, e->deadline, ALARM_PROMISE,
-			      (struct davit_ref){m->promise.slot, m->promise.generation}, 0, &e->alarm))
-			e->alarm = (struct davit_alarm){0, 0};
-	}
-	pthread_mutex_unlock(&t->lock);
+	if (e->state != DAVIT_PROMISE_PENDING || e->timeout <= 0)
+		return;
+	e->deadline = davit_system_now(t->system) + e->timeout;
+	if (e->alarm.generation && alarm_cancel(t->system, e->alarm) &&
+	    alarm_set(t->system, e->deadline, ALARM_PROMISE, (struct davit_ref){e->slot, e->generation}, 0,
+		      &e->alarm))
+		e->alarm = (struct davit_alarm){0, 0};
 }
 
 int64_t davit_deadline(struct davit_context *c, const struct davit_message *m)

@@ -3,7 +3,7 @@
  * How a container comes to be: into the tree, the supervision engine and the aliases;
  * and who waits for that.
  */
-#include "actor/container_impl.h"
+#include "actor/process.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -68,6 +68,10 @@ static struct container *container_new(struct tree *t, struct container *parent,
 		container_free(t->c, k);
 		return NULL;
 	}
+	if (d->type == DAVIT_PROCESS && parent && process_new(k)) {
+		container_free(t->c, k);
+		return NULL;
+	}
 	davit_timer_init(&k->patience, t->loop, patience_over);
 	davit_timer_init(&k->solve_timer, t->loop, solve_timer);
 	return k;
@@ -89,6 +93,8 @@ static int give_actor(struct tree *t, struct container *k)
 		return DAVIT_ENOMEM;
 	}
 	a->container = k;
+	if (k->process)
+		a->flags |= ACTOR_PROXY;
 	return 0;
 }
 
@@ -126,6 +132,7 @@ struct container *tree_adopt(struct tree *t, struct container *parent, const str
 	pthread_mutex_lock(&t->lock);
 	r = davit_map_put(&t->aliases, k->alias, k);
 	if (!r) {
+		limbo_release(t->c, t, k);
 		k->actor->gate->container = k;
 		memcpy(k->actor->gate->alias, k->alias, strlen(k->alias) + 1);
 	}
@@ -151,7 +158,7 @@ void tree_answer(struct tree *t, struct davit_promise p, int code, const char *t
 	if (code)
 		davit_reject(t->c, p, code, "%s", text);
 	else
-		davit_fulfil(t->c, p, alias, strlen(alias));
+		davit_fulfil(t->c, p, alias ? alias : "", alias ? strlen(alias) : 0);
 }
 
 void tree_wait_birth(struct container *k, const struct create_request *r)
@@ -220,6 +227,8 @@ void tree_create(struct tree *t, struct davit_message *m)
 	const struct davit_definition *d = definition_of(t, r);
 	const char *alias = r->text + r->alias;
 	struct container *k, *parent;
+	const char *why = "";
+	int code;
 
 	pthread_mutex_lock(&t->lock);
 	k = davit_map_get(&t->aliases, alias);
@@ -232,17 +241,17 @@ void tree_create(struct tree *t, struct davit_message *m)
 	if (!parent || parent->destroying) {
 		tree_answer(t, r->promise, parent ? DAVIT_ESTATE : DAVIT_ENOENT,
 			    parent ? "its parent is being destroyed" : "there is no such parent", NULL);
-	} else if (!d || !d->behaviour) {
+	} else if (!d || !(d->behaviour || d->command)) {
 		tree_answer(t, r->promise, DAVIT_ENOENT, "there is no definition of that name", NULL);
-	} else if (d->type != DAVIT_THREAD) {
-		tree_answer(t, r->promise, DAVIT_ENOTSUP, "nothing here runs containers of type process",
-			    NULL);
+	} else if (d->type == DAVIT_PROCESS && (code = process_possible(t->system, d, &why))) {
+		tree_answer(t, r->promise, code, why, NULL);
+	} else if (d->type == DAVIT_THREAD && !d->behaviour) {
+		tree_answer(t, r->promise, DAVIT_EINVAL, "a command is for containers of type process", NULL);
 	} else if (!(k = tree_adopt(t, parent, d, alias, r->args ? r->text + r->args : ""))) {
 		tree_answer(t, r->promise, DAVIT_ENOMEM, "out of memory", NULL);
 	} else {
 		tree_wait_birth(k, r);
 		tree_order(k, ORDER_CREATE, false, 0, NULL);
-		limbo_release(t->c, t, k);
 	}
 }
 
@@ -250,14 +259,21 @@ void tree_create(struct tree *t, struct davit_message *m)
 void tree_born(struct container *k, const struct report *r)
 {
 	struct davit_restart_rule rule = restart_rule(&k->options);
+	struct davit_list waiting;
+	struct tree *t = k->tree;
 	struct op *op, *tmp;
 
 	k->created = true;
 	if (r->code || k->destroying) {
 		k->destroying = true;
-		operate_answer(k, &k->births, r->code ? r->code : DAVIT_ESTATE,
-			       r->code ? r->text : "it is being destroyed");
-		destroy_advance(k);
+		davit_list_init(&waiting);
+		davit_list_splice(&waiting, &k->births);
+		destroy_advance(k); /* k may be gone, and its alias free */
+		DAVIT_LIST_FOREACH_SAFE (op, tmp, &waiting, link) {
+			tree_answer(t, op->r.promise, r->code ? r->code : DAVIT_ESTATE,
+				    r->code ? r->text : "it is being destroyed", NULL);
+			free(op);
+		}
 		return;
 	}
 	davit_supervise_set_restart(&k->leaf, &rule);

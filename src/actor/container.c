@@ -3,7 +3,8 @@
  * A container on its worker: what the tree orders, what it is sent, and what becomes
  * of it when it fails.
  */
-#include "actor/container_impl.h"
+#include "actor/child.h"
+#include "actor/process.h"
 #include "actor/route.h"
 
 #include <stdio.h>
@@ -14,7 +15,7 @@ static enum davit_state state_of(const struct container *k)
 	return (enum davit_state)atomic_load_explicit(&k->state, memory_order_relaxed);
 }
 
-static void report(struct davit_context *c, struct container *k, int code, bool starting)
+void container_report(struct davit_context *c, struct container *k, int code, bool starting)
 {
 	struct davit_message *m = davit_message_new(c, TREE_REPORT, sizeof(struct report));
 	struct report *r;
@@ -70,7 +71,7 @@ static void hook_only(struct davit_context *c, struct container *k, enum davit_o
 	memcpy(k->text, text, sizeof text);
 }
 
-static void set_state(struct davit_actor *a, struct container *k, enum davit_state s)
+void container_set_state(struct davit_actor *a, struct container *k, enum davit_state s)
 {
 	atomic_store_explicit(&k->state, (int)s, memory_order_relaxed);
 	k->seen = NULL;
@@ -90,24 +91,30 @@ static void renew(struct davit_actor *a, struct container *k)
 
 /* --- transitions --- */
 
-static void fail(struct davit_context *c, struct davit_actor *a, struct container *k, bool starting)
+uint64_t container_hash(struct container *k)
 {
 	uint64_t h = UINT64_C(14695981039346656037);
-	int code = k->code;
 
 	for (const char *p = k->text; *p; p++)
 		h = (h ^ (unsigned char)*p) * UINT64_C(1099511628211);
 	h = (h ^ k->ref.slot) * UINT64_C(1099511628211);
 	h = (h ^ k->ref.generation) * UINT64_C(1099511628211);
 	h = (h ^ ++k->failures) * UINT64_C(1099511628211);
+	return h ? h : 1;
+}
+
+static void fail(struct davit_context *c, struct davit_actor *a, struct container *k, bool starting)
+{
+	int code = k->code;
+
 	a->code = 0;
 	hook_only(c, k, DAVIT_DO_FAIL, DAVIT_BEFORE);
 	hook_only(c, k, DAVIT_DO_FAIL, DAVIT_ON);
-	k->failure_hash = h ? h : 1;
-	set_state(a, k, DAVIT_STATE_FAILED);
+	k->failure_hash = container_hash(k);
+	container_set_state(a, k, DAVIT_STATE_FAILED);
 	hook_only(c, k, DAVIT_DO_FAIL, DAVIT_AFTER);
 	a->code = 0;
-	report(c, k, code, starting);
+	container_report(c, k, code, starting);
 	k->code = 0;
 }
 
@@ -127,11 +134,11 @@ static void create(struct davit_context *c, struct davit_actor *a, struct contai
 	if (!r && !(r = call(c, k, d->boot)) && !(r = call(c, k, d->construct)))
 		r = hook(c, k, DAVIT_DO_CREATE, DAVIT_ON);
 	if (!r)
-		set_state(a, k, DAVIT_STATE_CREATED);
+		container_set_state(a, k, DAVIT_STATE_CREATED);
 	if (!r)
 		hook_only(c, k, DAVIT_DO_CREATE, DAVIT_AFTER);
 	a->code = 0;
-	report(c, k, r, false);
+	container_report(c, k, r, false);
 	k->code = 0;
 }
 
@@ -140,7 +147,7 @@ static void start(struct davit_context *c, struct davit_actor *a, struct contain
 	int r;
 
 	if (state_of(k) == DAVIT_STATE_STARTED) {
-		report(c, k, 0, false);
+		container_report(c, k, 0, false);
 		return;
 	}
 	k->code = 0;
@@ -156,10 +163,10 @@ static void start(struct davit_context *c, struct davit_actor *a, struct contain
 		return;
 	}
 	k->failure_hash = 0;
-	set_state(a, k, DAVIT_STATE_STARTED);
+	container_set_state(a, k, DAVIT_STATE_STARTED);
 	hook_only(c, k, DAVIT_DO_START, DAVIT_AFTER);
 	a->code = 0;
-	report(c, k, 0, false);
+	container_report(c, k, 0, false);
 }
 
 static void stop(struct davit_context *c, struct davit_actor *a, struct container *k)
@@ -168,11 +175,11 @@ static void stop(struct davit_context *c, struct davit_actor *a, struct containe
 		hook_only(c, k, DAVIT_DO_STOP, DAVIT_BEFORE);
 		hook_only(c, k, DAVIT_DO_STOP, DAVIT_ON);
 		k->failure_hash = 0;
-		set_state(a, k, DAVIT_STATE_STOPPED);
+		container_set_state(a, k, DAVIT_STATE_STOPPED);
 		hook_only(c, k, DAVIT_DO_STOP, DAVIT_AFTER);
 		a->code = 0;
 	}
-	report(c, k, 0, false);
+	container_report(c, k, 0, false);
 }
 
 static void destroy(struct davit_context *c, struct davit_actor *a, struct container *k, bool hard)
@@ -181,11 +188,11 @@ static void destroy(struct davit_context *c, struct davit_actor *a, struct conta
 		hook_only(c, k, DAVIT_DO_DESTROY, DAVIT_BEFORE);
 		hook_only(c, k, DAVIT_DO_DESTROY, DAVIT_ON);
 	}
-	set_state(a, k, DAVIT_STATE_DESTROYED);
+	container_set_state(a, k, DAVIT_STATE_DESTROYED);
 	if (!hard)
 		hook_only(c, k, DAVIT_DO_DESTROY, DAVIT_AFTER);
 	a->code = 0;
-	report(c, k, 0, false);
+	container_report(c, k, 0, false);
 }
 
 void container_signal(struct davit_context *c, struct davit_actor *a, struct davit_message *m)
@@ -195,6 +202,12 @@ void container_signal(struct davit_context *c, struct davit_actor *a, struct dav
 	const struct davit_down *down = body(m);
 	bool linked = m->type == SIG_LINKED;
 
+	if (k->process) {
+		process_signal(c, a, m);
+		return;
+	}
+	if (m->type == SIG_PROCESS)
+		return;
 	if (linked || o->kind == ORDER_FAIL) {
 		if (state_of(k) != DAVIT_STATE_STARTED)
 			return;
@@ -261,7 +274,12 @@ static void failed(struct davit_context *c, struct davit_actor *a, struct contai
 void container_message(struct davit_context *c, struct davit_actor *a, struct davit_message *m)
 {
 	struct container *k = a->container;
+	bool counted = m->flags_ & MSG_CHANNEL; /* before m is gone */
 
+	if (k->process) {
+		process_message(c, a, m);
+		return;
+	}
 	if (m->type == DAVIT_TYPE_CALL && m->flags_ & MSG_OURS) {
 		promise_call(c, m);
 		davit_message_free(c, m);
@@ -274,8 +292,14 @@ void container_message(struct davit_context *c, struct davit_actor *a, struct da
 		message_dead(c, DAVIT_DEAD_EXPIRED, k->ref, m);
 		return;
 	}
-	if (deliver(c, a, m, behave) && state_of(k) == DAVIT_STATE_STARTED)
-		failed(c, a, k);
+	if (UNLIKELY(counted))
+		uplink_begin(c->system);
+	if (deliver(c, a, m, behave)) {
+		if (state_of(k) == DAVIT_STATE_STARTED)
+			failed(c, a, k);
+	} else if (UNLIKELY(counted)) {
+		uplink_done(c->system);
+	}
 	a->code = 0;
 }
 
@@ -302,8 +326,8 @@ void container_held(struct davit_context *c, struct davit_actor *a)
 	struct davit_message *prev = k ? k->seen : NULL, *m;
 	enum davit_dead why;
 
-	if (!k)
-		return;
+	if (!k || state_of(k) == DAVIT_STATE_STARTED)
+		return; /* it waits for room, elsewhere */
 	while ((m = prev ? prev->next_ : a->todo) && a->flags & ACTOR_HELD) {
 		bool ours = m->flags_ & MSG_OURS;
 		enum davit_state s = state_of(k);
@@ -351,7 +375,11 @@ const char *davit_path(const struct davit_context *c)
 
 const char *davit_parent(const struct davit_context *c)
 {
-	return mine(c) && mine(c)->parent ? mine(c)->parent->alias : "";
+	if (!mine(c))
+		return "";
+	if (mine(c)->parent)
+		return mine(c)->parent->alias;
+	return c->system->child ? c->system->child->hello.parent : "";
 }
 
 const char *davit_args(const struct davit_context *c)
@@ -450,6 +478,7 @@ void container_free(struct davit_context *c, struct container *k)
 	ops_free(&k->ending);
 	ops_free(&k->births);
 	free(k->now);
+	process_free(c, k);
 	davit_region_fini(&k->arena);
 	davit_message_free(c, k->again);
 	free(k->behaviour);

@@ -94,6 +94,8 @@ struct tree {
 	struct davit_map limbo; /* struct limbo, by alias */
 	int (*resolve)(void *arg, const char *alias, struct davit_ref *ret);
 	void *resolve_arg;
+	struct davit_map remotes; /* struct remote, by alias */
+	struct command *commands; /* process_manage.c */
 };
 
 /* Messages for an alias that nobody has. */
@@ -114,7 +116,8 @@ struct container {
 	struct davit_ref ref;
 	const struct davit_definition *definition;
 	char *alias, *args, *path; /* fixed */
-	struct container *parent;  /* NULL: Main */
+	struct container *parent;  /* NULL: Main, or the root of a process that is a container */
+	struct process *process;   /* it stands for one; its worker's */
 	_Atomic(int) state;	   /* enum davit_state; its own worker writes */
 
 	/* its own worker's */
@@ -135,6 +138,7 @@ struct container {
 	struct davit_node *brood; /* its children, in the engine; NULL: it never had any */
 	bool created, destroying, gone, hard;
 	bool doomed;		     /* told to end */
+	bool doomed_hard;	     /* without its hooks */
 	bool by_group;		     /* it was stopped for others' sake: made anew when it is started */
 	bool relaunch;		     /* its brood failed: started afresh with it */
 	enum davit_state known;	     /* by its last report */
@@ -169,6 +173,11 @@ void container_held(struct davit_context *c, struct davit_actor *a);
 void container_free(struct davit_context *c, struct container *k);
 /* Sets the bounds of its mailbox. */
 int container_bound(struct container *k);
+/* Its parts, for what stands for a process. */
+void container_report(struct davit_context *c, struct container *k, int code, bool starting);
+void container_set_state(struct davit_actor *a, struct container *k, enum davit_state s);
+/* Of the failure in k->text. */
+uint64_t container_hash(struct container *k);
 
 /* tree.c, birth.c */
 void tree_log(struct tree *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -215,9 +224,27 @@ void solve_timer(struct davit_timer *t);
 /* lookup.c */
 /* Under the lock; NULL: there is none. `from`: the caller, or NULL. */
 struct container *lookup(struct tree *t, struct container *from, const char *address);
-/* An alias has come to be: what was kept for it is sent. */
+/* As davit_find, but of what is known here, under the lock, and for `from`. */
+int find_here(struct tree *t, struct davit_ref from, const char *address, struct davit_ref *ret);
+/* Of the container of that ref: its failure's hash, its options. */
+uint64_t container_failure(struct davit_system *s, struct davit_ref ref);
+void container_options(struct davit_system *s, struct davit_ref ref, struct davit_options *ret);
+/* Does the address, as `ref` says it, stand beneath it (or is it that itself)? 0,
+ * DAVIT_ENOENT, DAVIT_EPERM. */
+int container_beneath(struct davit_system *s, struct davit_ref ref, const char *address, bool itself);
+/* As davit_container_get, for `ref`, and with the path. */
+int container_get_for(struct davit_context *c, struct davit_ref ref, const char *address,
+		      struct davit_container_info *ret, char *ret_path, size_t size);
+int container_alias(struct davit_system *s, struct davit_ref from, const char *address, struct davit_ref *ret,
+		    char ret_alias[64]);
+/* As davit_flush, of another's children. */
+int container_flush(struct davit_context *c, const char *address, unsigned flags, struct davit_promise *ret);
+/* Keeps m until somebody has the alias. False: somebody has, or there is no room. */
+bool limbo_keep(struct davit_context *c, struct tree *t, const char *alias, struct davit_message *m);
 /* The end: what is kept becomes dead letters. */
 void limbo_drop(struct davit_context *c, struct tree *t);
+/* An alias has come to be: what was kept for it is sent. Under the lock under which it
+ * came, so that nobody who finds the alias gets ahead of it. */
 void limbo_release(struct davit_context *c, struct tree *t, struct container *k);
 
 #endif

@@ -3,7 +3,10 @@
  * Addresses: an alias, a path, a name; what is kept for an alias to come; and what
  * there is to know of a container.
  */
-#include "actor/container_impl.h"
+#include "actor/process.h"
+#include "actor/process_json.h"
+#include "actor/remote.h"
+#include "base/json.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -47,23 +50,121 @@ static struct container *caller(const struct davit_context *c)
 	return c->self ? c->self->container : NULL;
 }
 
+static struct container *of_ref(struct tree *t, struct davit_ref ref)
+{
+	return tree_container(t, ref);
+}
+
+/* One behind a link. A path ends in its alias. */
+static const struct remote *lookup_remote(struct tree *t, const char *address)
+{
+	const char *alias = strrchr(address, '/');
+	const struct remote *r = davit_map_get(&t->remotes, alias ? alias + 1 : address);
+
+	return r && (!alias || !strcmp(r->path, address)) ? r : NULL;
+}
+
+int find_here(struct tree *t, struct davit_ref from, const char *address, struct davit_ref *ret)
+{
+	struct container *k = lookup(t, of_ref(t, from), address);
+	const struct remote *r = k ? NULL : lookup_remote(t, address);
+
+	if (!k && !r)
+		return DAVIT_ENOENT;
+	*ret = k ? k->ref : r->ref;
+	return 0;
+}
+
+/* A process that is a container asks its parent, which will say when that one ends. */
+static int find_above(struct davit_context *c, const char *address, struct davit_ref *ret)
+{
+	DAVIT_AUTO_BUF question = DAVIT_BUF_INIT, answer = DAVIT_BUF_INIT;
+	struct davit_json j = DAVIT_JSON_INIT(&question);
+	char alias[64];
+
+	davit_json_open(&j);
+	davit_json_put_string(&j, "do", "watch");
+	davit_json_put_string(&j, "address", address);
+	davit_json_close(&j);
+	if (uplink_ask(c, &question, &answer) || alias_read(answer.data, answer.len, alias))
+		return DAVIT_ENOENT;
+	*ret = remote_of(c, c->system->uplink, alias);
+	return ret->generation ? 0 : DAVIT_ENOENT;
+}
+
 int davit_find(struct davit_context *c, const char *address, struct davit_ref *ret)
 {
 	struct tree *t = c->system->tree;
-	struct container *k;
 	int (*resolve)(void *arg, const char *alias, struct davit_ref *ret);
 	void *arg;
+	int r;
 
 	pthread_mutex_lock(&t->lock);
-	k = lookup(t, caller(c), address);
-	if (k)
-		*ret = k->ref;
+	r = find_here(t, davit_self(c), address, ret);
 	resolve = t->resolve;
 	arg = t->resolve_arg;
 	pthread_mutex_unlock(&t->lock);
-	if (k)
+	if (!r)
 		return 0;
-	return resolve ? resolve(arg, address, ret) : DAVIT_ENOENT;
+	if (resolve && !(r = resolve(arg, address, ret)))
+		return 0;
+	return c->system->uplink ? find_above(c, address, ret) : DAVIT_ENOENT;
+}
+
+/* --- for links --- */
+
+uint64_t container_failure(struct davit_system *s, struct davit_ref ref)
+{
+	struct container *k;
+	uint64_t failure;
+
+	pthread_mutex_lock(&s->tree->lock);
+	k = of_ref(s->tree, ref);
+	failure = k ? atomic_load(&k->failure_hash) : 0;
+	pthread_mutex_unlock(&s->tree->lock);
+	return failure;
+}
+
+void container_options(struct davit_system *s, struct davit_ref ref, struct davit_options *ret)
+{
+	struct container *k;
+
+	pthread_mutex_lock(&s->tree->lock);
+	k = of_ref(s->tree, ref);
+	*ret = k ? k->definition->options : (struct davit_options){0};
+	pthread_mutex_unlock(&s->tree->lock);
+}
+
+int container_beneath(struct davit_system *s, struct davit_ref ref, const char *address, bool itself)
+{
+	struct container *above, *k;
+	int r = DAVIT_ENOENT;
+	size_t n;
+
+	pthread_mutex_lock(&s->tree->lock);
+	if ((above = of_ref(s->tree, ref)) && (k = lookup(s->tree, above, address))) {
+		n = strlen(above->path);
+		r = !strncmp(k->path, above->path, n) && (k->path[n] == '/' || (itself && !k->path[n]))
+			    ? 0
+			    : DAVIT_EPERM;
+	}
+	pthread_mutex_unlock(&s->tree->lock);
+	return r;
+}
+
+int container_alias(struct davit_system *s, struct davit_ref from, const char *address, struct davit_ref *ret,
+		    char ret_alias[64])
+{
+	struct davit_actor *a;
+	int r;
+
+	pthread_mutex_lock(&s->tree->lock);
+	if (!(r = find_here(s->tree, from, address, ret))) {
+		a = actor_at(s, ret->slot);
+		memcpy(ret_alias, a->gate->alias, sizeof a->gate->alias);
+	}
+	pthread_mutex_unlock(&s->tree->lock);
+	return r;
 }
 
 void davit_system_resolver(struct davit_system *s,
@@ -92,7 +193,7 @@ static struct limbo *limbo_of(struct tree *t, const char *alias)
 }
 
 /* True if m was kept. */
-static bool limbo_keep(struct davit_context *c, struct tree *t, const char *alias, struct davit_message *m)
+bool limbo_keep(struct davit_context *c, struct tree *t, const char *alias, struct davit_message *m)
 {
 	struct limbo *l;
 	bool kept = false;
@@ -136,11 +237,8 @@ static void limbo_empty(struct davit_context *c, struct limbo *l, struct davit_r
 
 void limbo_release(struct davit_context *c, struct tree *t, struct container *k)
 {
-	struct limbo *l;
+	struct limbo *l = davit_map_remove(&t->limbo, k->alias);
 
-	pthread_mutex_lock(&t->lock);
-	l = davit_map_remove(&t->limbo, k->alias);
-	pthread_mutex_unlock(&t->lock);
 	if (l)
 		limbo_empty(c, l, k->ref);
 }
@@ -157,11 +255,34 @@ void limbo_drop(struct davit_context *c, struct tree *t)
 	}
 }
 
+/* Is it a container of this system? *ret: that, or one behind a link, or nobody. */
+static bool here(struct davit_context *c, const char *address, struct davit_ref *ret)
+{
+	struct tree *t = c->system->tree;
+	bool found;
+
+	*ret = (struct davit_ref){0, 0};
+	tree_lock(c->system);
+	found = lookup(t, caller(c), address) != NULL;
+	(void)find_here(t, davit_self(c), address, ret);
+	tree_unlock(c->system);
+	return found;
+}
+
 int davit_send_to(struct davit_context *c, const char *address, struct davit_message **m,
 		  enum davit_buffer mode)
 {
 	struct davit_ref to;
 
+	if (c->system->uplink && !here(c, address, &to)) {
+		/* The parent finds out who that is; there is nothing to wait for. */
+		if (mode & DAVIT_BUFFER_AWAY)
+			(*m)->flags_ |= MSG_KEPT;
+		if (!to.generation)
+			to = remote_of(c, c->system->uplink, address);
+		if (to.generation)
+			return davit_send(c, to, m);
+	}
 	if (!davit_find(c, address, &to))
 		return davit_send(c, to, m);
 	if (mode & DAVIT_BUFFER_AWAY && !strchr(address, '/') && strncmp(address, "name:", 5)) {
@@ -186,13 +307,9 @@ bool davit_exists(struct davit_context *c, const char *address)
 	return !davit_find(c, address, &ref);
 }
 
-int davit_container_get(struct davit_context *c, const char *address, struct davit_container_info *ret)
+/* Under the lock. */
+static int get(struct container *k, struct davit_container_info *ret)
 {
-	struct tree *t = c->system->tree;
-	struct container *k;
-
-	pthread_mutex_lock(&t->lock);
-	k = lookup(t, caller(c), address);
 	if (k) {
 		const struct gate *g = k->actor->gate;
 		*ret = (struct davit_container_info){
@@ -213,8 +330,48 @@ int davit_container_get(struct davit_context *c, const char *address, struct dav
 		snprintf(ret->parent, sizeof ret->parent, "%s", k->parent ? k->parent->alias : "");
 		snprintf(ret->message, sizeof ret->message, "%s", k->failure ? k->failure_text : "");
 	}
-	pthread_mutex_unlock(&t->lock);
 	return k ? 0 : DAVIT_ENOENT;
+}
+
+static int get_remote(const struct remote *r, struct davit_container_info *ret)
+{
+	if (!r)
+		return DAVIT_ENOENT;
+	*ret = (struct davit_container_info){.ref = r->ref, .state = (enum davit_state)r->state};
+	snprintf(ret->alias, sizeof ret->alias, "%s", r->alias);
+	snprintf(ret->name, sizeof ret->name, "%s", r->name);
+	snprintf(ret->parent, sizeof ret->parent, "%s", r->parent);
+	return 0;
+}
+
+int davit_container_get(struct davit_context *c, const char *address, struct davit_container_info *ret)
+{
+	struct tree *t = c->system->tree;
+	int r;
+
+	pthread_mutex_lock(&t->lock);
+	r = get(lookup(t, caller(c), address), ret);
+	if (r)
+		r = get_remote(lookup_remote(t, address), ret);
+	pthread_mutex_unlock(&t->lock);
+	return r;
+}
+
+int container_get_for(struct davit_context *c, struct davit_ref ref, const char *address,
+		      struct davit_container_info *ret, char *ret_path, size_t size)
+{
+	struct tree *t = c->system->tree;
+	const struct remote *remote;
+	struct container *k;
+	int r;
+
+	pthread_mutex_lock(&t->lock);
+	if (!(r = get(k = lookup(t, of_ref(t, ref), address), ret)))
+		snprintf(ret_path, size, "%s", k->path);
+	else if (!(r = get_remote(remote = lookup_remote(t, address), ret)))
+		snprintf(ret_path, size, "%s", remote->path);
+	pthread_mutex_unlock(&t->lock);
+	return r;
 }
 
 int davit_container_children(struct davit_context *c, const char *address, char (*ret_aliases)[64], size_t n)

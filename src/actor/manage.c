@@ -2,7 +2,7 @@
  *
  * The manager: what is wanted of other containers, said to the tree.
  */
-#include "actor/container_impl.h"
+#include "actor/child.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +11,7 @@ int davit_register(struct davit_system *s, const struct davit_definition *d)
 {
 	int r;
 
-	if (!d->name || !d->behaviour)
+	if (!d->name || !(d->behaviour || d->command))
 		return DAVIT_EINVAL;
 	pthread_mutex_lock(&s->tree->lock);
 	r = davit_map_put(&s->tree->definitions, d->name, (void *)(uintptr_t)d);
@@ -141,11 +141,17 @@ int davit_container_solve(struct davit_context *c, const char *address, uint64_t
 	return operate_on(c, TREE_OPERATE, address, &r, ret);
 }
 
+int container_flush(struct davit_context *c, const char *address, unsigned flags, struct davit_promise *ret)
+{
+	return operate_on(c, TREE_FLUSH, address, &(struct operate_request){.flags = flags}, ret);
+}
+
 int davit_flush(struct davit_context *c, unsigned flags, struct davit_promise *ret)
 {
-	const char *who = c->self && c->self->container ? c->self->container->alias : "Main";
+	const char *root = c->system->child ? c->system->child->hello.alias : "Main";
 
-	return operate_on(c, TREE_FLUSH, who, &(struct operate_request){.flags = flags}, ret);
+	return container_flush(c, c->self && c->self->container ? c->self->container->alias : root, flags,
+			       ret);
 }
 
 /* --- several at once --- */

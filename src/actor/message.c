@@ -5,6 +5,7 @@
  * there costs no lock but once in a batch.
  */
 #include "actor/actor_impl.h"
+#include "actor/process.h"
 
 #include <string.h>
 
@@ -193,11 +194,13 @@ void davit_message_free(struct davit_context *c, struct davit_message *m)
 
 struct davit_message *message_copy(struct davit_context *c, const struct davit_message *m)
 {
-	struct davit_message *n = davit_message_new(c, m->type, m->size);
+	struct davit_message *n = davit_message_new(c, m->type, (size_t)m->size + 1);
 
 	if (!n)
 		return NULL;
 	memcpy(n->data, m->data, m->size);
+	n->data[m->size] = 0; /* as it may be in m */
+	n->size = m->size;
 	n->sender = m->sender;
 	n->promise = m->promise;
 	n->flags_ = m->flags_ & (MSG_BLOB | MSG_RETRIED | MSG_GATED);
@@ -210,6 +213,10 @@ void message_dead(struct davit_context *c, enum davit_dead why, struct davit_ref
 {
 	struct davit_system *s = c->system;
 
+	if (UNLIKELY(m->flags_ & MSG_CHANNEL) && why != DAVIT_DEAD_FAILED) {
+		uplink_begin(s); /* to the parent it is as good as handled */
+		uplink_done(s);
+	}
 	if (m->flags_ & MSG_OURS && m->type == DAVIT_TYPE_CALL)
 		promise_call_lost(c, m);
 	if (!(m->flags_ & MSG_OURS)) {

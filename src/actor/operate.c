@@ -118,9 +118,11 @@ void destroy_advance(struct container *k)
 		tree_order(k, ORDER_STOP, false, 0, NULL);
 		k->known = DAVIT_STATE_STOPPED; /* as it will be when the next order comes */
 	}
-	if (!k->doomed)
+	/* What a process does when it is asked may take for ever; then it is killed. */
+	if (!k->doomed || (k->process && k->hard && !k->doomed_hard))
 		tree_order(k, ORDER_DESTROY, k->hard, 0, NULL);
 	k->doomed = true;
+	k->doomed_hard = k->hard;
 }
 
 /* --- one operation --- */
@@ -272,7 +274,7 @@ void operate(struct container *k, const struct operate_request *r)
 		return;
 	}
 	op->r = *r;
-	if (!k->parent && destroy) {
+	if (!k->parent && destroy && !k->tree->system->child) {
 		answer_one(k, op, DAVIT_EPERM, "Main ends with the system");
 	} else if (destroy && !(r->flags & DAVIT_DESTROY_FORCE) && !k->destroying &&
 		   (k->known == DAVIT_STATE_STARTED || k->now || !davit_list_empty(&k->births))) {

@@ -4,6 +4,7 @@
  * is settled and has its consumer; then its outcome travels to that one as a message,
  * made when the consumer came, so that settling needs no memory for it.
  */
+#include "actor/link_impl.h"
 #include "actor/promise_impl.h"
 
 #include <stdio.h>
@@ -174,8 +175,16 @@ void work_close(struct davit_context *c, struct work *w)
 
 	pthread_mutex_unlock(&c->system->promises->lock);
 	while ((m = w->calls)) {
+		struct call *call = body(m);
 		w->calls = m->next_;
-		send_ours(c, ((struct call *)body(m))->to, m);
+		if (UNLIKELY(call->link != NULL)) {
+			link_answer(call->link, call->id, call->outcome);
+			davit_outcome_free(call->outcome);
+			link_unref(call->link);
+			davit_message_free(c, m);
+		} else {
+			send_ours(c, call->to, m);
+		}
 	}
 	while ((m = w->waste)) {
 		w->waste = m->next_;

@@ -36,6 +36,7 @@ struct promise {
 	int64_t timeout, deadline;
 	int retries;
 	uint64_t failure;
+	uint32_t via; /* the link that it went out by; 0: none */
 	struct davit_message *again;
 	struct davit_alarm alarm;
 };
@@ -60,6 +61,8 @@ struct call {
 	void *owned; /* freed with the call */
 	struct davit_promise next;
 	struct davit_outcome *outcome; /* owned */
+	struct link *link; /* it is an answer that goes out there, instead of a call; a reference */
+	uint64_t id;
 };
 
 /* What is to be done when the lock is released. */
@@ -73,6 +76,8 @@ void work_close(struct davit_context *c, struct work *w);
 struct promise *promise_at(struct promises *t, struct davit_promise p);
 struct promise *promise_take(struct promises *t);
 void promise_give(struct promises *t, struct promise *e);
+/* Its time begins anew. */
+void promise_extend(struct promises *t, struct promise *e);
 /* o is taken over. */
 void promise_settle(struct promises *t, struct promise *e, struct davit_outcome *o, struct work *w);
 void promise_cancel(struct promises *t, struct davit_promise p, struct work *w);

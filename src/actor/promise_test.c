@@ -202,6 +202,8 @@ static int serve(struct davit_context *c, struct davit_message *m)
 	note("handled");
 	if (m->type == 1)
 		kept = davit_take(c);
+	else if (m->size)
+		davit_reply(c, m, m->data, m->size);
 	else
 		davit_reply(c, m, "yes", 3);
 	return 0;
@@ -233,6 +235,17 @@ static void a_request_is_answered(void **unused)
 	struct world *w = open_server(&to);
 
 	assert_string_equal(outcome(w, ask(w, to, 2, SEC, 0)), "\"yes\"");
+	close_world(w);
+}
+
+static void a_request_carries_what_is_asked(void **unused)
+{
+	struct davit_promise p;
+	struct davit_ref to;
+	struct world *w = open_server(&to);
+
+	assert_int_equal(davit_ask(w->c, to, 2, "who", 3, NULL, &p), 0);
+	assert_string_equal(outcome(w, p), "\"who\"");
 	close_world(w);
 }
 
@@ -431,6 +444,7 @@ int main(void)
 		cmocka_unit_test(cancelling_propagates_both_ways),
 		cmocka_unit_test(several_are_made_into_one),
 		cmocka_unit_test(a_request_is_answered),
+		cmocka_unit_test(a_request_carries_what_is_asked),
 		cmocka_unit_test(a_reply_after_the_timeout_is_dropped),
 		cmocka_unit_test(progress_extends_the_deadline),
 		cmocka_unit_test(the_handler_of_a_retried_request_runs_once),

@@ -42,6 +42,21 @@ int davit_request(struct davit_context *c, struct davit_ref to, struct davit_mes
 	return 0;
 }
 
+int davit_ask(struct davit_context *c, struct davit_ref to, uint32_t type, const void *data, size_t size,
+	      const struct davit_request_options *o, struct davit_promise *ret)
+{
+	struct davit_message *m = davit_message_new(c, type, size);
+	int r;
+
+	if (!m)
+		return DAVIT_ENOMEM;
+	if (size)
+		memcpy(m->data, data, size);
+	r = davit_request(c, to, &m, o, ret);
+	davit_message_free(c, m);
+	return r;
+}
+
 int davit_command(struct davit_context *c, struct davit_ref to, const char *name, const char *parameters,
 		  const struct davit_request_options *o, struct davit_promise *ret)
 {

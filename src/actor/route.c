@@ -83,7 +83,8 @@ static bool alias_of(struct tree *t, struct davit_actor *a, char *ret)
 	return *ret != 0;
 }
 
-bool rules_allow(struct davit_context *c, struct davit_actor *a, const struct davit_message *m)
+bool rules_allow(struct davit_context *c, const char *origin, struct davit_actor *a,
+		 const struct davit_message *m)
 {
 	const struct rules *r = atomic_load_explicit(&c->system->rules, memory_order_acquire);
 	char type[16], alias[64];
@@ -96,7 +97,7 @@ bool rules_allow(struct davit_context *c, struct davit_actor *a, const struct da
 	else
 		snprintf(type, sizeof type, "%u", m->type);
 	for (size_t i = 0; i < r->n; i++)
-		if (fits(r->rule[i].origin, davit_alias(c)) && fits(r->rule[i].destination, alias) &&
+		if (fits(r->rule[i].origin, origin) && fits(r->rule[i].destination, alias) &&
 		    fits(r->rule[i].name, name))
 			return !r->rule[i].deny;
 	return true;

@@ -10,8 +10,9 @@
 /* As enum davit_overflow, which the engine does not know. */
 enum gate_overflow { GATE_FAIL, GATE_BLOCK, GATE_DROP_NEWEST, GATE_DROP_OLDEST };
 
-/* May c send m to a? */
-bool rules_allow(struct davit_context *c, struct davit_actor *a, const struct davit_message *m);
+/* May who has the alias `origin` ("": from outside) send m to a? */
+bool rules_allow(struct davit_context *c, const char *origin, struct davit_actor *a,
+		 const struct davit_message *m);
 void rules_fini(struct davit_system *s);
 
 #endif

@@ -5,6 +5,7 @@
  */
 #include "actor/actor_impl.h"
 #include "actor/container_impl.h"
+#include "actor/process.h"
 
 /* A look at the clock, once in w->every messages, so often that it notices 100 us in
  * time and costs next to nothing. True when the activation has used up its time. */
@@ -78,7 +79,8 @@ static void signals_run(struct davit_context *c, struct davit_actor *a)
 			watch_late(c, (struct davit_ref){a->slot, m->generation_}, m);
 		} else if (m->type == SIG_KILL) {
 			a->flags |= ACTOR_EXIT;
-		} else if (a->container && (m->type == SIG_CONTAINER || m->type == SIG_LINKED)) {
+		} else if (a->container &&
+			   (m->type == SIG_CONTAINER || m->type == SIG_LINKED || m->type == SIG_PROCESS)) {
 			container_signal(c, a, m);
 		} else {
 			watch_signal(c, a, m);
@@ -159,6 +161,8 @@ void activate(struct davit_worker *w, struct davit_actor *a)
 		}
 	}
 	COUNT(w, activations);
+	if (UNLIKELY(a->flags & ACTOR_PROXY))
+		process_flush(c, a);
 	if (UNLIKELY(a->flags & ACTOR_EXIT)) {
 		actor_end(c, a, a->code, a->code ? "its handler failed" : "");
 		c->self = NULL;

@@ -3,7 +3,9 @@
  * Into a mailbox: one compare-and-swap, and the bounds of those that have some.
  */
 #include "actor/actor_impl.h"
+#include "actor/remote.h"
 #include "actor/route.h"
+#include "davit/container.h"
 
 #include <string.h>
 
@@ -110,7 +112,7 @@ static int gate_put(struct davit_context *c, struct davit_actor *a, struct davit
 }
 
 /* 0: m may go in; 1: m was consumed; an error: it may not. */
-static int gate_enter(struct davit_context *c, struct davit_actor *a, struct davit_message *m)
+static int gate_enter(struct davit_context *c, struct davit_actor *a, struct davit_message *m, bool wait)
 {
 	struct gate *g = a->gate;
 	struct davit_ref to = {a->slot, m->generation_};
@@ -119,7 +121,7 @@ static int gate_enter(struct davit_context *c, struct davit_actor *a, struct dav
 	if (!gate_try(g)) {
 		switch ((enum gate_overflow)g->overflow) {
 		case GATE_BLOCK:
-			if ((r = gate_wait(c, a)))
+			if ((r = wait ? gate_wait(c, a) : DAVIT_EUNAVAIL))
 				return r;
 			break;
 		case GATE_DROP_NEWEST:
@@ -223,15 +225,17 @@ void mailbox_close(struct davit_actor *a)
 
 /* --- sending --- */
 
-int davit_send(struct davit_context *c, struct davit_ref to, struct davit_message **mp)
+/* origin NULL: the caller's own alias, who can wait for room. */
+static inline int deliver_to(struct davit_context *c, struct davit_ref sender, const char *origin,
+			     struct davit_ref to, struct davit_message **mp)
 {
 	struct davit_message *m = *mp;
 	struct davit_actor *a = actor_of(c->system, to);
 	int r;
 
-	m->sender = davit_self(c);
+	m->sender = sender;
 	m->generation_ = to.generation;
-	m->flags_ &= ~MSG_COUNTED;
+	m->flags_ &= (uint8_t)~MSG_COUNTED;
 	if (UNLIKELY(!a)) {
 		COUNT(c->worker, sent);
 		*mp = NULL;
@@ -239,19 +243,21 @@ int davit_send(struct davit_context *c, struct davit_ref to, struct davit_messag
 		return DAVIT_ECLOSED;
 	}
 	if (UNLIKELY(atomic_load_explicit(&c->system->rules, memory_order_relaxed) != NULL) &&
-	    !rules_allow(c, a, m)) {
+	    !rules_allow(c, origin ? origin : davit_alias(c), a, m)) {
 		COUNT(c->worker, sent);
 		*mp = NULL;
 		message_dead(c, DAVIT_DEAD_DENIED, to, m);
 		return DAVIT_EPERM;
 	}
 	if (UNLIKELY(a->gate && a->gate->limit)) {
+		if (UNLIKELY(a->gate->remote != NULL))
+			return remote_send(c, a, mp);
 		if (a->gate->overflow == GATE_DROP_OLDEST) {
 			COUNT(c->worker, sent);
 			*mp = NULL;
 			return gate_put(c, a, m);
 		}
-		if ((r = gate_enter(c, a, m))) {
+		if ((r = gate_enter(c, a, m, !origin))) {
 			if (r == 1)
 				*mp = NULL;
 			return r == 1 ? 0 : r;
@@ -260,6 +266,17 @@ int davit_send(struct davit_context *c, struct davit_ref to, struct davit_messag
 	COUNT(c->worker, sent);
 	*mp = NULL;
 	return mailbox_put(c, a, m);
+}
+
+int davit_send(struct davit_context *c, struct davit_ref to, struct davit_message **m)
+{
+	return deliver_to(c, davit_self(c), NULL, to, m);
+}
+
+int send_from(struct davit_context *c, struct davit_ref sender, const char *origin, struct davit_ref to,
+	      struct davit_message **m)
+{
+	return deliver_to(c, sender, origin, to, m);
 }
 
 int davit_tell(struct davit_context *c, struct davit_ref to, uint32_t type, const void *data, size_t size)

@@ -2,9 +2,11 @@
  *
  * The system as a whole: opened, counted, closed.
  */
-#include "actor/actor_impl.h"
+#include "actor/child.h"
+#include "actor/process.h"
 #include "actor/route.h"
 #include "actor/tree.h"
+#include "channel/zygote.h"
 
 #include <unistd.h>
 
@@ -57,8 +59,23 @@ static int start(struct davit_system *s)
 	return 0;
 }
 
+/* What processes are forked from, before there are threads. One that cannot be made is
+ * found out by who wants a process. */
+static void prepare_processes(struct davit_system *s)
+{
+	if (s->config.no_processes || s->config.manual_clock || s->child)
+		return;
+	s->zygote = !davit_zygote_open(process_main, NULL);
+}
+
 int davit_system_open(const struct davit_system_config *config, struct davit_system **ret,
 		      struct davit_error *err)
+{
+	return system_open(config, NULL, ret, err);
+}
+
+int system_open(const struct davit_system_config *config, struct child *child, struct davit_system **ret,
+		struct davit_error *err)
 {
 	struct davit_system *s;
 	int r;
@@ -70,6 +87,9 @@ int davit_system_open(const struct davit_system_config *config, struct davit_sys
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (config)
 		s->config = *config;
+	s->child = child;
+	s->uplink = child ? child->link : NULL;
+	prepare_processes(s);
 	if ((r = prepare(s)) || (r = start(s))) {
 		davit_system_close(s);
 		return davit_error_set(err, r, "system", "cannot start it: %s", davit_error_doc(r));
@@ -89,7 +109,10 @@ static void join(struct davit_system *s)
 	for (uint32_t i = 0; i < atomic_load(&s->n_workers); i++) {
 		if (!s->worker[i]->started)
 			continue;
-		worker_poke(s->worker[i]);
+		if (s->worker[i]->polls)
+			poll_wake(s);
+		else
+			worker_poke(s->worker[i]);
 		pthread_join(s->worker[i]->thread, NULL);
 	}
 }
@@ -121,6 +144,7 @@ void davit_system_close(struct davit_system *s)
 		end_all(s);
 		promises_cancel_all(&s->outside->context);
 	}
+	poll_close(s);
 	tree_fini(s);
 	rules_fini(s);
 	promises_fini(s);
@@ -132,6 +156,8 @@ void davit_system_close(struct davit_system *s)
 	worker_free(s->outside);
 	pthread_mutex_destroy(&s->lock);
 	pthread_mutex_destroy(&s->store_lock);
+	if (s->zygote)
+		davit_zygote_close();
 	free(s);
 }
 
@@ -147,11 +173,17 @@ bool davit_system_run(struct davit_system *s)
 		return false;
 	do {
 		more = alarms_run(&w->context);
+		if (s->poll)
+			more |= poll_turn(&w->context, 0);
 		while ((a = ring_pop(w)) || (a = queue_take(w))) {
 			w->now = clock_now();
 			activate(w, a);
 			more = true;
+			if (s->uplink)
+				uplink_turn(&w->context);
 		}
+		if (s->uplink)
+			more |= uplink_turn(&w->context);
 		any |= more;
 	} while (more);
 	return any;

@@ -6,7 +6,10 @@
  */
 #include "actor/tree.h"
 
-#include "actor/container_impl.h"
+#include "actor/child.h"
+#include "actor/process.h"
+#include "actor/process_manage.h"
+#include "actor/remote.h"
 #include "base/log.h"
 #include "loop/hosted.h"
 
@@ -166,6 +169,8 @@ void tree_remove(struct container *k)
 	if (k->brood)
 		davit_supervise_remove(k->brood);
 	davit_supervise_remove(&k->leaf);
+	if (t->system->child && k->parent)
+		uplink_announce(k, DAVIT_STATE_DESTROYED);
 	pthread_mutex_lock(&t->lock);
 	if (davit_map_get(&t->aliases, k->alias) == k)
 		davit_map_remove(&t->aliases, k->alias);
@@ -217,9 +222,14 @@ static void note_failure(struct container *k, const struct report *r)
 static void reported(struct tree *t, const struct report *r)
 {
 	struct container *k = tree_container(t, r->ref);
+	bool root, asked;
 
 	if (!k)
 		return;
+	root = t->system->child && !k->parent;
+	asked = k->now != NULL || k->destroying;
+	if (t->system->child && !root && r->state != DAVIT_STATE_DESTROYED)
+		uplink_announce(k, r->state);
 	k->known = r->state;
 	if (r->state == DAVIT_STATE_FAILED || k->failure)
 		note_failure(k, r);
@@ -245,8 +255,16 @@ static void reported(struct tree *t, const struct report *r)
 		davit_supervise_ended(&k->leaf, DAVIT_CAUSE_STOPPED);
 		solve_stop(k);
 		operate_report(k, 0, NULL);
+		if (root && !asked)
+			uplink_report(t, k, r);
 		break;
 	case DAVIT_STATE_FAILED:
+		if (root) { /* the parent decides, and has it in its log */
+			if (!asked)
+				uplink_report(t, k, r);
+			operate_report(k, r->code, r->text);
+			break;
+		}
 		tree_log(t, "%s: failed: %s (%s), %016llx", k->alias, r->text, davit_error_word(r->code),
 			 (unsigned long long)r->failure);
 		operate_report(k, r->code, r->text);
@@ -356,6 +374,8 @@ int tree_init(struct davit_system *s)
 	    (r = davit_supervise_init(&t->sup, t->loop, &ops, &final_rule, &budget, NULL, NULL)) ||
 	    (r = davit_spawn(t->c, tree_handle, NULL, 0, &t->ref)))
 		return r;
+	if (s->child)
+		return child_root(s);
 	if (!(t->main = tree_adopt(t, NULL, &main_definition, "Main", "")))
 		return DAVIT_ENOMEM;
 	tree_wait_birth(t->main, &(struct create_request){.flags = DAVIT_CREATE_START});
@@ -394,6 +414,8 @@ void tree_fini(struct davit_system *s)
 	if (!t)
 		return;
 	tree_forget(s);
+	remotes_fini(s);
+	process_commands_fini(s);
 	davit_map_fini(&t->limbo);
 	davit_map_fini(&t->aliases);
 	davit_map_fini(&t->definitions);

@@ -6,6 +6,7 @@
  * handler. When all are idle it sleeps without end as well: an idle system does nothing.
  */
 #include "actor/actor_impl.h"
+#include "actor/process.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -106,6 +107,15 @@ static void epochs(struct davit_system *s, uint32_t *ret)
 		ret[i] = atomic_load_explicit(&s->worker[i]->epoch, memory_order_relaxed);
 }
 
+/* What processes have sent meanwhile. If the system is about to sleep without end, they
+ * ring from now on. */
+static struct davit_actor *look_at_links(struct davit_worker *w, bool sound)
+{
+	if (sound ? !poll_arm(w->system) : true)
+		poll_rings(&w->context);
+	return ring_pop(w);
+}
+
 /* Sleeps until there is something. An actor to run, if it robbed one. */
 static struct davit_actor *sleep_idle(struct davit_worker *w)
 {
@@ -114,6 +124,7 @@ static struct davit_actor *sleep_idle(struct davit_worker *w)
 	struct davit_worker *heir = NULL;
 	uint32_t seen[MAX_WORKERS] = {0};
 	int64_t time;
+	bool sound;
 	int quiet = 0;
 
 	pthread_mutex_lock(&s->lock);
@@ -130,10 +141,14 @@ static struct davit_actor *sleep_idle(struct davit_worker *w)
 	epochs(s, seen);
 	while (w->idle) {
 		time = nap(w, &quiet);
+		sound = s->sentinel == w && atomic_load(&s->drowsy);
 		pthread_mutex_unlock(&s->lock);
-		futex_wait(&w->wake, 0, time);
+		if (UNLIKELY(s->poll != NULL))
+			a = look_at_links(w, sound);
+		if (!a)
+			futex_wait(&w->wake, 0, time);
 		atomic_store(&w->wake, 0);
-		if (time >= 0)
+		if (!a && time >= 0)
 			a = queue_steal(w, seen);
 		pthread_mutex_lock(&s->lock);
 		if (!w->idle)
@@ -158,8 +173,12 @@ static struct davit_actor *find(struct davit_worker *w)
 	struct davit_actor *a;
 
 	/* Once in a while the common queue goes first, so that a full ring starves nobody. */
-	if (++w->turn % 61 == 0 && (a = queue_take(w)))
-		return a;
+	if (++w->turn % 61 == 0) {
+		if (UNLIKELY(w->system->poll != NULL))
+			poll_rings(&w->context);
+		if ((a = queue_take(w)))
+			return a;
+	}
 	if ((a = ring_pop(w)))
 		return a;
 	return queue_take(w);
@@ -173,6 +192,8 @@ static struct davit_actor *spin(struct davit_worker *w)
 	do {
 		for (int i = 0; i < 32; i++)
 			__builtin_ia32_pause();
+		if (UNLIKELY(w->system->poll != NULL) && poll_rings(&w->context) && (a = ring_pop(w)))
+			return a;
 		if ((a = queue_take(w)) || (a = queue_steal(w, NULL)))
 			return a;
 	} while (clock_now() < end && !closing(w->system));
@@ -218,7 +239,9 @@ static void *thread_main(void *arg)
 {
 	struct davit_worker *w = arg;
 
-	if (w->dedicated)
+	if (w->polls)
+		poll_main(w);
+	else if (w->dedicated)
 		run_dedicated(w);
 	else
 		run_pool(w);
@@ -281,7 +304,8 @@ static struct davit_worker *retired(struct davit_system *s, struct davit_actor *
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct davit_actor *none = NULL;
-		if (s->worker[i]->dedicated && atomic_compare_exchange_strong(&s->worker[i]->own, &none, a))
+		if (s->worker[i]->dedicated && !s->worker[i]->polls &&
+		    atomic_compare_exchange_strong(&s->worker[i]->own, &none, a))
 			return s->worker[i];
 	}
 	return NULL;
@@ -323,6 +347,7 @@ void davit_block_begin(struct davit_context *c)
 	struct davit_system *s = c->system;
 	struct davit_actor *a;
 
+	link_breathe(c);
 	if (w->shared || w->dedicated || !w->started)
 		return;
 	atomic_store(&w->blocked, 1);

@@ -101,7 +101,9 @@ int davit_api_refusal(struct davit_cli *cli, int status, struct davit_error *err
 
 static const char *cause_of(const struct davit_cli *cli, char buf[64])
 {
-	snprintf(buf, 64, "user: davit %s", cli->command->name);
+	char called[64];
+
+	snprintf(buf, 64, "user: davit %.50s", davit_cli_called(cli, called));
 	return buf;
 }
 

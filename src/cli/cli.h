@@ -47,6 +47,16 @@ struct davit_option {
 
 /* ---------------------------------------------------------------------- commands */
 
+/* One of a family of commands, called as FAMILY:VERB. */
+struct davit_verb {
+	const char *name;
+	const char *usage;
+	const char *summary;
+	const char *options; /* which of the family's first list it takes: "force start", or "" */
+	unsigned min_args, max_args;
+	int (*run)(struct davit_cli *cli, struct davit_error *err);
+};
+
 struct davit_command {
 	const char *name;
 	const char *usage;			   /* what follows the name: "NAME [VERSION]" */
@@ -59,6 +69,9 @@ struct davit_command {
 	bool offline; /* needs no daemon; `-o json` errors all the same */
 	const char
 		*complete; /* what the arguments are: "service", "instance", "command", "file", words "a|b" */
+	/* Of a family, ended by one without a name: then the command alone cannot be run, and
+	 * usage, min_args, max_args and run are those of its verbs. */
+	const struct davit_verb *verbs;
 	/* Returns the exit status, or a negative DAVIT_E... with *err filled. */
 	int (*run)(struct davit_cli *cli, struct davit_error *err);
 	const char *const *examples; /* pairs: command line, what it does; ended by NULL */
@@ -67,10 +80,14 @@ struct davit_command {
 /* All commands, sorted by group as `davit help` shows them; ended by NULL. */
 extern const struct davit_command *const davit_commands[];
 const struct davit_command *davit_command_find(const char *name);
+/* As above, by "name" or "family:verb", and by "family" alone: then *ret_verb is NULL. Of
+ * a family without that verb: NULL. */
+const struct davit_command *davit_command_meant(const char *name, const struct davit_verb **ret_verb);
 
 /* Options that several commands share. */
 extern const struct davit_option davit_options_common[];    /* --help, -o text|json */
 extern const struct davit_option davit_options_data[];	    /* --help, -o text|json|yaml */
+extern const struct davit_option davit_options_names[];	    /* --help, -o text|json|yaml|names */
 extern const struct davit_option davit_options_lines[];	    /* --help, -o text|json (lines) */
 extern const struct davit_option davit_options_namespace[]; /* --namespace */
 extern const struct davit_option davit_options_runtime[];   /* --runtime */
@@ -94,7 +111,8 @@ struct davit_given {
 
 struct davit_cli {
 	const struct davit_command *command;
-	struct davit_given *given; /* in the order of the command line */
+	const struct davit_verb *verb; /* of a family's; set before davit_cli_parse */
+	struct davit_given *given;     /* in the order of the command line */
 	size_t n_given;
 	const char **args; /* arguments that are not options, borrowed from argv */
 	size_t n_args;
@@ -133,6 +151,9 @@ const char *davit_cli_namespace(const struct davit_cli *cli);
 /* Fills *err and marks it as a usage error (exit status 2). */
 int davit_cli_usage(struct davit_cli *cli, struct davit_error *err, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/* "thread:create": what the user has called. Fills and returns buf. */
+char *davit_cli_called(const struct davit_cli *cli, char buf[64]);
 
 /* Prints --help of one command, or the list of all (NULL). */
 void davit_cli_help(const struct davit_command *command, FILE *out);

@@ -146,7 +146,10 @@ static void every_command_is_whole_and_its_options_are_unique(void **state)
 		const struct davit_command *c = davit_commands[i];
 		char letters[256] = {0};
 		assert_ptr_equal(davit_command_find(c->name), c);
-		assert_non_null(c->run);
+		assert_true(!c->run == !!c->verbs);
+		for (const struct davit_verb *v = c->verbs; v && v->name; v++)
+			assert_true(v->run && v->usage && v->summary && v->options &&
+				    v->min_args <= v->max_args);
 		assert_non_null(c->summary);
 		assert_non_null(c->examples);
 		assert_non_null(davit_option_find(c, "help"));

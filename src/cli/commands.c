@@ -39,6 +39,18 @@
 	X(info)                                                                                              \
 	X(open)                                                                                              \
 	X(remove)                                                                                            \
+	X(project)                                                                                           \
+	X(thread)                                                                                            \
+	X(process)                                                                                           \
+	X(runtime)                                                                                           \
+	X(container)                                                                                         \
+	X(arch)                                                                                              \
+	X(server)                                                                                            \
+	X(send)                                                                                              \
+	X(request)                                                                                           \
+	X(command)                                                                                           \
+	X(console)                                                                                           \
+	X(new)                                                                                               \
 	X(execute)                                                                                           \
 	X(job)                                                                                               \
 	X(runs)                                                                                              \
@@ -84,6 +96,26 @@ const struct davit_command *davit_command_find(const char *name)
 	return NULL;
 }
 
+const struct davit_command *davit_command_meant(const char *name, const struct davit_verb **ret_verb)
+{
+	const char *colon = strchr(name, ':');
+	char family[32] = "";
+	const struct davit_command *c;
+
+	*ret_verb = NULL;
+	if (!colon)
+		return davit_command_find(name);
+	if ((size_t)(colon - name) < sizeof family)
+		memcpy(family, name, (size_t)(colon - name));
+	c = davit_command_find(family);
+	for (const struct davit_verb *v = c ? c->verbs : NULL; v && v->name; v++)
+		if (!strcmp(v->name, colon + 1)) {
+			*ret_verb = v;
+			return c;
+		}
+	return NULL;
+}
+
 #define HELP                                                                                                 \
 	{                                                                                                    \
 		"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"                                \
@@ -100,6 +132,13 @@ const struct davit_option davit_options_data[] = {
 	HELP,
 	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "text|json|yaml",
 	 .doc = "text (default), json or yaml"},
+	{0},
+};
+
+const struct davit_option davit_options_names[] = {
+	HELP,
+	{"output", 'o', "FORMAT", DAVIT_OPTION_CHOICE, .choices = "text|json|yaml|names",
+	 .doc = "text (default), json, yaml, or names, one a line"},
 	{0},
 };
 

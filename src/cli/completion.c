@@ -14,6 +14,8 @@ static const struct names {
 } names[] = {
 	{"service", "_davit_services", "davit status -o names 2>/dev/null"},
 	{"workspace", "_davit_workspaces", "davit list -o names 2>/dev/null"},
+	{"container", "_davit_containers", "davit arch:status Main -o names 2>/dev/null"},
+	{"project", "_davit_projects", "davit project:list -o names 2>/dev/null"},
 	{"service or workspace", "_davit_either",
 	 "davit status -o names 2>/dev/null; davit list -o names 2>/dev/null"},
 };
@@ -53,9 +55,23 @@ static void put_quoted(const char *s)
 
 /* ------------------------------------------------------------------------- bash */
 
+/* A colon parts words there. */
+static void bash_verbs(const struct davit_command *c)
+{
+	fputs("\t\tif [ \"${COMP_WORDS[2]}\" = : ] && [ \"$COMP_CWORD\" -le 3 ]; then\n"
+	      "\t\t\tCOMPREPLY=($(compgen -W '",
+	      stdout);
+	for (const struct davit_verb *v = c->verbs; v->name; v++)
+		printf("%s ", v->name);
+	fputs("' -- \"${cur#:}\"))\n\t\t\treturn\n\t\tfi\n", stdout);
+}
+
 static void bash_command(const struct davit_command *c)
 {
-	printf("\t%s)\n\t\tcase $prev in\n", c->name);
+	printf("\t%s)\n", c->name);
+	if (c->verbs)
+		bash_verbs(c);
+	fputs("\t\tcase $prev in\n", stdout);
 	for (size_t i = 0; c->options[i]; i++)
 		for (const struct davit_option *o = c->options[i]; o->name; o++) {
 			if (o->type == DAVIT_OPTION_FLAG)
@@ -101,9 +117,10 @@ static void bash(void)
 	      "\tlocal commands='",
 	      stdout);
 	for (size_t i = 0; davit_commands[i]; i++)
-		printf("%s%s", i ? " " : "", davit_commands[i]->name);
+		printf("%s%s%s", i ? " " : "", davit_commands[i]->name, davit_commands[i]->verbs ? ":" : "");
 	fputs("'\n\tCOMPREPLY=()\n\tif [ \"$COMP_CWORD\" -eq 1 ]; then\n"
-	      "\t\tCOMPREPLY=($(compgen -W \"$commands\" -- \"$cur\"))\n\t\treturn\n\tfi\n"
+	      "\t\tCOMPREPLY=($(compgen -W \"$commands\" -- \"$cur\"))\n"
+	      "\t\t[[ ${COMPREPLY[0]} != *: ]] || compopt -o nospace\n\t\treturn\n\tfi\n"
 	      "\tcase ${COMP_WORDS[1]} in\n",
 	      stdout);
 	for (size_t i = 0; davit_commands[i]; i++)
@@ -155,6 +172,21 @@ static void zsh_option(const struct davit_option *o)
 	}
 }
 
+static void zsh_names(const struct davit_command *c)
+{
+	if (!c->verbs) {
+		printf("\t\t'%s:", c->name);
+		zsh_doc(c->summary);
+		fputs("'\n", stdout);
+		return;
+	}
+	for (const struct davit_verb *v = c->verbs; v->name; v++) {
+		printf("\t\t'%s\\:%s:", c->name, v->name);
+		zsh_doc(v->summary);
+		fputs("'\n", stdout);
+	}
+}
+
 static void zsh(void)
 {
 	fputs("#compdef davit\n# zsh completion for davit, made by 'davit completion zsh'\n", stdout);
@@ -162,18 +194,14 @@ static void zsh(void)
 		printf("%s()\n{\n\tlocal -a names\n\tnames=(${(f)\"$(%s)\"})\n\tcompadd -a names\n}\n",
 		       names[i].function, names[i].command);
 	fputs("_davit()\n{\n\tlocal -a commands\n\tcommands=(\n", stdout);
-	for (size_t i = 0; davit_commands[i]; i++) {
-		fputs("\t\t'", stdout);
-		printf("%s:", davit_commands[i]->name);
-		zsh_doc(davit_commands[i]->summary);
-		fputs("'\n", stdout);
-	}
+	for (size_t i = 0; davit_commands[i]; i++)
+		zsh_names(davit_commands[i]);
 	fputs("\t)\n\tif (( CURRENT == 2 )); then\n\t\t_describe command commands\n\t\treturn\n\tfi\n"
 	      "\tlocal command=$words[2]\n\tshift words\n\t(( CURRENT-- ))\n\tcase $command in\n",
 	      stdout);
 	for (size_t i = 0; davit_commands[i]; i++) {
 		const struct davit_command *c = davit_commands[i];
-		printf("\t%s)\n\t\t_arguments -s -S \\\n", c->name);
+		printf("\t%s%s)\n\t\t_arguments -s -S \\\n", c->name, c->verbs ? ":*" : "");
 		for (size_t k = 0; c->options[k]; k++)
 			for (const struct davit_option *o = c->options[k]; o->name; o++)
 				zsh_option(o);
@@ -197,9 +225,36 @@ static void zsh(void)
 
 /* ------------------------------------------------------------------------- fish */
 
+/* The condition that this command stands in the line. */
+static void fish_seen(const struct davit_command *c)
+{
+	fputs("complete -c davit -n '__fish_seen_subcommand_from", stdout);
+	if (!c->verbs)
+		printf(" %s", c->name);
+	for (const struct davit_verb *v = c->verbs; v && v->name; v++)
+		printf(" %s:%s", c->name, v->name);
+	putchar('\'');
+}
+
+static void fish_names(const struct davit_command *c)
+{
+	if (!c->verbs) {
+		printf("complete -c davit -n __fish_use_subcommand -a %s -d ", c->name);
+		put_quoted(c->summary);
+		putchar('\n');
+		return;
+	}
+	for (const struct davit_verb *v = c->verbs; v->name; v++) {
+		printf("complete -c davit -n __fish_use_subcommand -a %s:%s -d ", c->name, v->name);
+		put_quoted(v->summary);
+		putchar('\n');
+	}
+}
+
 static void fish_option(const struct davit_command *c, const struct davit_option *o)
 {
-	printf("complete -c davit -n '__fish_seen_subcommand_from %s' -l %s", c->name, o->name);
+	fish_seen(c);
+	printf(" -l %s", o->name);
 	if (o->letter)
 		printf(" -s %c", o->letter);
 	if (o->type == DAVIT_OPTION_PATH || !strcmp(o->name, "source"))
@@ -221,19 +276,19 @@ static void fish(void)
 	fputs("# fish completion for davit, made by 'davit completion fish'\ncomplete -c davit -f\n", stdout);
 	for (size_t i = 0; davit_commands[i]; i++) {
 		const struct davit_command *c = davit_commands[i];
-		printf("complete -c davit -n __fish_use_subcommand -a %s -d ", c->name);
-		put_quoted(c->summary);
-		putchar('\n');
+		fish_names(c);
 		for (size_t k = 0; c->options[k]; k++)
 			for (const struct davit_option *o = c->options[k]; o->name; o++)
 				fish_option(c, o);
-		if (names_of(c))
-			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '(%s)'\n", c->name,
-			       names_of(c)->command);
-		else if (c->complete && !strcmp(c->complete, "file"))
-			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -F\n", c->name);
-		else if (words_of(c)) {
-			printf("complete -c davit -n '__fish_seen_subcommand_from %s' -a '", c->name);
+		if (names_of(c)) {
+			fish_seen(c);
+			printf(" -a '(%s)'\n", names_of(c)->command);
+		} else if (c->complete && !strcmp(c->complete, "file")) {
+			fish_seen(c);
+			puts(" -F");
+		} else if (words_of(c)) {
+			fish_seen(c);
+			fputs(" -a '", stdout);
 			put_words(c->complete);
 			puts("'");
 		}

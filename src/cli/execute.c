@@ -9,9 +9,8 @@
 #include "base/nearest.h"
 #include "base/strv.h"
 #include "base/units.h"
-#include "cli/cli.h"
+#include "cli/execute.h"
 #include "cli/output.h"
-#include "cli/steps.h"
 #include "davit/task.h"
 
 #include <errno.h>
@@ -23,27 +22,6 @@
 enum { EXIT_FAILED = 1, EXIT_ERRORED = 2, EXIT_ABORTED = 3 };
 
 #define READ_BYTES 65536
-
-struct execute {
-	struct davit_cli *cli;
-	bool json;
-	struct davit_loop *loop;
-	struct davit_artifacts *store;
-	struct davit_task *task;
-	struct davit_artifact *artifacts;
-	size_t n_artifacts;
-	struct davit_artifact_hold *inputs, image;
-	size_t n_inputs;
-	char **locations; /* of caches */
-	char **env;
-	struct davit_execution *x;
-	uint64_t offsets[DAVIT_STEP_STREAMS];
-	uv_signal_t signals[3];
-	size_t n_signals;
-	bool asked; /* to end */
-	int status; /* of this program */
-	struct davit_error *err;
-};
 
 static const char *const outcome_words[] = {
 	[DAVIT_OUTCOME_SUCCEEDED] = "succeeded",
@@ -531,12 +509,15 @@ static int run_task(struct execute *e)
 
 static int execute(struct execute *e)
 {
+	bool behind = davit_cli_flag(e->cli, "background");
 	const char *file = davit_cli_value(e->cli, "config");
 	int r;
 
 	if (!file)
 		return davit_cli_usage(e->cli, e->err, "which task? davit execute -c TASK.yml");
 	r = davit_task_load(file, &e->task, e->err);
+	if (r == 0 && behind)
+		r = davit_execute_check_behind(e);
 	if (r == 0)
 		r = check_inputs(e);
 	if (r == 0)
@@ -547,7 +528,7 @@ static int execute(struct execute *e)
 		r = davit_artifacts_open(NULL, 0, &e->store, e->err);
 	if (r == 0)
 		r = add_artifacts(e, file);
-	return r < 0 ? r : run_task(e);
+	return r < 0 ? r : behind ? davit_execute_behind(e, file) : run_task(e);
 }
 
 int davit_steps_execute(struct davit_cli *cli, struct davit_error *err)

@@ -15,11 +15,28 @@ static void print_option(const struct davit_option *o, FILE *out)
 		o->repeat ? " (repeatable)" : "");
 }
 
+static void help_verbs(const struct davit_command *c, FILE *out)
+{
+	char line[96];
+
+	for (const struct davit_verb *v = c->verbs; v->name; v++) {
+		snprintf(line, sizeof line, "%s:%s %s", c->name, v->name, v->usage);
+		fprintf(out, "  %-42s %s\n", line, v->summary);
+	}
+}
+
 static void help_command(const struct davit_command *c, FILE *out)
 {
-	fprintf(out, "Usage: davit %s [OPTION...] %s\n\n%s.\n", c->name, c->usage, c->summary);
+	if (c->verbs)
+		fprintf(out, "Usage: davit %s:VERB [OPTION...] ARGUMENT...\n\n%s.\n", c->name, c->summary);
+	else
+		fprintf(out, "Usage: davit %s [OPTION...] %s\n\n%s.\n", c->name, c->usage, c->summary);
 	if (c->details)
 		fprintf(out, "\n%s\n", c->details);
+	if (c->verbs) {
+		fputs("\nVerbs:\n", out);
+		help_verbs(c, out);
+	}
 	fputs("\nOptions:\n", out);
 	for (size_t i = 0; c->options[i]; i++)
 		for (const struct davit_option *o = c->options[i]; o->name; o++)
@@ -54,7 +71,8 @@ void davit_cli_help(const struct davit_command *command, FILE *out)
 static int run_help(struct davit_cli *cli, struct davit_error *err)
 {
 	const char *name = davit_cli_arg(cli, 0);
-	const struct davit_command *c = name ? davit_command_find(name) : NULL;
+	const struct davit_verb *verb;
+	const struct davit_command *c = name ? davit_command_meant(name, &verb) : NULL;
 
 	if (name && !c)
 		return davit_cli_usage(cli, err, "there is no command '%.64s'; see 'davit help'", name);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * davit inspect, why, tree, runtimes: the daemon's view in full.
+ * davit inspect, why, runtimes: the daemon's view in full.
  */
 #include "base/units.h"
 #include "cli/api.h"
@@ -70,44 +70,6 @@ static int run_why(struct davit_cli *cli, struct davit_error *err)
 	return r;
 }
 
-/* ------------------------------------------------------------------------- tree */
-
-static int add_node(struct davit_table *t, struct libscols_line *parent, json_t *node)
-{
-	static const char *const keys[] = {"name", "kind", "state", "strategy", "restarts"};
-	struct libscols_line *row = davit_table_row(t, parent);
-	char number[24];
-	json_t *child;
-	size_t i;
-	int r = 0;
-
-	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(keys); k++)
-		r |= davit_table_set(t, row, k, davit_text(node, keys[k], number));
-	json_array_foreach(json_object_get(node, "children"), i, child) r |= add_node(t, row, child);
-	return r ? DAVIT_ENOMEM : 0;
-}
-
-static int run_tree(struct davit_cli *cli, struct davit_error *err)
-{
-	static const char *const columns[] = {"NAME", "KIND", "STATE", "STRATEGY", "RESTARTS"};
-	DAVIT_AUTO_TABLE *t = NULL;
-	json_t *answer = NULL;
-	int r = davit_api_call(cli, "GET", "/v1/tree", NULL, &answer, err);
-
-	if (r < 0)
-		return r;
-	if (cli->format != DAVIT_FORMAT_TEXT)
-		r = davit_print_value(cli, answer, err);
-	else
-		r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), true, &t, err);
-	if (t && add_node(t, NULL, answer) < 0)
-		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	else if (t)
-		r = davit_table_print(t, err);
-	json_decref(answer);
-	return r;
-}
-
 /* --------------------------------------------------------------------- runtimes */
 
 static void print_runtime(const struct davit_cli *cli, json_t *runtime)
@@ -160,7 +122,6 @@ static const char *const inspect_examples[] = {"davit inspect foobar",
 					       "davit inspect foobar -o yaml", "the same to read", NULL};
 static const char *const why_examples[] = {"davit why foobar", "which exit, which rule, what comes next",
 					   NULL};
-static const char *const tree_examples[] = {"davit tree", "supervisors, services, instances", NULL};
 static const char *const runtimes_examples[] = {"davit runtimes", "what each can do here, and why not", NULL};
 
 const struct davit_command davit_command_inspect = {
@@ -187,16 +148,6 @@ const struct davit_command davit_command_why = {
 	.complete = "service",
 	.run = run_why,
 	.examples = why_examples,
-};
-
-const struct davit_command davit_command_tree = {
-	.name = "tree",
-	.usage = "",
-	.group = "Looking",
-	.summary = "Show the supervision tree",
-	.options = data_options,
-	.run = run_tree,
-	.examples = tree_examples,
 };
 
 const struct davit_command davit_command_runtimes = {

@@ -90,16 +90,9 @@ static int find_type(const struct job *j, const json_t *spec, char **ret)
 {
 	const json_t *type = json_object_get(spec, "resource_type");
 	const char *name = davit_string(json_object_get(spec, "resource"), "type"),
-		   *kind = davit_string(type, "type"),
 		   *path = davit_string(json_object_get(type, "source"), "path");
 	DAVIT_AUTO_FREE char *known = NULL;
 
-	if (json_is_object(type) && strcmp(kind, "directory") != 0)
-		return davit_error_set(
-			j->err, DAVIT_ENOTSUP, "resource_types",
-			"the resource type '%.64s' is of type '%.64s'; those of type 'directory', with "
-			"source.path, can be run here",
-			name, kind);
 	if (json_is_object(type) && !*path)
 		return davit_error_set(j->err, DAVIT_EINVAL, "resource_types",
 				       "the resource type '%.64s' needs source.path, its directory", name);
@@ -118,12 +111,43 @@ static int find_type(const struct job *j, const json_t *spec, char **ret)
 	return *ret ? 0 : no_memory(j->err);
 }
 
+/* A type that is an image: "repository:tag" in its source. 1: it is one. */
+static int put_image(struct job *j, json_t *spec)
+{
+	const json_t *type = json_object_get(spec, "resource_type"),
+		     *source = json_object_get(type, "source"), *tag = json_object_get(source, "tag");
+	const char *kind = davit_string(type, "type"), *repository = davit_string(source, "repository");
+	DAVIT_AUTO_FREE char *name = NULL;
+	char number[24];
+
+	if (!json_is_object(type) || !strcmp(kind, "directory"))
+		return 0;
+	if (strcmp(kind, "registry-image") != 0 && strcmp(kind, "docker-image") != 0)
+		return davit_error_set(j->err, DAVIT_ENOTSUP, "resource_types",
+				       "the resource type '%.64s' is of type '%.64s'; those of directory, "
+				       "registry-image and docker-image can be run",
+				       davit_string(type, "name"), kind);
+	if (!*repository)
+		return davit_error_set(j->err, DAVIT_EINVAL, "resource_types",
+				       "the resource type '%.64s' needs source.repository",
+				       davit_string(type, "name"));
+	if (asprintf(&name, "%s:%s", repository, tag ? davit_text(source, "tag", number) : "latest") < 0)
+		return name = NULL, no_memory(j->err);
+	return json_object_set_new(spec, "resource_type", json_pack("{s:s}", "image", name)) < 0
+		       ? no_memory(j->err)
+		       : 1;
+}
+
 static int put_type(struct job *j, json_t *spec)
 {
 	DAVIT_AUTO_FREE char *dir = NULL;
 	const char *id = NULL;
-	int r = find_type(j, spec, &dir);
+	int r = put_image(j, spec);
 
+	if (r > 0)
+		return 0;
+	if (r == 0)
+		r = find_type(j, spec, &dir);
 	if (r < 0)
 		return r;
 	id = json_string_value(json_object_get(j->types, dir));
@@ -191,7 +215,9 @@ static int read_job(struct job *j)
 		vars[i].name = names[i];
 	if (r == 0)
 		r = davit_pipeline_read(davit_buf_str(&text), text.len, j->name, vars, n, &j->job, j->err);
-	if (r < 0 && text.len)
+	if (r < 0 && j->err->line)
+		davit_error_prefix(j->err, "%s:%u:%u", j->file, j->err->line, j->err->column);
+	else if (r < 0 && text.len)
 		davit_error_prefix(j->err, "%s", j->file);
 	return r;
 }

@@ -11,7 +11,7 @@
 #include <locale.h>
 #include <string.h>
 
-#define MAX_COMMANDS 64
+#define MAX_COMMANDS 128
 
 /* `-o json` in a command line that cannot be parsed: its error is JSON too. */
 static bool wants_json(int argc, char **argv)
@@ -25,14 +25,29 @@ static bool wants_json(int argc, char **argv)
 	return false;
 }
 
-static int unknown_command(struct davit_cli *cli, const char *name, struct davit_error *err)
+/* All that can be called, families with each of their verbs. */
+static size_t all_words(const char *words[MAX_COMMANDS], char called[MAX_COMMANDS][32])
 {
-	const char *words[MAX_COMMANDS], *near;
 	size_t n = 0;
 
-	for (; davit_commands[n] && n < MAX_COMMANDS; n++)
-		words[n] = davit_commands[n]->name;
-	near = davit_nearest(name, words, n);
+	for (size_t i = 0; davit_commands[i] && n < MAX_COMMANDS; i++) {
+		const struct davit_command *c = davit_commands[i];
+		if (!c->verbs)
+			words[n++] = c->name;
+		for (const struct davit_verb *v = c->verbs; v && v->name && n < MAX_COMMANDS; v++) {
+			snprintf(called[n], sizeof called[n], "%s:%s", c->name, v->name);
+			words[n] = called[n];
+			n++;
+		}
+	}
+	return n;
+}
+
+static int unknown_command(struct davit_cli *cli, const char *name, struct davit_error *err)
+{
+	char called[MAX_COMMANDS][32];
+	const char *words[MAX_COMMANDS], *near = davit_nearest(name, words, all_words(words, called));
+
 	if (near)
 		return davit_cli_usage(cli, err, "there is no command '%.64s'; did you mean '%s'?", name,
 				       near);
@@ -58,7 +73,7 @@ static int run(struct davit_cli *cli, int argc, char **argv, struct davit_error 
 		davit_cli_help(NULL, stdout);
 		return 0;
 	}
-	c = davit_command_find(!strcmp(argv[1], "--version") ? "version" : argv[1]);
+	c = davit_command_meant(!strcmp(argv[1], "--version") ? "version" : argv[1], &cli->verb);
 	if (!c && argv[1][0] == '-')
 		return davit_cli_usage(cli, err,
 				       "the option '%.64s' must follow a command: davit COMMAND [OPTION...]",
@@ -72,12 +87,15 @@ static int run(struct davit_cli *cli, int argc, char **argv, struct davit_error 
 		davit_cli_help(c, stdout);
 		return 0;
 	}
+	if (c->verbs && !cli->verb)
+		return davit_cli_usage(cli, err, "'%s' needs a verb: see 'davit %s --help'", c->name,
+				       c->name);
 	if (!c->offline) {
 		r = davit_paths_init(&cli->paths, err);
 		if (r < 0)
 			return r;
 	}
-	return c->run(cli, err);
+	return cli->verb ? cli->verb->run(cli, err) : c->run(cli, err);
 }
 
 int main(int argc, char **argv)

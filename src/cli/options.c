@@ -37,6 +37,29 @@ static const struct davit_option *find(const struct davit_command *c, const char
 	return NULL;
 }
 
+char *davit_cli_called(const struct davit_cli *cli, char buf[64])
+{
+	snprintf(buf, 64, "%.30s%s%.30s", cli->command->name, cli->verb ? ":" : "",
+		 cli->verb ? cli->verb->name : "");
+	return buf;
+}
+
+/* Does the verb take it? The lists behind the family's first are for all. */
+static bool verb_takes(const struct davit_cli *cli, const struct davit_option *o)
+{
+	size_t n = strlen(o->name);
+
+	for (const struct davit_option *own = cli->command->options[0]; own->name; own++) {
+		if (own != o)
+			continue;
+		for (const char *w = cli->verb->options; *w; w += strcspn(w, " "), w += *w == ' ')
+			if (strcspn(w, " ") == n && !strncmp(w, o->name, n))
+				return true;
+		return false;
+	}
+	return true;
+}
+
 const struct davit_option *davit_option_find(const struct davit_command *c, const char *name)
 {
 	return find(c, name, strlen(name), 0);
@@ -141,7 +164,13 @@ static int check_value(struct davit_cli *cli, const struct davit_option *o, cons
 static int give(struct davit_cli *cli, const struct davit_option *o, const char *value,
 		struct davit_error *err)
 {
-	int r = o->type == DAVIT_OPTION_FLAG ? 0 : check_value(cli, o, value, err);
+	char called[64];
+	int r;
+
+	if (cli->verb && !verb_takes(cli, o))
+		return davit_cli_usage(cli, err, "'%s' has no option '--%s'; see 'davit %s --help'",
+				       davit_cli_called(cli, called), o->name, cli->command->name);
+	r = o->type == DAVIT_OPTION_FLAG ? 0 : check_value(cli, o, value, err);
 
 	if (r == 0)
 		cli->given[cli->n_given++] = (struct davit_given){o, value};
@@ -211,18 +240,23 @@ static void set_format(struct davit_cli *cli)
 static int check_counts(struct davit_cli *cli, struct davit_error *err)
 {
 	const struct davit_command *c = cli->command;
+	const struct davit_verb *v = cli->verb;
+	unsigned min = v ? v->min_args : c->min_args, max = v ? v->max_args : c->max_args;
+	const char *usage = v ? v->usage : c->usage;
+	char called[64];
 
-	if (davit_option_find(c, "help") && davit_cli_flag(cli, "help"))
+	davit_cli_called(cli, called);
+	if ((davit_option_find(c, "help") && davit_cli_flag(cli, "help")) || (c->verbs && !v))
 		return 0;
-	if (cli->n_args < c->min_args)
-		return davit_cli_usage(cli, err, "'%s' needs more arguments: davit %s %s", c->name, c->name,
-				       c->usage);
-	if (cli->n_args > c->max_args)
+	if (cli->n_args < min)
+		return davit_cli_usage(cli, err, "'%s' needs more arguments: davit %s %s", called, called,
+				       usage);
+	if (cli->n_args > max)
 		return davit_cli_usage(cli, err, "'%s' does not take the argument '%.64s': davit %s %s",
-				       c->name, cli->args[c->max_args], c->name, c->usage);
+				       called, cli->args[max], called, usage);
 	if (cli->rest && !c->rest)
-		return davit_cli_usage(cli, err, "'%s' takes no command after '--': davit %s %s", c->name,
-				       c->name, c->usage);
+		return davit_cli_usage(cli, err, "'%s' takes no command after '--': davit %s %s", called,
+				       called, usage);
 	return 0;
 }
 

@@ -136,8 +136,8 @@ static int stats_of(struct davit_cli *cli, json_t *instance, json_t **ret, struc
 
 static int print_stats(struct davit_cli *cli, json_t *list, struct davit_error *err)
 {
-	static const char *const columns[] = {"ID",   "SERVICE", "INDEX",     "CPU",  "MEMORY",
-					      "PEAK", "LIMIT",	 "PROCESSES", "READ", "WRITTEN"};
+	static const char *const columns[] = {"ID",    "SERVICE",   "INDEX", "CPU",	"MEMORY",   "PEAK",
+					      "LIMIT", "PROCESSES", "READ",  "WRITTEN", "RECEIVED", "SENT"};
 	char a[DAVIT_TIME_MAX], b[24];
 	DAVIT_AUTO_TABLE *t = NULL;
 	json_t *s;
@@ -161,6 +161,8 @@ static int print_stats(struct davit_cli *cli, json_t *list, struct davit_error *
 		r |= davit_table_set(t, row, 7, davit_text(s, "processes", b));
 		r |= davit_table_set(t, row, 8, size_text(s, "readBytes", a));
 		r |= davit_table_set(t, row, 9, size_text(s, "writeBytes", a));
+		r |= davit_table_set(t, row, 10, size_text(s, "netRxBytes", a));
+		r |= davit_table_set(t, row, 11, size_text(s, "netTxBytes", a));
 	}
 	if (r)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
@@ -220,7 +222,7 @@ const struct davit_command davit_command_stats = {
 	.name = "stats",
 	.usage = "[NAME [VERSION]]",
 	.group = "Looking",
-	.summary = "Show the use of CPU, memory and disk",
+	.summary = "Show the use of CPU, memory, disk and network",
 	.details = "CPU is the time used since the start of the run. The namespace '*' means all.",
 	.options = options,
 	.max_args = 2,

@@ -16,6 +16,8 @@
 #include <string.h>
 #include <sys/signalfd.h>
 
+enum { TRIES = 12 }; /* some seconds */
+
 struct following {
 	struct davit_cli *cli;
 	const char *id;
@@ -157,19 +159,33 @@ static int watch_signals(struct following *f, sigset_t *before, struct davit_err
 	return f->signals < 0 ? davit_error_errno(err, errno, NULL, "cannot watch for signals") : 0;
 }
 
+/* A daemon that is just being replaced is waited for. */
+static int get_run(struct davit_cli *cli, const char *id, json_t **ret, struct davit_error *err)
+{
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
+	struct davit_api_pause pause = {0};
+	int r;
+
+	davit_buf_adds(&target, "/v1/runs/");
+	davit_url_escape(&target, id);
+	for (int tries = 0;; tries++) {
+		r = davit_api_call(cli, "GET", davit_buf_str(&target), NULL, ret, err);
+		if (r == 0 || !davit_api_is_away(r) || tries == TRIES)
+			return r;
+		davit_error_clear(err);
+		davit_api_pause(&pause);
+	}
+}
+
 int davit_run_follow(struct davit_cli *cli, const char *id, enum run_view_kind kind, const char *step,
 		     bool to_the_end, bool may_abort, int *ret_status, struct davit_error *err)
 {
 	struct following f = {
 		.cli = cli, .to_the_end = to_the_end, .may_abort = may_abort, .signals = -1, .status = -1};
-	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *run = NULL;
 	sigset_t before;
-	int r;
+	int r = get_run(cli, id, &run, err);
 
-	davit_buf_adds(&target, "/v1/runs/");
-	davit_url_escape(&target, id);
-	r = davit_api_call(cli, "GET", davit_buf_str(&target), NULL, &run, err);
 	if (r < 0)
 		return r;
 	f.id = davit_string(run, "id");

@@ -56,6 +56,33 @@ static int list(struct davit_cli *cli, struct davit_error *err)
 	return r;
 }
 
+/* One run, with what it has made. */
+static int show(struct davit_cli *cli, const char *id, struct davit_error *err)
+{
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
+	json_t *run = NULL, *v;
+	const char *key;
+	char number[24];
+	int r;
+
+	davit_buf_adds(&target, "/v1/runs/");
+	davit_url_escape(&target, id);
+	r = davit_api_call(cli, "GET", davit_buf_str(&target), NULL, &run, err);
+	if (r == 0 && cli->format == DAVIT_FORMAT_JSON)
+		r = davit_print_value(cli, run, err);
+	else if (r == 0) {
+		static const char *const keys[] = {"id",      "name",	 "kind",    "pipeline", "state",
+						   "outcome", "message", "created", "ended",	"host"};
+		for (size_t i = 0; i < DAVIT_ARRAY_SIZE(keys); i++)
+			if (*davit_text(run, keys[i], number))
+				printf("%-9s %s\n", keys[i], davit_text(run, keys[i], number));
+		json_object_foreach(json_object_get(run, "artifacts"), key, v)
+			printf("artifact  %s: %s\n", key, json_string_value(v));
+	}
+	json_decref(run);
+	return r;
+}
+
 static int remove_runs(struct davit_cli *cli, struct davit_error *err)
 {
 	int r = 0;
@@ -120,11 +147,12 @@ static int run_runs(struct davit_cli *cli, struct davit_error *err)
 	const char *verb = davit_cli_arg(cli, 0);
 	bool prunes = verb && !strcmp(verb, "prune");
 
-	if (verb && !prunes && strcmp(verb, "rm") != 0)
-		return davit_cli_usage(cli, err, "'%.64s' is not known: davit runs [rm ID... | prune]", verb);
 	if (!prunes &&
 	    (davit_cli_flag(cli, "why") || davit_cli_value(cli, "keep") || davit_cli_value(cli, "age")))
 		return davit_cli_usage(cli, err, "--why, --keep and --age are for 'davit runs prune'");
+	if (verb && !prunes && strcmp(verb, "rm") != 0)
+		return cli->n_args > 1 ? davit_cli_usage(cli, err, "one run at a time: davit runs ID")
+				       : show(cli, verb, err);
 	return !verb ? list(cli, err) : prunes ? prune(cli, err) : remove_runs(cli, err);
 }
 
@@ -139,6 +167,8 @@ static const struct davit_option runs_options[] = {
 static const struct davit_option *const runs_lists[] = {runs_options, davit_options_common, NULL};
 static const char *const runs_examples[] = {"davit runs",
 					    "runs of jobs and tasks, the oldest first",
+					    "davit runs k3x9qa",
+					    "one, with what it has made",
 					    "davit runs prune --keep 10 --why",
 					    "remove all but the last ten that have ended, and tell why",
 					    "davit runs rm k3x9qa",
@@ -147,7 +177,7 @@ static const char *const runs_examples[] = {"davit runs",
 
 const struct davit_command davit_command_runs = {
 	.name = "runs",
-	.usage = "[rm ID... | prune]",
+	.usage = "[ID | rm ID... | prune]",
 	.group = "Steps",
 	.summary = "Show runs of jobs, and of tasks in the background",
 	.details =

@@ -61,6 +61,8 @@ static const struct davit_option execute_options[] = {
 	{"timeout", 0, "DURATION", DAVIT_OPTION_DURATION, .doc = "Abort it, as failed, after this time"},
 	{"grace", 0, "DURATION", DAVIT_OPTION_DURATION,
 	 .doc = "Between SIGTERM and SIGKILL when it is aborted (default: 10s)"},
+	{"background", 0, NULL, DAVIT_OPTION_FLAG,
+	 .doc = "Leave it to the daemon, and print the run's id: see davit run-log"},
 	{"json", 0, NULL, DAVIT_OPTION_FLAG, .doc = "Events on standard output, one JSON object a line"},
 	{0},
 };

@@ -29,12 +29,21 @@ static uint64_t mix(uint64_t h, const char *s)
 	return (h ^ 0xff) * UINT64_C(0x100000001b3);
 }
 
+static const char *runtime_name(const struct davit_service *s)
+{
+	return s->spec->runtime ? s->spec->runtime : s->core->config.default_runtime;
+}
+
 uint64_t build_source_hash(const struct davit_service *s)
 {
 	char nonce[24];
 
 	snprintf(nonce, sizeof nonce, "%" PRId64, s->nonce);
-	return mix(mix(mix(UINT64_C(0xcbf29ce484222325), s->spec->source), s->spec->type), nonce);
+	uint64_t h = mix(mix(mix(UINT64_C(0xcbf29ce484222325), s->spec->source), s->spec->type), nonce);
+	const char *runtime = runtime_name(s);
+
+	/* With an image of its own, or as a program of this host, it is the same for all. */
+	return s->spec->image || !strcmp(runtime, BUILD_RUNTIME) ? h : mix(h, runtime);
 }
 
 /* A regular file that the kernel can execute: an ELF program or a script. */
@@ -52,6 +61,18 @@ static bool is_program(const char *path)
 	return !memcmp(magic, "#!", 2) || !memcmp(magic, "\177ELF", 4);
 }
 
+bool build_may_name_image(const struct davit_spec *spec)
+{
+	return spec->source && !spec->image && (spec->type || !is_program(spec->source));
+}
+
+bool build_must_wait(const struct davit_service *s)
+{
+	const struct core_runtime *r = core_runtime_find(s->core, runtime_name(s));
+
+	return build_may_name_image(s->spec) && r && r->phase != RUNTIME_OPEN && r->phase != RUNTIME_LOST;
+}
+
 bool build_needed(const struct davit_service *s)
 {
 	return s->spec->source != NULL;
@@ -64,9 +85,11 @@ void build_free(struct built *b)
 	davit_strv_free(b->argv);
 	davit_strv_free(b->env);
 	free(b->directory);
+	free(b->tree);
 	free(b->cell);
 	free(b->content);
 	free(b->port_env);
+	free(b->image);
 	free(b->reference);
 	free(b);
 }
@@ -95,12 +118,14 @@ static struct built *built_from_json(const json_t *o)
 	json_object_foreach(json_object_get(o, "env"), name, v) r |=
 		davit_strv_setenv(&b->env, name, json_string_value(v) ? json_string_value(v) : "");
 	b->directory = text(o, "directory");
+	b->tree = text(o, "tree");
 	b->cell = text(o, "cell");
 	b->content = text(o, "content");
 	b->port_env = text(o, "port");
+	b->image = text(o, "runImage");
 	b->reference = text(o, "reference");
 	b->source_hash = (uint64_t)json_integer_value(json_object_get(o, "sourceHash"));
-	if (r < 0 || !b->argv) {
+	if (r < 0 || (!b->argv && !b->image)) {
 		build_free(b);
 		return NULL;
 	}
@@ -157,13 +182,34 @@ static char *work_path(const struct instance *i, const char *what)
 		       : path;
 }
 
+/* Why the runtime builds no image of the source, and who does: in words; "" where it
+ * does. *ret_in_image: what is built runs in an image there. */
+static void about_images(const struct davit_service *s, bool *ret_in_image, struct davit_error *why)
+{
+	const struct core_runtime *r = core_runtime_find(s->core, runtime_name(s));
+
+	*why = (struct davit_error){0};
+	*ret_in_image = false;
+	if (s->spec->image) {
+		davit_error_set(why, DAVIT_ENOTSUP, "image",
+				"it is to run in image '%.128s'; leave that out to have one built",
+				s->spec->image);
+		return;
+	}
+	*ret_in_image = r && r->driver && r->driver->needs_image;
+	facet_builds_images(s->core, runtime_name(s), why);
+}
+
 static int write_request(struct instance *i, const char *path, struct davit_error *err)
 {
 	const struct davit_service *s = i->service;
 	const struct davit_core_config *config = &i->core->config;
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&b);
+	struct davit_error no_images;
+	bool in_image;
 
+	about_images(s, &in_image, &no_images);
 	davit_json_open(&j);
 	davit_json_put_string(&j, "source", s->spec->source);
 	davit_json_put_string(&j, "type", s->spec->type);
@@ -176,6 +222,11 @@ static int write_request(struct instance *i, const char *path, struct davit_erro
 	davit_json_put_string(&j, "share", config->paths->share);
 	davit_json_put_string(&j, "program", config->paths->bin);
 	davit_json_put_bool(&j, "force", s->nonce > 0);
+	davit_json_put_string(&j, "socket", config->paths->socket);
+	davit_json_put_string(&j, "runtime", runtime_name(s));
+	davit_json_put_bool(&j, "inImage", in_image);
+	if (no_images.code)
+		davit_json_put_string(&j, "noImages", no_images.message);
 	davit_json_close(&j);
 	if (b.oom)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");

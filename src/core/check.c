@@ -114,6 +114,8 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 	code = find_open(c, name, &r, err);
 	if (code < 0)
 		return code;
+	if (r->driver->needs_image && !spec->image && !build_may_name_image(spec))
+		return davit_error_set(err, DAVIT_EINVAL, "image", "runtime %s needs an image", name);
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(needs); k++)
 		if (needs[k].asked && !davit_can(&r->caps, needs[k].cap))
 			return refuse_capability(r, needs[k].cap, needs[k].key, err);

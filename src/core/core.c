@@ -10,6 +10,7 @@
 #include "core/transaction.h"
 
 #include "base/log.h"
+#include "base/strv.h"
 #include "base/units.h"
 
 #include <string.h>
@@ -456,6 +457,7 @@ void davit_core_free(struct davit_core *c)
 	davit_supervise_fini(&c->sup);
 	registry_free_all(c);
 	davit_journal_free(c->journal);
+	davit_strv_free(c->common_env);
 	davit_map_fini(&c->services);
 	davit_map_fini(&c->names);
 	davit_map_fini(&c->supervisors);

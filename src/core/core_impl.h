@@ -68,14 +68,19 @@ struct namespace_record {
 	int64_t revision;
 };
 
+/* The runtime on which builds run, and for which they build unless an image is made. */
+#define BUILD_RUNTIME "process"
+
 /* What a build gave: how to run the source. */
 struct built {
-	char **argv;
-	char **env; /* the cell's, "NAME=value" */
+	char **argv; /* NULL: an image was made, and runs by its own command */
+	char **env;  /* the cell's, "NAME=value" */
 	char *directory;
+	char *tree; /* directory of all that was made; NULL: unknown, or an image was */
 	char *cell;
 	char *content;	      /* what it was made from, a hash */
 	char *port_env;	      /* the variable that carries the port, or NULL */
+	char *image;	      /* that was made, or in which argv runs where the runtime needs one; or NULL */
 	char *reference;      /* file that keeps it in the cache for this service, or NULL */
 	uint64_t source_hash; /* of the spec's fields that the build depends on, and the nonce */
 };
@@ -140,6 +145,7 @@ struct instance {
 	bool told_failed;   /* the event of its failure was written */
 	bool swept;	    /* what the last run left behind was stopped */
 	bool killed_for;    /* pending_cause is why we are stopping it ourselves */
+	bool env_packed;    /* workload.env is one piece of memory, and nothing is added to it */
 };
 
 /* One position among the instances of a service. */
@@ -194,6 +200,7 @@ struct davit_core {
 	struct davit_map namespaces;  /* key -> namespace_record */
 	struct davit_map instances;   /* id -> instance */
 	struct davit_pool ops;	      /* of the instances' operations under way */
+	char **common_env;	      /* variables that workloads share (workload.c) */
 	struct davit_supervise sup;
 	struct davit_journal *journal;
 	struct davit_store_watch watch[3];
@@ -328,6 +335,8 @@ int workload_settings(struct davit_workload *w, const struct davit_spec *spec, c
 /* Allocates the driver's instance for the workload as it is. */
 int workload_attach(struct instance *i, struct davit_error *err);
 void workload_fini(struct davit_workload *w);
+/* The same for an instance's, which workload_build has filled or not. */
+void workload_drop(struct instance *i);
 char *workload_label(const struct davit_service *s, uint32_t index, uint64_t generation, bool build);
 int workload_label_parse(const char *label, char **ret_key, uint32_t *ret_index, uint64_t *ret_generation,
 			 bool *ret_build);
@@ -369,6 +378,10 @@ uint64_t build_source_hash(const struct davit_service *s);
 void build_begin(struct davit_service *s);
 /* A program is its own build: false when the source is none. */
 bool build_use_program(struct davit_service *s);
+/* Whether an image of this spec follows from a build, which may name none. */
+bool build_may_name_image(const struct davit_spec *spec);
+/* Whether the spec's runtime has yet to say if it builds images. */
+bool build_must_wait(const struct davit_service *s);
 void build_ended(struct instance *i);
 /* The build's instance is gone: so are its request and result. */
 void build_discard(struct instance *i);
@@ -394,6 +407,9 @@ void facets_detach(struct instance *i);
  * or the facet (NULL). */
 int facet_check(const struct core_runtime *r, enum davit_capability cap, const void *facet,
 		struct davit_error *err);
+
+/* Whether the runtime builds images: 0, or why not and who does. */
+int facet_builds_images(struct davit_core *c, const char *runtime, struct davit_error *err);
 
 /* --- facet_op.c: operations of facets that are under way --- */
 struct facet_op {

@@ -18,7 +18,7 @@ int facet_check(const struct core_runtime *r, enum davit_capability cap, const v
 	if (!facet || !davit_can(&r->caps, cap))
 		return davit_error_set(err, DAVIT_ENOTSUP, NULL, "runtime %s does not support %s: %s",
 				       r->name, davit_capability_name(cap),
-				       facet ? r->caps.why_not[cap] : "not implemented");
+				       r->caps.why_not[cap][0] ? r->caps.why_not[cap] : "not implemented");
 	return 0;
 }
 

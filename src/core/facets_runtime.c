@@ -99,6 +99,16 @@ static int find(struct davit_core *c, const char *name, enum which which, struct
 	return 0;
 }
 
+int facet_builds_images(struct davit_core *c, const char *runtime, struct davit_error *err)
+{
+	struct core_runtime *r = core_runtime_find(c, runtime);
+
+	/* One that does not answer just now does what it did. */
+	if (r && r->phase == RUNTIME_LOST && r->driver->images && davit_can(&r->caps, DAVIT_CAP_IMAGE_BUILD))
+		return 0;
+	return find(c, runtime, IMAGE_BUILDS, &r, err);
+}
+
 int davit_core_images(struct davit_core *c, const char *runtime,
 		      void (*each)(void *user, const struct davit_image_info *info), void *user,
 		      struct davit_op *op, struct davit_error *err)

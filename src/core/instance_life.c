@@ -66,7 +66,7 @@ struct instance *instance_new(struct davit_service *s, uint32_t index, bool is_b
 {
 	struct davit_core *c = s->core;
 	const char *name = is_build || !s->spec->runtime ? c->config.default_runtime : s->spec->runtime;
-	struct core_runtime *r = core_runtime_find(c, is_build ? "process" : name);
+	struct core_runtime *r = core_runtime_find(c, is_build ? BUILD_RUNTIME : name);
 	struct instance *i;
 	char id[DAVIT_ID_MAX];
 
@@ -126,7 +126,7 @@ void instance_free(struct instance *i)
 	davit_map_remove(&c->instances, i->workload.id);
 	if (i->service)
 		i->service->alive--;
-	workload_fini(&i->workload);
+	workload_drop(i);
 	free(i->early_exit);
 	free(i->inst);
 	free(i->error);

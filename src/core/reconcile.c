@@ -383,6 +383,8 @@ static bool settle(struct davit_service *s)
 	service_prepare(s);
 	if (s->settled)
 		return true;
+	if (build_must_wait(s))
+		return false;
 	if (s->build_phase == BUILD_RUNNING && s->build && s->build->generation == source)
 		return false;
 	if (s->build_phase == BUILD_FAILED && s->failed_source == source)

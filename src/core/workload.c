@@ -132,7 +132,7 @@ static bool account_of(const char *user, struct account *ret)
 	return true;
 }
 
-static int base_env(const struct davit_spec *spec, char ***env)
+static int base_env(const struct davit_spec *spec, const struct davit_workload *w, char ***env)
 {
 	static const char *const passed[] = {"LANG", "TZ"};
 	const char *path = getenv("PATH");
@@ -140,7 +140,7 @@ static int base_env(const struct davit_spec *spec, char ***env)
 	int r;
 
 	/* An image has its own, and this host's mean nothing in it. */
-	if (spec->image)
+	if (w->image)
 		return 0;
 	r = davit_strv_setenv(env, "PATH", path && *path ? path : DEFAULT_PATH);
 	if (r == 0 && account_of(spec->user, &account)) {
@@ -198,7 +198,7 @@ static int build_env(struct davit_core *c, const struct davit_spec *spec, const 
 {
 	const char *profile = spec->profile ? spec->profile : c->config.default_profile;
 	char ***env = &w->env;
-	int r = base_env(spec, env);
+	int r = base_env(spec, w, env);
 
 	if (r == 0)
 		r = port_env(w, b);
@@ -262,6 +262,55 @@ static int build_ports(struct instance *i, struct davit_error *err)
 	return r;
 }
 
+/* --- what stays of an environment --- */
+
+enum { COMMON_MAX = 16 };
+
+/* The variables that all workloads have from the daemon are kept once. NULL: this one is not. */
+static char *common(struct davit_core *c, const char *variable)
+{
+	static const char *const names[] = {"PATH=", "HOME=", "USER=", "LANG=", "TZ="};
+	bool known = false;
+
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(names); k++)
+		known |= !strncmp(variable, names[k], strlen(names[k]));
+	if (!known)
+		return NULL;
+	for (size_t k = 0; c->common_env && c->common_env[k]; k++)
+		if (!strcmp(c->common_env[k], variable))
+			return c->common_env[k];
+	if (davit_strv_len(c->common_env) == COMMON_MAX || davit_strv_add(&c->common_env, variable) < 0)
+		return NULL;
+	return c->common_env[davit_strv_len(c->common_env) - 1];
+}
+
+/* Of all that is kept for an idle instance its environment would be the most: it goes into one
+ * piece of memory. Without memory for that it stays as it is. */
+static void pack_env(struct instance *i)
+{
+	size_t n = davit_strv_len(i->workload.env), size = 0;
+	char **packed, *to;
+
+	for (size_t k = 0; k < n; k++)
+		if (!common(i->core, i->workload.env[k]))
+			size += strlen(i->workload.env[k]) + 1;
+	packed = n ? malloc((n + 1) * sizeof *packed + size) : NULL;
+	if (!packed)
+		return;
+	to = (char *)(packed + n + 1);
+	for (size_t k = 0; k < n; k++) {
+		packed[k] = common(i->core, i->workload.env[k]);
+		if (!packed[k]) {
+			packed[k] = to;
+			to = stpcpy(to, i->workload.env[k]) + 1;
+		}
+	}
+	packed[n] = NULL;
+	davit_strv_free(i->workload.env);
+	i->workload.env = packed;
+	i->env_packed = true;
+}
+
 /* --- the whole --- */
 
 int workload_attach(struct instance *i, struct davit_error *err)
@@ -294,7 +343,7 @@ static int fill(struct instance *i, struct davit_error *err)
 		r = build_ports(i, err);
 	if (r == 0)
 		r = build_env(i->core, spec, s->built, w, err);
-	if (r == 0 && !spec->image && !w->argv[0])
+	if (r == 0 && !w->image && !w->argv[0])
 		r = davit_error_set(err, DAVIT_EINVAL, "command", "nothing to run: no command and no build");
 	if (r == 0)
 		r = workload_secrets(i, err);
@@ -326,9 +375,19 @@ int workload_build(struct instance *i, struct davit_error *err)
 
 	if (r == 0)
 		r = workload_attach(i, err);
+	if (r == 0 && i->service && !i->is_build)
+		pack_env(i);
 	if (r < 0 && !i->adopting)
 		workload_fini(&i->workload);
 	return r;
+}
+
+void workload_drop(struct instance *i)
+{
+	if (i->env_packed)
+		free(DAVIT_TAKE(i->workload.env));
+	i->env_packed = false;
+	workload_fini(&i->workload);
 }
 
 void workload_fini(struct davit_workload *w)

@@ -49,7 +49,7 @@ static int commands(struct davit_workload *w, const struct davit_spec *spec, con
 
 	if (spec->entrypoint) {
 		r = append(&w->entrypoint, spec->entrypoint);
-	} else if (spec->image && b && command && command[0]) {
+	} else if (w->image && b && b->argv && command && command[0]) {
 		r = davit_strv_add(&w->entrypoint, command[0]);
 		command++;
 	}
@@ -77,7 +77,10 @@ static int mounts(struct davit_workload *w, const struct davit_spec *spec, const
 		  struct davit_error *err)
 {
 	const char *program = b && b->argv && b->argv[0] && b->argv[0][0] == '/' ? b->argv[0] : NULL;
-	const char *made = !b || !spec->image ? NULL : b->directory ? b->directory : program;
+	const char *made = !b || !b->argv || !w->image ? NULL
+			   : b->tree		       ? b->tree
+			   : b->directory	       ? b->directory
+						       : program;
 	int r = 0;
 
 	if (!spec->n_volumes && !made)
@@ -125,13 +128,14 @@ static void numbers(struct davit_workload *w, const struct davit_spec *spec)
 int workload_settings(struct davit_workload *w, const struct davit_spec *spec, const struct built *b,
 		      struct davit_error *err)
 {
+	const char *image = spec->image ? spec->image : b ? b->image : NULL;
 	const char *dir = spec->directory ? spec->directory : b ? b->directory : NULL;
 	const struct {
 		char **to;
 		const char *from;
 	} strings[] = {
 		{&w->directory, dir},	      {&w->user, spec->user},
-		{&w->image, spec->image},     {&w->service_account, spec->service_account},
+		{&w->image, image},	      {&w->service_account, spec->service_account},
 		{&w->network, spec->network},
 	};
 	int r = 0;

@@ -123,6 +123,13 @@ void api_call_free(struct api_call *call);
 void api_op(struct api_call *call);
 void api_begin(struct api_call *call);
 void api_begun(struct api_call *call, int r, const struct davit_error *err);
+/* The same for an operation that tells what is to be listed: into the open array of
+ * the JSON that this gives (NULL: refused already).
+ *   struct davit_json *j = api_list_begin(call);
+ *   if (j)
+ *           api_list_begun(call, davit_core_x(..., write_one, j, &call->op, &err), &err); */
+struct davit_json *api_list_begin(struct api_call *call);
+void api_list_begun(struct api_call *call, int r, const struct davit_error *err);
 
 /* Streams: JSON lines, or server-sent events when the client accepts those.
  * `id` resumes there; may be NULL. False: wait for `writable`. */
@@ -221,6 +228,13 @@ void api_workspace_get(struct api_call *call);
 void api_workspace_delete(struct api_call *call);
 void api_workspace_start(struct api_call *call);
 void api_workspace_stop(struct api_call *call);
+void api_projects_list(struct api_call *call);
+void api_projects_create(struct api_call *call);
+void api_project_get(struct api_call *call);
+void api_project_delete(struct api_call *call);
+void api_project_start(struct api_call *call);
+void api_project_stop(struct api_call *call);
+void api_containers_forward(struct api_call *call);
 void api_runs_list(struct api_call *call);
 void api_runs_create(struct api_call *call);
 void api_runs_prune(struct api_call *call);

@@ -111,16 +111,22 @@ static void all_stopped(struct davit_op *op, int result)
 		reply_and_end(call, quit);
 }
 
+static void runs_stopped(void *user)
+{
+	struct api_call *call = user;
+
+	davit_op_init(&call->op, call->daemon->loop, all_stopped, call);
+	davit_op_begin(&call->op, 0);
+	davit_core_stop_all(call->daemon->core, &call->op);
+}
+
 void api_daemon_stop(struct api_call *call)
 {
 	if (!json_is_true(json_object_get(call->body, "all"))) {
 		reply_and_end(call, quit);
 		return;
 	}
-	runs_abort_all(call->daemon->runs);
-	davit_op_init(&call->op, call->daemon->loop, all_stopped, call);
-	davit_op_begin(&call->op, 0);
-	davit_core_stop_all(call->daemon->core, &call->op);
+	runs_abort_all(call->daemon->runs, runs_stopped, call);
 }
 
 void api_daemon_upgrade(struct api_call *call)
@@ -232,6 +238,15 @@ static void write_known(struct davit_json *j, const char *key, uint64_t v)
 		davit_json_null(j);
 }
 
+static void write_counted(struct davit_json *j, const char *key, int64_t v)
+{
+	davit_json_key(j, key);
+	if (v >= 0)
+		davit_json_int(j, v);
+	else
+		davit_json_null(j);
+}
+
 static void stats_read(struct davit_op *op, int result)
 {
 	struct api_call *call = op->user;
@@ -247,6 +262,8 @@ static void stats_read(struct davit_op *op, int result)
 	davit_json_put_int(&j, "processes", stats->processes);
 	write_known(&j, "readBytes", stats->read_bytes);
 	write_known(&j, "writeBytes", stats->write_bytes);
+	write_counted(&j, "netRxBytes", stats->net_rx_bytes);
+	write_counted(&j, "netTxBytes", stats->net_tx_bytes);
 	davit_json_close(&j);
 	free(stats);
 	if (result < 0)

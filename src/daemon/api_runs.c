@@ -142,6 +142,8 @@ void api_runs_create(struct api_call *call)
 	about = r == 0 ? json_copy(call->body) : NULL;
 	if (r == 0 && (!about || json_object_del(about, "plan") < 0))
 		r = davit_error_set(&err, DAVIT_ENOMEM, NULL, "out of memory");
+	if (r == 0 && !json_object_get(about, "kind"))
+		json_object_set_new(about, "kind", json_string("job"));
 	if (r == 0)
 		r = davit_run_create(&call->daemon->paths, about, plan, davit_loop_wall(call->daemon->loop),
 				     id, &err);

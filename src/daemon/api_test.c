@@ -4,6 +4,7 @@
  * store and the fake runtime, in a thread of their own.
  */
 #include "daemon/api.h"
+#include "daemon/runs.h"
 
 #include "base/file.h"
 #include "base/units.h"
@@ -57,6 +58,7 @@ void daemon_end(struct davit_daemon *daemon, enum daemon_end how)
 static void on_stop(uv_async_t *a)
 {
 	davit_http_server_free(d.server);
+	runs_close(d.runs);
 	davit_core_free(d.core);
 	davit_timer_stop(&d.trim);
 	uv_close((uv_handle_t *)a, NULL);
@@ -105,8 +107,8 @@ static int start(void **state)
 		.loop = d.loop, .handle = api_handle, .streams = api_streams, .user = &d};
 	if (davit_core_new(&core, &d.core, NULL) < 0 ||
 	    davit_core_add_runtime(d.core, "fake", &davit_fake_driver, NULL) < 0 ||
-	    davit_unix_listen(d.paths.socket, &fd, NULL) < 0 || (listening = dup(fd)) < 0 ||
-	    davit_http_server_new(&config, fd, &d.server, NULL) < 0)
+	    runs_open(&d, &d.runs, NULL) < 0 || davit_unix_listen(d.paths.socket, &fd, NULL) < 0 ||
+	    (listening = dup(fd)) < 0 || davit_http_server_new(&config, fd, &d.server, NULL) < 0)
 		return -1;
 	davit_op_init(&op, d.loop, on_started, NULL);
 	davit_op_begin(&op, 0);
@@ -322,6 +324,33 @@ static void the_openapi_document_has_exactly_the_routes(void **state)
 static const struct davit_client_header websocket[] = {{"Sec-WebSocket-Version", "13"},
 						       {"Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="}};
 
+static json_t *any_value(const struct api_field *f)
+{
+	switch (f->type) {
+	case API_INT:
+		return json_integer(1);
+	case API_BOOL:
+		return json_true();
+	case API_STRINGS:
+		return json_pack("[s]", "x");
+	case API_ANY:
+		return json_object();
+	case API_ENUM:
+		return json_stringn(f->values, strcspn(f->values, "|"));
+	default:
+		return json_string("x");
+	}
+}
+
+/* Is there something that only the handler can check? */
+static bool has_any(const struct api_route *r)
+{
+	for (const struct api_field *f = r->fields; f && f->name; f++)
+		if (f->type == API_ANY && f->required)
+			return true;
+	return false;
+}
+
 static void every_documented_path_answers(void **state)
 {
 	(void)state;
@@ -331,7 +360,8 @@ static void every_documented_path_answers(void **state)
 		const char *body = r->body == API_OBJECT
 					   ? "{\"instances\":1,\"signal\":\"HUP\",\"command\":[\"x\"],"
 					     "\"reference\":\"x\",\"name\":\"x\",\"source\":\"/"
-					     "tmp\",\"runtime\":\"fake\"}"
+					     "tmp\",\"runtime\":\"fake\","
+					     "\"plan\":{\"kind\":\"do\",\"steps\":[]}}"
 					   : NULL;
 		struct davit_client *c = dial();
 		struct davit_client_request q = {.method = r->method,
@@ -347,12 +377,16 @@ static void every_documented_path_answers(void **state)
 		for (const struct api_field *f = r->query; f && f->name; f++)
 			if (f->required)
 				davit_url_query(&target, f->name, "x");
-		/* Only keys that the route knows. */
+		/* Only keys that the route knows, and those that it must have. */
 		if (body) {
 			json_t *all = json_loads(body, 0, NULL), *known = json_object();
-			for (const struct api_field *f = r->fields; f->name; f++)
-				if (json_object_get(all, f->name))
-					json_object_set(known, f->name, json_object_get(all, f->name));
+			for (const struct api_field *f = r->fields; f->name; f++) {
+				json_t *v = json_object_get(all, f->name);
+				if (v && json_is_array(v) == (f->type == API_STRINGS))
+					json_object_set(known, f->name, v);
+				else if (f->required)
+					json_object_set_new(known, f->name, any_value(f));
+			}
 			char *dump = json_dumps(known, 0);
 			davit_buf_adds(&keep, dump);
 			free(dump);
@@ -366,10 +400,12 @@ static void every_documented_path_answers(void **state)
 		}
 		q.target = target.data;
 		assert_int_equal(davit_client_send(c, &q, &status, NULL), 0);
-		if (status != 200 && status != 404)
+		if (status != 200 && status != 404 && !(status == 400 && has_any(r)))
 			fail_msg("%s %s: %d", r->method, q.target, status);
-		if (status == 404)
-			assert_non_null(strchr(strchr(r->path, '{') ? "x" : "", 'x'));
+		/* Projects stand on the runtime process, which is not here, and containers in them. */
+		if (status == 404 && !strchr(r->path, '{') && strcmp(r->path, "/v1/projects") &&
+		    strcmp(r->path, "/v1/containers"))
+			fail_msg("%s %s: 404", r->method, q.target);
 		davit_client_close(c);
 	}
 	assert_int_equal(ended, DAEMON_UPGRADES); /* stop and upgrade were among them, in this order */
@@ -547,6 +583,83 @@ static void events_resume_behind_an_id(void **state)
 	assert_null(next(c));
 	davit_client_close(c);
 	kill_service("e");
+}
+
+/* The rest of a run's events, to its end: the last one's outcome, owned. */
+static json_t *last_event(const char *run, const char *after)
+{
+	struct davit_client *c = dial();
+	struct davit_client_request q = {0};
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
+	json_t *last = NULL;
+	const char *line;
+	size_t n;
+	int status;
+
+	davit_buf_addf(&target, "/v1/runs/%s/events?follow=true&after=%s", run, after);
+	q.target = davit_buf_str(&target);
+	assert_int_equal(davit_client_send(c, &q, &status, NULL), 0);
+	assert_int_equal(status, 200);
+	while (davit_client_line(c, &line, &n, NULL) == 1) {
+		json_decref(last);
+		last = json_loadb(line, n, 0, NULL);
+	}
+	davit_client_close(c);
+	return last;
+}
+
+static void a_run_is_begun_followed_to_its_end_and_removed(void **state)
+{
+	int status;
+	json_t *run, *v;
+	char target[64];
+
+	(void)state;
+	run = ask(
+		"POST", "/v1/runs",
+		"{\"name\":\"n\",\"kind\":\"job\",\"plan\":{\"kind\":\"try\",\"step\":{\"kind\":\"load_var\","
+		"\"name\":\"v\",\"spec\":{\"file\":\"nothing/x\"}}}}",
+		&status);
+	assert_int_equal(status, 200);
+	v = last_event(text(run, "id"), "0");
+	assert_string_equal(text(v, "event"), "end");
+	assert_string_equal(text(v, "outcome"), "succeeded");
+	json_decref(v);
+	snprintf(target, sizeof target, "/v1/runs/%s", text(run, "id"));
+	v = ask("GET", target, NULL, &status);
+	assert_string_equal(text(v, "state"), "ended");
+	json_decref(v);
+	snprintf(target, sizeof target, "/v1/runs/%s/abort", text(run, "id"));
+	json_decref(ask("POST", target, "{}", &status));
+	assert_int_equal(status, 409);
+	snprintf(target, sizeof target, "/v1/runs/%s", text(run, "id"));
+	works("DELETE", target, NULL);
+	json_decref(ask("GET", target, NULL, &status));
+	assert_int_equal(status, 404);
+	json_decref(run);
+}
+
+static void a_plan_that_is_none_begins_no_run(void **state)
+{
+	int status;
+	json_t *v = ask("POST", "/v1/runs", "{\"name\":\"n\",\"kind\":\"job\",\"plan\":{\"kind\":\"dont\"}}",
+			&status);
+
+	(void)state;
+	assert_int_equal(status, 400);
+	json_decref(v);
+}
+
+/* A host that is still there when the directory goes would be in its way. */
+static void runs_have_ended(void **state)
+{
+	int status;
+	json_t *all = ask("GET", "/v1/runs", NULL, &status), *run;
+	size_t i;
+
+	(void)state;
+	json_array_foreach(all, i, run) json_decref(last_event(text(run, "id"), "0"));
+	json_decref(all);
 }
 
 static void a_stream_can_be_server_sent_events(void **state)
@@ -945,6 +1058,8 @@ int main(void)
 		cmocka_unit_test(a_log_resumes_exactly_and_follows_later_instances),
 		cmocka_unit_test(tail_counts_lines_of_each_instance),
 		cmocka_unit_test(events_resume_behind_an_id),
+		cmocka_unit_test(a_run_is_begun_followed_to_its_end_and_removed),
+		cmocka_unit_test(a_plan_that_is_none_begins_no_run),
 		cmocka_unit_test(a_stream_can_be_server_sent_events),
 		cmocka_unit_test(a_command_gets_its_input_and_gives_output_and_status),
 		cmocka_unit_test(secrets_are_listed_and_never_told),
@@ -957,6 +1072,7 @@ int main(void)
 		cmocka_unit_test(a_workspace_is_made_found_switched_and_removed),
 		cmocka_unit_test(a_workspace_that_cannot_be_is_refused_and_leaves_no_record),
 		cmocka_unit_test(a_workspace_that_ended_says_so),
+		cmocka_unit_test(runs_have_ended),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

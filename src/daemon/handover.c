@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/util.h"
 #include "net/unix.h"
 
@@ -142,18 +143,8 @@ int daemon_execute(struct davit_daemon *d, struct davit_error *err)
 
 void daemon_notify(const char *state)
 {
-	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	DAVIT_AUTO_CLOSE int fd = -1;
-	size_t n = path ? strlen(path) : 0;
+	struct davit_error err;
 
-	if (!n || n >= sizeof sa.sun_path || (path[0] != '/' && path[0] != '@'))
-		return;
-	memcpy(sa.sun_path, path, n);
-	if (path[0] == '@')
-		sa.sun_path[0] = '\0';
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&sa,
-			     (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n)) < 0)
-		davit_log(DAVIT_LOG_WARNING, "cannot notify %s: %s", path, strerror(errno));
+	if (davit_notify(state, &err) < 0)
+		davit_log(DAVIT_LOG_WARNING, "%s", err.message);
 }

@@ -204,6 +204,94 @@ static const struct api_field workspace_delete_query[] = {
 	{0},
 };
 
+static const struct api_field project_body[] = {
+	{"name", API_STRING, "what it is to be called", .required = true},
+	{"directory", API_STRING, "where definitions are looked for, absolute; it runs there"},
+	{"searchThread", API_STRING, "pattern of definitions of type thread, docs/containers.md"},
+	{"searchProcess", API_STRING, "of type process"},
+	{"workers", API_INT, "threads; default: one a processor", .max = 1024},
+	{0},
+};
+
+static const struct api_field project_delete_query[] = {
+	{"force", API_BOOL, "also one that runs"},
+	{0},
+};
+
+#define PROJECT_QUERY                                                                                        \
+	{                                                                                                    \
+		"project", API_STRING, "the project; default: \"default\""                                   \
+	}
+
+static const struct api_field containers_query[] = {PROJECT_QUERY, {0}};
+
+static const struct api_field container_create_query[] = {
+	PROJECT_QUERY,
+	{"force", API_ENUM,
+	 "end one that has the alias first: by asking, without its hooks, or one then the other",
+	 "soft|hard|both"},
+	{0},
+};
+
+static const struct api_field container_body[] = {
+	{"alias", API_STRING, "unique in the project", .required = true},
+	{"type", API_ENUM, "what it runs as", "thread|process", .required = true},
+	{"parent", API_STRING, "address of the container above; default: Main"},
+	{"name", API_STRING, "of the definition; default: the alias"},
+	{"args", API_STRING, "a text for it"},
+	{"start", API_BOOL, "start it, too"},
+	{"directory", API_STRING, "where its definition is looked for first"},
+	{"search", API_STRING, "pattern to look for it by, instead of the project's"},
+	{0},
+};
+
+/* Of one container. `parent` and `type` refuse another one. */
+#define CONTAINER_MEANT                                                                                      \
+	PROJECT_QUERY, {"parent", API_STRING, "refuse one that does not stand below this"},                  \
+	{                                                                                                    \
+		"type", API_ENUM, "refuse one of another type", "thread|process"                             \
+	}
+static const struct api_field container_query[] = {
+	CONTAINER_MEANT,
+	{"subtree", API_BOOL, "with all beneath it"},
+	{0},
+};
+
+static const struct api_field container_delete_query[] = {
+	CONTAINER_MEANT,
+	{"force", API_ENUM, "keep refuses one that runs; default: both", "keep|soft|hard|both"},
+	{0},
+};
+
+static const struct api_field fail_body[] = {{"reason", API_STRING, "why, for people"}, {0}};
+
+static const struct api_field message_body[] = {
+	{"text", API_STRING, "the message"},
+	{"type", API_INT, "of the message; default: 0", .max = 0xfffffeff},
+	{0},
+};
+
+#define ANSWER_FIELDS                                                                                        \
+	{"timeout", API_INT, "ns for each try; -1: none; default: 10 s", .min = -1, .max = INT64_MAX},       \
+	{                                                                                                    \
+		"retries", API_INT, "how often it is sent again; handled once all the same", .max = 1000     \
+	}
+static const struct api_field request_body[] = {
+	{"text", API_STRING, "the message"},
+	{"type", API_INT, "of the message; default: 0", .max = 0xfffffeff},
+	ANSWER_FIELDS,
+	{0},
+};
+
+static const struct api_field command_body[] = {
+	{"name", API_STRING, "of the command", .required = true},
+	{"parameters", API_STRING, "text, JSON by custom"},
+	ANSWER_FIELDS,
+	{0},
+};
+
+#define CONTAINER "/v1/containers/{container}"
+
 const struct api_route api_routes[] = {
 	{"GET", "/openapi.json", api_openapi_get, "this API as an OpenAPI document", "Any"},
 	{"GET", "/v1/version", api_version_get, "version of the daemon and of the API", "Version"},
@@ -293,6 +381,37 @@ const struct api_route api_routes[] = {
 	 "Workspace"},
 	{"POST", "/v1/workspaces/{workspace}/stop", api_workspace_stop, "answered when nothing of it runs",
 	 "Workspace"},
+	{"GET", "/v1/projects", api_projects_list, "projects, the trees of containers", "Projects"},
+	{"POST", "/v1/projects", api_projects_create, "make a project, answered when it runs", "Project",
+	 .body = API_OBJECT, .fields = project_body},
+	{"GET", "/v1/projects/{project}", api_project_get, "one project", "Project"},
+	{"DELETE", "/v1/projects/{project}", api_project_delete, "forget it, and what is recorded in it",
+	 "Empty", .query = project_delete_query},
+	{"POST", "/v1/projects/{project}/start", api_project_start, "answered when it runs", "Project"},
+	{"POST", "/v1/projects/{project}/stop", api_project_stop, "answered when it does not run", "Project"},
+	{"GET", "/v1/containers", api_containers_forward, "a project and all its containers", "Containers",
+	 .query = containers_query},
+	{"POST", "/v1/containers", api_containers_forward,
+	 "create a container; the first makes the default project", "Container",
+	 .query = container_create_query, .body = API_OBJECT, .fields = container_body},
+	{"GET", CONTAINER, api_containers_forward, "one, by its alias or another address", "Container",
+	 .query = container_query},
+	{"DELETE", CONTAINER, api_containers_forward, "destroy it with all beneath it", "Container",
+	 .query = container_delete_query},
+	{"POST", CONTAINER "/start", api_containers_forward, "answered when it is started", "Container",
+	 .query = container_query},
+	{"POST", CONTAINER "/stop", api_containers_forward, "answered when it is stopped", "Container",
+	 .query = container_query},
+	{"POST", CONTAINER "/continue", api_containers_forward, "solve its failure: it goes on as it was",
+	 "Container", .query = container_query},
+	{"POST", CONTAINER "/fail", api_containers_forward, "fail it, as by an error of its own", "Container",
+	 .query = container_query, .body = API_OBJECT, .fields = fail_body},
+	{"POST", CONTAINER "/send", api_containers_forward, "send it a message", "Empty",
+	 .query = containers_query, .body = API_OBJECT, .fields = message_body},
+	{"POST", CONTAINER "/request", api_containers_forward, "send it a request, answered by its answer",
+	 "ContainerAnswer", .query = containers_query, .body = API_OBJECT, .fields = request_body},
+	{"POST", CONTAINER "/command", api_containers_forward, "run a command of its", "ContainerAnswer",
+	 .query = containers_query, .body = API_OBJECT, .fields = command_body},
 	{"GET", "/v1/runs", api_runs_list, "runs of plans, the oldest first", "Runs"},
 	{"POST", "/v1/runs", api_runs_create, "begin a run; answered when that is durable", "Run",
 	 .body = API_OBJECT, .fields = run_body},

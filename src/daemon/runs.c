@@ -22,6 +22,8 @@
 
 #define PAUSE_MIN (100 * DAVIT_NSEC_PER_MSEC) /* before another host is started */
 #define PAUSE_MAX (30 * DAVIT_NSEC_PER_SEC)
+#define PATIENCE (12 * DAVIT_NSEC_PER_SEC)   /* when all are aborted: a little more than the grace */
+#define FORCED (3 * DAVIT_NSEC_PER_SEC)	     /* and for those that are ended by force */
 #define LIVED_LONG (30 * DAVIT_NSEC_PER_SEC) /* then the pause begins anew */
 
 extern char **environ;
@@ -31,6 +33,12 @@ struct runs {
 	struct davit_list hosts;
 	uv_work_t collecting;
 	bool collects, again, closed;
+	/* runs_abort_all */
+	void (*none_left)(void *user);
+	void *user;
+	struct davit_timer patience;
+	struct davit_deferred tell;
+	bool forced;
 };
 
 struct run_host {
@@ -186,6 +194,8 @@ static void free_host(struct run_host *h)
 {
 	davit_list_remove(&h->list);
 	davit_timer_stop(&h->timer);
+	if (h->runs->none_left && davit_list_empty(&h->runs->hosts))
+		davit_defer(&h->runs->tell);
 	free(h);
 }
 
@@ -255,6 +265,51 @@ void runs_start(struct runs *r, const char *id)
 		davit_log(DAVIT_LOG_ERROR, "out of memory: run %s begins with the next daemon", id);
 }
 
+/* ---------------------------------------------------------------------------- the end of all */
+
+static int abort_one(void *user, const struct davit_run *run)
+{
+	struct runs *r = user;
+
+	if (run->state != DAVIT_RUN_ENDED)
+		davit_run_abort(&r->daemon->paths, run->id, r->forced, NULL);
+	return 0;
+}
+
+static void on_tell(struct davit_deferred *d)
+{
+	struct runs *r = DAVIT_CONTAINER_OF(d, struct runs, tell);
+	void (*fn)(void *) = DAVIT_TAKE(r->none_left);
+
+	davit_timer_stop(&r->patience);
+	if (fn)
+		fn(r->user);
+}
+
+static void on_patience(struct davit_timer *t)
+{
+	struct runs *r = DAVIT_CONTAINER_OF(t, struct runs, patience);
+
+	if (r->forced) {
+		davit_defer(&r->tell);
+		return;
+	}
+	r->forced = true;
+	davit_runs_each(&r->daemon->paths, abort_one, r, NULL);
+	davit_timer_start(t, FORCED);
+}
+
+void runs_abort_all(struct runs *r, void (*fn)(void *user), void *user)
+{
+	r->none_left = fn;
+	r->user = user;
+	r->forced = false;
+	davit_runs_each(&r->daemon->paths, abort_one, r, NULL);
+	davit_timer_start(&r->patience, PATIENCE);
+	if (davit_list_empty(&r->hosts))
+		davit_defer(&r->tell);
+}
+
 /* --------------------------------------------------------------------- open and close */
 
 static int add(void *user, const struct davit_run *run)
@@ -292,6 +347,8 @@ int runs_open(struct davit_daemon *d, struct runs **ret, struct davit_error *err
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	r->daemon = d;
 	davit_list_init(&r->hosts);
+	davit_timer_init(&r->patience, d->loop, on_patience);
+	davit_deferred_init(&r->tell, d->loop, on_tell);
 	sweep(&d->paths);
 	e = davit_runs_each(&d->paths, add, r, err);
 	if (e < 0) {
@@ -309,6 +366,9 @@ void runs_close(struct runs *r)
 
 	if (!r)
 		return;
+	r->none_left = NULL;
+	davit_timer_stop(&r->patience);
+	davit_deferred_cancel(&r->tell);
 	DAVIT_LIST_FOREACH_SAFE (h, next, &r->hosts, list) {
 		if (h->pidfd < 0) {
 			free_host(h);
@@ -323,18 +383,4 @@ void runs_close(struct runs *r)
 	r->closed = true;
 	if (!r->collects)
 		free(r);
-}
-
-static int abort_one(void *user, const struct davit_run *run)
-{
-	struct runs *r = user;
-
-	if (run->state != DAVIT_RUN_ENDED)
-		davit_run_abort(&r->daemon->paths, run->id, false, NULL);
-	return 0;
-}
-
-void runs_abort_all(struct runs *r)
-{
-	davit_runs_each(&r->daemon->paths, abort_one, r, NULL);
 }

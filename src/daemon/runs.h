@@ -18,8 +18,9 @@ int runs_open(struct davit_daemon *d, struct runs **ret, struct davit_error *err
 void runs_close(struct runs *r);
 /* There is a new run: starts its host. What cannot be started now is tried again. */
 void runs_start(struct runs *r, const char *id);
-/* Aborts all, before the daemon stops with everything. */
-void runs_abort_all(struct runs *r);
+/* Aborts all, and calls fn from the loop once none is left: before the daemon stops with everything. After
+ * the grace they are ended by force, and are not waited for much longer. */
+void runs_abort_all(struct runs *r, void (*fn)(void *user), void *user);
 
 struct api_call;
 

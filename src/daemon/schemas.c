@@ -33,6 +33,42 @@
 #define OBJECT(properties) "{\"type\":\"object\",\"properties\":{" properties "}}"
 #define P(name, schema) "\"" name "\":" schema
 
+#define CONTAINER_STATE "{\"enum\":[\"destroyed\",\"created\",\"started\",\"stopped\",\"failed\"]}"
+#define CONTAINER                                                                                                                                                     \
+	P("alias", STRING)                                                                                                                                            \
+	"," P("name", STRING) "," P("type", STRING) "," P("parent", STRING) "," P("path", STRING) "," P(                                                              \
+		"state",                                                                                                                                              \
+		CONTAINER_STATE) "," P("failure",                                                                                                                     \
+				       NULLABLE) "," P("code",                                                                                                        \
+						       NULLABLE) "," P("reason",                                                                                      \
+								       NULLABLE) "," P("restarts",                                                                    \
+										       INT) "," P("queued",                                                           \
+												  INT) "," P("dropped",                                               \
+													     INT) "," P("refused",                                    \
+															INT) "," P("blocked",                         \
+																   INT) "," P("created",              \
+																	      BOOL) "," P("children", \
+																			  LIST(REF(   \
+																				  "Container")))
+#define HOST                                                                                                                                     \
+	P("project", STRING)                                                                                                                     \
+	"," P("pid", INT) "," P("started", TIME) "," P("directory", NULLABLE) "," P("workers", INT) "," P("actors", INT) "," P(                  \
+		"sent",                                                                                                                          \
+		INT) "," P("handled",                                                                                                            \
+			   INT) "," P("dead",                                                                                                    \
+				      INT) "," P("deadBy",                                                                                       \
+						 "{\"type\":\"object\"}") "," P("restored",                                                      \
+										INT) "," P("missing",                                            \
+											   INT) "," P("uncl"                                     \
+												      "ean",                                     \
+												      BOOL) "," P("searchThread",                \
+														  STRING) "," P("searchProcess", \
+																STRING)
+#define PROJECT                                                                                              \
+	P("name", STRING)                                                                                    \
+	"," P("state", STRING) "," P("error", STRING) "," P("directory", NULLABLE) "," P(                    \
+		"restarts", INT) "," P("created", TIME) "," P("instance", STRING)
+
 static const struct {
 	const char *name;
 	const char *schema;
@@ -43,6 +79,9 @@ static const struct {
 	{"Binary", "{\"type\":\"string\"}"},
 	{"Change",
 	 OBJECT(P("type", "{\"enum\":[\"update\",\"gone\",\"sync\"]}") "," P("service", REF("Service")))},
+	{"Container", OBJECT(CONTAINER)},
+	{"ContainerAnswer", OBJECT(P("text", STRING) "," P("hex", STRING))},
+	{"Containers", OBJECT(P("project", OBJECT(HOST)) "," P("root", REF("Container")))},
 	{"Collected",
 	 LIST(OBJECT(P("id", STRING) "," P("removed", BOOL) "," P("why", STRING) "," P("bytes", INT)))},
 	{"Daemon",
@@ -80,6 +119,8 @@ static const struct {
 	{"Objects",
 	 LIST(OBJECT(P("name", STRING) "," P("detail", STRING) "," P("created", TIME) "," P("ours", BOOL)))},
 	{"Progress", OBJECT(P("progress", STRING))},
+	{"Project", OBJECT(PROJECT)},
+	{"Projects", LIST(REF("Project"))},
 	{"Records", LIST(OBJECT(P("spec", "{\"type\":\"object\"}") "," P("revision", INT)))},
 	{"Run", RUN},
 	{"RunEvent", OBJECT(P("id", INT) "," P("time", TIME) "," P("event", STRING) "," P("step", STRING))},
@@ -109,10 +150,13 @@ static const struct {
 	{"Services", "{\"oneOf\":[" LIST(REF("Service")) "," OBJECT(
 			     P("columns", LIST(STRING)) "," P("rows", LIST("{\"type\":\"array\"}"))) "]}"},
 	{"Stats",
-	 OBJECT(P("cpu", INT) "," P("memory", INT) "," P("memoryPeak", NULLABLE_INT) "," P(
-		 "memoryLimit",
-		 NULLABLE_INT) "," P("processes", INT) "," P("readBytes", NULLABLE_INT) "," P("writeBytes",
-											      NULLABLE_INT))},
+	 OBJECT(P("cpu", INT) "," P("memory", INT) "," P("memoryPeak", NULLABLE_INT) "," P("memoryLimit", NULLABLE_INT) "," P(
+		 "processes",
+		 INT) "," P("readBytes",
+			    NULLABLE_INT) "," P("writeBytes",
+						NULLABLE_INT) "," P("netRxBytes",
+								    NULLABLE_INT) "," P("netTxBytes",
+											NULLABLE_INT))},
 	{"Terminals",
 	 LIST(OBJECT(P("id", STRING) "," P("runtime", STRING) "," P("instance", STRING) "," P("service", NULLABLE) "," P(
 		 "command",

@@ -108,6 +108,33 @@ static int run_pull(struct davit_image_store *s, const struct program_options *o
 	return davit_image_pull(s, &l, err);
 }
 
+/* What is built is told last: what is said before is no answer. */
+static void on_said(void *user, const char *line)
+{
+	const struct program_options *o = user;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	struct davit_json j = DAVIT_JSON_INIT(&b);
+
+	if (!o->json) {
+		fprintf(stderr, "%s\n", line);
+		return;
+	}
+	davit_json_open(&j);
+	davit_json_put_string(&j, "said", line);
+	davit_json_close(&j);
+	print(&b);
+	fflush(stdout);
+}
+
+static int run_build(struct davit_image_store *s, const struct program_options *o, struct davit_error *err)
+{
+	struct davit_image_build b = {.load = load_of(o), .dockerfile = o->dockerfile, .said = on_said};
+
+	return o->reference ? davit_image_build(s, &b, err)
+			    : davit_error_set(err, DAVIT_EINVAL, "reference",
+					      "build needs a name: --reference NAME");
+}
+
 struct listing {
 	struct davit_json *j; /* or NULL: lines */
 };
@@ -250,7 +277,7 @@ static int run_flatten(struct davit_image_store *s, const struct program_options
 
 static int run_hold(struct davit_image_store *s, const struct program_options *o, struct davit_error *err)
 {
-	return davit_image_hold(s, o->args[0], o->args[1], NULL, err);
+	return davit_image_hold(s, o->args[0], o->args[1], true, NULL, err);
 }
 
 static int run_release(struct davit_image_store *s, const struct program_options *o, struct davit_error *err)
@@ -291,6 +318,7 @@ const struct program_command program_commands[] = {
 	{"load", "FILE|DIR|-", "roSmnR", 1, 1, run_load, "store the images of an archive or a layout"},
 	{"import", "TAR|DIR|-", "romnReEcdu", 1, 1, run_import, "make an image of a root file system"},
 	{"pull", "REFERENCE", "rSomnR", 1, 1, run_pull, "fetch an image with skopeo"},
+	{"build", "DIR|TAR|-", "rDomn", 1, 1, run_build, "build an image with buildah"},
 	{"list", "", "o", 0, 0, run_list, "show what is stored"},
 	{"inspect", "REFERENCE", "o", 1, 1, run_inspect, "show an image's configuration, as JSON"},
 	{"tag", "REFERENCE NEW", "o", 2, 2, run_tag, "give an image a further name"},

@@ -32,7 +32,7 @@ static int check_id(const char *id, struct davit_error *err)
 				 id);
 }
 
-static int hold_locked(struct davit_image_store *s, const char *id, const char *reference,
+static int hold_locked(struct davit_image_store *s, const char *id, const char *reference, bool durable,
 		       struct davit_image **ret, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
@@ -46,14 +46,14 @@ static int hold_locked(struct davit_image_store *s, const char *id, const char *
 	r = image_needs(s, i->digest + 7, &b, err);
 	snprintf(path, sizeof path, "holds/%s", id);
 	if (r == 0)
-		r = image_store_write(s, path, b.data, b.len, err);
+		r = image_store_write(s, path, b.data, b.len, durable, err);
 	if (r == 0 && ret)
 		*ret = DAVIT_TAKE(i);
 	davit_image_free(i);
 	return r;
 }
 
-int davit_image_hold(struct davit_image_store *s, const char *id, const char *reference,
+int davit_image_hold(struct davit_image_store *s, const char *id, const char *reference, bool durable,
 		     struct davit_image **ret, struct davit_error *err)
 {
 	int r = check_id(id, err);
@@ -62,7 +62,7 @@ int davit_image_hold(struct davit_image_store *s, const char *id, const char *re
 		r = image_store_lock(s, err);
 	if (r < 0)
 		return r;
-	r = hold_locked(s, id, reference, ret, err);
+	r = hold_locked(s, id, reference, durable, ret, err);
 	image_store_unlock(s);
 	return r;
 }
@@ -96,6 +96,8 @@ static int tell(struct davit_image_store *s, const char *id,
 		return 0; /* released meanwhile */
 	if (r < 0)
 		return r;
+	if (!b.len)
+		return 0; /* not durable, and the machine went down: so did what needed it */
 	end = b.data ? strchr(b.data, '\n') : NULL;
 	space = b.data ? strchr(b.data, ' ') : NULL;
 	if (!end || !space || space > end)

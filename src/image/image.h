@@ -95,8 +95,9 @@ int davit_image_list(struct davit_image_store *s, int (*fn)(void *user, const st
 /* Notes that `id` ([A-Za-z0-9][A-Za-z0-9_.-]*, at most 128) uses the image:
  * neither remove nor gc takes it away until release, whoever dies. A second hold
  * of the same id replaces the first. As resolve; the image that is held is
- * given in *ret unless ret is NULL. Durable when it returns (one fsync). */
-int davit_image_hold(struct davit_image_store *s, const char *id, const char *reference,
+ * given in *ret unless ret is NULL. durable: it is to outlast a crash of the machine, too (two
+ * fsyncs), as what needs it does. */
+int davit_image_hold(struct davit_image_store *s, const char *id, const char *reference, bool durable,
 		     struct davit_image **ret, struct davit_error *err);
 /* Success when there is none. The image stays until gc, if nothing else needs it. */
 int davit_image_release(struct davit_image_store *s, const char *id, struct davit_error *err);
@@ -148,8 +149,24 @@ int davit_image_import(struct davit_image_store *s, const struct davit_image_imp
 
 /* Fetches with skopeo, from a registry ("docker://REF", or a plain reference) or
  * another of its transports; those of local files are loaded without it.
- * DAVIT_ENOTSUP "pulling needs skopeo: not installed". `load.path` is the source. */
+ * DAVIT_ENOTSUP "this needs skopeo: not installed". `load.path` is the source. */
 int davit_image_pull(struct davit_image_store *s, const struct davit_image_load *l, struct davit_error *err);
+
+/* A line of what a builder prints. */
+typedef void davit_image_said_fn(void *user, const char *line);
+
+struct davit_image_build {
+	struct davit_image_load
+		load;		   /* path: of the context, a directory, a tar, or "-"; reference: needed */
+	const char *dockerfile;	   /* its path in the context; NULL: Dockerfile, or else Containerfile */
+	davit_image_said_fn *said; /* with load.user; or NULL */
+};
+
+/* Builds with buildah. What the Dockerfile names is taken from this store, and by buildah from a
+ * registry where it is not in it. For the program: it has a mount namespace of its own after, and goes
+ * into the context meanwhile. DAVIT_ENOTSUP "this needs buildah: not installed", DAVIT_EBUILD. */
+int davit_image_build(struct davit_image_store *s, const struct davit_image_build *b,
+		      struct davit_error *err);
 
 /* Gives an image a further name. */
 int davit_image_tag(struct davit_image_store *s, const char *from, const char *to, struct davit_error *err);

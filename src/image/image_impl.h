@@ -69,8 +69,9 @@ struct image_job {
 
 int image_store_lock(struct davit_image_store *s, struct davit_error *err);
 void image_store_unlock(struct davit_image_store *s);
-/* Replaces a file of the store durably. Under the lock. */
-int image_store_write(struct davit_image_store *s, const char *path, const void *data, size_t n,
+/* Replaces a file of the store. durable: it is synced; otherwise a crash of the machine may leave it
+ * empty. Under the lock. */
+int image_store_write(struct davit_image_store *s, const char *path, const void *data, size_t n, bool durable,
 		      struct davit_error *err);
 /* A blob's content; its digest is verified. DAVIT_ENOENT, DAVIT_ECORRUPT. */
 int image_store_blob(struct davit_image_store *s, const char *hex, struct davit_buf *out,
@@ -325,6 +326,17 @@ int image_budget_init(struct davit_image_store *s, const struct davit_image_limi
 /* Calls l->stored for the image of that name. */
 int image_tell_stored(struct davit_image_store *s, const struct davit_image_load *l, const char *reference,
 		      struct davit_error *err);
+/* --- child.c: programs that do a part of a job --- */
+#define IMAGE_LINE_MAX 2000
+struct image_child {
+	davit_image_said_fn *said; /* for each line that it prints; or NULL */
+	void *user;
+	char last[IMAGE_LINE_MAX + 1]; /* the last of them */
+};
+/* Runs it to its end; it ends with us. DAVIT_ENOTSUP when it is not there, DAVIT_EUNAVAIL in
+ * the words of its last line when it fails. */
+int image_child_run(struct image_job *j, struct image_child *c, char *const *argv, struct davit_error *err);
+
 /* Loads what is at path. own: the directory is the job's. */
 int image_load_from(struct image_job *j, const struct davit_image_load *l, const char *path, bool own,
 		    struct davit_error *err);

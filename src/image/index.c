@@ -144,7 +144,7 @@ int image_index_write(struct davit_image_store *s, const struct image_index *x, 
 	davit_json_close_array(&j);
 	davit_json_close(&j);
 	davit_buf_addc(&b, '\n');
-	return b.oom ? image_oom(err) : image_store_write(s, "index.json", b.data, b.len, err);
+	return b.oom ? image_oom(err) : image_store_write(s, "index.json", b.data, b.len, true, err);
 }
 
 /* --- finding --- */

@@ -15,14 +15,23 @@
 #include <string.h>
 
 static const struct option long_options[] = {
-	{"store", 1, NULL, 's'},       {"reference", 1, NULL, 'r'},
-	{"select", 1, NULL, 'S'},      {"max-size", 1, NULL, 'm'},
-	{"max-entries", 1, NULL, 'n'}, {"max-ratio", 1, NULL, 'R'},
-	{"output", 1, NULL, 'o'},      {"force", 0, NULL, 'f'},
-	{"format", 1, NULL, 'F'},      {"env", 1, NULL, 'e'},
-	{"entrypoint", 1, NULL, 'E'},  {"command", 1, NULL, 'c'},
-	{"directory", 1, NULL, 'd'},   {"user", 1, NULL, 'u'},
-	{"help", 0, NULL, 'h'},	       {0},
+	{"store", 1, NULL, 's'},
+	{"reference", 1, NULL, 'r'},
+	{"select", 1, NULL, 'S'},
+	{"max-size", 1, NULL, 'm'},
+	{"max-entries", 1, NULL, 'n'},
+	{"max-ratio", 1, NULL, 'R'},
+	{"output", 1, NULL, 'o'},
+	{"force", 0, NULL, 'f'},
+	{"format", 1, NULL, 'F'},
+	{"env", 1, NULL, 'e'},
+	{"entrypoint", 1, NULL, 'E'},
+	{"command", 1, NULL, 'c'},
+	{"directory", 1, NULL, 'd'},
+	{"user", 1, NULL, 'u'},
+	{"dockerfile", 1, NULL, 'D'},
+	{"help", 0, NULL, 'h'},
+	{0},
 };
 
 static const char options_help[] =
@@ -41,6 +50,9 @@ static const char options_help[] =
 	"  --command WORD       a word of the command; may be repeated\n"
 	"  --directory DIR      the working directory\n"
 	"  --user USER          the user\n"
+	"build:\n"
+	"  --reference NAME     needed\n"
+	"  --dockerfile FILE    its path in the context (Dockerfile, or else Containerfile)\n"
 	"remove:\n"
 	"  --force              even if a container uses it; its layers stay until that is gone\n"
 	"save:\n"
@@ -118,6 +130,9 @@ static int set_option(int c, struct program_options *o, struct davit_error *err)
 		break;
 	case 'u':
 		o->user = optarg;
+		break;
+	case 'D':
+		o->dockerfile = optarg;
 		break;
 	case 'f':
 		o->force = true;

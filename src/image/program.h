@@ -8,7 +8,7 @@
 #include "image/image.h"
 
 struct program_options {
-	const char *store, *reference, *select, *directory, *user;
+	const char *store, *reference, *select, *directory, *user, *dockerfile;
 	struct davit_image_limits limits;
 	char **env, **entrypoint, **command;
 	bool json, force;

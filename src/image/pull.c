@@ -5,16 +5,8 @@
  */
 #include "image/image_impl.h"
 
-#include <ctype.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 
 /* Transports whose argument is a path that we read ourselves. */
 static const char *local_path(const char *source)
@@ -27,50 +19,13 @@ static const char *local_path(const char *source)
 	return NULL;
 }
 
-/* Ours ends with us: a copy that nobody waits for would fill the job's directory,
- * which it keeps locked by the descriptor that it inherits. */
-static void become(struct image_job *j, int out, char *const *argv)
-{
-	sigset_t none;
-
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	fcntl(j->fd, F_SETFD, 0);
-	dup2(out, STDOUT_FILENO);
-	dup2(out, STDERR_FILENO);
-	execvp(argv[0], argv);
-	_exit(errno == ENOENT ? 127 : 126);
-}
-
-/* Keeps the end of what it prints. */
-static void read_end(int fd, char *out, size_t size)
-{
-	size_t n = 0;
-	ssize_t got;
-	char buf[512];
-
-	while ((got = DAVIT_EINTR(read(fd, buf, sizeof buf))) > 0) {
-		size_t k = (size_t)got, drop = n + k > size - 1 ? n + k - (size - 1) : 0;
-		memmove(out, out + drop, n - drop);
-		n -= drop;
-		memcpy(out + n, buf, k);
-		n += k;
-	}
-	while (n && isspace((unsigned char)out[n - 1]))
-		n--;
-	out[n] = '\0';
-}
-
-/* Of its last line, ... msg="REASON", the reason. Changes the text. */
+/* Of a line ... msg="REASON", the reason. Changes the text. */
 static const char *reason_of(char *text)
 {
-	char *line = strrchr(text, '\n'), *msg, *to;
+	char *msg = strstr(text, "msg=\""), *to;
 
-	line = line ? line + 1 : text;
-	msg = strstr(line, "msg=\"");
 	if (!msg)
-		return *line ? line : "skopeo was killed";
+		return text;
 	to = msg += strlen("msg=\"");
 	for (const char *from = msg; *from && *from != '"'; from++) {
 		if (*from == '\\' && from[1])
@@ -83,30 +38,12 @@ static const char *reason_of(char *text)
 
 static int run_skopeo(struct image_job *j, char *const *argv, struct davit_error *err)
 {
-	char text[1024] = "";
-	int p[2], status = 0;
-	pid_t pid;
+	struct image_child c = {0};
+	int r = image_child_run(j, &c, argv, err);
 
-	if (pipe2(p, O_CLOEXEC) < 0)
-		return davit_error_errno(err, errno, NULL, "cannot make a pipe");
-	pid = fork();
-	if (pid == 0)
-		become(j, p[1], argv);
-	close(p[1]);
-	if (pid < 0) {
-		close(p[0]);
-		return davit_error_errno(err, errno, NULL, "cannot start skopeo");
-	}
-	read_end(p[0], text, sizeof text);
-	close(p[0]);
-	if (DAVIT_EINTR(waitpid(pid, &status, 0)) < 0)
-		return davit_error_errno(err, errno, NULL, "cannot wait for skopeo");
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 127 && !*text)
-		return davit_error_set(err, DAVIT_ENOTSUP, NULL, "pulling needs skopeo: not installed");
-	if (status)
-		return davit_error_set(err, DAVIT_EUNAVAIL, NULL, "cannot pull '%.128s': %.256s", argv[4],
-				       reason_of(text));
-	return 0;
+	return r == DAVIT_EUNAVAIL ? davit_error_set(err, r, NULL, "cannot pull '%.128s': %.256s", argv[4],
+						     reason_of(c.last))
+				   : r;
 }
 
 static int pull(struct image_job *j, const struct davit_image_load *l, const char *source,

@@ -38,9 +38,9 @@ static int make(struct davit_image_store *s, struct davit_error *err)
 	if (r < 0)
 		return r;
 	if (!image_store_has(s, "index.json"))
-		r = image_store_write(s, "index.json", nothing, sizeof nothing - 1, err);
+		r = image_store_write(s, "index.json", nothing, sizeof nothing - 1, true, err);
 	if (r == 0 && !image_store_has(s, "oci-layout"))
-		r = image_store_write(s, "oci-layout", layout, sizeof layout - 1, err);
+		r = image_store_write(s, "oci-layout", layout, sizeof layout - 1, true, err);
 	image_store_unlock(s);
 	return r;
 }
@@ -137,16 +137,16 @@ static int sync_parent(struct davit_image_store *s, const char *path)
 }
 
 /* The name in tmp is always the same: writers hold the lock. */
-int image_store_write(struct davit_image_store *s, const char *path, const void *data, size_t n,
+int image_store_write(struct davit_image_store *s, const char *path, const void *data, size_t n, bool durable,
 		      struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int fd =
 		openat(s->fd, "tmp/write", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-	if (fd < 0 || davit_write_full(fd, data, n) < 0 || fsync(fd) < 0)
+	if (fd < 0 || davit_write_full(fd, data, n) < 0 || (durable && fsync(fd) < 0))
 		return davit_error_errno(err, errno, NULL, "cannot write %s/%s", s->dir, path);
 	DAVIT_FAULT("image-write");
-	if (renameat(s->fd, "tmp/write", s->fd, path) < 0 || sync_parent(s, path) < 0)
+	if (renameat(s->fd, "tmp/write", s->fd, path) < 0 || (durable && sync_parent(s, path) < 0))
 		return davit_error_errno(err, errno, NULL, "cannot replace %s/%s", s->dir, path);
 	return 0;
 }

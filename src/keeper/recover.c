@@ -108,7 +108,8 @@ static void recover_running(struct keeper *k, struct keeper_slot *s)
 }
 
 /* The former keeper died between the child's birth and its record. The child
- * may still be about to execute its program: until then it bears no mark. */
+ * may still be about to execute its program: until then it bears no mark. Its pid
+ * stays in the slot until the run is recorded: this keeper may die as well. */
 static void recover_spawning(struct keeper *k, struct keeper_slot *s)
 {
 	const struct timespec pause = {.tv_nsec = 10000000};
@@ -116,8 +117,8 @@ static void recover_spawning(struct keeper *k, struct keeper_slot *s)
 	struct keeper_stat st;
 	char id[24];
 
-	s->spawning = 0;
-	for (int i = 0; i < 20 && keeper_stat(pid, &st) == 0 && st.session == pid; i++) {
+	DAVIT_FAULT("keeper.recover.spawning");
+	for (int i = 0; i < 20 && keeper_stat(pid, &st) == 0 && st.session == pid && st.state != 'Z'; i++) {
 		if (keeper_environ_id(pid, id) && !strcmp(id, s->id)) {
 			keeper_begin_run(k, s, s->spawning_run, pid, st.start_ticks);
 			return;

@@ -182,6 +182,29 @@ static void a_keeper_that_dies_at_any_point_of_a_spawn_neither_loses_nor_repeats
 	}
 }
 
+static void a_start_is_known_after_two_keepers_died_one_behind_the_other(void **state)
+{
+	struct keeper_spawn m = {.run = 1, .argc = 1, .umask = 022};
+	static const char body[] = "/bin/true\0\0true\0";
+	struct client *c = *state;
+	struct packet p;
+
+	restart_with_fault(c, "keeper.spawn.started");
+	assert_int_equal(client_create(c, ID(01), NULL), 0);
+	client_send(c, &m.h, KEEPER_SPAWN, ID(01), sizeof m, body, sizeof body, NULL, 0);
+	assert_int_equal(waitpid(c->keeper, NULL, 0), c->keeper);
+	client_disconnect(c);
+	/* The second dies while it takes up what the first has left. */
+	setenv("DAVIT_FAULT", "keeper.recover.spawning", 1);
+	assert_int_not_equal(client_try_keeper(c), 0);
+	unsetenv("DAVIT_FAULT");
+	client_start_keeper(c);
+	client_connect(c);
+	assert_true(client_inspect(c, ID(01), &p));
+	assert_int_equal(p.u.instance.run, 1);
+	assert_int_equal(p.u.instance.state, KEEPER_SLOT_ENDED);
+}
+
 static void a_keeper_that_dies_while_it_writes_loses_no_line(void **state)
 {
 	static const char *const points[] = {"keeper.log.write:3", "keeper.log.rotate", "keeper.exit.record"};
@@ -359,6 +382,7 @@ int main(void)
 		T(a_new_keeper_takes_up_what_the_killed_one_ran),
 		T(an_exit_that_somebody_else_reaped_is_recovered_or_said_to_be_unknown),
 		T(a_keeper_that_dies_at_any_point_of_a_spawn_neither_loses_nor_repeats_it),
+		T(a_start_is_known_after_two_keepers_died_one_behind_the_other),
 		T(a_keeper_that_dies_while_it_writes_loses_no_line),
 		T(a_stop_survives_the_keeper),
 		T(an_upgrade_keeps_children_logs_and_the_connection),

@@ -58,12 +58,15 @@ struct cgroups {
 	char *limits[CGROUP_CONTROLLERS]; /* parents with that controller; NULL: why_not says why */
 	char why_not[CGROUP_CONTROLLERS][112];
 	char why_no_track[112];
+	int locks[2 + CGROUP_CONTROLLERS]; /* held on the parents while they are used */
+	unsigned n_locks;
 };
 
 /* Finds and makes the parents. What this machine cannot do is not an error: it
  * is told by the NULLs and reasons. run_dir keeps the choice in a file, so that
- * a daemon started from another group later finds the same parents. 0 or
- * DAVIT_ENOMEM. Short file operations only. */
+ * a daemon started from another group later finds the same parents. Empty ones that
+ * killed daemons have left beside them are removed. 0 or DAVIT_ENOMEM. Short file
+ * operations only. */
 int cgroups_open(struct cgroups *cg, const char *run_dir, struct davit_error *err);
 /* Forgets them, and removes those that hold no group. */
 void cgroups_fini(struct cgroups *cg);

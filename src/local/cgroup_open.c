@@ -6,20 +6,52 @@
 
 #include "base/file.h"
 
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
+/* Whoever uses a parent holds a lock on it: one that is empty and not locked is a dead
+ * daemon's. Makes it again if it was taken away meanwhile. A descriptor, or -1 with errno. */
+static int lock_parent(const char *dir)
+{
+	struct stat ours, there;
+
+	for (int k = 0; k < 10; k++) {
+		int fd;
+
+		if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+			return -1;
+		fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0 && errno != ENOENT)
+			return -1;
+		if (fd < 0)
+			continue;
+		if (DAVIT_EINTR(flock(fd, LOCK_SH)) == 0 && fstat(fd, &ours) == 0 && stat(dir, &there) == 0 &&
+		    ours.st_ino == there.st_ino)
+			return fd;
+		close(fd);
+	}
+	errno = EAGAIN;
+	return -1;
+}
+
 /* Makes a parent group; one that is there is taken if it can be written to. An errno or 0. */
-static int make_parent(const char *dir)
+static int make_parent(struct cgroups *cg, const char *dir)
 {
 	char probe[CGROUP_PATH_MAX + 64];
+	int fd;
 
 	if (strlen(dir) + sizeof "/0123456789abcdef" > CGROUP_PATH_MAX)
 		return ENAMETOOLONG;
-	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+	fd = lock_parent(dir);
+	if (fd < 0)
 		return errno;
+	cg->locks[cg->n_locks++] = fd;
 	snprintf(probe, sizeof probe, "%s/cgroup.procs", dir);
 	return access(dir, W_OK) < 0 || access(probe, W_OK) < 0 ? errno : 0;
 }
@@ -97,7 +129,7 @@ static int open_v2(struct cgroups *cg, const char *top, const char *name)
 		cg->track = NULL;
 		return DAVIT_ENOMEM;
 	}
-	e = make_parent(cg->track);
+	e = make_parent(cg, cg->track);
 	if (e) {
 		snprintf(cg->why_no_track, sizeof cg->why_no_track, "%s cannot be made: %s", cg->track,
 			 strerror(e));
@@ -113,7 +145,7 @@ static int open_v2(struct cgroups *cg, const char *top, const char *name)
 				limits = NULL;
 				return DAVIT_ENOMEM;
 			}
-			made = make_parent(limits);
+			made = make_parent(cg, limits);
 		}
 		e = made ? made : enable(top, limits, cgroup_names[i]);
 		if (e) {
@@ -142,7 +174,7 @@ static int open_v1(struct cgroups *cg, const struct cgroup_self *self, const cha
 			dir = NULL;
 			return DAVIT_ENOMEM;
 		}
-		e = make_parent(dir);
+		e = make_parent(cg, dir);
 		if (e) {
 			snprintf(cg->why_not[i], sizeof cg->why_not[i],
 				 "no %s controller is writable: %s: %s", cgroup_names[i], strerror(e), dir);
@@ -241,6 +273,49 @@ static int open_parents(struct cgroups *cg, const char *run_dir, struct cgroup_s
 	return 0;
 }
 
+/* "davit-", eight digits, perhaps "-limits". */
+static bool is_parent(const char *name)
+{
+	size_t n = 0;
+
+	if (strncmp(name, "davit-", 6))
+		return false;
+	for (name += 6; n < 8 && isxdigit((unsigned char)name[n]); n++)
+		;
+	return n == 8 && (!name[n] || !strcmp(name + n, "-limits"));
+}
+
+/* Takes away one that nobody holds; one with a group in it stays by itself. */
+static void remove_dead(const char *dir)
+{
+	DAVIT_AUTO_CLOSE int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+		rmdir(dir);
+}
+
+/* What killed daemons of other homes left beside a parent of ours. */
+static void remove_dead_beside(const char *parent)
+{
+	DAVIT_AUTO_FREE char *dir = parent ? strdup(parent) : NULL;
+	char *slash = dir ? strrchr(dir, '/') : NULL;
+	struct dirent *e;
+	DIR *d;
+
+	if (!slash)
+		return;
+	*slash = '\0';
+	d = opendir(dir);
+	while (d && (e = readdir(d))) {
+		DAVIT_AUTO_FREE char *path = is_parent(e->d_name) ? davit_path_join(dir, e->d_name) : NULL;
+
+		if (path)
+			remove_dead(path);
+	}
+	if (d)
+		closedir(d);
+}
+
 int cgroups_open(struct cgroups *cg, const char *run_dir, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF group = DAVIT_BUF_INIT;
@@ -268,18 +343,25 @@ int cgroups_open(struct cgroups *cg, const char *run_dir, struct davit_error *er
 		cgroups_fini(cg);
 		return davit_error_set(err, r, "cgroup", "out of memory");
 	}
+	remove_dead_beside(cg->track);
+	for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+		if (cg->limits[i] &&
+		    (i == 0 || !cg->limits[i - 1] || strcmp(cg->limits[i], cg->limits[i - 1])))
+			remove_dead_beside(cg->limits[i]);
 	return 0;
 }
 
 void cgroups_fini(struct cgroups *cg)
 {
-	/* Parents without a group in them go; the others refuse. */
+	/* Parents without a group in them go unless another holds them too; the others refuse. */
+	while (cg->n_locks)
+		close(cg->locks[--cg->n_locks]);
 	if (cg->track)
-		rmdir(cg->track);
+		remove_dead(cg->track);
 	free(cg->track);
 	for (int i = 0; i < CGROUP_CONTROLLERS; i++) {
 		if (cg->limits[i])
-			rmdir(cg->limits[i]);
+			remove_dead(cg->limits[i]);
 		free(cg->limits[i]);
 	}
 	*cg = (struct cgroups){0};

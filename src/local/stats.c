@@ -165,6 +165,8 @@ static void network_of(pid_t pid, struct davit_stats *st)
 		return;
 	snprintf(path, sizeof path, "/proc/%d/net/dev", (int)pid);
 	f = fopen(path, "re");
+	if (f)
+		st->net_rx_bytes = st->net_tx_bytes = 0;
 	while (f && fgets(line, sizeof line, f)) {
 		char name[64];
 		uint64_t in, out;
@@ -172,8 +174,8 @@ static void network_of(pid_t pid, struct davit_stats *st)
 		if (sscanf(line, " %63[^:]: %" SCNu64 " %*u %*u %*u %*u %*u %*u %*u %" SCNu64, name, &in,
 			   &out) == 3 &&
 		    strcmp(name, "lo")) {
-			st->receive_bytes += in;
-			st->send_bytes += out;
+			st->net_rx_bytes += (int64_t)in;
+			st->net_tx_bytes += (int64_t)out;
 		}
 	}
 	if (f)
@@ -185,7 +187,7 @@ static void stats_read(struct davit_instance *inst, struct davit_stats *ret, str
 	struct local_instance *pi = local_instance_of(inst);
 	const struct cgroups *cg = &local_runtime_of(inst->runtime)->cgroups;
 	char dirs[CGROUP_DIRS_MAX][CGROUP_PATH_MAX];
-	struct davit_stats st = {0};
+	struct davit_stats st = {.net_rx_bytes = -1, .net_tx_bytes = -1};
 	struct sum s = {0};
 	uint64_t used;
 

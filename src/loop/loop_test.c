@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "base/log.h"
 #include "base/units.h"
 #include "base/util.h"
 #include "davit/error.h"
@@ -7,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -80,6 +82,27 @@ struct late {
 	int fired;
 };
 
+static char told[128];
+
+static void keep_log(enum davit_log_level level, const char *text)
+{
+	snprintf(told, sizeof told, "%s", text);
+}
+
+static void a_loop_with_a_handle_left_open_is_closed_and_says_so(void **state)
+{
+	static uv_timer_t left;
+	static struct davit_loop *loop; /* still reachable afterwards */
+
+	assert_int_equal(davit_loop_open(&loop, NULL), 0);
+	uv_timer_init(davit_loop_uv(loop), &left);
+	uv_timer_start(&left, NULL, 1000000, 0);
+	davit_log_divert(keep_log);
+	davit_loop_close(loop);
+	davit_log_divert(NULL);
+	assert_string_equal(told, "loop: closed with a handle left open (timer): its memory is lost");
+}
+
 static void on_late(struct davit_timer *t)
 {
 	struct late *l = DAVIT_CONTAINER_OF(t, struct late, timer);
@@ -108,6 +131,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(deferred_calls_that_do_not_end_leave_descriptors_their_turn),
 		cmocka_unit_test(a_timer_of_nothing_fires_and_the_loop_ends_when_nothing_is_left),
+		cmocka_unit_test(a_loop_with_a_handle_left_open_is_closed_and_says_so),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

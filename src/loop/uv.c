@@ -5,6 +5,7 @@
  * again and again before it looks at descriptors, and a long queue of deferred
  * calls would keep them waiting.
  */
+#include "base/log.h"
 #include "base/util.h"
 #include "loop/loop_impl.h"
 
@@ -96,17 +97,35 @@ static const struct davit_loop_ops real_ops = {
 	.wake_at = real_wake_at,
 };
 
+static void find_open(uv_handle_t *h, void *arg)
+{
+	const char **name = arg;
+
+	if (!uv_is_closing(h))
+		*name = uv_handle_type_name(h->type);
+}
+
 static void real_close(struct davit_loop *loop)
 {
 	struct real_loop *r = real(loop);
+	const char *open = NULL;
 
 	uv_close((uv_handle_t *)&r->timer, NULL);
 	uv_close((uv_handle_t *)&r->idle, NULL);
-	while (uv_run(&r->uv, UV_RUN_NOWAIT))
-		;
-	uv_loop_close(&r->uv);
+	/* A handle may be closed when another one is; what nobody closes is not ours to close,
+	 * and would keep the loop alive for ever. */
+	for (int turns = 0; turns < 100; turns += open != NULL) {
+		open = NULL;
+		uv_walk(&r->uv, find_open, &open);
+		if (!uv_run(&r->uv, UV_RUN_NOWAIT))
+			break;
+	}
 	davit_loop_teardown(loop);
-	free(r);
+	if (!uv_loop_close(&r->uv))
+		free(r);
+	else if (open)
+		davit_log(DAVIT_LOG_ERROR, "loop: closed with a handle left open (%s): its memory is lost",
+			  open);
 }
 
 int davit_loop_open(struct davit_loop **ret_loop, struct davit_error *err)

@@ -171,9 +171,9 @@ static void look_for_wish(struct host *h)
 
 static void on_wish(uv_fs_event_t *e, const char *name, int events, int status)
 {
-	(void)name;
 	(void)events;
-	if (status == 0)
+	/* Its own events and records come here, too. */
+	if (status == 0 && (!name || !strcmp(name, "abort")))
 		look_for_wish(e->data);
 }
 
@@ -336,94 +336,14 @@ static void tell_states(const struct davit_plan_node *n)
 
 /* ------------------------------------------------------------------------------- the end */
 
-struct names {
-	struct host *host;
-	char name[64][17];
-	size_t n;
-};
-
-static void gather_name(void *user, const char *name)
-{
-	struct names *all = user;
-
-	if (all->n < DAVIT_ARRAY_SIZE(all->name))
-		snprintf(all->name[all->n++], sizeof all->name[0], "%s", name);
-}
-
-/* Steps that a host before this one has started, and died before it forgot them. */
-static void forget_rest(struct host *h)
-{
-	struct names all = {.host = h};
-
-	do {
-		all.n = 0;
-		if (davit_executions_durable(h->store, h->id, gather_name, &all, NULL) < 0)
-			return;
-		for (size_t i = 0; i < all.n; i++) {
-			struct davit_execution *x = NULL;
-
-			if (davit_execution_attach(h->loop, h->store, all.name[i], NULL, NULL, &x, NULL) == 0)
-				davit_execution_free(x);
-		}
-		davit_loop_run(h->loop);
-	} while (all.n == DAVIT_ARRAY_SIZE(all.name));
-}
-
-static int write_end(struct host *h, struct davit_error *err)
-{
-	const struct davit_plan_node *root = h->plan->root;
-	DAVIT_AUTO_FREE char *path = davit_path_join(h->dir, "end.json");
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
-	struct davit_json j = DAVIT_JSON_INIT(&b);
-	struct artifact *a;
-
-	davit_json_open(&j);
-	davit_json_put_string(&j, "outcome", davit_plan_outcome_name(root->outcome));
-	davit_json_put_time(&j, "started", root->began);
-	davit_json_put_time(&j, "ended", root->ended);
-	if (root->message)
-		davit_json_put_string(&j, "message", root->message);
-	davit_json_key(&j, "artifacts");
-	davit_json_open(&j);
-	DAVIT_LIST_FOREACH (a, &h->artifacts, list)
-		davit_json_put_string(&j, a->name, a->hold.id);
-	davit_json_close(&j);
-	davit_json_close(&j);
-	if (!path || b.oom)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	return davit_write_file(path, davit_buf_str(&b), b.len, 0600, err);
-}
-
-static void tell_end(struct host *h)
-{
-	struct davit_json *j = events_begin(&h->events, "end", NULL);
-
-	davit_json_put_string(j, "outcome", davit_plan_outcome_name(h->plan->root->outcome));
-	if (h->plan->root->message)
-		davit_json_put_string(j, "message", h->plan->root->message);
-	events_end(&h->events);
-	events_flush(&h->events);
-}
-
 /* Everything is in the journal; whoever comes after a death in here does it again. */
 static int finish(struct host *h, struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *holds = davit_path_join(h->dir, "holds");
-	int r;
-
 	uv_close((uv_handle_t *)&h->wish, NULL);
 	davit_timer_stop(&h->tick);
 	leaves_stored(h, UINT64_MAX);
 	davit_loop_run(h->loop);
-	forget_rest(h);
-	DAVIT_FAULT("run-ending");
-	tell_end(h);
-	davit_remove_tree(h->work, NULL);
-	r = write_end(h, err);
-	DAVIT_FAULT("run-ended");
-	if (r == 0 && holds)
-		unlink(holds);
-	return r;
+	return host_conclude(h, NULL, err);
 }
 
 static void close_all(struct host *h)
@@ -448,8 +368,13 @@ static void close_all(struct host *h)
 
 static int run(struct host *h, struct davit_error *err)
 {
+	struct davit_error why;
 	int r = open_all(h, err);
 
+	if (r == DAVIT_ECORRUPT && h->events.fd >= 0) { /* another host would find the same */
+		davit_error_copy(&why, err);
+		return host_conclude(h, &why, err);
+	}
 	if (r < 0 || h->done)
 		return r;
 	tell_begin(h);

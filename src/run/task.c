@@ -109,6 +109,8 @@ static int read_task(struct leaf *l, struct davit_task **ret, struct davit_error
 		return inline_text ? davit_task_parse(inline_text, strlen(inline_text), ret, err)
 				   : no_memory(err);
 	}
+	if (text_of(l, "text"))
+		return davit_task_parse(text_of(l, "text"), strlen(text_of(l, "text")), ret, err);
 	if (!file)
 		return davit_error_set(err, DAVIT_EINVAL, NULL, "the task needs config or file");
 	r = host_read_file(l->host, file, &text, err);
@@ -269,15 +271,17 @@ static int find_root(struct leaf *l, struct davit_artifact *image, struct davit_
 
 	if (name)
 		return root_of_artifact(l, name, image, err);
-	if (!root && t->task->image) {
-		*image = (struct davit_artifact){.type = DAVIT_ARTIFACT_IMAGE, .location = t->task->image};
+	if (text_of(l, "image_name") || (!root && t->task->image)) {
+		*image = (struct davit_artifact){
+			.type = DAVIT_ARTIFACT_IMAGE,
+			.location = text_of(l, "image_name") ? text_of(l, "image_name") : t->task->image};
 		return 0;
 	}
 	if (!root && t->task->image_type)
 		return davit_error_set(
 			err, DAVIT_ENOTSUP, "image_resource",
-			"this task wants an image of type '%s'; fetch one with a get, and name it as "
-			"the step's image",
+			"this task wants an image of type '%s'; the types are registry-image and "
+			"docker-image",
 			t->task->image_type);
 	root = root ? root : t->task->rootfs;
 	if (!root || !strcmp(root, "host"))
@@ -345,6 +349,7 @@ static int run_task(struct leaf *l, struct davit_error *err)
 	struct task_leaf *t = l->state;
 	struct davit_run_spec spec = {.privileged = flag_of(l, "privileged"),
 				      .hermetic = flag_of(l, "hermetic"),
+				      .runtime = text_of(l, "runtime"),
 				      .grace = json_integer_value(json_object_get(l->config, "grace")),
 				      .log_max = LOG_MAX};
 	int r = read_task(l, &t->task, err);

@@ -64,8 +64,12 @@ static int choose_cell(struct build *b)
 	int r = detection_root(b, &root);
 
 	if (r == 0)
-		r = davit_cells_detect(&b->cells, root, b->request->type, b->request->name, &b->cell, &found,
-				       b->err);
+		r = davit_cells_detect(&b->cells,
+				       &(struct davit_cell_wish){.root = root,
+								 .type = b->request->type,
+								 .name = b->request->name,
+								 .no_images = b->request->no_images},
+				       &b->cell, &found, b->err);
 	if (r < 0)
 		return r;
 	printf("cell %s%s%s%s\n", b->cell->name, found ? " (found " : "", found ? found : "",
@@ -179,6 +183,8 @@ static int make_key(struct build *b)
 	DAVIT_AUTO_BUF versions = DAVIT_BUF_INIT;
 	int r = 0;
 
+	if (b->cell->dockerfile)
+		return build_image_key(b);
 	davit_buf_adds(&versions, "");
 	for (size_t i = 0; r == 0 && i < b->cell->n_versions; i++) {
 		r = wanted(b, &b->cell->versions[i]);
@@ -199,13 +205,17 @@ static int make_key(struct build *b)
 static int make_ignore(struct build *b)
 {
 	static const char *const always[] = {".git", "node_modules", "target", "__pycache__", ".venv"};
+	/* A context is what its own rules say. */
+	size_t n = b->cell->dockerfile ? 1 : DAVIT_ARRAY_SIZE(always);
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < DAVIT_ARRAY_SIZE(always); i++)
-		r = davit_strv_add(&b->ignore, always[i]);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = davit_strv_add(&b->ignore.names, always[i]);
 	for (char **p = b->cell->ignore; r == 0 && p && *p; p++)
-		r = davit_strv_add(&b->ignore, *p);
-	return r < 0 ? build_no_memory(b) : 0;
+		r = davit_strv_add(&b->ignore.names, *p);
+	if (r < 0)
+		return build_no_memory(b);
+	return b->cell->dockerfile ? build_image_ignore(b) : 0;
 }
 
 /* Copies the source into the cache. What was copied counts, not what was hashed
@@ -213,7 +223,8 @@ static int make_ignore(struct build *b)
 static int copy_source(struct build *b, int *ret_lock)
 {
 	DAVIT_AUTO_FREE char *copy = davit_path_join(b->work.path, "copy"), *path = NULL;
-	int r = copy ? davit_snapshot_take(b->located.path, copy, b->ignore, b->cache.max, &b->source, b->err)
+	int r = copy ? davit_snapshot_take(b->located.path, copy, &b->ignore, b->cache.max, &b->source,
+					   b->err)
 		     : build_no_memory(b);
 
 	if (r == 0)
@@ -236,7 +247,7 @@ static int keep_source(struct build *b, int *ret_lock)
 {
 	DAVIT_AUTO_CLOSE int lock = -1;
 	DAVIT_AUTO_FREE char *path = NULL;
-	int r = davit_snapshot_take(b->located.path, NULL, b->ignore, b->cache.max, &b->source, b->err);
+	int r = davit_snapshot_take(b->located.path, NULL, &b->ignore, b->cache.max, &b->source, b->err);
 
 	if (r == 0)
 		r = davit_cache_lock(&b->cache, b->source.hash, false, &lock, b->err);
@@ -321,10 +332,14 @@ static int obtain(struct build *b, json_t **ret)
 	json_t *o = b->request->force ? NULL : davit_cache_lookup(&b->cache, b->key);
 	int r = 0;
 
+	if (o && b->cell->dockerfile && !build_image_is_there(b, o)) {
+		json_decref(o);
+		o = NULL;
+	}
 	if (o) {
 		printf("nothing to build: content %.12s is in the cache\n", b->source.hash);
 	} else {
-		r = build_tree(b, &o);
+		r = b->cell->dockerfile ? build_image(b, &o) : build_tree(b, &o);
 		if (r == 0)
 			r = davit_cache_commit(&b->cache, b->key, &b->work, o, b->err);
 		if (r == 0)
@@ -337,6 +352,20 @@ static int obtain(struct build *b, json_t **ret)
 	else
 		json_decref(o);
 	return r;
+}
+
+/* What is of this build alone, and not of its like. */
+static int describe(struct build *b, json_t *result)
+{
+	json_t *image = b->cell->dockerfile || b->request->in_image ? json_object_get(result, "image") : NULL;
+	const char *id = json_string_value(json_object_get(result, "id")), *revision = b->located.revision;
+	DAVIT_AUTO_FREE char *tree = b->cell->dockerfile ? NULL : davit_cache_path(&b->cache, "work", id, "");
+
+	return json_object_set_new(result, "revision", revision ? json_string(revision) : json_null()) < 0 ||
+			       json_object_set(result, "runImage", image ? image : json_null()) < 0 ||
+			       json_object_set_new(result, "tree", tree ? json_string(tree) : json_null()) < 0
+		       ? DAVIT_ENOMEM
+		       : 0;
 }
 
 /* From a located tree to a result. */
@@ -365,9 +394,7 @@ static int build_located(struct build *b, json_t **ret)
 	if (r == 0)
 		r = obtain(b, ret);
 	b->vars.source = NULL;
-	if (r == 0 &&
-	    json_object_set_new(*ret, "revision",
-				b->located.revision ? json_string(b->located.revision) : json_null()) < 0)
+	if (r == 0 && describe(b, *ret) < 0)
 		r = build_no_memory(b);
 	return r;
 }
@@ -396,6 +423,8 @@ static int begin(struct build *b)
 
 	if (r < 0)
 		return r;
+	b->cache.drop_image = b->request->socket ? build_image_drop : NULL;
+	b->cache.user = b;
 	b->deadline = davit_run_now() + b->request->timeout;
 	b->home = davit_path_join(b->request->cache, "home");
 	if (!b->home || davit_strv_dup(b->request->env, &b->env) < 0 ||
@@ -413,11 +442,12 @@ static int begin(struct build *b)
 
 static void end(struct build *b)
 {
-	char **const strings[] = {&b->home, &b->scratch, &b->tree, &b->out, &b->tmp, &b->program};
+	char **const strings[] = {&b->home, &b->scratch, &b->tree,	&b->out,
+				  &b->tmp,  &b->program, &b->dockerfile};
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(strings); i++)
 		free(*strings[i]);
-	davit_strv_free(b->ignore);
+	davit_ignore_fini(&b->ignore);
 	davit_strv_free(b->env);
 	davit_located_fini(&b->located);
 	davit_cells_fini(&b->cells);

@@ -24,6 +24,12 @@ struct davit_build_request {
 	const char *share;
 	const char *program;
 	bool force; /* build although the cache has it */
+	/* What runs it, and where the daemon that knows it answers; and why that builds
+	 * no image of this source, NULL: it does. */
+	const char *runtime;
+	const char *socket;
+	const char *no_images;
+	bool in_image; /* what was built on this host runs in the cell's image */
 
 	char *const *env;	 /* for tools and git */
 	const char *credentials; /* file for git; NULL: none */
@@ -33,7 +39,9 @@ struct davit_build_request {
 };
 
 /* Resolves, fetches, detects, builds. *ret_result is {argv, env, directory, cell,
- * content, revision, port, image}, to be json_decref'd. The log is standard output and
+ * content, revision, port, runImage}, to be json_decref'd; argv, env and directory are
+ * not there when an image was made, which has its own. runImage is null where the
+ * runtime needs no image. The log is standard output and
  * standard error. A failure leaves the cache as it was. Blocks; the caller is a
  * child subreaper without other children and has called sodium_init. */
 int davit_build(const struct davit_build_request *request, json_t **ret_result, struct davit_error *err);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * A build under way, for build.c and result.c.
+ * A build under way, for build.c, build_image.c and result.c.
  */
 #ifndef DAVIT_SOURCE_BUILD_IMPL_H
 #define DAVIT_SOURCE_BUILD_IMPL_H
@@ -18,8 +18,9 @@ struct build {
 	struct davit_located located;
 	const struct davit_cell *cell;
 	struct davit_snapshot source;
-	char **ignore;
-	char **env; /* of the tools */
+	struct davit_ignore ignore;
+	char *dockerfile; /* of a cell that makes images: its path in the source */
+	char **env;	  /* of the tools */
 	char key[DAVIT_HASH_MAX];
 	struct davit_work work;
 	char *home;
@@ -37,5 +38,15 @@ static inline int build_no_memory(struct build *b)
 
 /* What runs, as JSON: {argv, env, directory, cell, content, port, image}. */
 int build_result(struct build *b, json_t **ret);
+
+/* The part of cells that make images. First what of the source is the context; then,
+ * with the source in the cache, the key of the build; the image, as JSON {cell, content,
+ * port, image, runtime}; whether the one of a result is still there. */
+int build_image_ignore(struct build *b);
+int build_image_key(struct build *b);
+int build_image(struct build *b, json_t **ret);
+bool build_image_is_there(struct build *b, const json_t *result);
+/* For the cache (cache.h); user is the build. */
+int build_image_drop(void *user, const char *runtime, const char *reference);
 
 #endif

@@ -29,6 +29,10 @@
 struct davit_cache {
 	const char *root; /* borrowed */
 	uint64_t max;	  /* bytes */
+	/* Removes an image of a build that is not needed any more: 0 when it is gone. NULL:
+	 * such builds stay. */
+	int (*drop_image)(void *user, const char *runtime, const char *reference);
+	void *user;
 };
 
 /* A directory to build in. */
@@ -64,8 +68,9 @@ int davit_cache_commit(const struct davit_cache *c, const char *key, const struc
 int davit_cache_refer(const struct davit_cache *c, const char *ns, const char *name, const char *version,
 		      const char *id, char **ret_path, struct davit_error *err);
 
-/* Removes what crashes left and, while the cache is above its size, what was
- * used longest ago and is in use by no service and no process. */
+/* Removes what crashes left, images that no service refers to, and, while the cache
+ * is above its size, what was used longest ago and is in use by no service and no
+ * process. */
 int davit_cache_collect(const struct davit_cache *c, struct davit_error *err);
 
 #endif

@@ -295,6 +295,7 @@ static const struct key cell_keys[] = {
 	{"buildEnv", key_env, offsetof(struct davit_cell, build_env)},
 	{"program", key_patterns, offsetof(struct davit_cell, program)},
 	{"run", key_list, offsetof(struct davit_cell, run)},
+	{"dockerfile", key_patterns, offsetof(struct davit_cell, dockerfile)},
 	{"directory", key_text, offsetof(struct davit_cell, cwd)},
 	{"env", key_env, offsetof(struct davit_cell, env)},
 	{"port", key_text, offsetof(struct davit_cell, port)},
@@ -324,8 +325,13 @@ static int check(struct reader *r, const struct davit_tree *doc)
 		return bad(r, doc, "the key 'name' is missing");
 	if (strlen(c->name) != n || memcmp(c->name, base, n))
 		return bad(r, doc, "the name '%.64s' is not that of the file, '%.*s'", c->name, (int)n, base);
-	if (!c->run && !c->n_build)
-		return bad(r, doc, "a cell needs 'run', or a 'build' that says what to run");
+	if (c->dockerfile && (c->run || c->n_build || c->build_env || c->program || c->cwd || c->image))
+		return bad(
+			r, doc,
+			"a cell with 'dockerfile' makes an image: it has no 'build', 'buildEnv', 'program', "
+			"'run', 'directory' or 'image'");
+	if (!c->run && !c->n_build && !c->dockerfile)
+		return bad(r, doc, "a cell needs 'run', a 'build' that says what to run, or a 'dockerfile'");
 	return 0;
 }
 

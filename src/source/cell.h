@@ -43,8 +43,9 @@ struct davit_cell {
 	char **ignore;	/* names in the source that are not source */
 	char **program; /* patterns, in order, that find ${PROGRAM} */
 	char **run;
-	char **env;	  /* NAME=value, of the running program and of the build */
-	char **build_env; /* NAME=value, of the build alone */
+	char **dockerfile; /* patterns, in order, that find it; given: the cell makes an image */
+	char **env;	   /* NAME=value, of the running program and of the build */
+	char **build_env;  /* NAME=value, of the build alone */
 	struct davit_cell_dependency *dependencies;
 	size_t n_dependencies;
 	struct davit_cell_step *build;
@@ -73,11 +74,19 @@ int davit_cells_load(struct davit_cells *cells, const char *dir,
 		     struct davit_error *err);
 void davit_cells_fini(struct davit_cells *cells);
 
-/* The cell named `type`, or with NULL the one that recognises the tree at root:
- * of those with a pattern that matches, the one of the highest priority.
- * *ret_found is that pattern, or NULL for a cell that was named. Two with the
- * same priority, none, or an unknown name: DAVIT_ESOURCE with what to do. */
-int davit_cells_detect(const struct davit_cells *cells, const char *root, const char *type, const char *name,
+/* What a cell is chosen for. Borrowed strings. */
+struct davit_cell_wish {
+	const char *root;      /* the tree */
+	const char *type;      /* the name of a cell; NULL or empty: the one that recognises the tree */
+	const char *name;      /* of the service */
+	const char *no_images; /* why cells that make images are none of the choice; NULL: they are */
+};
+
+/* The cell named `type`, or the one that recognises the tree: of those with a
+ * pattern that matches, the one of the highest priority. *ret_found is that
+ * pattern, or NULL for a cell that was named. Two with the same priority, none, or
+ * an unknown name: DAVIT_ESOURCE with what to do. */
+int davit_cells_detect(const struct davit_cells *cells, const struct davit_cell_wish *wish,
 		       const struct davit_cell **ret, const char **ret_found, struct davit_error *err);
 
 #endif

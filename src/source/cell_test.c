@@ -101,7 +101,10 @@ static void a_wrong_cell_is_refused_with_its_place(void **state)
 		{"- a\n", ":1:3: a cell is a map of keys"},
 		{"detect: [a]\nrun: [a]\n", ":1:1: the key 'name' is missing"},
 		{"name: y\nrun: [a]\n", ":1:1: the name 'y' is not that of the file, 'x'"},
-		{"name: x\n", ":1:1: a cell needs 'run', or a 'build' that says what to run"},
+		{"name: x\n", ":1:1: a cell needs 'run', a 'build' that says what to run, or a 'dockerfile'"},
+		{"name: x\ndockerfile: [D]\nrun: [a]\n",
+		 ":1:1: a cell with 'dockerfile' makes an image: it has no 'build', 'buildEnv', 'program', "
+		 "'run', 'directory' or 'image'"},
 		{"name: x\nruns: [a]\n", ":2:1: unknown key 'runs'; did you mean 'run'?"},
 		{"name: x\nxyzzy: 1\n", ":2:1: unknown key 'xyzzy'"},
 		{"name: x\nrun: a\n", ":2:6: a list of texts is expected here"},
@@ -136,11 +139,22 @@ static void a_wrong_cell_is_refused_with_its_place(void **state)
 	}
 }
 
+/* The cell and the pattern are where the test looks. */
+static const struct davit_cell *c;
+static const char *found;
+
+static int detect(const struct davit_cells *cells, const char *tree, const char *type, const char *no_images,
+		  struct davit_error *err)
+{
+	const struct davit_cell_wish wish = {
+		.root = at(tree), .type = type, .name = "s", .no_images = no_images};
+
+	return davit_cells_detect(cells, &wish, &c, &found, err);
+}
+
 static void a_user_s_cell_wins_by_name_and_a_broken_one_stops_nobody(void **state)
 {
 	struct davit_cells cells = {0};
-	const struct davit_cell *c;
-	const char *found;
 	struct davit_error err;
 
 	(void)state;
@@ -156,10 +170,10 @@ static void a_user_s_cell_wins_by_name_and_a_broken_one_stops_nobody(void **stat
 	assert_int_equal(broken, 1);
 	assert_non_null(strstr(broken_why, "user/b.yaml:1:1: unknown key 'nam'; did you mean 'name'?"));
 	assert_int_equal(cells.n, 2);
-	assert_int_equal(davit_cells_detect(&cells, at("tree"), NULL, "s", &c, &found, NULL), 0);
+	assert_int_equal(detect(&cells, "tree", NULL, NULL, NULL), 0);
 	assert_string_equal(c->run[0], "mine");
 	assert_string_equal(found, "f");
-	assert_int_equal(davit_cells_detect(&cells, at("tree"), "b", "s", &c, &found, &err), DAVIT_ESOURCE);
+	assert_int_equal(detect(&cells, "tree", "b", NULL, &err), DAVIT_ESOURCE);
 	assert_non_null(strstr(err.message, "unknown key 'nam'"));
 	davit_cells_fini(&cells);
 }
@@ -167,8 +181,6 @@ static void a_user_s_cell_wins_by_name_and_a_broken_one_stops_nobody(void **stat
 static void detection_takes_the_highest_priority_and_refuses_a_tie(void **state)
 {
 	struct davit_cells cells = {0};
-	const struct davit_cell *c = NULL;
-	const char *found;
 	struct davit_error err;
 
 	(void)state;
@@ -177,27 +189,52 @@ static void detection_takes_the_highest_priority_and_refuses_a_tie(void **state)
 	put("cells/same.yaml", "name: same\ndetect: [h]\npriority: 9\nrun: [a]\n", 0644);
 	put("tree/f", "", 0644);
 	assert_int_equal(davit_cells_load(&cells, at("cells"), on_broken, NULL), 0);
-	assert_int_equal(davit_cells_detect(&cells, at("tree"), NULL, "s", &c, &found, NULL), 0);
+	assert_int_equal(detect(&cells, "tree", NULL, NULL, NULL), 0);
 	assert_string_equal(c->name, "low");
 	put("tree/g", "", 0644);
-	assert_int_equal(davit_cells_detect(&cells, at("tree"), NULL, "s", &c, &found, NULL), 0);
+	assert_int_equal(detect(&cells, "tree", NULL, NULL, NULL), 0);
 	assert_string_equal(c->name, "high");
 	put("tree/h", "", 0644);
-	assert_int_equal(davit_cells_detect(&cells, at("tree"), NULL, "s", &c, &found, &err), DAVIT_ESOURCE);
+	assert_int_equal(detect(&cells, "tree", NULL, NULL, &err), DAVIT_ESOURCE);
 	assert_string_equal(
 		err.message,
 		"both cell 'high' and cell 'same' (h) recognise the source: name one with --type");
-	assert_int_equal(davit_cells_detect(&cells, at("tree"), "same", "s", &c, &found, NULL), 0);
+	assert_int_equal(detect(&cells, "tree", "same", NULL, NULL), 0);
 	assert_string_equal(c->name, "same");
-	assert_int_equal(davit_cells_detect(&cells, at("tree"), "hihg", "s", &c, &found, &err),
-			 DAVIT_ESOURCE);
+	assert_int_equal(detect(&cells, "tree", "hihg", NULL, &err), DAVIT_ESOURCE);
 	assert_string_equal(err.message,
 			    "there is no cell 'hihg', did you mean 'high'?; there are: high, low, same");
 	put("empty/z", "", 0644);
-	assert_int_equal(davit_cells_detect(&cells, at("empty"), NULL, "s", &c, &found, &err), DAVIT_ESOURCE);
+	assert_int_equal(detect(&cells, "empty", NULL, NULL, &err), DAVIT_ESOURCE);
 	assert_string_equal(err.message,
 			    "no cell recognises the source; there are: high (x), low (f), same (h). "
 			    "Name one with --type");
+	davit_cells_fini(&cells);
+}
+
+static void a_cell_that_makes_images_counts_where_images_are_built(void **state)
+{
+	static const char why[] = "runtime r does not support image-build: so it is";
+	struct davit_cells cells = {0};
+	struct davit_error err;
+
+	(void)state;
+	put("cells/dockerfile.yaml",
+	    "name: dockerfile\ndetect: [Dockerfile]\npriority: 9\ndockerfile: [Dockerfile]\n", 0644);
+	put("cells/go.yaml", "name: go\ndetect: [go.mod]\nrun: [a]\npriority: 1\n", 0644);
+	put("tree/Dockerfile", "", 0644);
+	assert_int_equal(davit_cells_load(&cells, at("cells"), on_broken, NULL), 0);
+	assert_int_equal(detect(&cells, "tree", NULL, NULL, NULL), 0);
+	assert_string_equal(c->name, "dockerfile");
+	assert_int_equal(detect(&cells, "tree", NULL, why, &err), DAVIT_ENOTSUP);
+	assert_string_equal(err.message, "the source has a Dockerfile and nothing else that can be built: "
+					 "runtime r does not support image-build: so it is");
+	assert_int_equal(detect(&cells, "tree", "dockerfile", why, &err), DAVIT_ENOTSUP);
+	put("tree/go.mod", "", 0644);
+	assert_int_equal(detect(&cells, "tree", NULL, NULL, NULL), 0);
+	assert_string_equal(c->name, "dockerfile");
+	assert_int_equal(detect(&cells, "tree", NULL, why, NULL), 0);
+	assert_string_equal(c->name, "go");
 	davit_cells_fini(&cells);
 }
 
@@ -253,6 +290,7 @@ int main(void)
 		TEST(a_wrong_cell_is_refused_with_its_place),
 		TEST(a_user_s_cell_wins_by_name_and_a_broken_one_stops_nobody),
 		TEST(detection_takes_the_highest_priority_and_refuses_a_tie),
+		TEST(a_cell_that_makes_images_counts_where_images_are_built),
 		TEST(variables_are_replaced_and_other_dollars_are_left),
 		TEST(patterns_see_kinds_of_files_and_quote_values),
 	};

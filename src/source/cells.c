@@ -62,7 +62,7 @@ static struct davit_cell *placeholder(const char *name, const char *why)
 
 static bool is_placeholder(const struct davit_cell *c)
 {
-	return !c->run && !c->n_build;
+	return !c->run && !c->n_build && !c->dockerfile;
 }
 
 static int load_one(struct davit_cells *cells, const char *dir, const char *entry,
@@ -122,9 +122,10 @@ void davit_cells_fini(struct davit_cells *cells)
 
 /* --- detection --- */
 
-static int by_type(const struct davit_cells *cells, const char *type, const struct davit_cell **ret,
-		   struct davit_error *err)
+static int by_type(const struct davit_cells *cells, const struct davit_cell_wish *wish,
+		   const struct davit_cell **ret, struct davit_error *err)
 {
+	const char *type = wish->type;
 	DAVIT_AUTO_BUF names = DAVIT_BUF_INIT;
 	DAVIT_AUTO_FREE const char **words = calloc(cells->n + 1, sizeof *words);
 	const char *near;
@@ -134,6 +135,9 @@ static int by_type(const struct davit_cells *cells, const char *type, const stru
 	*ret = find(cells, type);
 	if (*ret && is_placeholder(*ret))
 		return davit_error_set(err, DAVIT_ESOURCE, "type", "%s", (*ret)->description);
+	if (*ret && (*ret)->dockerfile && wish->no_images)
+		return davit_error_set(err, DAVIT_ENOTSUP, "type", "cell %s makes an image: %s", type,
+				       wish->no_images);
 	if (*ret)
 		return 0;
 	for (size_t i = 0; i < cells->n; i++) {
@@ -163,12 +167,12 @@ static int match(const struct davit_cell *c, const struct davit_vars *vars, cons
 	return 0;
 }
 
-static int none(const struct davit_cells *cells, struct davit_error *err)
+static int none(const struct davit_cells *cells, const struct davit_cell_wish *wish, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 
 	for (size_t i = 0; i < cells->n; i++)
-		if (cells->v[i]->detect)
+		if (cells->v[i]->detect && !(cells->v[i]->dockerfile && wish->no_images))
 			davit_buf_addf(&b, "%s%s (%s)", b.len ? ", " : "", cells->v[i]->name,
 				       cells->v[i]->detect[0]);
 	return davit_error_set(err, DAVIT_ESOURCE, "source",
@@ -176,16 +180,16 @@ static int none(const struct davit_cells *cells, struct davit_error *err)
 			       davit_buf_str(&b));
 }
 
-int davit_cells_detect(const struct davit_cells *cells, const char *root, const char *type, const char *name,
+int davit_cells_detect(const struct davit_cells *cells, const struct davit_cell_wish *wish,
 		       const struct davit_cell **ret, const char **ret_found, struct davit_error *err)
 {
-	struct davit_vars vars = {.source = root, .name = name};
+	const struct davit_vars vars = {.source = wish->root, .name = wish->name};
 	const struct davit_cell *best = NULL, *rival = NULL;
-	const char *found, *best_found = NULL;
+	const char *found, *best_found = NULL, *left_out = NULL;
 	int r;
 
-	if (type && *type) {
-		r = by_type(cells, type, &best, err);
+	if (wish->type && *wish->type) {
+		r = by_type(cells, wish, &best, err);
 		if (r < 0)
 			return r;
 		*ret = best;
@@ -197,6 +201,10 @@ int davit_cells_detect(const struct davit_cells *cells, const char *root, const 
 		r = match(c, &vars, &found, err);
 		if (r < 0)
 			return r;
+		if (found && c->dockerfile && wish->no_images) {
+			left_out = found;
+			continue;
+		}
 		if (!found || (best && c->priority < best->priority))
 			continue;
 		rival = best && c->priority == best->priority ? best : NULL;
@@ -208,8 +216,12 @@ int davit_cells_detect(const struct davit_cells *cells, const char *root, const 
 			err, DAVIT_ESOURCE, "source",
 			"both cell '%s' and cell '%s' (%s) recognise the source: name one with --type",
 			rival->name, best->name, best_found);
+	if (!best && left_out)
+		return davit_error_set(err, DAVIT_ENOTSUP, "source",
+				       "the source has a %.64s and nothing else that can be built: %s",
+				       left_out, wish->no_images);
 	if (!best)
-		return none(cells, err);
+		return none(cells, wish, err);
 	*ret = best;
 	*ret_found = best_found;
 	return 0;

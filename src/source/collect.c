@@ -238,6 +238,16 @@ static int collect_work(struct collection *k, const char *id)
 	return 0;
 }
 
+/* Of a build that made one; true when there is none (any more). */
+static bool image_dropped(struct collection *k, const json_t *result)
+{
+	const char *runtime = json_string_value(json_object_get(result, "runtime"));
+	const char *image = json_string_value(json_object_get(result, "image"));
+
+	return !runtime || !image ||
+	       (k->cache->drop_image && k->cache->drop_image(k->cache->user, runtime, image) == 0);
+}
+
 static void evict(struct collection *k, const struct candidate *v)
 {
 	DAVIT_AUTO_FREE char *path =
@@ -254,7 +264,7 @@ static void evict(struct collection *k, const struct candidate *v)
 	if (!v->is_build) {
 		remove_tree(k, "sources", v->name);
 		k->total -= v->bytes;
-	} else if (id && !in_use(k, id)) {
+	} else if (id && !in_use(k, id) && image_dropped(k, o)) {
 		unlink(path);
 		DAVIT_FAULT("cache-evict");
 		remove_tree(k, "work", id);
@@ -304,6 +314,12 @@ static int add_build(struct collection *k, const char *name)
 	if (n <= 5 || strcmp(name + n - 5, ".json") || !path || stat(path, &st) < 0)
 		return 0;
 	o = json_load_file(path, 0, NULL);
+	/* What an image takes is not in the cache: nothing is won by keeping it. */
+	if (json_object_get(o, "runtime")) {
+		DAVIT_AUTO_FREE char *key = strndup(name, n - 5);
+		if (key)
+			evict(k, &(struct candidate){.name = key, .is_build = true});
+	}
 	r = o ? add(k, name, n - 5, true, (uint64_t)json_integer_value(json_object_get(o, "bytes")),
 		    &st.st_mtim)
 	      : 0;

@@ -74,6 +74,10 @@ static int read_request(json_t *o, struct davit_build_request *q, struct davit_e
 	q->source = json_string_value(json_object_get(o, "source"));
 	q->type = text(o, "type");
 	q->default_source = text(o, "defaultSource");
+	q->runtime = text(o, "runtime");
+	q->socket = text(o, "socket");
+	q->no_images = q->runtime && q->socket ? text(o, "noImages") : "nobody is named who builds images";
+	q->in_image = json_is_true(json_object_get(o, "inImage"));
 	q->force = json_is_true(json_object_get(o, "force"));
 	return 0;
 }

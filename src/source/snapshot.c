@@ -8,7 +8,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fnmatch.h>
 #include <ftw.h>
 #include <limits.h>
 #include <sodium.h>
@@ -23,7 +22,7 @@ _Static_assert(DAVIT_HASH_MAX == 2 * crypto_generichash_BYTES + 1, "a hash in di
 
 struct walk {
 	crypto_generichash_state hash;
-	char *const *ignore;
+	const struct davit_ignore *ignore;
 	uint64_t max;
 	struct davit_snapshot *out;
 	struct davit_error *err;
@@ -72,14 +71,6 @@ void davit_hash_strings(char ret[DAVIT_HASH_MAX], const char *first, ...)
 static int failed(struct walk *w, const char *what)
 {
 	return davit_error_errno(w->err, errno, "source", "cannot %s '%s'", what, w->path);
-}
-
-static bool ignored(const struct walk *w, const char *name)
-{
-	for (char *const *p = w->ignore; p && *p; p++)
-		if (!fnmatch(*p, name, 0))
-			return true;
-	return false;
 }
 
 static int count(struct walk *w, uint64_t bytes)
@@ -156,17 +147,22 @@ static int link_entry(struct walk *w, int from, int to, const char *name)
 
 static int directory(struct walk *w, int from, int to, int depth);
 
-static int subdirectory(struct walk *w, int from, int to, const char *name, int depth)
+/* `always`: also when nothing in it is taken. The path of what is in it stands for
+ * the directory in the hash as well. */
+static int subdirectory(struct walk *w, int from, int to, const char *name, bool always, int depth)
 {
 	DAVIT_AUTO_CLOSE int in = openat(from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	DAVIT_AUTO_CLOSE int out = -1;
+	uint32_t before;
+	int r;
 
 	if (in < 0)
 		return failed(w, "open");
 	if (depth >= DEPTH_MAX)
 		return davit_error_set(w->err, DAVIT_ESOURCE, "source",
 				       "'%s' is more than %d directories deep", w->path, DEPTH_MAX);
-	hash_head(w, 'd', 0);
+	if (always)
+		hash_head(w, 'd', 0);
 	if (to >= 0) {
 		if (mkdirat(to, name, 0755) < 0)
 			return failed(w, "copy");
@@ -174,17 +170,20 @@ static int subdirectory(struct walk *w, int from, int to, const char *name, int 
 		if (out < 0)
 			return failed(w, "copy");
 	}
-	return directory(w, in, out, depth + 1);
+	before = w->out->files;
+	r = directory(w, in, out, depth + 1);
+	if (r == 0 && to >= 0 && !always && w->out->files == before && unlinkat(to, name, AT_REMOVEDIR) < 0)
+		return failed(w, "copy");
+	return r;
 }
 
 static int entry(struct walk *w, int from, int to, const char *name, int depth)
 {
+	enum davit_ignore_answer ignored = DAVIT_IGNORE_NO;
 	size_t len = strlen(w->path);
 	struct stat st;
 	int r = 0;
 
-	if (ignored(w, name))
-		return 0;
 	if ((size_t)snprintf(w->path + len, sizeof w->path - len, "%s%s", len ? "/" : "", name) >=
 	    sizeof w->path - len) {
 		errno = ENAMETOOLONG;
@@ -192,8 +191,12 @@ static int entry(struct walk *w, int from, int to, const char *name, int depth)
 	}
 	if (fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		r = failed(w, "look at");
+	else if (w->ignore)
+		ignored = davit_ignore_ask(w->ignore, w->path, S_ISDIR(st.st_mode));
+	if (r < 0 || ignored == DAVIT_IGNORE_YES)
+		;
 	else if (S_ISDIR(st.st_mode))
-		r = subdirectory(w, from, to, name, depth);
+		r = subdirectory(w, from, to, name, ignored == DAVIT_IGNORE_NO, depth);
 	else if (S_ISREG(st.st_mode))
 		r = file(w, from, to, name);
 	else if (S_ISLNK(st.st_mode))
@@ -247,7 +250,7 @@ static int walk_root(struct walk *w, const char *from, int to)
 	return entry(w, fd, to, slash ? slash + 1 : from, 0);
 }
 
-int davit_snapshot_take(const char *from, const char *to, char *const *ignore, uint64_t max,
+int davit_snapshot_take(const char *from, const char *to, const struct davit_ignore *ignore, uint64_t max,
 			struct davit_snapshot *ret, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE struct walk *w = calloc(1, sizeof *w);

@@ -6,6 +6,7 @@
 #define DAVIT_SOURCE_SNAPSHOT_H
 
 #include "davit/error.h"
+#include "source/ignore.h"
 
 #include <stdint.h>
 
@@ -22,11 +23,11 @@ struct davit_snapshot {
  * `to` is NULL. The hash depends on paths, kinds, executable bits, contents and
  * targets of links, and on nothing else: not on times, owners or order.
  *
- * Entries whose name matches a pattern (fnmatch) of `ignore` are left out at any
- * depth. So are sockets, pipes and devices. Links are copied, never followed.
+ * What `ignore` (or NULL) tells is left out; so are sockets, pipes and devices.
+ * Links are copied, never followed.
  * More than max bytes: DAVIT_ENOSPC. After a failure `to` may be incomplete.
  * Blocks. */
-int davit_snapshot_take(const char *from, const char *to, char *const *ignore, uint64_t max,
+int davit_snapshot_take(const char *from, const char *to, const struct davit_ignore *ignore, uint64_t max,
 			struct davit_snapshot *ret, struct davit_error *err);
 
 /* Hash of a text that is made of parts. Each part counts with its length; NULL

@@ -55,9 +55,10 @@ static void put(const char *name, const char *text, mode_t mode)
 static void hash(const char *name, char ret[DAVIT_HASH_MAX])
 {
 	struct davit_snapshot s;
-	char *const ignore[] = {(char *)".git", (char *)"*.o", NULL};
+	char *names[] = {(char *)".git", (char *)"*.o", NULL};
+	const struct davit_ignore ignore = {.names = names};
 
-	assert_int_equal(davit_snapshot_take(at(name), NULL, ignore, 1 << 20, &s, NULL), 0);
+	assert_int_equal(davit_snapshot_take(at(name), NULL, &ignore, 1 << 20, &s, NULL), 0);
 	strcpy(ret, s.hash);
 }
 
@@ -176,6 +177,48 @@ static void pipes_and_sockets_are_left_out(void **state)
 	assert_int_not_equal(access(at("copy/fifo"), F_OK), 0);
 }
 
+static void rules_of_a_dockerignore_leave_out_and_let_in(void **state)
+{
+	static const char *const left[] = {"logs", "src/a.o", "src/deep/b.o", "docs/internal", "empty"};
+	static const char *const taken[] = {"src/a.c", "src/keep.o", "docs/index", "build/bin/program"};
+	struct davit_ignore ignore = {0};
+	struct davit_snapshot first, second;
+	char path[64];
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		snprintf(path, sizeof path, "t/%s", taken[i]);
+		put(path, "x", 0644);
+	}
+	put("t/logs/a", "x", 0644);
+	put("t/src/a.o", "x", 0644);
+	put("t/src/deep/b.o", "x", 0644);
+	put("t/docs/internal/a", "x", 0644);
+	put("t/empty/logs/a", "x", 0644);
+	put("t/build/obj/a", "x", 0644);
+	assert_int_equal(davit_ignore_add_rules(&ignore,
+						"# a comment\n/logs/\n**/*.o\n!src/keep.o\ndocs/int*\n"
+						"empty\n!empty/none\n\nbuild\n!build/bin\r\n",
+						NULL),
+			 0);
+	assert_int_equal(davit_snapshot_take(at("t"), at("copy"), &ignore, 1 << 20, &first, NULL), 0);
+	for (size_t i = 0; i < 5; i++) {
+		snprintf(path, sizeof path, "copy/%s", left[i]);
+		if (access(at(path), F_OK) == 0)
+			fail_msg("%s was taken", left[i]);
+	}
+	for (size_t i = 0; i < 4; i++) {
+		snprintf(path, sizeof path, "copy/%s", taken[i]);
+		if (access(at(path), F_OK) < 0)
+			fail_msg("%s was left out", taken[i]);
+	}
+	assert_int_not_equal(access(at("copy/build/obj"), F_OK), 0);
+	put("t/build/obj/a", "y", 0644);
+	assert_int_equal(davit_snapshot_take(at("t"), NULL, &ignore, 1 << 20, &second, NULL), 0);
+	assert_string_equal(first.hash, second.hash);
+	davit_ignore_fini(&ignore);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -188,6 +231,7 @@ int main(void)
 		TEST(a_file_alone_is_a_tree_with_that_file),
 		TEST(a_source_larger_than_the_cache_is_refused),
 		TEST(pipes_and_sockets_are_left_out),
+		TEST(rules_of_a_dockerignore_leave_out_and_let_in),
 	};
 	return cmocka_run_group_tests_name("snapshot", tests, NULL, NULL);
 }

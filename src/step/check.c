@@ -88,8 +88,10 @@ static int check_kind(const struct davit_run_spec *spec, size_t n, struct davit_
 
 int step_check(const struct davit_run_spec *spec, size_t n, struct davit_error *err)
 {
-	int r;
+	int r = check_kind(spec, n, err);
 
+	if (r < 0)
+		return r;
 	if (!spec->path || !*spec->path)
 		return davit_error_set(err, DAVIT_EINVAL, "path", "a step needs a program");
 	if (spec->timeout < 0 || spec->grace < 0 || spec->limits.cpu_millicores < 0)
@@ -97,6 +99,5 @@ int step_check(const struct davit_run_spec *spec, size_t n, struct davit_error *
 	for (char *const *e = spec->env; e && *e; e++)
 		if (**e == '=' || !strchr(*e, '='))
 			return davit_error_set(err, DAVIT_EINVAL, "env", "'%.64s' is not NAME=value", *e);
-	r = check_runtime(spec, err);
-	return r < 0 ? r : check_kind(spec, n, err);
+	return check_runtime(spec, err);
 }

@@ -4,6 +4,8 @@
  */
 #include "step/store.h"
 
+#include "base/file.h"
+#include "base/map.h"
 #include "base/strv.h"
 
 #include <dirent.h>
@@ -66,6 +68,55 @@ static int by_use(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* ----------------------------------------------------------------------------- runs
+ * A run of a plan needs what it has named also while no process holds it, for its host may be dead just now
+ * (src/run/run.h): as long as there is a list, what is in it is in use. */
+
+#define HOLDS_MAX ((size_t)64 << 20)
+
+static void mark_listed(const struct davit_map *trees, const char *path)
+{
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	char id[STEP_KEY_MAX];
+
+	if (davit_read_file(path, HOLDS_MAX, &b, NULL) < 0)
+		return;
+	for (const char *p = davit_buf_str(&b); *p; p += strcspn(p, "\n"), p += *p == '\n') {
+		struct item *i;
+
+		snprintf(id, sizeof id, "%.*s", (int)strcspn(p, "\n"), p);
+		i = davit_map_get(trees, id);
+		if (i)
+			i->kept.in_use = true;
+	}
+}
+
+static int mark_held(struct davit_artifacts *s, struct items *all, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *runs = davit_path_join(s->paths.state, "runs");
+	DIR *dir = runs ? opendir(runs) : NULL;
+	struct davit_map trees = {0};
+	struct dirent *d;
+	int r = 0;
+
+	for (size_t i = 0; dir && r == 0 && i < all->n; i++)
+		if (all->v[i].kept.kind == DAVIT_KEPT_TREE)
+			r = davit_map_put(&trees, all->v[i].key, &all->v[i]);
+	while (dir && r == 0 && (d = readdir(dir))) {
+		DAVIT_AUTO_FREE char *path = NULL;
+
+		if (d->d_name[0] == '.')
+			continue;
+		r = asprintf(&path, "%s/%s/holds", runs, d->d_name) < 0 ? (path = NULL, DAVIT_ENOMEM) : 0;
+		if (r == 0)
+			mark_listed(&trees, path);
+	}
+	if (dir)
+		closedir(dir);
+	davit_map_fini(&trees);
+	return r < 0 ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : 0;
+}
+
 /* Everything, the least recently used first. The store must be locked. */
 static int gather(struct davit_artifacts *s, struct items *all, struct davit_error *err)
 {
@@ -90,7 +141,7 @@ static int gather(struct davit_artifacts *s, struct items *all, struct davit_err
 		all->v[i].kept.id = all->v[i].key;
 		all->v[i].kept.name = all->v[i].meta.name[0] ? all->v[i].meta.name : NULL;
 	}
-	return 0;
+	return mark_held(s, all, err);
 }
 
 int davit_artifacts_list(struct davit_artifacts *s, int (*fn)(void *user, const struct davit_kept *k),

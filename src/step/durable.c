@@ -33,10 +33,11 @@ static int no_memory(struct davit_error *err)
 
 /* ------------------------------------------------------------------------ what it leaves */
 
-/* Texts that end with NUL: "o" and the name of an output, "g" and the directory of a cgroup. */
+/* Into the lock's file, for each file of a step costs the file system something: behind the last report,
+ * texts that end with NUL - "o" and the name of an output, "g" and the directory of a cgroup - and an empty
+ * one. */
 int step_keep_order(const struct davit_execution *x, struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *path = davit_path_join(x->directory, "durable");
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 
 	for (size_t i = 0; i < x->n_outputs; i++) {
@@ -47,9 +48,12 @@ int step_keep_order(const struct davit_execution *x, struct davit_error *err)
 		davit_buf_addf(&b, "g%s", x->cgroup_dirs[i]);
 		davit_buf_addc(&b, '\0');
 	}
-	if (!path || b.oom)
+	davit_buf_addc(&b, '\0');
+	if (b.oom)
 		return no_memory(err);
-	return davit_write_volatile_file(path, davit_buf_str(&b), b.len, 0600, err);
+	if (pwrite(x->lock, b.data, b.len, STEP_LOCK_ORDER) != (ssize_t)b.len)
+		return davit_error_errno(err, errno, NULL, "cannot write %s/lock", x->directory);
+	return 0;
 }
 
 static int take_text(struct davit_execution *x, const char *text, struct davit_error *err)
@@ -67,23 +71,24 @@ static int take_text(struct davit_execution *x, const char *text, struct davit_e
 	return o->name && o->directory ? 0 : no_memory(err);
 }
 
+/* One that was not started has none. */
 static int read_order(struct davit_execution *x, struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *path = davit_path_join(x->directory, "durable");
+	DAVIT_AUTO_FREE char *path = davit_path_join(x->directory, "lock");
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	size_t n = 0;
 	int r = path ? davit_read_file(path, ORDER_MAX, &b, err) : no_memory(err);
 
-	if (r == DAVIT_ENOENT) /* it was not started */
+	if (r == DAVIT_ENOENT || (r == 0 && b.len <= STEP_LOCK_ORDER))
 		return 0;
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < b.len; i++)
+	for (size_t i = STEP_LOCK_ORDER; i < b.len; i++)
 		n += !b.data[i];
 	x->outputs = calloc(n + 1, sizeof *x->outputs);
 	if (!x->outputs)
 		return no_memory(err);
-	for (size_t at = 0; r == 0 && at < b.len; at += strlen(b.data + at) + 1)
+	for (size_t at = STEP_LOCK_ORDER; r == 0 && at < b.len; at += strlen(b.data + at) + 1)
 		r = take_text(x, b.data + at, err);
 	return r;
 }
@@ -97,10 +102,10 @@ static bool is_there(const struct davit_execution *x, const char *name)
 
 bool step_read_result(const struct davit_execution *x, struct step_report *ret)
 {
-	DAVIT_AUTO_FREE char *path = davit_path_join(x->directory, "result");
+	DAVIT_AUTO_FREE char *path = davit_path_join(x->directory, "lock");
 	DAVIT_AUTO_CLOSE int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
 
-	if (fd < 0 || DAVIT_EINTR(read(fd, ret, sizeof *ret)) != (ssize_t)sizeof *ret)
+	if (fd < 0 || DAVIT_EINTR(pread(fd, ret, sizeof *ret, 0)) != (ssize_t)sizeof *ret || !ret->kind)
 		return false;
 	ret->text[sizeof ret->text - 1] = '\0';
 	return true;

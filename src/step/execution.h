@@ -88,9 +88,6 @@ struct davit_execution {
 	struct davit_error error; /* of the thread */
 };
 
-/* check.c: the spec alone, and the number of its artifacts; and where it is to run, NULL: nowhere. */
-int step_check(const struct davit_run_spec *spec, size_t n, struct davit_error *err);
-const struct step_runtime *step_runtime(const struct davit_run_spec *spec);
 /* execute.c: one that has nothing yet; or NULL. And its descriptors to the loop. */
 struct davit_execution *step_new(struct davit_loop *loop, struct davit_artifacts *store,
 				 const struct davit_execution_events *on, void *user);
@@ -107,6 +104,9 @@ void step_remove_durable(const struct davit_execution *x);
 int step_adopt_again(struct davit_execution *x, size_t i, struct davit_artifact_hold *ret,
 		     struct davit_error *err);
 
+/* check.c: the spec alone, for n artifacts; and where it is to run, NULL: nowhere. */
+int step_check(const struct davit_run_spec *spec, size_t n, struct davit_error *err);
+const struct step_runtime *step_runtime(const struct davit_run_spec *spec);
 /* prepare.c: checks, takes inputs and caches, makes the directory and the order. */
 int step_prepare(struct davit_execution *x, const struct davit_run_spec *spec,
 		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err);

@@ -54,8 +54,8 @@ bool step_order_parse(const char *p, size_t n, struct step *ret);
 int step_listen(const char *directory);
 /* Who connects takes the places of STEP_FD_CONTROL and STEP_FD_WAKE. False when nobody did. */
 bool step_accept(int listener);
-/* Writes the last report beside it, at once or not at all. */
-void step_keep_result(const char *directory, const struct step_report *r);
+/* Writes the last report into the file of the lock, at once or not at all. */
+void step_keep_result(const struct step_report *r);
 
 /* init.c: the first process of the namespaces. Waits for one byte on status_fd before it makes mounts, and
  * for another, which says that it is in its cgroups, before it starts the program; reports there, and never

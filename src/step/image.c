@@ -52,7 +52,7 @@ static int hold(struct davit_execution *x, struct davit_error *err)
 	if (r < 0)
 		return r;
 	holder(x->id, name);
-	r = davit_image_hold(s, name, x->image, &x->found, err);
+	r = davit_image_hold(s, name, x->image, false, &x->found, err);
 	x->held = r == 0;
 	davit_image_store_close(s);
 	return r;

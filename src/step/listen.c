@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Durable steps, as their monitor keeps them: the socket by which somebody else can take one over, and the
- * last report as a file.
+ * last report in the file of its lock.
  */
-#include "base/file.h"
 #include "step/helper.h"
 
 #include <errno.h>
@@ -62,11 +61,9 @@ bool step_accept(int listener)
 	return ok;
 }
 
-void step_keep_result(const char *directory, const struct step_report *r)
+void step_keep_result(const struct step_report *r)
 {
-	DAVIT_AUTO_FREE char *path = davit_path_join(directory, "result");
-
 	/* Where the disk is full, its keeper says it as long as it lives. */
-	if (path)
-		davit_write_volatile_file(path, r, sizeof *r, 0600, NULL);
+	if (pwrite(STEP_FD_LOCK, r, sizeof *r, 0) != (ssize_t)sizeof *r)
+		errno = 0;
 }

@@ -38,8 +38,8 @@ struct monitor {
 	int pipes[2];	 /* read ends of the step's streams; -1: at its end */
 	int null;
 	int listener; /* of a durable step: who wants it from now on comes here; or -1 */
-	bool stopping, wanted, has_end, forget;
 	bool killing; /* the driver was told to */
+	bool stopping, wanted, has_end, forget;
 	struct step_report end, last;
 };
 
@@ -55,7 +55,7 @@ static void report(struct monitor *m, const struct step_report *r)
 	if (r->kind == STEP_FAILED || r->kind == STEP_ENDED) {
 		m->last = *r;
 		if (m->step.options.durable)
-			step_keep_result(m->step.directory, r);
+			step_keep_result(r);
 	}
 	send_report(r);
 }
@@ -167,16 +167,15 @@ static bool enter_cgroups(const struct monitor *m)
 
 /* ------------------------------------------------------------- a step that runs elsewhere */
 
-static void become_driver(const struct monitor *m, int status, int out, int err, const char *verb)
+static void become_driver(const struct step *s, int status, int out, int err, const char *verb)
 {
-	const struct step *s = &m->step;
 	const char *const argv[] = {"davit-step-driver", s->runtime, verb, strrchr(s->directory, '/') + 1,
 				    NULL};
-	const int from[] = {status, STEP_FD_ORDER, out, err, s->options.input ? STEP_FD_INPUT : m->null};
+	const int from[] = {status, STEP_FD_ORDER, out, err};
 	int lifted[DAVIT_ARRAY_SIZE(from)];
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(from); i++)
-		lifted[i] = fcntl(from[i], F_DUPFD_CLOEXEC, STEP_FD_INPUT + 1);
+		lifted[i] = fcntl(from[i], F_DUPFD_CLOEXEC, STEP_FDS);
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(from); i++)
 		if (lifted[i] < 0 || dup2(lifted[i], STEP_DRIVER_STATUS + (int)i) < 0)
 			_exit(127);
@@ -189,12 +188,15 @@ static void become_driver(const struct monitor *m, int status, int out, int err,
 /* A driver that was killed has left its container. */
 static void remove_elsewhere(struct monitor *m)
 {
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	pid_t pid = fork();
 
 	if (!pid)
-		become_driver(m, m->null, m->null, m->null, "remove");
+		become_driver(&m->step, null, null, null, "remove");
 	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
+	if (null >= 0)
+		close(null);
 }
 
 /* ------------------------------------------------------------------------------- starting */
@@ -203,7 +205,7 @@ static void become_init(struct monitor *m, int monitors, int out, int err)
 {
 	close(monitors);
 	if (m->step.driver)
-		become_driver(m, m->step.status_fd, out, err, NULL);
+		become_driver(&m->step, m->step.status_fd, out, err, NULL);
 	step_init(&m->step, out, err);
 }
 
@@ -276,16 +278,16 @@ static void kill_init(struct monitor *m)
 {
 	const struct step_order o = {.verb = STEP_ORDER_KILL};
 
+	/* Without a namespace the rest does not end with init, which has to end it first. */
+	if (m->step.options.plain && m->end.started &&
+	    send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+		return;
 	if (m->step.driver && !m->killing) {
 		m->killing = m->stopping = true;
 		send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT);
 		set_clock(m, DRIVER_PATIENCE);
 		return;
 	}
-	/* Without a namespace the rest does not end with init, which has to end it first. */
-	if (m->step.options.plain && m->end.started &&
-	    send(m->status, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
-		return;
 	syscall(SYS_pidfd_send_signal, m->pidfd, SIGKILL, NULL, 0);
 }
 

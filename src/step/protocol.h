@@ -12,10 +12,11 @@
  *   9  what the program reads on standard input, if the options say that there is something
  * Beyond: locks that hold its trees and caches. None of them reaches the step's program.
  *
- * A durable step outlives who asked for it. Its directory has two more files: `control`, a socket that
- * listens, there before the program is started, and `result`, the last report, there before that is sent.
- * Who connects sends STEP_ORDER_ATTACH with an eventfd, and is told what it has missed; the one before is
- * hung up on. The directory stays until an order says that it may go.
+ * A durable step outlives who asked for it. `control` in its directory is a socket that listens, there before
+ * the program is started; the file of the lock begins with the last report, once there is one, and has at
+ * STEP_LOCK_ORDER what the library needs of the order (durable.c). Who connects sends STEP_ORDER_ATTACH with
+ * an eventfd, and is told what it has missed; the one before is hung up on. The directory stays until an
+ * order says that it may go.
  */
 #ifndef DAVIT_STEP_PROTOCOL_H
 #define DAVIT_STEP_PROTOCOL_H
@@ -109,6 +110,9 @@ struct step_report {
 	uint64_t bytes[2], dropped[2];
 	char text[440]; /* NOTE, FAILED: a sentence */
 };
+
+#define STEP_LOCK_ORDER 1024
+_Static_assert(sizeof(struct step_report) <= STEP_LOCK_ORDER, "the order is behind the report");
 
 /* What `davit-step inside`, the first process of a container, says by its stdout. Its stdin has the order
  * (its length first, as a uint64_t), then struct step_order; at its end it ends everything. */

@@ -33,6 +33,10 @@ static int find_program(const struct davit_resource_spec *spec, char **ret, stru
 	static const char *const places[] = {"", "/opt/resource"};
 	const char *name = davit_resource_action_name(spec->action);
 
+	if (spec->inside) {
+		*ret = davit_path_join(spec->type, name);
+		return *ret ? 0 : no_memory(err);
+	}
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(places); i++) {
 		DAVIT_AUTO_FREE char *path = NULL;
 		struct stat st;
@@ -64,7 +68,7 @@ static int make_env(const struct davit_resource_spec *spec, const char *home, ch
 		     {"BUILD_TEAM_NAME", b->team}, {"ATC_EXTERNAL_URL", b->url}};
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < DAVIT_ARRAY_SIZE(all); i++)
+	for (size_t i = 0; r == 0 && !spec->inside && i < DAVIT_ARRAY_SIZE(all); i++)
 		r = davit_strv_setenv(ret, all[i].name, all[i].value);
 	if (spec->action == DAVIT_RESOURCE_CHECK)
 		return r;

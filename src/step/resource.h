@@ -101,7 +101,9 @@ struct davit_build_metadata {
 
 struct davit_resource_spec {
 	enum davit_resource_action action;
-	const char *type;      /* the directory of the executables */
+	const char *type; /* the directory of the executables */
+	bool inside;	  /* type is a directory in an image: it is not looked at, and the environment that
+			   * is not of the build is the image's */
 	const json_t *source;  /* NULL: {} */
 	const json_t *version; /* check: from which on, or NULL; in: which */
 	const json_t *params;  /* in, out; or NULL */

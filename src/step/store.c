@@ -176,8 +176,9 @@ static void sweep_run(struct davit_artifacts *s, const char *directory, const ch
 	char path[400];
 	struct stat st;
 
-	snprintf(path, sizeof path, "%s/%s/durable", directory, name);
-	if (fstatat(s->fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || time(NULL) - st.st_mtime > DURABLE_AGE)
+	snprintf(path, sizeof path, "%s/%s/lock", directory, name);
+	if (fstatat(s->fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || !st.st_size ||
+	    time(NULL) - st.st_mtime > DURABLE_AGE)
 		sweep_abandoned(s, directory, name);
 }
 

@@ -4,11 +4,11 @@
  *
  *   DIR/trees/ID/fs        the tree, which nobody changes
  *   DIR/caches/KEY/fs      a task's cache
- *   DIR/results/KEY/       result, stdout, stderr of a step that was asked to be remembered
+ *   DIR/results/KEY/       result, stdout, stderr of a step that was asked to be remembered; or a note
  *   DIR/KIND/KEY/meta      sizes; its lock (flock) says "in use", its time when it was last
  *   DIR/tmp/X/             work under way: like one of the above, and its meta is locked
- *   DIR/runs/ID/           a step that runs: its lock is held by it. One with `durable` in it stays when
- *                          nobody holds the lock, until it is forgotten
+ *   DIR/runs/ID/           a step that runs: its lock is held by it. A durable one, of whose lock the
+ *                          file is not empty, stays when nobody holds that, until it is forgotten
  *   DIR/unsettled/ID       empty: the tree may not have reached the disk
  *   DIR/boot               the boot during which those came
  *   DIR/total              bytes of all of it, as decimal digits
@@ -102,4 +102,5 @@ int step_store_tree(struct davit_artifacts *s, struct step_work *w, struct davit
 /* store.c: writes an id into a file of the store, and reads it. */
 int step_note_id(struct davit_artifacts *s, const char *name, const char *id, struct davit_error *err);
 bool step_read_id(struct davit_artifacts *s, const char *name, char ret[DAVIT_ARTIFACT_ID_MAX]);
+
 #endif

@@ -19,7 +19,7 @@ struct bench {
 };
 
 extern const struct bench *const bench_sets[];
-extern const struct bench bench_messages[], bench_actors[], bench_containers[];
+extern const struct bench bench_messages[], bench_actors[], bench_containers[], bench_processes[];
 
 /* A system under measurement, and what its actors report the end through. */
 struct rig {

@@ -282,7 +282,7 @@ static int mall(struct davit_context *c, struct davit_message *m)
 	struct mall *s = davit_data(c);
 	struct davit_message *meet;
 
-	if (!s->left) {
+	if (!s->left) { /* nobody is met any more: all come once again, and are counted */
 		if (++s->gone == CHAMENEOS)
 			sem_post(&s->rig->done);
 		return 0;
@@ -296,8 +296,6 @@ static int mall(struct davit_context *c, struct davit_message *m)
 	memcpy(meet->data, &meet->sender, sizeof meet->sender);
 	davit_send(c, s->first, &meet);
 	s->first.generation = 0;
-	if (!s->left) /* who waited alone is met no more: both come back and are counted */
-		return 0;
 	return 0;
 }
 

@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 
-const struct bench *const bench_sets[] = {bench_messages, bench_actors, bench_containers, NULL};
+const struct bench *const bench_sets[] = {bench_messages, bench_actors, bench_containers, bench_processes,
+					  NULL};
 
 bool bench_by_cpu;
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import actor_peers
 import peers
 import terminal as terminals
 from measure import (Failed, alive, boottime, cpu, descendants, median, pids, pss, read, started,
@@ -313,18 +314,33 @@ ACTOR_LINE = re.compile(r"(\S+) +(\d+) workers +([\d.]+) +best +([\d.]+) (\S+(?:
 
 
 def actors(o, _):
-    """The Savina micro-benchmarks, at one and at two workers, beside the bare loop."""
-    found, names, units, bare = {}, [], {}, {}
-    for peer, command in peers.ACTORS.items():
-        for workers in (1, 2):
-            out = subprocess.run(command(workers, o.rounds), check=True, capture_output=True, text=True).stdout
+    """The Savina micro-benchmarks, at one and at two workers, beside other systems and the bare loop."""
+    found, names, units, bare, columns = {}, [], {}, {}, []
+    actor_peers.build()
+    for workers in (1, 2):
+        for peer, command in actor_peers.commands(workers, o.rounds).items():
+            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            columns.append((peer, workers))
             for name, _, median_, _, unit, limit in ACTOR_LINE.findall(out):
                 names += [] if name in names else [name]
-                units[name], found[peer, workers, name] = unit, median_
+                units[name], found[peer, workers, name] = unit, float(median_)
                 if limit:
-                    bare[name] = limit
-    columns = [(peer, workers) for peer in peers.ACTORS for workers in (1, 2)]
-    rows = [[name, units[name], *(found.get((*c, name), "") for c in columns), bare.get(name, "")]
-            for name in names]
-    out = ["### Actors", "", f"Medians of {o.rounds}; the bare loop is the same work in C without actors.", ""]
-    return out + table(["", "unit", *(f"{p}, {w} worker{'s' * (w > 1)}" for p, w in columns), "bare"], rows)
+                    bare[name] = float(limit)
+            say(f"{peer}, {workers} worker{'s' * (workers > 1)}")
+    columns.sort(key=lambda c: (list(actor_peers.ALL).index(c[0]), c[1]))
+    rows = [[name, units[name], *(found.get((*c, name), "") for c in columns), bare.get(name, ""),
+             against(found, name, columns)] for name in names]
+    out = ["### Actors", "", f"Medians of {o.rounds} rounds (load {os.getloadavg()[0]:.0f}). The bare loop is the same "
+           "work in C without actors. The last column is davit, at its better setting, against the best of the "
+           "others: above 1 it is ahead.", ""]
+    return out + table(["", "unit", *(f"{p}, {w}" for p, w in columns), "bare loop", "ahead"], rows)
+
+
+def against(found, name, columns):
+    ours = [found[c, w, name] for c, w in columns if c == "davit" and (c, w, name) in found]
+    others = [found[c, w, name] for c, w in columns if c != "davit" and (c, w, name) in found]
+    if not ours or not others:
+        return ""
+    if name in actor_peers.LESS:
+        return f"{min(others) / max(min(ours), 1e-9):.1f}"
+    return f"{max(ours) / max(others):.1f}"

@@ -261,12 +261,3 @@ class Pm2(Subject):
 
 if __name__ == "__main__":
     sys.exit("a part of test/bench/run")
-
-
-# The programs of the part "actors". Each prints lines as bench-actor does
-# (test/bench/actor.c): another actor system is one more entry here, with the
-# command that runs the same benchmarks on `workers` threads.
-ACTORS = {
-    "davit": lambda workers, rounds: [os.path.join(BUILD, "bench-actor"), "--workers", str(workers),
-                                      "--rounds", str(rounds)],
-}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The part `step`: one isolated step beside `unshare` with the same mounts and an OCI runtime; an input of
-100,000 files; the store beside `tar | zstd -1`."""
+100,000 files; the store beside `tar | zstd -1`; a plan of a thousand trivial steps."""
 import os
 import resource
 import shutil
@@ -100,6 +100,44 @@ def many_files(directory, n):
                 f.write(block[k:] + b"%d" % i)
 
 
+PLAN_STEPS, AT_A_TIME = 1000, 8
+
+
+def plan_davit(work):
+    """Seconds from the beginning of a run of trivial steps to its end, with the host's start and all of its journal."""
+    env = {**os.environ, "DAVIT_HOME": work + "/plan"}
+    steps = "".join(f"      - {{task: t{i}, config: {{run: {{path: 'true'}}}}}}\n" for i in range(PLAN_STEPS))
+    with open(work + "/plan.yml", "w") as f:
+        f.write(f"jobs:\n- name: many\n  plan:\n  - in_parallel:\n      limit: {AT_A_TIME}\n      steps:\n" + steps)
+    begin = time.monotonic()
+    subprocess.run([BUILD + "/davit", "job", work + "/plan.yml", "many", "--json"], check=True, env=env,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.monotonic() - begin
+
+
+def plan_unshare():
+    """The same number of programs in namespaces of their own, as many at a time, and nothing else."""
+    begin = time.monotonic()
+    subprocess.run(f"seq {PLAN_STEPS} | xargs -P {AT_A_TIME} -I_ unshare -m -p -i -u -f --mount-proc "
+                   "--propagation private true", shell=True, check=True, stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+    return time.monotonic() - begin
+
+
+def plan(o, work):
+    davit, bare = [], []
+    try:
+        for _ in range(o.rounds):
+            davit.append(PLAN_STEPS / plan_davit(work))
+            bare.append(PLAN_STEPS / plan_unshare())
+    finally:
+        subprocess.run([BUILD + "/davit", "daemon", "stop", "--all"], env={**os.environ, "DAVIT_HOME": work + "/plan"},
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return ["", f"### A plan of {PLAN_STEPS} trivial steps, {AT_A_TIME} at a time", "", "| | steps a second |", "|---|---|",
+            f"| `davit job`: isolated, durable, logged | {statistics.median(davit):.0f} |",
+            f"| `xargs -P {AT_A_TIME} unshare` | {statistics.median(bare):.0f} |"]
+
+
 def step(o, subjects):
     subprocess.run(["ninja", "-C", BUILD, "--quiet", "bench-step"], check=True)
     work = tempfile.mkdtemp(prefix="davit-bench.")
@@ -120,6 +158,6 @@ def step(o, subjects):
             lines.append(f"| {name} | {statistics.median(r[0] for r in rows):.0f} | {statistics.median(r[1] for r in rows):.0f} |")
         lines += [f"| a step with it as an input | {mounted:.1f} | |",
                   f"| a step with two small inputs | {small:.1f} | |"]
-        return lines
+        return lines + plan(o, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -6,7 +6,7 @@ BUILD=${DAVIT_BUILD:-$ROOT/build}
 MAN=$ROOT/docs/man
 
 commands() {
-  "$BUILD/davit" help | sed -n 's/^  \([a-z]*\)  *.*/\1/p'
+  "$BUILD/davit" help | sed -n 's/^  \([a-z-]*\)  *.*/\1/p'
 }
 
 # Long options that --help of a command lists.
@@ -24,7 +24,7 @@ documented_options_of() {
 }
 
 @test "the main page names every command" {
-  diff <(commands | sort) <(sed -n 's/^\*davit-\([a-z]*\)\*(1)$/\1/p' "$MAN/davit.1.scd" | sort)
+  diff <(commands | sort) <(sed -n 's/^\*davit-\([a-z-]*\)\*(1)$/\1/p' "$MAN/davit.1.scd" | sort)
 }
 
 @test "every option is in its command's page and the other way round" {

@@ -138,31 +138,6 @@ load_cut_off() {
   load_cut_off
 }
 
-pulled() {
-  local host
-  coproc REGISTRY { exec /usr/bin/python3 "$BATS_TEST_DIRNAME/registry.py" "$DAVIT_TEST_OCI_LAYOUT" far/bb:1; }
-  registry_pid=$REGISTRY_PID
-  read -r -u "${REGISTRY[0]}" port
-  host=127.0.0.1:$port
-  davit pull "$host/far/bb:1"
-  davit images -o json | jq -e --arg r "$host/far/bb:1" 'any(.[].references[]; . == $r)'
-  davit run far --image "$host/far/bb:1" --detach -- sleep 1000
-  eventually status_is far running
-  run davit pull "$host/far/bb:2"
-  [ "$status" -eq 1 ]
-  [[ "$output" == *"manifest unknown"* ]] || { echo "$output"; false; }
-  davit kill far
-  davit image rm "$host/far/bb:1"
-  kill "$registry_pid"
-  run davit pull "$host/far/bb:1"
-  [ "$status" -eq 1 ]
-  [[ "$output" == *"refused"* ]]
-}
-@test "docker: an image is pulled from a registry on the loopback and run; what is not there is told" {
-  on docker
-  pulled
-}
-
 @test "docker: a kill for lack of memory is told as that" {
   on docker
   davit run o --image "$DAVIT_TEST_IMAGE" --memory 16Mi --restart never --detach -- \

@@ -33,6 +33,32 @@ docker_archive() {
   eventually told
 }
 
+@test "a source with a Dockerfile becomes an image where the runtime builds them, and else says who does" {
+  mkdir -p src/junk
+  echo 'FROM x' >src/Dockerfile
+  echo text >src/junk/a
+  echo junk >src/.dockerignore
+  davit run web --source src --runtime fake --detach
+  eventually status_is web running
+  image=$(davit images --runtime fake -o json | jq -r '.[0].references[0]')
+  [[ "$image" == localhost/davit/web:???????????????? ]]
+  davit logs --build web | grep -qx 'the context is what .dockerignore leaves'
+  # What is left out makes no other image; what is in does.
+  echo other >src/junk/a
+  davit update web --detach
+  again() { davit events -o json | jq -s -e '[.[] | select(.type == "built")] | length == '"$1"; }
+  eventually again 2
+  [ "$(davit images --runtime fake -o json | jq length)" -eq 1 ]
+  echo 'FROM y' >src/Dockerfile
+  davit update web --detach
+  eventually again 3
+  [ "$(davit images --runtime fake -o json | jq length)" -eq 2 ]
+  run davit run host --source src
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"the source has a Dockerfile and nothing else that can be built: runtime process does not support"* ]]
+  [[ "$output" == *"runtimes that do: "*fake* ]]
+}
+
 @test "an image that an instance needs is not removed, and one that is not there is told of" {
   fake
   davit pull localhost/d:1

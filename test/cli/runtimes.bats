@@ -40,6 +40,18 @@ events_of() {
   davit events -o json | jq -r 'select(.service == "default/'"$1"':latest") | .type' | sort -u | tr '\n' ' '
 }
 
+# What is written outside of volumes has a limit; within it, and in a volume, all is as without.
+disk() {
+  run davit run full --image "$IMAGE" --restart never --disk 16Mi -v "$VOLUME:/data" --follow \
+    -- sh -c 'head -c 40m /dev/zero >/data/f && echo kept; dd if=/dev/zero of=/f bs=1M count=40; echo $?; rm /f; echo small >/g; cat /g'
+  echo "$output"
+  [[ "$output" == *"kept"*"No space left on device"*"1"*"small"* ]]
+  run davit run less --image "$IMAGE" --disk 1Mi -- true
+  [ "$status" -eq 2 ] || [ "$status" -eq 1 ]
+  [[ "$output" == *"--disk: a disk limit is at least 4Mi"* ]]
+  davit kill full
+}
+
 life() {
   PORT=$(free_port)
   run web
@@ -59,6 +71,7 @@ life() {
   [ "$output" = "$(printf 'out\nerr')" ] || [ "$output" = "$(printf 'err\nout')" ]
   # stats: the limit that was asked for, and something used
   eventually stats_are web '.memoryLimit == 67108864 and .memory > 0 and .processes >= 1'
+  stats_are web '.netRxBytes > 0 and .netTxBytes > 0' # the page went through its network
   # a volume outlives its instance
   davit exec web -- sh -c 'echo kept > /data/file'
   davit stop web
@@ -259,4 +272,14 @@ recovery() {
 @test "runc: a daemon that is killed: the same instance goes on, no line is lost or doubled" {
   on runc
   recovery
+}
+
+@test "crun: a limit of disk space" {
+  on crun
+  disk
+}
+
+@test "runc: a limit of disk space" {
+  on runc
+  disk
 }

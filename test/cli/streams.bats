@@ -62,6 +62,22 @@ load helper
   davit events --after "$last" -o json | jq -se --argjson last "$last" 'length > 0 and all(.id > $last)'
 }
 
+@test "events -n prints the last ones, and with -f goes on behind them" {
+  davit run e -- sleep 1000
+  davit scale e 0
+  [ "$(davit events -n 1 -o json | jq -r .id)" = "$(davit events -o json | tail -1 | jq -r .id)" ]
+  [ "$(davit events -n 2 e -o json | wc -l)" -eq 2 ]
+  first=$(davit events -o json | head -1 | jq -r .id)
+  [ "$(davit events --after "$first" -n 1 -o json | jq -r .id)" -gt "$first" ]
+  timeout 30 "$BUILD/davit" events -n 1 -f -o json >events 3>&- &
+  follower=$!
+  eventually test -s events
+  davit run other -- sleep 1000
+  eventually grep -q other events
+  kill $follower
+  [ "$(grep -c created events)" -eq 1 ]
+}
+
 @test "status --watch -o json prints each change as a line" {
   davit status
   "$BUILD/davit" status --watch -o json >changes &

@@ -9,14 +9,38 @@
 static void a_close_ends_operations_as_closed(void)
 {
 	static struct call c;
-	struct thing *t = running(IGNORES_TERM, 0);
+	struct thing *t = ignoring();
 
-	pass(300 * MSEC);
 	do_stop(&c, t, 60 * SEC, 0);
 	pass(20 * MSEC);
 	close_runtime();
 	CHECK_INT(result(&c), DAVIT_ECLOSED);
 	CHECK_INT(c.done, 1);
+	open_runtime();
+	adopt(false);
+}
+
+static void a_close_ends_removals_as_closed(void)
+{
+	enum { N = 4 };
+	static struct call c[N];
+	struct thing *t[N];
+
+	for (int i = 0; i < N; i++) {
+		t[i] = make(RUNS, 0);
+		CHECK_INT(create(t[i]), 0);
+	}
+	for (int i = 0; i < N; i++)
+		do_remove(&c[i], t[i]);
+	/* Until the first of them is done, the others at any step of it. */
+	WAIT(c[0].done);
+	close_runtime();
+	for (int i = 0; i < N; i++) {
+		int r = result(&c[i]);
+
+		CHECK(r == 0 || r == DAVIT_ECLOSED);
+		CHECK_INT(c[i].done, 1);
+	}
 	open_runtime();
 	adopt(false);
 }
@@ -113,6 +137,7 @@ static void what_does_not_survive_is_gone(void)
 
 const struct test adopt_tests[] = {
 	{"operations under way at close end as closed", a_close_ends_operations_as_closed},
+	{"a close ends removals under way as closed", a_close_ends_removals_as_closed},
 	{"what survives a close is found with its label, state, run, pid and exit", survivors_are_found},
 	{"an end while the daemon was away is found with its status, and not told again",
 	 an_end_that_nobody_saw_is_found},

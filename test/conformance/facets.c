@@ -228,6 +228,10 @@ static void stats_are_sane(void)
 	pass(100 * MSEC);
 	CHECK_INT(stats(t, &b), 0);
 	CHECK(b.cpu_ns >= a.cpu_ns);
+	/* Unknown, or counted. */
+	CHECK(a.net_rx_bytes >= -1 && b.net_rx_bytes >= a.net_rx_bytes);
+	CHECK(a.net_tx_bytes >= -1 && b.net_tx_bytes >= a.net_tx_bytes);
+	CHECK((a.net_rx_bytes < 0) == (a.net_tx_bytes < 0));
 	CHECK_INT(stop(t, 5 * SEC), 0);
 	CHECK_INT(stats(t, &b), DAVIT_ESTATE);
 }

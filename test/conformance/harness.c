@@ -229,6 +229,8 @@ static void on_done(struct davit_op *op, int r)
 void begin(struct call *c, struct thing *t, int64_t timeout)
 {
 	*c = (struct call){.thing = t};
+	if (t)
+		t->call = c;
 	davit_op_init(&c->op, loop, on_done, NULL);
 	davit_op_begin(&c->op, timeout);
 }
@@ -381,6 +383,17 @@ struct thing *running(enum behaviour what, int n)
 	return t;
 }
 
+struct thing *ignoring(void)
+{
+	struct thing *t = running(IGNORES_TERM, 0);
+
+	if (davit_can(harness_capabilities(), DAVIT_CAP_LOGS))
+		CHECK_STR(log_line(t, 0), "ignoring");
+	else
+		pass(300 * MSEC);
+	return t;
+}
+
 /* --- the runtime's life --- */
 
 static char *dir(const char *name)
@@ -406,7 +419,7 @@ void open_runtime(void)
 				     .libexec_dir = CONFORMANCE_LIBEXEC};
 	for (struct thing *t = things; t; t = t->next)
 		t->inst->runtime = rt;
-	begin(c, NULL, 10 * SEC);
+	begin(c, NULL, 60 * SEC);
 	enter();
 	driver->open(rt, &c->op);
 	leave();
@@ -452,7 +465,7 @@ void adopt(bool forget)
 	struct call *c = new_call();
 
 	forgetful = forget;
-	begin(c, NULL, 10 * SEC);
+	begin(c, NULL, 60 * SEC);
 	enter();
 	driver->adopt(rt, &c->op);
 	leave();
@@ -530,10 +543,22 @@ const char *log_line(struct thing *t, size_t index)
 
 /* --- one test --- */
 
+/* One operation at a time for an instance: what a failed test has begun ends first. */
+static void end_call(struct thing *t)
+{
+	struct call *c = t->call;
+
+	if (!c || c->thing != t || !davit_op_pending(&c->op))
+		return;
+	davit_op_cancel(&c->op);
+	WAIT(c->done);
+}
+
 /* Ends whatever the test left, however it ended. */
 static void clean_up(void)
 {
 	for (struct thing *t = things; rt && t; t = t->next) {
+		end_call(t);
 		stop(t, 0);
 		remove_(t);
 		if (driver->logs)
@@ -548,6 +573,8 @@ static void free_things(void)
 	while (things) {
 		struct thing *t = things;
 		things = t->next;
+		if (t->call && t->call->thing == t)
+			t->call->thing = NULL; /* its end may still come */
 		davit_strv_free(t->argv);
 		davit_strv_free(t->env);
 		free(t->inst);
@@ -580,6 +607,7 @@ static enum verdict guarded(void (*part)(void))
 
 enum verdict harness_run(const struct test *test, const char **ret_message)
 {
+	static char first[sizeof message]; /* what went wrong before the rest did */
 	enum verdict v;
 
 	current = test;
@@ -593,10 +621,16 @@ enum verdict harness_run(const struct test *test, const char **ret_message)
 	opening_failed = false;
 	/* A test that has failed has said enough. */
 	*wrong = '\0';
-	if (guarded(clean_up) == VERDICT_FAIL)
+	strcpy(first, message);
+	if (guarded(clean_up) == VERDICT_FAIL && v != VERDICT_FAIL) {
+		strcpy(first, message);
 		v = VERDICT_FAIL;
+	}
+	/* It did not come to it: what is under way must not find the things gone. */
+	if (rt)
+		close_runtime();
 	free_things();
-	*ret_message = message;
+	*ret_message = first;
 	return v;
 }
 

@@ -123,7 +123,7 @@ static void a_death_by_signal_is_told(void)
 static void exit_comes_before_the_stop_completes(void)
 {
 	struct thing *t = running(RUNS, 0);
-	struct call c;
+	static struct call c;
 
 	do_stop(&c, t, 5 * SEC, 0);
 	CHECK_INT(result(&c), 0);
@@ -132,18 +132,6 @@ static void exit_comes_before_the_stop_completes(void)
 	CHECK_INT(t->exit.signal, SIGTERM);
 	CHECK_INT(inspect(t).state, DAVIT_STATE_STOPPED);
 	CHECK_INT(inspect(t).pid, 0);
-}
-
-/* Until it has said so, a signal would still end it. */
-static struct thing *ignoring(void)
-{
-	struct thing *t = running(IGNORES_TERM, 0);
-
-	if (davit_can(harness_capabilities(), DAVIT_CAP_LOGS))
-		CHECK_STR(log_line(t, 0), "ignoring");
-	else
-		pass(300 * MSEC);
-	return t;
 }
 
 static void the_grace_is_given_and_then_it_is_killed(void)
@@ -170,7 +158,7 @@ static void a_cancelled_stop_kills(void)
 {
 	struct thing *t = ignoring();
 	int64_t began = davit_loop_now(loop);
-	struct call c;
+	static struct call c;
 	int r;
 
 	do_stop(&c, t, 60 * SEC, 0);
@@ -186,7 +174,7 @@ static void a_cancelled_stop_kills(void)
 static void a_stop_keeps_its_deadline(void)
 {
 	struct thing *t = ignoring();
-	struct call c;
+	static struct call c;
 	int r;
 
 	do_stop(&c, t, 60 * SEC, 100 * MSEC);
@@ -266,7 +254,7 @@ static void a_missing_program_fails_the_start(void)
 
 static void a_short_run_ends_after_its_start(void)
 {
-	struct call c;
+	static struct call c;
 
 	for (int i = 0; i < 10; i++) {
 		struct thing *t = make(EXITS, 0);

@@ -85,9 +85,12 @@ struct thing {
 	bool found;
 	struct davit_inspection adopted;
 	char label[512];
+	struct call *call; /* the last one about it; it is no other's where its `thing` says so */
 };
 
-struct call { /* an operation and its end */
+/* An operation and its end: in static memory, since a test that fails leaves its frames while the
+ * operation is still under way. */
+struct call {
 	struct davit_op op;
 	struct thing *thing;
 	int done; /* how often */
@@ -124,11 +127,11 @@ _Noreturn void skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void need(enum davit_capability cap);
 void need_real(const char *why);
 
-/* Runs the loop until the condition holds; fails after ten seconds. */
+/* Runs the loop until the condition holds; fails after a minute, which no machine is too busy for. */
 #define WAIT(cond)                                                                                           \
 	do {                                                                                                 \
 		struct davit_timer t_;                                                                       \
-		wait_begin(&t_, 10 * SEC);                                                                   \
+		wait_begin(&t_, 60 * SEC);                                                                   \
 		while (!(cond))                                                                              \
 			if (!wait_turn(&t_))                                                                 \
 				fail(__FILE__, __LINE__, "never became so: %s", #cond);                      \
@@ -160,6 +163,8 @@ int remove_(struct thing *t);
 struct davit_inspection inspect(struct thing *t);
 /* make, create and start, which must succeed. */
 struct thing *running(enum behaviour what, int n);
+/* One that runs and ignores SIGTERM already: until it has said so, the signal would end it. */
+struct thing *ignoring(void);
 
 /* Closes the runtime and opens it anew, as a daemon's restart does. Things are
  * answered to `found` unless forget. */

@@ -570,8 +570,8 @@ def pulled(p):
 def no_skopeo(p):
     """without skopeo a pull says so"""
     os.mkdir(p.at("empty"))
-    r = p.refused("pulling needs skopeo: not installed", "pull", "-o", "json", "bb", env={"PATH": p.at("empty")})
-    equal(r.json(), {"error": {"code": "unsupported", "message": "pulling needs skopeo: not installed"}})
+    r = p.refused("this needs skopeo: not installed", "pull", "-o", "json", "bb", env={"PATH": p.at("empty")})
+    equal(r.json(), {"error": {"code": "unsupported", "message": "this needs skopeo: not installed"}})
 
 
 @test

@@ -6,13 +6,14 @@
     test/engines/with-engines --live-restore docker -- test/torture/engines.py --live-restore [WORD]...
 """
 import os
+import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from containers import (LASTS, ContainersHome, agree, engine_ctl, for_each, no_doubles, only,  # noqa: E402
                         spec, ENGINES, IMAGE, RUNTIMES)
-from rig import check, equal, log, main, wait_until  # noqa: E402
+from rig import BUILD, check, equal, log, main, rng, wait_until  # noqa: E402
 
 # Of each policy so many, with what they exit when they are told to end.
 POLICIES = [("always", 0, 8), ("unless-stopped", 0, 2), ("on-failure", 1, 4), ("on-failure", 0, 3), ("never", 1, 3)]
@@ -138,6 +139,71 @@ def each_container_is_deleted(home, runtime):
     time.sleep(0.5)
     equal(home.status("never")["status"], "error", "policy never")
     no_doubles(home, runtime)
+
+
+@only(*ENGINES)
+def each_stop_during_a_start(home, runtime):
+    """a service that is stopped, or forgotten, while its container is being started does not run after"""
+    for k in range(6):
+        name, verb = "s%d" % k, ("stop", "kill")[k % 2]
+        home.create([spec(runtime, name, LASTS % 0)])
+        time.sleep(rng.uniform(0, 0.4))
+        home.cli(verb, name)
+    wait_until(lambda: {s["name"]: s["status"] for s in home.json("status")} ==
+               {"s%d" % k: "stopped" for k in (0, 2, 4)}, 60, "they are stopped, and the others gone", 0.1)
+    wait_until(lambda: not [c for c in home.containers(runtime) if c["state"] == "running"], 20, "nothing runs", 0.1)
+    no_doubles(home, runtime)
+    home.cli("start", "s0")
+    wait_until(lambda: home.status("s0")["ready"], 30, "it can be started again", 0.1)
+
+
+@only(*ENGINES)
+def each_create_is_cut_off(home, runtime):
+    """the daemon dies with a create on its way to an engine: what comes of it is found, or removed, never doubled"""
+    home.create([spec(runtime, "before", LASTS % 0)])
+    wait_until(lambda: home.status("before")["ready"], 60, "it runs", 0.1)
+    for k in range(3):
+        client = subprocess.Popen([os.path.join(BUILD, "davit"), "run", "c%d" % k, "--runtime", runtime, "--image", IMAGE,
+                                   "--detach", "--", "sleep", "1000"], env=home.env, stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL)
+        wait_until(lambda: home.events("created", service="default/c%d:latest" % k), 10, "it is accepted", 0.002)
+        engine_ctl(runtime, "pause")  # create, or the look at the image before it, is read by nobody yet
+        time.sleep(rng.uniform(0, 0.1))
+        home.kill_daemon()
+        client.wait(30)
+        engine_ctl(runtime, "resume")
+        home.start_daemon()
+    wait_until(lambda: len(home.json("status")) == 4 and all(s["ready"] for s in home.json("status")), 60, "all run", 0.1)
+    wait_until(lambda: len(home.containers(runtime)) == 4, 20, "each has one container", 0.1)
+    no_doubles(home, runtime, ["before", "c0", "c1", "c2"])
+
+
+def each_container_in_use_is_deleted(home, runtime):
+    """whatever is under way with a container that is deleted behind our back ends, and what comes after is refused"""
+    home.create([spec(runtime, "web", "while :; do echo tick; sleep 0.1; done", "never")])
+    wait_until(lambda: home.status("web")["ready"], 60, "it runs", 0.1)
+    under_way = {words: subprocess.Popen([os.path.join(BUILD, "davit"), *words.split()], env=home.env, cwd=home.work,
+                                         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                 for words in ("exec web -- sleep 1000", "exec -i web -- cat", "wait web")}
+    wait_until(lambda: home.cli("exec", "web", "--", "sh", "-c", "ps | grep -c '[s]leep 1000'", check=False
+                                ).stdout.strip() not in ("", "0"), 20, "a command runs", 0.1)
+    home.delete_behind(runtime, home.containers(runtime)[0]["id"])
+    begun = time.monotonic()
+    for words, p in under_way.items():
+        try:
+            p.wait(10)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            raise AssertionError("davit %s goes on" % words)
+        check(p.returncode != 0, "davit %s succeeded" % words)
+    log("all had ended after %.0f ms" % ((time.monotonic() - begun) * 1e3))
+    # crun and runc delete a container and not its files: these are the instance's, which has ended.
+    gone = ["exec web -- true", "pause web", "terminal web"] + ["cp web:/etc out"] * (runtime in ENGINES)
+    for words in gone:
+        p = home.cli(*words.split(), check=False, timeout=10)
+        check(p.returncode != 0 and p.stderr.startswith("davit: "), "davit " + words, p.returncode, p.stderr)
+    equal(home.json("stats", "web"), [], "statistics of what is gone")
+    equal(home.status("web")["status"], "error", "its policy is never")
 
 
 for_each(globals(), RUNTIMES)

@@ -6,7 +6,6 @@ removed, on docker, podman, crun and runc.
     test/engines/with-engines docker podman crun runc -- test/torture/engines_kill.py [WORD]...
     TORTURE_KILLS=N      so many kills of each test
 """
-import collections
 import os
 import signal
 import subprocess
@@ -140,6 +139,18 @@ def book(home, name, word):
             x.startswith(word)]
 
 
+def exits_of(home, name):
+    """The ends of runs by themselves: those that were told, and those in the book."""
+    exits = [e["cause"] for e in home.events("exited", service="default/%s:latest" % name)]
+    # The last may have ended by itself while it was asked to.
+    told = [c.replace(", as asked", "") for c in exits if c.startswith("exit code")]
+    ends = ["exit code %d" % c for c in book(home, name, "end")]
+    # One that was ended by the stop between its last line in the book and its end.
+    if len(told) == len(ends) - 1 and exits and exits[-1].startswith("signal ") and exits[-1].endswith(", as asked"):
+        ends.pop()
+    return told, ends
+
+
 def each_exit_is_told_once(home, runtime):
     """kills of the daemon over services that end and begin again: every exit is told once with its code, no
     line of output is lost or doubled"""
@@ -162,18 +173,13 @@ def each_exit_is_told_once(home, runtime):
     for n in names:
         home.cli("stop", n)
     wait_until(lambda: all(home.status(n)["status"] == "stopped" for n in names), 30, "those that crash stop", 0.1)
-    time.sleep(1)  # the end of a start that the stop has cut short comes by itself
-    exits = collections.defaultdict(list)
-    for e in home.events("exited"):
-        exits[e["service"]].append(e["cause"])
+    # The end of a start that the stop has cut short comes by itself.
+    try:
+        wait_until(lambda: all(told == ends for told, ends in (exits_of(home, n) for n in names)), 20, step=0.1)
+    except AssertionError:
+        pass  # what differs is said below
     for n in names:
-        # The last may have ended by itself while it was asked to.
-        told = [c.replace(", as asked", "") for c in exits["default/%s:latest" % n] if c.startswith("exit code")]
-        ends = ["exit code %d" % c for c in book(home, n, "end")]
-        # One that was ended by the stop between its last line in the book and its end.
-        if len(told) == len(ends) - 1 and exits["default/%s:latest" % n][-1:] == ["signal 15 (Terminated), as asked"]:
-            ends.pop()
-        equal(told, ends, n + ": exits told, and as they were")
+        equal(*exits_of(home, n), n + ": exits told, and as they were")
         got = [x["text"] for x in home.lines("logs", n) if x["text"].startswith("line")]
         want = ["line %d %d" % (r, i) for r in range(1, len(book(home, n, "start")) + 1) for i in (1, 2)]
         if got != want[:len(got)] or len(got) < len(want) - 1:  # the last run may have been stopped half way

@@ -33,6 +33,18 @@ def groups():
     return sorted(found)
 
 
+def loops(home):
+    """Files of ours that are devices."""
+    found = []
+    for name in os.listdir("/sys/block"):
+        try:
+            with open("/sys/block/%s/loop/backing_file" % name) as f:
+                found += [line.strip() for line in f if home.dir in line]
+        except OSError:
+            pass
+    return sorted(found)
+
+
 def traces(home, runtime):
     """All that a container may leave."""
     run, state = os.path.join(home.dir, "run", runtime), os.path.join(home.dir, "state/runtime", runtime)
@@ -41,6 +53,7 @@ def traces(home, runtime):
     networks = os.path.join(home.dir, "state/networks")
     return {
         "mounts": mounts,
+        "loop devices": loops(home),
         "interfaces": sorted(line.split()[0] for line in output("ip", "-br", "link").splitlines()),
         "rules": output("nft", "list", "tables"),
         "groups": groups(),
@@ -77,7 +90,8 @@ def work(runtime, n):
                 ("kill", name), ("network", "rm", net, "--runtime", runtime)]
     words = rng.choice([("true",), ("sleep", "1000"), ("sh", "-c", "exit 3")])
     network = rng.choice([(), (), ("--network", "none")])
-    return [("run", name, *image, *network, "--restart", rng.choice(["never", "always"]), "--", *words),
+    disk = rng.choice([(), (), ("--disk", "8Mi")])
+    return [("run", name, *image, *network, *disk, "--restart", rng.choice(["never", "always"]), "--", *words),
             ("stop", name), ("kill", name)][:rng.randint(1, 3)]
 
 
@@ -115,6 +129,48 @@ def test_kills_of_the_daemon_leak_nothing(home):
     except AssertionError:
         pass  # what is left is said below
     equal(differences(before, traces(home, runtime)), {}, "left behind")
+
+
+# Says when it begins to delete and when it has, and takes its time.
+SLOW = """#!/bin/sh
+case " $* " in
+*" delete "*)
+	echo begin >> %(log)s
+	sleep 0.7
+	%(program)s "$@"
+	echo end >> %(log)s
+	;;
+*)
+	exec %(program)s "$@"
+	;;
+esac
+"""
+
+
+def test_a_deletion_that_outlives_its_daemon_is_waited_for(home):
+    """a deletion that outlives the daemon that began it does not touch the run after"""
+    runtime = runtime_under_test()
+    if runtime == "crun":
+        raise Skip("crun is not needed to delete what has ended")
+    said = os.path.join(home.work, "said")
+    slow = os.path.join(home.work, runtime)
+    with open(slow, "w") as f:
+        f.write(SLOW % {"log": said, "program": os.environ["DAVIT_TEST_" + runtime.upper()]})
+    os.chmod(slow, 0o755)
+    env = {"DAVIT_OCI_RUNTIME": slow}
+    home.start_daemon(env)
+    home.cli("load", "--runtime", "oci", os.environ["DAVIT_TEST_IMAGE_TAR"])
+    home.sh("again", "[ -e /data/again ] && exec sleep 1000; touch /data/again; exit 1", "--runtime", "oci", "--image",
+            "localhost/bb:1", "--network", "none", "--restart", "always", "-v", "data:/data")
+    wait_until(lambda: os.path.exists(said), 20, "the first run's container is being deleted")
+    home.kill_daemon()
+    home.start_daemon(env)
+    wait_until(lambda: home.status("again")["instances"][0]["run"] == 2, 20, "the second run")
+    with open(said) as f:
+        words = f.read().split()
+    equal(words, ["begin", "end"] * (len(words) // 2), "deletions one after the other, before the run")
+    pid = wait_until(lambda: home.pid("again"), 20)
+    equal((home.pid("again"), home.status("again")["instances"][0]["run"]), (pid, 2), "the run goes on")
 
 
 def differences(before, after):

@@ -7,8 +7,13 @@ test/engines/with-engines runc -- test/torture/oci_rootless.py    (or crun: DAVI
 import os
 import pwd
 import shutil
+import signal
+import socket
+import stat
 import subprocess
 import sys
+import threading
+import urllib.request
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import rig  # noqa: E402
@@ -89,7 +94,7 @@ def test_a_service_runs(home):
 
 
 def test_networks(home):
-    """without root there are the networks none and host; ports and others are refused with the reason"""
+    """without root there are the networks none and host; others by name are refused with the reason"""
     image = begin(home)
     home.cli("run", "none", *image, "--network", "none", "--restart", "never", "--", "ls", "/sys/class/net")
     home.cli("run", "host", *image, "--network", "host", "--restart", "never", "--", "ls", "/sys/class/net")
@@ -97,11 +102,120 @@ def test_networks(home):
     ended(home, "host")
     equal(home.cli("logs", "none").stdout.split(), ["lo"])
     equal(home.cli("logs", "host").stdout.split(), sorted(os.listdir("/sys/class/net")))
-    for option in (("-p", "18080:80"), ("--network", "bridge"), ("--user", "1000")):
+    for option in (("--network", "mine"), ("--user", "1000")):
         p = home.cli("run", "no", *image, *option, "--", "true", check=False)
         check(p.returncode != 0 and "root" in p.stderr, "no reason was given", option, p.stderr)
     p = home.cli("network", "create", "net", *image[:2], check=False)
     check(p.returncode != 0 and "root" in p.stderr, "a network was made", p.stderr)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def fetch(port):
+    with urllib.request.urlopen("http://127.0.0.1:%d/" % port, timeout=5) as r:
+        return r.read().decode()
+
+
+def slirps(home):
+    """The processes that stand for networks of this home."""
+    return [p for p in rig.processes() if b"/slirp" in rig.read("/proc/%d/cmdline" % p)
+            and home.dir.encode() in rig.read("/proc/%d/cmdline" % p)]
+
+
+def open_tun(home):
+    """For everybody, as on a usual machine, in our mount namespace."""
+    tun = os.path.join(home.dir, "tun")
+    os.mknod(tun, stat.S_IFCHR | 0o666, os.makedev(10, 200))
+    os.chmod(tun, 0o666)
+    subprocess.run(["mount", "--bind", tun, "/dev/net/tun"], check=True)
+    home.cleanups.append(lambda: subprocess.run(["umount", "/dev/net/tun"], check=True))
+
+
+class Outside:
+    """A host of the outside world, as far as a container can tell: an address of this machine that is not of
+    its loopback network, with a name server and a web server."""
+    ADDRESS = "192.0.2.7"
+
+    def __init__(self):
+        subprocess.run(["ip", "address", "replace", self.ADDRESS + "/32", "dev", "lo"], check=True)
+        self.resolver = "/etc/resolv.conf"
+        self.before = rig.read(self.resolver)
+        with open(self.resolver, "w") as f:
+            f.write("nameserver %s\n" % self.ADDRESS)
+        self.dns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.dns.bind((self.ADDRESS, 53))
+        self.web = socket.create_server((self.ADDRESS, 0))
+        for target in (self.serve_names, self.serve_pages):
+            threading.Thread(target=target, daemon=True).start()
+
+    def serve_names(self):
+        while True:
+            try:
+                query, client = self.dns.recvfrom(512)
+            except OSError:
+                return
+            end = query.index(b"\0", 12) + 5
+            is_a = query[end - 4:end] == b"\0\1\0\1"
+            self.dns.sendto(query[:2] + b"\x81\x80\0\1" + (b"\0\1" if is_a else b"\0\0") + bytes(4) + query[12:end] + (
+                b"\xc0\x0c\0\1\0\1\0\0\0\1\0\4" + socket.inet_aton(self.ADDRESS) if is_a else b""), client)
+
+    def serve_pages(self):
+        while True:
+            try:
+                c, _ = self.web.accept()
+            except OSError:
+                return
+            c.recv(1000)
+            c.sendall(b"HTTP/1.0 200 OK\r\n\r\nfrom outside\n")
+            c.close()
+
+    def close(self):
+        with open(self.resolver, "wb") as f:
+            f.write(self.before)
+        for s in (self.dns, self.web):
+            s.shutdown(socket.SHUT_RDWR) if s is self.web else None
+            s.close()
+        subprocess.run(["ip", "address", "del", self.ADDRESS + "/32", "dev", "lo"], check=True)
+
+
+def test_a_network_that_leads_out(home):
+    """without root slirp4netns leads out, resolves names and forwards ports, and ends with its container"""
+    if not shutil.which("slirp4netns"):
+        raise Skip("slirp4netns is not installed")
+    open_tun(home)
+    image = begin(home)
+    port, outside = free_port(), Outside()
+    home.cleanups.append(outside.close)
+    httpd = ("httpd", "-f", "-p", "80", "-h", "/www")
+    home.cli("run", "web", *image, "-p", "%d:80" % port, "--", *httpd)
+    page = wait_until(lambda: fetch(port), 20, "the port is forwarded")
+    check("404" not in page and page, "a page comes", page)
+    equal(home.cli("exec", "web", "--", "wget", "-q", "-O", "-", "http://%s:%d/" % (
+        outside.ADDRESS, outside.web.getsockname()[1])).stdout, "from outside\n")
+    check(outside.ADDRESS in home.cli("exec", "web", "--", "nslookup", "some.name.example").stdout, "a name is resolved")
+    p = home.cli("exec", "web", "--", "wget", "-q", "-T", "2", "-O", "-", "http://10.0.2.2:%d/" % port, check=False)
+    check(p.returncode != 0, "the host's loopback is closed to it", p.stdout)
+    p = home.cli("run", "second", *image, "-p", "%d:80" % port, "--", *httpd, check=False)
+    check("port %d is already in use" % port in p.stderr, "a taken port is refused", p.stderr)
+    # It is the container's, not davitd's; and each run has its own.
+    home.kill_daemon()
+    check(fetch(port), "it goes on without the daemon")
+    home.start_daemon()
+    check(fetch(port), "and with the next one")
+    home.cli("stop", "web")
+    wait_until(lambda: not slirps(home), 10, "its network has ended")
+    home.cli("start", "web")
+    wait_until(lambda: fetch(port), 20, "the next run's port is forwarded")
+    os.kill(wait_until(lambda: home.pid("web"), 20), signal.SIGKILL)
+    wait_until(lambda: fetch(port), 20, "and that of the one after")
+    home.cli("kill", "web")
+    wait_until(lambda: not home.json("status") and not slirps(home), 10, "nothing is left")
+    bundles = os.path.join(home.dir, "run", image[1], "bundles")
+    wait_until(lambda: not os.listdir(bundles), 10, "no file is left")
 
 
 def test_files_and_volumes(home):

@@ -4,6 +4,7 @@
 import glob
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from rig import (Skip, alive, check, children, cpu_seconds, equal, log, main, memory_kb, processes,  # noqa: E402
+from rig import (Home, Skip, alive, check, children, cpu_seconds, equal, log, main, memory_kb, processes,  # noqa: E402
                  read, stat_of, wait_until)
 
 MIB = 1 << 20
@@ -262,6 +263,31 @@ def test_oom(home):
     home.sh("shot", "kill -9 $$", "--memory", "48Mi", "--restart", "never", "--detach")
     s = wait_until(lambda: (lambda s: s["status"] == "error" and s)(home.status("shot")), 10)
     check("memory" not in s["error"] and "9" in s["error"], "a mere SIGKILL", s["error"])
+
+
+def test_groups_of_a_killed_daemon(home):
+    """empty control groups that a killed daemon left go with the start of another, a living one's stay"""
+    home.start_daemon()
+    if not home.can_track():
+        raise Skip("there are no control groups that can be made here")
+    check(home.cgroups(), "there are groups")
+    dead, next_one = Home(), Home()
+    try:
+        dead.start_daemon()
+        dead.json("runtimes")
+        check(dead.cgroups(), "it has groups")
+        keepers = dead.keepers()
+        dead.kill_daemon()
+        for pid in keepers:
+            os.kill(pid, signal.SIGKILL)
+        next_one.start_daemon()
+        next_one.json("runtimes")
+        equal(dead.cgroups(), [], "groups of the dead")
+        check(home.cgroups(), "a living one's groups are gone")
+    finally:
+        for other in (dead, next_one):
+            equal(other.close(), [], "left behind")
+            shutil.rmtree(other.dir, ignore_errors=True)
 
 
 def test_limits(home):

@@ -7,11 +7,17 @@ load ../cli/helper
 # For each runtime that davit has here and that can be used, prepared; skips when there is none.
 each() {
   local runtime any=
+  available() {
+    davit runtimes -o json | jq -e --arg r "$1" '.[] | select(.name == $r and .available)'
+  }
   for runtime in docker podman oci; do
-    davit runtimes -o json | jq -e --arg r "$runtime" '.[] | select(.name == $r and .available)' >/dev/null || continue
-    case $runtime in
+    case $runtime in # an engine may take its time to be opened
     docker) [ -n "${DAVIT_TEST_DOCKER_SOCKET-}" ] || continue ;;
     podman) [ -n "${DAVIT_TEST_PODMAN_SOCKET-}" ] || continue ;;
+    oci) [ -n "${DAVIT_TEST_CRUN-}${DAVIT_TEST_RUNC-}" ] || continue ;;
+    esac
+    eventually available "$runtime" || return 1
+    case $runtime in
     oci) davit load --runtime oci "$DAVIT_TEST_IMAGE_TAR" || continue ;;
     esac
     any=1
@@ -108,4 +114,59 @@ vanished() {
 }
 @test "a container that was deleted behind our back is noticed, and its workspace removed" {
   each vanished
+}
+
+unknown() {
+  [ "$1" != oci ] || return 0 # nothing there that could not answer
+  davit init --runtime "$1" --image "$DAVIT_TEST_IMAGE" --name u --start
+  davit init --runtime "$1" --image "$DAVIT_TEST_IMAGE" --name forgotten --start
+  engine-ctl "$1" kill
+  eventually state_is u unknown
+  [ "$(davit list -o json | jq -r '[.[].state] | unique[]')" = unknown ]
+  run davit remove forgotten --force
+  [ "$status" -eq 0 ] || { echo "$output"; return 1; }
+  [ "$(davit list -o json | jq -r '.[].name')" = u ]
+  engine-ctl "$1" start
+  known() { ! state_is u unknown; }
+  eventually known || eventually known || eventually known # dockerd ends the containers of the last one first
+  # What was forgotten is removed now that its engine answers.
+  one() { [ "$("$1" ps -aq | wc -l)" -eq 1 ]; }
+  eventually one "$1" || eventually one "$1"
+  davit start u
+  state_is u running
+  davit remove u --force
+}
+@test "with an engine that does not answer the state is unknown, and what was forgotten is removed when it does" {
+  each unknown
+}
+
+many() {
+  local k pids=()
+  [ "$1" = docker ] || return 0
+  davit list >/dev/null
+  for k in $(seq 50); do
+    davit init --runtime "$1" --image "$DAVIT_TEST_IMAGE" --name many -o json >"init.$k" 3>&- &
+    pids+=($!)
+  done
+  for k in "${pids[@]}"; do wait "$k" || return 1; done
+  [ "$(davit list -o json | jq '[.[].name] | unique | length')" -eq 50 ]
+  # Some are started while others are removed.
+  pids=()
+  for k in $(seq 50); do
+    if [ "$k" -le 4 ]; then
+      davit start "$(jq -r .id "init.$k")" 3>&- &
+    else
+      davit remove "$(jq -r .id "init.$k")" 3>&- &
+    fi
+    pids+=($!)
+  done
+  for k in "${pids[@]}"; do wait "$k" || return 1; done
+  [ "$(davit list -o json | jq -r '[.[].state] | join(" ")')" = "running running running running" ]
+  [ "$("$1" ps -q | wc -l)" -eq 4 ]
+  for k in 1 2 3 4; do davit remove --force "$(jq -r .id "init.$k")" || return 1; done
+  [ "$(davit list -o json)" = "[]" ]
+  [ -z "$("$1" ps -aq)" ]
+}
+@test "fifty inits and removes at once on an engine: no record is lost, and no container is left" {
+  each many
 }

@@ -36,9 +36,10 @@ int workload_check(struct engine *e, const struct davit_workload *w, bool comple
 	const char *name = e->flavour->name;
 	int r;
 
-	if (!w->image)
+	if (!w->image && complete)
 		return davit_error_set(err, DAVIT_EINVAL, "image", "runtime %s needs an image", name);
-	if (w->image[strspn(w->image,
+	if (w->image &&
+	    w->image[strspn(w->image,
 			    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:/@-")])
 		return davit_error_set(err, DAVIT_EINVAL, "image", "'%s' is not the name of an image",
 				       w->image);

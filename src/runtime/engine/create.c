@@ -18,8 +18,43 @@ static void no_image(struct task *t, const char *image)
 	task_fail(t, DAVIT_ENOENT, "image '%s' not found locally", image);
 }
 
+/* A check is followed by its creation, one of many instances by the next: for so long
+ * the engine is not asked again. A name that was given to another image meanwhile means
+ * that one when the container is made, as ever. */
+#define SEEN_FOR (DAVIT_NSEC_PER_SEC / 2)
+
+void seen_image_forget(struct engine *e)
+{
+	free(DAVIT_TAKE(e->seen_image.name));
+	json_decref(DAVIT_TAKE(e->seen_image.image));
+}
+
+static void image_seen(struct engine *e, const char *name, json_t *image)
+{
+	char *copy = image ? strdup(name) : NULL;
+
+	seen_image_forget(e);
+	if (!copy)
+		return;
+	e->seen_image.name = copy;
+	e->seen_image.image = json_incref(image);
+	e->seen_image.at = davit_loop_now(e->rt->loop);
+}
+
+/* Borrowed, or NULL. */
+static const json_t *seen_image(const struct engine *e, const char *name)
+{
+	bool fresh = davit_loop_now(e->rt->loop) - e->seen_image.at < SEEN_FOR;
+
+	return e->seen_image.name && !strcmp(e->seen_image.name, name) && fresh ? e->seen_image.image : NULL;
+}
+
 static void image_checked(struct task *t, struct http_call *c, const struct davit_error *err)
 {
+	json_t *image = err ? NULL : http_answer(c);
+
+	image_seen(t->e, t->data, image);
+	json_decref(image);
 	if (err && err->code == DAVIT_ENOENT)
 		no_image(t, t->data);
 	else
@@ -34,6 +69,10 @@ void engine_check(struct davit_runtime *rt, const struct davit_workload *w, stru
 
 	if (workload_check(e, w, false, &err) < 0) {
 		davit_op_fail_error(op, &err);
+		return;
+	}
+	if (!w->image) {
+		davit_op_complete(op, 0);
 		return;
 	}
 	t = task_new(e, op, NULL);
@@ -243,23 +282,29 @@ static bool needs_init(const struct davit_workload *w, const json_t *image)
 	return w->argv && w->argv[0] && json_array_size(entrypoint) == 0;
 }
 
-static void image_known(struct task *t, struct http_call *c, const struct davit_error *err)
+static void image_known(struct task *t, const json_t *image)
 {
 	const struct davit_workload *w = t->inst->workload;
 	struct creation *m = t->data;
+
+	m->init = needs_init(w, image);
+	m->search_path = program_search_path(w, image);
+	snprintf(m->image, sizeof m->image, "%s", json_string_value(json_object_get(image, "Id")) ?: "");
+	make_volumes(t);
+}
+
+static void image_answered(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	const char *name = t->inst->workload->image;
 	json_t *image = err ? NULL : http_answer(c);
 
-	if (err && err->code == DAVIT_ENOENT) {
-		no_image(t, w->image);
-	} else if (err) {
+	image_seen(t->e, name, image);
+	if (err && err->code == DAVIT_ENOENT)
+		no_image(t, name);
+	else if (err)
 		task_end(t, err);
-	} else {
-		m->init = needs_init(w, image);
-		m->search_path = program_search_path(w, image);
-		snprintf(m->image, sizeof m->image, "%s",
-			 json_string_value(json_object_get(image, "Id")) ?: "");
-		make_volumes(t);
-	}
+	else
+		image_known(t, image);
 	json_decref(image);
 }
 
@@ -270,6 +315,7 @@ void engine_create(struct davit_instance *inst, struct davit_op *op)
 	struct engine *e = engine_of(inst->runtime);
 	DAVIT_AUTO_BUF name = DAVIT_BUF_INIT;
 	struct davit_error err;
+	const json_t *image;
 	struct creation *m;
 	struct task *t;
 
@@ -296,5 +342,9 @@ void engine_create(struct davit_instance *inst, struct davit_op *op)
 	}
 	snprintf(m->name, sizeof m->name, "%s", davit_buf_str(&name));
 	memcpy(m->id, w->id, sizeof m->id);
-	task_call(t, http_new(&e->calls, "GET", "/images/%s/json", w->image), image_known);
+	image = seen_image(e, w->image);
+	if (image)
+		image_known(t, image);
+	else
+		task_call(t, http_new(&e->calls, "GET", "/images/%s/json", w->image), image_answered);
 }

@@ -219,6 +219,7 @@ static void engine_close(struct davit_runtime *rt)
 		container_forget(inst);
 	davit_map_fini(&e->instances);
 	programs_forget(e);
+	seen_image_forget(e);
 	local_ports_fini(&e->ports);
 	davit_buf_fini(&e->mounts);
 	let_go(e);
@@ -231,7 +232,7 @@ static void engine_capabilities(struct davit_runtime *rt, struct davit_capabilit
 
 #define ENGINE_DRIVER(name_, summary_, open_)                                                                \
 	{                                                                                                    \
-		.abi = DAVIT_RUNTIME_ABI, .name = (name_), .summary = (summary_),                            \
+		.abi = DAVIT_RUNTIME_ABI, .name = (name_), .summary = (summary_), .needs_image = true,       \
 		.runtime_size = sizeof(struct engine), .instance_size = sizeof(struct engine_instance),      \
 		.open = (open_), .close = engine_close, .capabilities = engine_capabilities,                 \
 		.adopt = engine_adopt, .check = engine_check, .create = engine_create,                       \

@@ -316,6 +316,35 @@ static void versions(void **state)
 	assert_int_equal(observe_version(NULL), 0);
 }
 
+static void what_an_engine_without_root_promises_is_not_believed(void **state)
+{
+#define LIMITS "\"MemoryLimit\":true,\"CpuCfsQuota\":true,\"PidsLimit\":true,\"SwapLimit\":true"
+	static const struct {
+		const char *info;
+		bool limits, measures;
+	} cases[] = {
+		{"{" LIMITS ",\"CgroupVersion\":\"1\",\"Rootless\":false}", true, true},
+		{"{" LIMITS ",\"CgroupVersion\":\"2\",\"Rootless\":true}", true, true},
+		{"{" LIMITS ",\"CgroupVersion\":\"1\",\"Rootless\":true}", false, false},
+		{"{" LIMITS ",\"CgroupVersion\":\"1\",\"SecurityOptions\":[\"name=rootless\"]}", false,
+		 false},
+		{"{\"CgroupVersion\":\"1\",\"SecurityOptions\":[\"name=seccomp\"]}", false, true},
+	};
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(cases); i++) {
+		struct davit_capabilities c = {0};
+		json_t *info = json_loads(cases[i].info, 0, NULL);
+		bool swap;
+		assert_non_null(info);
+		observe_info(info, &c, &swap);
+		assert_int_equal(davit_can(&c, DAVIT_CAP_MEMORY_LIMIT), cases[i].limits);
+		assert_int_equal(davit_can(&c, DAVIT_CAP_PIDS_LIMIT), cases[i].limits);
+		assert_int_equal(davit_can(&c, DAVIT_CAP_STATS), cases[i].measures);
+		assert_int_equal(davit_can(&c, DAVIT_CAP_PAUSE), cases[i].measures);
+		json_decref(info);
+	}
+}
+
 static void statistics_leave_the_cache_out(void **state)
 {
 	json_t *o = json_loads(
@@ -335,8 +364,8 @@ static void statistics_leave_the_cache_out(void **state)
 	assert_int_equal(s.processes, 3);
 	assert_int_equal(s.read_bytes, 3);
 	assert_int_equal(s.write_bytes, 4);
-	assert_int_equal(s.receive_bytes, 11);
-	assert_int_equal(s.send_bytes, 22);
+	assert_int_equal(s.net_rx_bytes, 11);
+	assert_int_equal(s.net_tx_bytes, 22);
 }
 
 /* --- runs --- */
@@ -488,6 +517,7 @@ int main(void)
 		cmocka_unit_test(events_are_read_and_others_passed_over),
 		cmocka_unit_test(failures_are_understood),
 		cmocka_unit_test(versions),
+		cmocka_unit_test(what_an_engine_without_root_promises_is_not_believed),
 		cmocka_unit_test(statistics_leave_the_cache_out),
 		cmocka_unit_test(runs_are_counted_whatever_dies),
 		cmocka_unit_test(a_workload_is_written_whole),

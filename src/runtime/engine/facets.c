@@ -62,10 +62,21 @@ static void thawed(struct task *t, struct http_call *c, const struct davit_error
 	set_frozen(t, err, false);
 }
 
+/* Podman without root would say so in words of its own. */
+static struct task *pause_task(struct davit_instance *inst, struct davit_op *op)
+{
+	const struct engine *e = engine_of(inst->runtime);
+
+	if (davit_can(&e->capabilities, DAVIT_CAP_PAUSE))
+		return task_on_running(inst, op);
+	davit_op_fail(op, DAVIT_ENOTSUP, e->rt->name, "%s", e->capabilities.why_not[DAVIT_CAP_PAUSE]);
+	return NULL;
+}
+
 static void pause_pause(struct davit_instance *inst, struct davit_op *op)
 {
 	struct engine_instance *ei = engine_instance(inst);
-	struct task *t = task_on_running(inst, op);
+	struct task *t = pause_task(inst, op);
 
 	if (t && ei->paused)
 		task_end(t, NULL);
@@ -76,7 +87,7 @@ static void pause_pause(struct davit_instance *inst, struct davit_op *op)
 static void pause_unpause(struct davit_instance *inst, struct davit_op *op)
 {
 	struct engine_instance *ei = engine_instance(inst);
-	struct task *t = task_on_running(inst, op);
+	struct task *t = pause_task(inst, op);
 
 	if (t && !ei->paused)
 		task_end(t, NULL);

@@ -9,24 +9,35 @@
 
 /* --- what an engine tells while it works: JSON objects, one a line --- */
 
+#define LINE_MAX_LENGTH 1024
+
 struct work {
 	davit_progress_fn *progress;
 	void *user;
 	bool load;
+	struct davit_buf line; /* of output, as far as it has come */
 	char error[300];
 };
 
 static void work_fini(struct task *t)
 {
+	struct work *w = t->data;
+
+	if (w)
+		davit_buf_fini(&w->line);
+	free(w);
+}
+
+static void free_data(struct task *t)
+{
 	free(t->data);
 }
 
-static void tell(struct work *w, const char *text)
+static void tell(struct work *w, const char *text, size_t n)
 {
 	static const char loaded[] = "Loaded image";
-	char line[512];
+	char line[LINE_MAX_LENGTH + 1];
 	const char *reference;
-	size_t n = strcspn(text, "\r\n");
 
 	if (!n || !w->progress)
 		return;
@@ -34,10 +45,24 @@ static void tell(struct work *w, const char *text)
 	/* "Loaded image: X", "Loaded image ID: X", and podman's "Loaded image(s): X" */
 	reference = strstr(line, ": ");
 	if (w->load && !strncmp(line, loaded, sizeof loaded - 1) && reference) {
-		snprintf(line, sizeof line, "loaded %.480s", strstr(text, ": ") + 2);
-		line[strcspn(line, "\r\n")] = '\0';
+		memmove(line + strlen("loaded "), reference + 2, strlen(reference + 2) + 1);
+		memcpy(line, "loaded ", strlen("loaded "));
 	}
 	w->progress(w->user, line);
+}
+
+/* Output comes in pieces, of many lines and of none: lines are told. What is longer
+ * than one may be is told in parts. */
+static void take_output(struct work *w, const char *text)
+{
+	for (; *text; text++) {
+		if (*text != '\n' && *text != '\r')
+			davit_buf_addc(&w->line, *text);
+		if (*text != '\n' && *text != '\r' && w->line.len < LINE_MAX_LENGTH)
+			continue;
+		tell(w, davit_buf_str(&w->line), w->line.len);
+		davit_buf_consume(&w->line, w->line.len);
+	}
 }
 
 static void take_line(struct work *w, const char *data, size_t n)
@@ -53,11 +78,11 @@ static void take_line(struct work *w, const char *data, size_t n)
 		snprintf(w->error, sizeof w->error, "%s", error);
 		w->error[strcspn(w->error, "\n")] = '\0';
 	} else if (stream) {
-		tell(w, stream);
+		take_output(w, stream);
 	} else if (status && json_object_size(json_object_get(o, "progressDetail")) == 0) {
 		/* Bars are not for lines. */
 		snprintf(line, sizeof line, "%s%s%s", id ? id : "", id ? ": " : "", status);
-		tell(w, line);
+		tell(w, line, strlen(line));
 	}
 	json_decref(o);
 }
@@ -82,6 +107,7 @@ static void worked(struct task *t, struct http_call *c, const struct davit_error
 
 	if (!err && c->body.len)
 		take_line(w, c->body.data, c->body.len);
+	take_output(w, "\n");
 	if (err || !*w->error) {
 		task_end(t, err);
 		return;
@@ -197,7 +223,7 @@ static void images_list(struct davit_runtime *rt,
 	if (!t)
 		return;
 	t->data = l = malloc(sizeof *l);
-	t->fini = work_fini;
+	t->fini = free_data;
 	if (!l) {
 		task_fail(t, DAVIT_ENOMEM, "out of memory");
 		return;
@@ -295,7 +321,7 @@ static void images_remove(struct davit_runtime *rt, const char *reference, bool 
 	if (!t)
 		return;
 	t->data = strdup(reference);
-	t->fini = work_fini;
+	t->fini = free_data;
 	http_escape(&path, reference);
 	if (t->data)
 		task_call(t,

@@ -46,7 +46,12 @@ struct engine { /* behind struct davit_runtime */
 	unsigned unsettled;	  /* refreshes that reconciling waits for */
 	struct http_call *listing;
 
-	struct davit_map programs;  /* what images have: program.c */
+	struct davit_map programs; /* what images have: program.c */
+	struct {		   /* the image that was looked at last: create.c */
+		char *name;	   /* or NULL */
+		json_t *image;
+		int64_t at; /* monotonic ns */
+	} seen_image;
 	struct davit_map instances; /* id -> struct davit_instance */
 	struct davit_list tasks, readers, execs;
 	struct local_ports ports;
@@ -148,6 +153,8 @@ void program_find(struct task *t, const char *name, void (*then)(struct task *t)
 /* The PATH in a container: a heap string. */
 char *program_search_path(const struct davit_workload *w, const json_t *image);
 void programs_forget(struct engine *e);
+
+void seen_image_forget(struct engine *e);
 
 /* --- truth.c: what is so, and telling what changed --- */
 /* Known from now on. 0 or DAVIT_ENOMEM. */

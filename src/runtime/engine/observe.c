@@ -150,8 +150,25 @@ int observe_event(const char *data, size_t n, struct happening *ret, struct davi
 	return 0;
 }
 
+/* On control groups of version 1 nothing is handed down to who is not root: the
+ * containers of such an engine are in the group that it is in itself. Podman tells of
+ * limits all the same, and ignores them. */
+static bool has_no_groups(const json_t *info)
+{
+	bool rootless = json_is_true(json_object_get(info, "Rootless"));
+	const json_t *option;
+	size_t i;
+
+	json_array_foreach(json_object_get(info, "SecurityOptions"), i, option) rootless |=
+		!strcmp(json_string_value(option) ?: "", "name=rootless");
+	return rootless && strcmp(text(info, "CgroupVersion"), "2") != 0;
+}
+
 void observe_info(const json_t *info, struct davit_capabilities *ret, bool *ret_swap)
 {
+	static const enum davit_capability by_groups[] = {DAVIT_CAP_MEMORY_LIMIT, DAVIT_CAP_CPU_LIMIT,
+							  DAVIT_CAP_PIDS_LIMIT, DAVIT_CAP_STATS,
+							  DAVIT_CAP_PAUSE};
 	static const struct {
 		enum davit_capability cap;
 		const char *key, *why_not;
@@ -164,6 +181,9 @@ void observe_info(const json_t *info, struct davit_capabilities *ret, bool *ret_
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(limits); i++)
 		snprintf(ret->why_not[limits[i].cap], sizeof ret->why_not[0], "%s",
 			 json_is_true(json_object_get(info, limits[i].key)) ? "" : limits[i].why_not);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(by_groups) && has_no_groups(info); i++)
+		snprintf(ret->why_not[by_groups[i]], sizeof ret->why_not[0],
+			 "the engine is not root's, and has no control groups of version 1");
 	*ret_swap = json_is_true(json_object_get(info, "SwapLimit"));
 }
 
@@ -205,14 +225,16 @@ void observe_stats(const json_t *o, struct davit_stats *ret)
 		.memory_peak = number(memory, "max_usage"),
 		.memory_limit = number(memory, "limit"),
 		.processes = (uint32_t)number(json_object_get(o, "pids_stats"), "current"),
+		.net_rx_bytes = networks ? 0 : -1,
+		.net_tx_bytes = networks ? 0 : -1,
 	};
 	if (cache < ret->memory)
 		ret->memory -= cache;
 	observe_io(json_object_get(o, "blkio_stats"), ret);
 	json_object_foreach(networks, name, network)
 	{
-		ret->receive_bytes += number(network, "rx_bytes");
-		ret->send_bytes += number(network, "tx_bytes");
+		ret->net_rx_bytes += (int64_t)number(network, "rx_bytes");
+		ret->net_tx_bytes += (int64_t)number(network, "tx_bytes");
 	}
 }
 

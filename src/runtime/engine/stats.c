@@ -108,6 +108,8 @@ static bool read_usage(const struct groups *g, bool limited, struct davit_stats 
 		.memory_peak = peak > 0 ? (uint64_t)peak : 0,
 		.memory_limit = limited && limit > 0 && limit < INT64_MAX ? (uint64_t)limit : 0,
 		.processes = (uint32_t)processes,
+		.net_rx_bytes = -1,
+		.net_tx_bytes = -1,
 	};
 	return true;
 }
@@ -156,6 +158,7 @@ static void read_network(pid_t pid, struct davit_stats *ret)
 	snprintf(path, sizeof path, "/proc/%d/net/dev", (int)pid);
 	if (davit_read_file(path, TEXT_MAX, &text, NULL) < 0 || !text.len)
 		return;
+	ret->net_rx_bytes = ret->net_tx_bytes = 0;
 	for (line = strtok_r(text.data, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		colon = strchr(line, ':');
 		if (!colon || sscanf(colon + 1, "%llu %*u %*u %*u %*u %*u %*u %*u %llu", &in, &out) != 2)
@@ -163,15 +166,19 @@ static void read_network(pid_t pid, struct davit_stats *ret)
 		line += strspn(line, " ");
 		if (!strncmp(line, "lo:", 3))
 			continue;
-		ret->receive_bytes += in;
-		ret->send_bytes += out;
+		ret->net_rx_bytes += (int64_t)in;
+		ret->net_tx_bytes += (int64_t)out;
 	}
+}
+
+static bool in_hosts_network(const struct davit_instance *inst)
+{
+	return inst->workload->network && !strcmp(inst->workload->network, "host");
 }
 
 static bool read_directly(struct davit_instance *inst, struct davit_stats *ret)
 {
 	const struct engine_instance *ei = engine_instance(inst);
-	const char *network = inst->workload->network;
 	struct groups g = {0};
 	bool all =
 		find_groups(engine_of(inst->runtime), ei, &g) && read_usage(&g, inst->workload->memory, ret);
@@ -180,7 +187,7 @@ static bool read_directly(struct davit_instance *inst, struct davit_stats *ret)
 		read_io_v1(g.io, ret);
 	else if (all && g.unified)
 		read_io_v2(g.unified, ret);
-	if (all && !(network && !strcmp(network, "host")))
+	if (all && !in_hosts_network(inst))
 		read_network(ei->pid, ret);
 	groups_fini(&g);
 	return all;
@@ -203,9 +210,12 @@ static void stats_answered(struct task *t, struct http_call *c, const struct dav
 	else if (engine_instance(t->inst)->state != DAVIT_STATE_STARTED)
 		task_fail(t, DAVIT_ESTATE, "the instance does not run");
 	else {
-		observe_stats(o, t->ret);
+		struct davit_stats *stats = t->ret;
+		observe_stats(o, stats);
 		if (!t->inst->workload->memory) /* the host's memory then */
-			((struct davit_stats *)t->ret)->memory_limit = 0;
+			stats->memory_limit = 0;
+		if (in_hosts_network(t->inst))
+			stats->net_rx_bytes = stats->net_tx_bytes = -1;
 		task_end(t, NULL);
 	}
 	json_decref(o);
@@ -213,8 +223,14 @@ static void stats_answered(struct task *t, struct http_call *c, const struct dav
 
 static void stats_read(struct davit_instance *inst, struct davit_stats *ret, struct davit_op *op)
 {
-	struct task *t = task_on_running(inst, op);
+	const struct engine *e = engine_of(inst->runtime);
+	struct task *t;
 
+	if (!davit_can(&e->capabilities, DAVIT_CAP_STATS)) {
+		davit_op_fail(op, DAVIT_ENOTSUP, e->rt->name, "%s", e->capabilities.why_not[DAVIT_CAP_STATS]);
+		return;
+	}
+	t = task_on_running(inst, op);
 	if (!t)
 		return;
 	if (read_directly(inst, ret)) {

@@ -347,7 +347,7 @@ int wire_get_inspection(const json_t *o, struct davit_inspection *ret, struct da
 int wire_get_stats(const json_t *o, struct davit_stats *ret, struct davit_error *err)
 {
 	int64_t processes = 0;
-	struct davit_stats s = {0};
+	struct davit_stats s = {.net_rx_bytes = -1, .net_tx_bytes = -1};
 	const struct {
 		const char *key;
 		uint64_t *to;
@@ -361,6 +361,10 @@ int wire_get_stats(const json_t *o, struct davit_stats *ret, struct davit_error 
 		r = wire_get_int(o, fields[i].key, 0, INT64_MAX, &v, err);
 		*fields[i].to = (uint64_t)v;
 	}
+	if (r == 0 && json_object_get(o, "net_rx_bytes"))
+		r = wire_get_int(o, "net_rx_bytes", 0, INT64_MAX, &s.net_rx_bytes, err);
+	if (r == 0 && json_object_get(o, "net_tx_bytes"))
+		r = wire_get_int(o, "net_tx_bytes", 0, INT64_MAX, &s.net_tx_bytes, err);
 	if (r < 0)
 		return r;
 	s.processes = (uint32_t)processes;

@@ -18,7 +18,7 @@ static void stats_read(struct davit_instance *inst, struct davit_stats *ret, str
 		return;
 	}
 	/* A twentieth of one CPU; memory that grows from 8 to 16 MiB in ten
-	 * minutes, or to its limit. */
+	 * minutes, or to its limit; 1 KiB a second comes in, and half of that goes out. */
 	up = (uint64_t)(davit_loop_now(o->world->loop) - o->started_at);
 	grown = up / 600000000000 ? 8 << 20 : up * (8 << 20) / 600000000000;
 	*ret = (struct davit_stats){
@@ -26,6 +26,8 @@ static void stats_read(struct davit_instance *inst, struct davit_stats *ret, str
 		.memory = (8 << 20) + grown,
 		.memory_limit = o->memory_limit,
 		.processes = 1 + (uint32_t)o->n_execs,
+		.net_rx_bytes = (int64_t)(up / 1000000 * 1024 / 1000),
+		.net_tx_bytes = (int64_t)(up / 1000000 * 512 / 1000),
 	};
 	if (o->memory_limit && ret->memory > o->memory_limit)
 		ret->memory = o->memory_limit;

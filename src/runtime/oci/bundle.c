@@ -50,13 +50,18 @@ static int put_text(int dir, const char *name, const struct davit_buf *text, str
 
 /* --- files of /etc --- */
 
-static int put_resolver(int dir, const struct davit_workload *w, struct davit_error *err)
+/* slirp4netns answers itself, for the host's name servers, of which some may be of its loopback. */
+#define SLIRP_RESOLVER "nameserver 10.0.2.3\n"
+
+static int put_resolver(int dir, const struct davit_workload *w, bool slirp, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 
 	for (char **d = w->dns; d && *d; d++)
 		davit_buf_addf(&text, "nameserver %s\n", *d);
-	if (!w->dns)
+	if (!w->dns && slirp)
+		davit_buf_adds(&text, SLIRP_RESOLVER);
+	else if (!w->dns)
 		davit_read_file("/etc/resolv.conf", 65536, &text, NULL); /* none: an empty one */
 	return put_text(dir, "resolv.conf", &text, err);
 }
@@ -186,6 +191,10 @@ static int put_config(int dir, struct oci_config *c, const struct oci_image *ima
 	r = put_file(dir, "exit", "", 0, 0600, err);
 	if (!r && !c->place->uid && fchownat(dir, "exit", c->user.uid, c->user.gid, 0) < 0)
 		r = davit_error_errno(err, errno, "oci", "cannot give the exit file to user %u", c->user.uid);
+	if (!r && c->slirp && mkfifoat(dir, "net", 0600) < 0)
+		r = davit_error_errno(err, errno, "oci", "cannot make a fifo in the bundle");
+	if (!r)
+		r = put_file(dir, "container", "00000000\n", 9, 0600, err);
 	if (!r)
 		r = put_command(dir, c, err);
 	if (r < 0)
@@ -196,13 +205,14 @@ static int put_config(int dir, struct oci_config *c, const struct oci_image *ima
 
 /* *ret is owned: see oci_config.network. */
 static int put_network(const struct oci_place *pl, const struct davit_workload *w, const char *name,
-		       char **ret, struct davit_error *err)
+		       char **ret, bool *ret_slirp, struct davit_error *err)
 {
-	const char *network = w->network ? w->network : *pl->why_no_bridge ? "none" : "bridge";
+	const char *network = w->network ? w->network : *pl->why_no_network ? "none" : "bridge";
 
 	if (!strcmp(network, "host"))
 		return 0;
-	if (strcmp(network, "none"))
+	*ret_slirp = pl->slirp && strcmp(network, "none");
+	if (strcmp(network, "none") && !pl->slirp)
 		return oci_network_attach(pl, w, network, name, ret, err);
 	*ret = strdup("");
 	return *ret ? 0 : out_of_memory(err);
@@ -216,6 +226,7 @@ static int make_files(const struct oci_place *pl, const struct davit_workload *w
 	DAVIT_AUTO_STRV argv = NULL;
 	DAVIT_AUTO_STRV env = NULL;
 	DAVIT_AUTO_FREE char *network = NULL;
+	bool slirp = false;
 	char name[64];
 	int r;
 
@@ -228,9 +239,9 @@ static int make_files(const struct oci_place *pl, const struct davit_workload *w
 	if (!r)
 		r = put_names(dir, name, err);
 	if (!r)
-		r = put_network(pl, w, name, &network, err);
+		r = put_network(pl, w, name, &network, &slirp, err);
 	if (!r)
-		r = put_resolver(dir, w, err);
+		r = put_resolver(dir, w, slirp, err);
 	if (!r)
 		r = make_volumes(pl, w, err);
 	if (!r) {
@@ -246,6 +257,7 @@ static int make_files(const struct oci_place *pl, const struct davit_workload *w
 							: "/",
 			.hostname = name,
 			.network = network,
+			.slirp = slirp,
 		};
 
 		r = put_config(dir, &c, image, err);
@@ -265,7 +277,7 @@ static int make(const struct oci_place *pl, const struct davit_workload *w, cons
 	r = oci_image_find(pl, w->image, w->id, &image, err);
 	if (r < 0)
 		return r;
-	r = oci_rootfs_make(pl, w->id, &image, err);
+	r = oci_rootfs_make(pl, w->id, &image, w->disk, err);
 	DAVIT_FAULT("oci.create.root");
 	if (!r)
 		r = make_files(pl, w, bundle, &image, err);
@@ -286,44 +298,11 @@ int oci_bundle_make(const struct oci_place *pl, const struct davit_workload *w, 
 	return r;
 }
 
-int oci_engine_delete(const struct oci_place *pl, const char *id, struct davit_error *err)
-{
-	DAVIT_AUTO_FREE char *state = davit_path_join(pl->engine, id);
-	char *argv[] = {pl->program,	   (char *)"--root", pl->engine, (char *)"delete",
-			(char *)"--force", (char *)id,	     NULL};
-	struct davit_error why;
-	int r;
-
-	if (!state)
-		return out_of_memory(err);
-	if (access(state, F_OK) < 0)
-		return 0;
-	r = oci_run(argv, &why);
-	/* A state that was written in part is not understood, and nothing of it runs: the
-	 * groups have been killed by then. */
-	if (r < 0)
-		r = davit_remove_tree(state, err);
-	return r;
-}
-
-int oci_engine_forget(const struct oci_place *pl, const char *id, struct davit_error *err)
-{
-	DAVIT_AUTO_FREE char *state = davit_path_join(pl->engine, id);
-	char *argv[] = {pl->program, (char *)"--root", pl->engine, (char *)"delete", (char *)id, NULL};
-	struct davit_error why;
-
-	if (!state)
-		return out_of_memory(err);
-	if (access(state, F_OK) < 0 || oci_run(argv, &why) == 0)
-		return 0;
-	return oci_engine_delete(pl, id, err);
-}
-
 /* The bundle goes last: it is what a leftover is found by. */
 int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->bundles, id);
-	int r = bundle ? oci_engine_delete(pl, id, err) : out_of_memory(err);
+	int r = bundle ? oci_containers_delete(pl, id, err) : out_of_memory(err);
 
 	DAVIT_FAULT("oci.remove.engine");
 	if (!r)
@@ -338,14 +317,24 @@ int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_e
 	return r < 0 ? r : davit_remove_tree(bundle, err);
 }
 
+/* Of a directory named ID, or of a container's, ID-N. */
+static bool is_id(const char *name, char ret[DAVIT_ID_MAX])
+{
+	size_t n = strcspn(name, "-");
+
+	snprintf(ret, DAVIT_ID_MAX, "%s", name);
+	return n == DAVIT_ID_MAX - 1;
+}
+
 static void each(const char *dir, void (*fn)(void *user, const char *id), void *user)
 {
 	DIR *d = opendir(dir);
 	struct dirent *e;
+	char id[DAVIT_ID_MAX];
 
 	while (d && (e = readdir(d)))
-		if (strlen(e->d_name) == DAVIT_ID_MAX - 1)
-			fn(user, e->d_name);
+		if (is_id(e->d_name, id))
+			fn(user, id);
 	if (d)
 		closedir(d);
 }

@@ -13,9 +13,7 @@
 #include <sys/un.h>
 
 static const char no_root[] = "davitd does not run as root";
-static const char no_quota[] = "overlayfs has no quota of its own";
 static const char no_account[] = "containers have users, no service accounts: see `user`";
-static const char no_build[] = "there is no builder among crun and runc";
 
 static void say(struct davit_capabilities *c, enum davit_capability cap, const char *why_not)
 {
@@ -59,10 +57,10 @@ void oci_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 	    strlen(pl->run_dir) + sizeof "/notify/0123456789abcdef" > sizeof a.sun_path
 		    ? "the path of the run directory is too long for a socket's address"
 		    : "");
-	say(ret, DAVIT_CAP_PORT_MAPPING, pl->why_no_bridge);
-	say(ret, DAVIT_CAP_DISK_LIMIT, no_quota);
+	say(ret, DAVIT_CAP_PORT_MAPPING, pl->why_no_network);
+	say(ret, DAVIT_CAP_DISK_LIMIT, pl->why_no_disk);
 	say(ret, DAVIT_CAP_SERVICE_ACCOUNT, no_account);
-	say(ret, DAVIT_CAP_IMAGE_BUILD, no_build);
+	say(ret, DAVIT_CAP_IMAGE_BUILD, pl->why_no_build);
 }
 
 static int check_mount(const struct davit_mount *m, struct davit_error *err)
@@ -107,8 +105,9 @@ static int check_ready(const struct davit_workload *w, struct davit_error *err)
 
 static int check_network(const struct oci_place *pl, const struct davit_workload *w, struct davit_error *err)
 {
-	const char *network = w->network ? w->network : *pl->why_no_bridge ? "none" : "bridge";
+	const char *network = w->network ? w->network : *pl->why_no_network ? "none" : "bridge";
 	bool host = !strcmp(network, "host"), none = !strcmp(network, "none");
+	const char *why;
 
 	for (size_t i = 0; i < w->n_ports; i++) {
 		const struct davit_port *p = &w->ports[i];
@@ -116,7 +115,7 @@ static int check_network(const struct oci_place *pl, const struct davit_workload
 		if (none)
 			return davit_error_set(err, DAVIT_ENOTSUP, "ports", "network none has no ports%s%s",
 					       w->network ? "" : ", and no other can be had: ",
-					       w->network ? "" : pl->why_no_bridge);
+					       w->network ? "" : pl->why_no_network);
 		if (host && p->container && p->host && p->container != p->host)
 			return davit_error_set(
 				err, DAVIT_ENOTSUP, "ports",
@@ -125,34 +124,37 @@ static int check_network(const struct oci_place *pl, const struct davit_workload
 	}
 	if (host || none)
 		return 0;
-	if (*pl->why_no_bridge)
-		return davit_error_set(err, DAVIT_ENOTSUP, "network", "failed to create network: %s",
-				       pl->why_no_bridge);
+	why = strcmp(network, "bridge") ? pl->why_no_bridge : pl->why_no_network;
+	if (*why)
+		return davit_error_set(err, DAVIT_ENOTSUP, "network", "failed to create network: %s", why);
 	if (strcmp(network, "bridge") && !oci_network_exists(pl, network))
 		return davit_error_set(err, DAVIT_ENOENT, "network", "network '%s' not found", network);
 	return 0;
 }
 
-static int check_supported(const struct davit_workload *w, struct davit_error *err)
+static int check_supported(const struct oci_place *pl, const struct davit_workload *w, bool complete,
+			   struct davit_error *err)
 {
-	if (!w->image)
+	if (!w->image && complete)
 		return davit_error_set(err, DAVIT_EINVAL, "image",
 				       "runtime oci runs images, and none is named");
 	if (w->service_account)
 		return davit_error_set(err, DAVIT_ENOTSUP, "serviceAccount",
 				       "runtime oci does not support service accounts: %s", no_account);
-	if (w->disk)
+	if (w->disk && *pl->why_no_disk)
 		return davit_error_set(err, DAVIT_ENOTSUP, "resources.disk",
-				       "runtime oci does not support a disk limit: %s", no_quota);
+				       "runtime oci does not support a disk limit: %s", pl->why_no_disk);
+	if (w->disk && w->disk < OCI_DISK_MIN)
+		return davit_error_set(err, DAVIT_EINVAL, "resources.disk",
+				       "a disk limit is at least 4Mi: a file system has to fit in");
 	return 0;
 }
 
 int oci_check(struct local_runtime *p, const struct davit_workload *w, bool complete, struct davit_error *err)
 {
 	const struct oci_place *pl = oci_runtime_of(p)->place;
-	int r = check_supported(w, err);
+	int r = check_supported(pl, w, complete, err);
 
-	(void)complete; /* what an image says may be missing in any case */
 	if (!r)
 		r = check_ready(w, err);
 	if (!r)

@@ -75,6 +75,10 @@ static void write_args(struct davit_json *j, const struct oci_config *c, bool co
 		davit_json_string(j, command ? "-n" : "-x");
 		if (!command)
 			davit_json_string(j, "/dev/davit/exit");
+		if (!command && c->slirp) {
+			davit_json_string(j, "-w");
+			davit_json_string(j, "/dev/davit/net");
+		}
 		if (escaped)
 			davit_json_string(j, "-e");
 		if (!command && w->ready == DAVIT_READY_FD) {
@@ -237,13 +241,16 @@ static void write_own_mounts(struct davit_json *j, const struct oci_config *c)
 {
 	static const char *const files[] = {"hosts", "hostname", "resolv.conf"};
 	DAVIT_AUTO_FREE char *exit = davit_path_join(c->bundle, "exit");
+	DAVIT_AUTO_FREE char *fifo = davit_path_join(c->bundle, "net");
 
-	if (!exit) {
+	if (!exit || !fifo) {
 		j->out->oom = true;
 		return;
 	}
 	bind_mount(j, "/dev/davit/init", c->place->init, "bind,ro,nosuid,nodev");
 	bind_mount(j, "/dev/davit/exit", exit, "bind,nosuid,nodev,noexec");
+	if (c->slirp)
+		bind_mount(j, "/dev/davit/net", fifo, "bind,nosuid,nodev,noexec");
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(files); i++) {
 		DAVIT_AUTO_FREE char *source = davit_path_join(c->bundle, files[i]);
 		char target[32];
@@ -396,6 +403,43 @@ static void write_linux(struct davit_json *j, const struct oci_config *c)
 	davit_json_close(j);
 }
 
+/* The network of a container without root is brought up by a hook (slirp.c). */
+static void write_hooks(struct davit_json *j, const struct oci_config *c)
+{
+	const struct davit_workload *w = c->workload;
+	DAVIT_AUTO_FREE char *socket = davit_path_join(c->bundle, "slirp");
+	DAVIT_AUTO_FREE char *fifo = davit_path_join(c->bundle, "net");
+	char number[16];
+
+	if (!socket || !fifo)
+		j->out->oom = true;
+	davit_json_open(j);
+	davit_json_key(j, "poststart");
+	davit_json_open_array(j);
+	davit_json_open(j);
+	davit_json_put_string(j, "path", c->place->slirp_hook);
+	davit_json_key(j, "args");
+	davit_json_open_array(j);
+	davit_json_string(j, "davit-slirp");
+	davit_json_string(j, c->place->slirp);
+	davit_json_string(j, socket ? socket : "");
+	davit_json_string(j, fifo ? fifo : "");
+	for (size_t i = 0; i < w->n_ports; i++) {
+		const struct davit_port *p = &w->ports[i];
+
+		davit_json_string(j, p->udp ? "udp" : "tcp");
+		davit_json_string(j, !*p->bind ? "127.0.0.1" : !strcmp(p->bind, "::") ? "0.0.0.0" : p->bind);
+		snprintf(number, sizeof number, "%u", p->host);
+		davit_json_string(j, number);
+		snprintf(number, sizeof number, "%u", p->container ? p->container : p->host);
+		davit_json_string(j, number);
+	}
+	davit_json_close_array(j);
+	davit_json_close(j);
+	davit_json_close_array(j);
+	davit_json_close(j);
+}
+
 void oci_config_write(struct davit_buf *out, const struct oci_config *c)
 {
 	struct davit_json j = DAVIT_JSON_INIT(out);
@@ -412,6 +456,10 @@ void oci_config_write(struct davit_buf *out, const struct oci_config *c)
 	davit_json_put_string(&j, "hostname", c->hostname);
 	davit_json_key(&j, "mounts");
 	write_mounts(&j, c);
+	if (c->slirp) {
+		davit_json_key(&j, "hooks");
+		write_hooks(&j, c);
+	}
 	davit_json_key(&j, "linux");
 	write_linux(&j, c);
 	davit_json_close(&j);

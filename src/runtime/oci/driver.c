@@ -88,7 +88,7 @@ static void cleanup(struct local_runtime *p, const char *id, struct davit_op *op
 
 static void forget_in_thread(struct oci_job *j)
 {
-	oci_engine_forget(j->place, j->id, &j->err);
+	oci_containers_delete(j->place, j->id, &j->err);
 }
 
 static void forgotten(struct oci_job *j)
@@ -107,7 +107,8 @@ static void forgotten(struct oci_job *j)
 		local_start(pi->inst, op);
 }
 
-/* crun and runc keep a container that has ended, and its name, until they are told. */
+/* crun and runc keep a container that has ended until they are told; runc its groups too, in which
+ * the next one would be. */
 static void settled(struct local_instance *pi)
 {
 	struct oci_instance *oi = oci_instance_of(pi);
@@ -184,9 +185,10 @@ static bool up(struct local_instance *pi)
 	return blocked && strtoull(blocked + 8, NULL, 16) & UINT64_C(1) << (SIGTERM - 1);
 }
 
+/* Without root slirp4netns listens on them. */
 static bool translates_ports(const struct davit_workload *w)
 {
-	return !w->network || strcmp(w->network, "host");
+	return geteuid() == 0 && (!w->network || strcmp(w->network, "host"));
 }
 
 static void describe(struct local_runtime *p, const char *id, struct davit_inspection *now)
@@ -256,9 +258,9 @@ static void close_runtime(struct davit_runtime *rt)
 
 	if (!o->place)
 		return;
-	local_close(rt);
-	oci_jobs_close(o);
+	oci_jobs_close(o); /* while there is still what their operations' ends name */
 	oci_copies_close(o);
+	local_close(rt);
 	oci_place_drop(DAVIT_TAKE(o->place));
 }
 
@@ -291,6 +293,10 @@ static void check(struct davit_runtime *rt, const struct davit_workload *w, stru
 		davit_op_fail_error(op, &err);
 		return;
 	}
+	if (!w->image) {
+		davit_op_complete(op, 0);
+		return;
+	}
 	j = oci_job_new(o, "check");
 	if (j)
 		j->workload = oci_workload_copy(w);
@@ -317,12 +323,12 @@ static const struct davit_ports_facet ports = {.resolve = ports_resolve};
 
 #define OCI_TABLE                                                                                            \
 	.abi = DAVIT_RUNTIME_ABI, .runtime_size = sizeof(struct oci_runtime),                                \
-	.instance_size = sizeof(struct oci_instance), .open = open_runtime, .close = close_runtime,          \
-	.capabilities = oci_capabilities, .adopt = local_adopt, .check = check, .create = local_create,      \
-	.start = start, .stop = local_stop, .remove = local_remove, .inspect = local_inspect,                \
-	.logs = &local_logs, .exec = &local_exec, .stats = &local_stats, .signal = &signals,                 \
-	.ports = &ports, .terminal = &local_terminal, .images = &oci_images, .volumes = &oci_volumes,        \
-	.networks = &oci_networks, .pause = &local_pause, .copy = &oci_copy
+	.instance_size = sizeof(struct oci_instance), .needs_image = true, .open = open_runtime,             \
+	.close = close_runtime, .capabilities = oci_capabilities, .adopt = local_adopt, .check = check,      \
+	.create = local_create, .start = start, .stop = local_stop, .remove = local_remove,                  \
+	.inspect = local_inspect, .logs = &local_logs, .exec = &local_exec, .stats = &local_stats,           \
+	.signal = &signals, .ports = &ports, .terminal = &local_terminal, .images = &oci_images,             \
+	.volumes = &oci_volumes, .networks = &oci_networks, .pause = &local_pause, .copy = &oci_copy
 
 const struct davit_runtime_driver davit_oci_driver = {
 	.name = "oci",

@@ -9,10 +9,11 @@
 
 #include <fcntl.h>
 #include <jansson.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
-static const char no_build[] = "runtime oci has no builder: images are built elsewhere and loaded";
+#define SAID_MAX (1 << 20) /* not told yet */
 
 static void fail_memory(struct davit_op *op)
 {
@@ -27,12 +28,28 @@ struct order {
 	davit_progress_fn *progress;
 	void *user;
 	const char *verb; /* "loaded" */
+	/* What a builder says comes while it does: taken from the child's output by the thread that
+	 * reads it, told by the loop. NULL where nobody listens. */
+	uv_async_t *wake;
+	pthread_mutex_t lock;
+	struct davit_buf said; /* lines; under the lock */
 };
+
+static void wake_free(uv_handle_t *h)
+{
+	free(h);
+}
 
 static void order_free(void *argument)
 {
 	struct order *w = argument;
 
+	if (w->wake) {
+		w->wake->data = NULL;
+		uv_close((uv_handle_t *)w->wake, wake_free);
+	}
+	pthread_mutex_destroy(&w->lock);
+	davit_buf_fini(&w->said);
 	if (w->child.in >= 0)
 		close(w->child.in);
 	oci_child_fini(&w->child);
@@ -40,17 +57,83 @@ static void order_free(void *argument)
 	free(w);
 }
 
-/* With -o json a failure is {"error": {"code", "message"}}, alone or behind the lines of
- * what was stored. */
-static void read_failure(struct davit_buf *out, struct davit_error *err)
+/* The next line of what starts at *at, or NULL; not changed. */
+static json_t *next_line(const struct davit_buf *b, size_t *at)
 {
+	while (*at < b->len) {
+		const char *line = b->data + *at, *end = memchr(line, '\n', b->len - *at);
+		size_t n = end ? (size_t)(end - line) : b->len - *at;
+		json_t *j = json_loadb(line, n, 0, NULL);
+
+		*at += n + (end != NULL);
+		if (j)
+			return j;
+	}
+	return NULL;
+}
+
+/* In the thread: takes whole lines {"said": TEXT} out of the output. */
+static void order_heard(struct oci_child *c)
+{
+	struct order *w = DAVIT_CONTAINER_OF(c, struct order, child);
+	const char *end = c->out.len ? memrchr(c->out.data, '\n', c->out.len) : NULL;
+	struct davit_buf rest = DAVIT_BUF_INIT, whole = c->out;
+	size_t at = 0;
+	json_t *j;
+
+	if (!end)
+		return;
+	whole.len = (size_t)(end + 1 - c->out.data);
+	pthread_mutex_lock(&w->lock);
+	for (size_t from = 0; (j = next_line(&whole, &at)); from = at) {
+		const char *said = json_string_value(json_object_get(j, "said"));
+
+		if (said && w->said.len < SAID_MAX)
+			davit_buf_addf(&w->said, "%s\n", said);
+		else if (!said)
+			davit_buf_add(&rest, whole.data + from, at - from);
+		json_decref(j);
+	}
+	pthread_mutex_unlock(&w->lock);
+	davit_buf_add(&rest, end + 1, c->out.len - whole.len);
+	davit_buf_fini(&c->out);
+	c->out = rest;
+	if (w->wake)
+		uv_async_send(w->wake);
+}
+
+/* On the loop's thread. */
+static void tell_said(struct order *w)
+{
+	struct davit_buf said;
 	char *save = NULL;
 
-	davit_buf_addc(out, '\n');
-	if (out->oom)
-		return;
-	for (char *l = strtok_r(out->data, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
-		json_t *j = json_loads(l, 0, NULL);
+	pthread_mutex_lock(&w->lock);
+	said = w->said;
+	w->said = (struct davit_buf)DAVIT_BUF_INIT;
+	pthread_mutex_unlock(&w->lock);
+	for (char *l = said.len && !said.oom ? strtok_r(said.data, "\n", &save) : NULL; l && w->progress;
+	     l = strtok_r(NULL, "\n", &save))
+		w->progress(w->user, l);
+	davit_buf_fini(&said);
+}
+
+static void on_wake(uv_async_t *h)
+{
+	struct oci_job *j = h->data;
+
+	if (j && j->o) /* nobody is told any more once the runtime is closed */
+		tell_said(j->argument);
+}
+
+/* With -o json a failure is {"error": {"code", "message"}}, alone or behind the lines of
+ * what was stored. */
+static void read_failure(const struct davit_buf *out, struct davit_error *err)
+{
+	size_t at = 0;
+	json_t *j;
+
+	while ((j = next_line(out, &at))) {
 		json_t *e = json_object_get(j, "error");
 		const char *code = json_string_value(json_object_get(e, "code"));
 		const char *message = json_string_value(json_object_get(e, "message"));
@@ -72,15 +155,12 @@ static void order_run(struct oci_job *j)
 		davit_error_set(&j->err, DAVIT_ECANCELED, "image", "cancelled");
 }
 
-static void tell_progress(struct order *w)
+static void tell_stored(struct order *w)
 {
-	char *save = NULL;
+	size_t at = 0;
+	json_t *j;
 
-	davit_buf_addc(&w->child.out, '\n');
-	if (w->child.out.oom)
-		return;
-	for (char *l = strtok_r(w->child.out.data, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
-		json_t *j = json_loads(l, 0, NULL);
+	while ((j = next_line(&w->child.out, &at))) {
 		const char *reference = json_string_value(json_object_get(j, "reference"));
 		char text[600];
 
@@ -97,12 +177,13 @@ static void order_done(struct oci_job *j)
 	struct order *w = j->argument;
 	struct davit_op *op = DAVIT_TAKE(j->op);
 
+	tell_said(w);
 	if (j->err.code) {
 		davit_op_fail_error(op, &j->err);
 		return;
 	}
 	if (w->progress)
-		tell_progress(w);
+		tell_stored(w);
 	davit_op_complete(op, 0);
 }
 
@@ -112,6 +193,21 @@ static void order_cancel(struct davit_op *op, int why)
 
 	(void)why;
 	oci_child_cancel(&((struct order *)j->argument)->child);
+}
+
+static int add_wake(struct oci_job *j)
+{
+	struct order *w = j->argument;
+	uv_async_t *wake = malloc(sizeof *wake);
+
+	if (!wake || uv_async_init(davit_loop_uv(j->o->local.rt->loop), wake, on_wake) < 0) {
+		free(wake);
+		return DAVIT_ENOMEM;
+	}
+	uv_unref((uv_handle_t *)wake);
+	wake->data = j;
+	w->wake = wake;
+	return 0;
 }
 
 /* fd is taken over; words end with NULL. */
@@ -131,6 +227,9 @@ static void place_order(struct davit_runtime *rt, const char *const words[], int
 		return;
 	}
 	*w = (struct order){.child.in = fd, .verb = verb, .progress = progress, .user = user};
+	pthread_mutex_init(&w->lock, NULL);
+	if (progress)
+		w->child.heard = order_heard;
 	j->argument = w;
 	j->dispose = order_free;
 	/* A child waits for its input itself. */
@@ -143,6 +242,8 @@ static void place_order(struct davit_runtime *rt, const char *const words[], int
 		r = davit_strv_add(&w->argv, o->place->images);
 	for (; !r && *words; words++)
 		r = davit_strv_add(&w->argv, *words);
+	if (!r && progress)
+		r = add_wake(j);
 	if (r < 0) {
 		oci_job_free(j);
 		fail_memory(op);
@@ -189,8 +290,18 @@ static void images_remove(struct davit_runtime *rt, const char *reference, bool 
 static void images_build(struct davit_runtime *rt, const char *reference, int fd, const char *dockerfile,
 			 davit_progress_fn *progress, void *user, struct davit_op *op)
 {
-	close(fd);
-	davit_op_fail(op, DAVIT_ENOTSUP, rt->name, "%s", no_build);
+	const struct oci_place *pl = ((struct oci_runtime *)davit_runtime_state(rt))->place;
+	const char *const words[] = {
+		"build",    "-o", "json", "--reference", reference, "-", dockerfile ? "--dockerfile" : NULL,
+		dockerfile, NULL};
+
+	if (*pl->why_no_build) {
+		close(fd);
+		davit_op_fail(op, DAVIT_ENOTSUP, rt->name, "runtime %s cannot build images: %s", rt->name,
+			      pl->why_no_build);
+		return;
+	}
+	place_order(rt, words, fd, "built", progress, user, op);
 }
 
 /* --- list --- */

@@ -4,8 +4,8 @@
  *
  * On disk, all named by the instance's id, so that whatever a daemon that was
  * killed has left can be found and taken away:
- *   run_dir/bundles/ID    config.json, exit, pid, hosts, ... (struct oci_place: bundles)
- *   run_dir/engine/ID     the state of crun or runc
+ *   run_dir/bundles/ID    config.json, container, exit, pid, hosts, ... (struct oci_place: bundles)
+ *   run_dir/engine/ID-N   the state of crun or runc for the Nth start
  *   state_dir/roots/ID    upper, work, and root, where the overlay is mounted
  */
 #ifndef DAVIT_OCI_IMPL_H
@@ -27,12 +27,19 @@ struct oci_place {
 	char *image_program; /* path of davit-image */
 	char *copy_program;  /* path of davit-copy */
 	char *program;	     /* path of crun or runc */
+	char *mkfs;	     /* path of mkfs.ext4, or NULL */
 	char *cgroup;	     /* cgroupsPath without "/ID", for a runtime that makes groups; or NULL */
 	uid_t uid;	     /* ours; not 0: rootless */
 	gid_t gid;
 	bool is_crun;
-	char why_no_bridge[112]; /* "" where networks can be made */
-	uint64_t capabilities;	 /* that we may give: our own bounding set */
+	char why_no_bridge[112];  /* "" where networks can be made */
+	char why_no_network[112]; /* "" where a container can have a network that leads out: the bridge, or
+				     without root that of slirp4netns */
+	char *slirp;		  /* path of slirp4netns, where that is it; or NULL */
+	char *slirp_hook;	  /* path of davit-slirp */
+	char why_no_build[112];	  /* "" where images can be built */
+	char why_no_disk[112];	  /* "" where disk space can be limited */
+	uint64_t capabilities;	  /* that we may give: our own bounding set */
 };
 
 /* Behind struct davit_runtime. */
@@ -112,11 +119,21 @@ int oci_image_find(const struct oci_place *pl, const char *reference, const char
 void oci_image_fini(struct oci_image *i);
 /* The reverse of a find with hold_as. */
 int oci_image_release(const struct oci_place *pl, const char *id, struct davit_error *err);
-/* By overlayfs, or a copy of the layers where it cannot be had. */
-int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci_image *image,
+/* By overlayfs, or a copy of the layers where it cannot be had. disk: bytes that may be written
+ * to it, 0 for any number. */
+int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci_image *image, uint64_t disk,
 		    struct davit_error *err);
 /* Unmounts and removes it; success when there is none. */
 int oci_rootfs_remove(const struct oci_place *pl, const char *id, struct davit_error *err);
+
+/* --- disk.c: file systems of limited size; blocks --- */
+#define OCI_DISK_MIN (4 << 20)
+/* Makes one in a file `path`, which is not there, and mounts it at dir. What a failure leaves,
+ * oci_disk_remove and the removal of both take away. */
+int oci_disk_make(const struct oci_place *pl, const char *path, const char *dir, uint64_t size,
+		  struct davit_error *err);
+/* Unmounts it; success when there is none. */
+int oci_disk_remove(const char *dir, struct davit_error *err);
 
 /* --- inside.c: looking at files inside a root --- */
 /* Opens path as a process inside would: no link leads out. A descriptor or -1 with errno. */
@@ -144,6 +161,7 @@ struct oci_config {
 	struct oci_user user;
 	const char *hostname;
 	const char *network; /* path of a network namespace, "" for a new one, or NULL: the host's */
+	bool slirp;	     /* the new one leads out by slirp4netns */
 };
 void oci_config_write(struct davit_buf *out, const struct oci_config *c);
 /* The value of "process" (of config.json, or for a further command). */
@@ -158,14 +176,18 @@ void oci_seccomp_write(struct davit_json *j, uint64_t set);
 /* --- bundle.c: all that belongs to an instance; it blocks --- */
 int oci_bundle_make(const struct oci_place *pl, const struct davit_workload *w, struct davit_error *err);
 int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_error *err);
-/* Makes the runtime forget a container whose run has ended. The program that does it
- * may outlive a killed davitd and meet the next run of the same name, so that force
- * is only used, by davitd that still lives, when it fails without. */
-int oci_engine_forget(const struct oci_place *pl, const char *id, struct davit_error *err);
-/* Ends and forgets it. */
-int oci_engine_delete(const struct oci_place *pl, const char *id, struct davit_error *err);
 /* Calls fn for each id that has anything. */
 void oci_bundle_each(const struct oci_place *pl, void (*fn)(void *user, const char *id), void *user);
+
+/* --- container.c: as crun and runc know them; all but the deletion is short --- */
+#define OCI_CONTAINER_MAX (DAVIT_ID_MAX + 11)
+/* The name for one more start, and that of the last one. DAVIT_ESTATE when the bundle is gone. */
+int oci_container_next(const struct oci_place *pl, const char *id, char ret[OCI_CONTAINER_MAX],
+		       struct davit_error *err);
+int oci_container_name(const struct oci_place *pl, const char *id, char ret[OCI_CONTAINER_MAX],
+		       struct davit_error *err);
+/* Ends and forgets all that the instance has or had; blocks. Success when there is none. */
+int oci_containers_delete(const struct oci_place *pl, const char *id, struct davit_error *err);
 
 /* --- spawn.c: what the keeper executes; struct local_ops --- */
 int oci_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error *err);
@@ -208,7 +230,8 @@ int oci_spawn(char *const argv[], int in_fd, int out_fd, int err_fd, pid_t *ret_
 struct oci_child {
 	int in; /* its standard input, borrowed; -1: nothing */
 	struct davit_buf out;
-	atomic_int pidfd; /* + 1 */
+	void (*heard)(struct oci_child *c); /* there is more in out, of which it may take; or NULL */
+	atomic_int pidfd;		    /* + 1 */
 	atomic_bool cancelled;
 };
 /* Its standard output goes into out, its standard error into the message. DAVIT_EIO. */
@@ -216,8 +239,8 @@ int oci_child_run(struct oci_child *c, char *const argv[], struct davit_error *e
 /* From another thread, at any time before fini: it ends soon. */
 void oci_child_cancel(struct oci_child *c);
 void oci_child_fini(struct oci_child *c);
-/* Without input and output. */
-int oci_run(char *const argv[], struct davit_error *err);
+/* Without output. in: see oci_child. */
+int oci_run(int in, char *const argv[], struct davit_error *err);
 
 /* --- volumes.c --- */
 /* Makes it on first use, and notes that the instance has it. */

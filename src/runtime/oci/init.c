@@ -5,11 +5,13 @@
  * it all orphans; programs expect neither. So this one stands there: it passes
  * signals on to the program, reaps orphans, and ends when the program does.
  *
- *   davit-init [-n] [-e] [-x FILE] [-f N] [-s NAME=VALUE]... -- PROGRAM [WORD...]
+ *   davit-init [-n] [-e] [-x FILE] [-w FIFO] [-f N] [-s NAME=VALUE]... -- PROGRAM [WORD...]
  *
  *   -n  becomes the program instead of starting it: for further commands
  *   -e  words and variables are escaped (%XX): JSON cannot carry all bytes
  *   -x  how the program ended is written there, where an exit code cannot say it
+ *   -w  before the program is started: until somebody has opened it and closed it again;
+ *       what he writes is why it is not to be started (slirp.c)
  *   -f  descriptor 3 becomes N in the program
  *   -s  a variable; the environment has what else there is behind them
  *
@@ -31,6 +33,7 @@ extern char **environ;
 struct options {
 	bool become, escaped;
 	int exit_fd, ready_fd;
+	const char *fifo;
 	char **argv;
 	char **env; /* those of -s, then the others */
 	size_t n_env;
@@ -80,7 +83,7 @@ static void parse(struct options *o, int argc, char **argv)
 	o->env = calloc(n + (size_t)argc + 1, sizeof *o->env);
 	if (!o->env)
 		refuse("out of memory");
-	while ((c = getopt(argc, argv, "+nex:f:s:")) != -1) {
+	while ((c = getopt(argc, argv, "+nex:w:f:s:")) != -1) {
 		switch (c) {
 		case 'n':
 			o->become = true;
@@ -90,6 +93,9 @@ static void parse(struct options *o, int argc, char **argv)
 			break;
 		case 'x':
 			o->exit_fd = open(optarg, O_WRONLY | O_CLOEXEC);
+			break;
+		case 'w':
+			o->fifo = optarg;
 			break;
 		case 'f':
 			o->ready_fd = atoi(optarg);
@@ -173,6 +179,24 @@ static pid_t start(const struct options *o)
 	exit(why == ENOENT ? 127 : 126);
 }
 
+/* Signals wait meanwhile, as they do while the program is started. */
+static void wait_at_fifo(const struct options *o)
+{
+	char why[512];
+	int fd = open(o->fifo, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? 0 : read(fd, why, sizeof why - 1);
+
+	if (fd < 0)
+		refuse("cannot wait for the network");
+	close(fd);
+	if (n <= 0)
+		return;
+	why[n] = '\0';
+	tell(o, "exec", 0, why);
+	fprintf(stderr, "davit-init: %s\n", why);
+	exit(126);
+}
+
 static _Noreturn void end(const struct options *o, int status)
 {
 	if (WIFEXITED(status))
@@ -196,6 +220,8 @@ int main(int argc, char **argv)
 	}
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
+	if (o.fifo)
+		wait_at_fifo(&o);
 	main_pid = start(&o);
 	if (o.ready_fd)
 		close(3); /* its end is the program's to keep open */

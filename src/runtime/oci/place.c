@@ -10,6 +10,7 @@
 #include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 #include <sys/vfs.h>
 
 char *oci_path(const char *base, const char *id, const char *file)
@@ -34,6 +35,9 @@ void oci_place_drop(struct oci_place *pl)
 	free(pl->image_program);
 	free(pl->copy_program);
 	free(pl->program);
+	free(pl->mkfs);
+	free(pl->slirp);
+	free(pl->slirp_hook);
 	free(pl->cgroup);
 	free(pl);
 }
@@ -139,8 +143,9 @@ static int make_directories(struct oci_place *pl, const struct davit_runtime *rt
 	pl->image_program = davit_path_join(rt->libexec_dir, "davit-image");
 	pl->copy_program = davit_path_join(rt->libexec_dir, "davit-copy");
 	pl->init = davit_path_join(rt->libexec_dir, "davit-init");
+	pl->slirp_hook = davit_path_join(rt->libexec_dir, "davit-slirp");
 	if (!pl->bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes || !pl->networks ||
-	    !pl->init || !pl->image_program || !pl->copy_program)
+	    !pl->init || !pl->slirp_hook || !pl->image_program || !pl->copy_program)
 		return davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");
 	pl->run_dir = DAVIT_TAKE(real);
 	const char *const dirs[] = {pl->bundles, pl->engine, pl->roots, pl->volumes, pl->networks};
@@ -152,14 +157,54 @@ static int make_directories(struct oci_place *pl, const struct davit_runtime *rt
 /* What a network needs beside the right to make one. */
 static void probe_bridge(struct oci_place *pl)
 {
+	DAVIT_AUTO_FREE char *nft = find_program("nft");
+
+	snprintf(pl->why_no_bridge, sizeof pl->why_no_bridge, "%s",
+		 pl->uid ? "davitd does not run as root"
+		 : !nft	 ? "nft is not installed"
+			 : "");
+	snprintf(pl->why_no_network, sizeof pl->why_no_network, "%s", pl->why_no_bridge);
+}
+
+/* Without root there is a way out by a process that speaks for the container. */
+static void probe_slirp(struct oci_place *pl)
+{
+	struct sockaddr_un a;
+
+	if (!pl->uid)
+		return;
+	pl->slirp = find_program("slirp4netns");
+	snprintf(pl->why_no_network, sizeof pl->why_no_network, "%s",
+		 !pl->slirp ? "davitd does not run as root, and slirp4netns is not installed"
+		 : strlen(pl->bundles) + sizeof "/0123456789abcdef/slirp.2147483647" > sizeof a.sun_path
+			 ? "the path of the run directory is too long for the socket of slirp4netns"
+		 : access("/dev/net/tun", R_OK | W_OK) < 0
+			 ? "davitd does not run as root and may not open /dev/net/tun"
+			 : "");
+	if (*pl->why_no_network)
+		free(DAVIT_TAKE(pl->slirp));
+}
+
+/* davit-image looks for it in PATH. */
+static void probe_builder(struct oci_place *pl)
+{
+	DAVIT_AUTO_FREE char *path = find_program("buildah");
+
+	snprintf(pl->why_no_build, sizeof pl->why_no_build, "%s", path ? "" : "buildah is not installed");
+}
+
+static void probe_disk(struct oci_place *pl)
+{
 	const char *why = "";
 
+	pl->mkfs = find_program("mkfs.ext4");
 	if (pl->uid)
 		why = "davitd does not run as root";
-	else if (access("/usr/sbin/nft", X_OK) < 0 && access("/sbin/nft", X_OK) < 0 &&
-		 access("/usr/bin/nft", X_OK) < 0)
-		why = "nft is not installed";
-	snprintf(pl->why_no_bridge, sizeof pl->why_no_bridge, "%s", why);
+	else if (!pl->mkfs)
+		why = "mkfs.ext4 is not installed";
+	else if (access("/dev/loop-control", R_OK | W_OK) < 0)
+		why = "there are no loop devices";
+	snprintf(pl->why_no_disk, sizeof pl->why_no_disk, "%s", why);
 }
 
 int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oci_place **ret,
@@ -185,6 +230,9 @@ int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oc
 		return r;
 	}
 	probe_bridge(pl);
+	probe_slirp(pl);
+	probe_builder(pl);
+	probe_disk(pl);
 	*ret = pl;
 	return 0;
 }

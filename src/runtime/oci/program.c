@@ -51,10 +51,10 @@ int oci_spawn(char *const argv[], int in_fd, int out_fd, int err_fd, pid_t *ret_
 }
 
 /* Reads both outputs until they are closed; what is more than can be of use is dropped. */
-static void listen_to(int out, struct davit_buf *out_text, int err, struct davit_buf *err_text)
+static void listen_to(struct oci_child *c, int out, int err, struct davit_buf *why)
 {
 	struct pollfd p[2] = {{.fd = out, .events = POLLIN}, {.fd = err, .events = POLLIN}};
-	struct davit_buf *text[2] = {out_text, err_text};
+	struct davit_buf *text[2] = {&c->out, why};
 	char chunk[4096];
 
 	while (p[0].fd >= 0 || p[1].fd >= 0) {
@@ -67,6 +67,8 @@ static void listen_to(int out, struct davit_buf *out_text, int err, struct davit
 				p[i].fd = -1;
 			else if (p[i].revents && text[i]->len < 1 << 20)
 				davit_buf_add(text[i], chunk, (size_t)n);
+			if (n > 0 && i == 0 && p[i].revents && c->heard)
+				c->heard(c);
 		}
 	}
 }
@@ -96,7 +98,7 @@ int oci_child_run(struct oci_child *c, char *const argv[], struct davit_error *e
 	atomic_store(&c->pidfd, pidfd + 1);
 	if (atomic_load(&c->cancelled))
 		oci_child_cancel(c);
-	listen_to(out, &c->out, said, &why);
+	listen_to(c, out, said, &why);
 	e = DAVIT_EINTR(waitpid(pid, &status, 0)) < 0 ? errno : 0;
 	if (e)
 		return davit_error_errno(err, e, NULL, "cannot wait for %s", argv[0]);
@@ -127,9 +129,9 @@ void oci_child_fini(struct oci_child *c)
 		close(pidfd);
 }
 
-int oci_run(char *const argv[], struct davit_error *err)
+int oci_run(int in, char *const argv[], struct davit_error *err)
 {
-	struct oci_child c = {.in = -1};
+	struct oci_child c = {.in = in};
 	int r = oci_child_run(&c, argv, err);
 
 	oci_child_fini(&c);

@@ -54,7 +54,7 @@ int oci_image_find(const struct oci_place *pl, const char *reference, const char
 	r = davit_image_store_open(pl->images, &store, err);
 	if (r < 0)
 		return r;
-	r = hold_as ? davit_image_hold(store, hold_as, reference, &i, err)
+	r = hold_as ? davit_image_hold(store, hold_as, reference, false, &i, err)
 		    : davit_image_resolve(store, reference, &i, err);
 	davit_image_store_close(store);
 	if (r < 0)
@@ -155,28 +155,33 @@ static int mount_overlay(char *const *layers, const char *upper, const char *wor
 	return 0;
 }
 
-/* The four directories of one root. */
+/* The directories of one root; `disk`, a file with a file system in it, and `fs`, where that is
+ * mounted and where upper and work are then, only with a limit of space. */
 struct tree {
-	char *base, *upper, *work, *root;
+	char *base, *disk, *fs, *upper, *work, *root;
 };
 
 static void tree_fini(struct tree *t)
 {
 	free(t->base);
+	free(t->disk);
+	free(t->fs);
 	free(t->upper);
 	free(t->work);
 	free(t->root);
 }
 
-static int tree_init(struct tree *t, const char *roots, const char *id, struct davit_error *err)
+static int tree_init(struct tree *t, const char *roots, const char *id, bool limited, struct davit_error *err)
 {
 	*t = (struct tree){
 		.base = davit_path_join(roots, id),
-		.upper = oci_path(roots, id, "upper"),
-		.work = oci_path(roots, id, "work"),
+		.disk = oci_path(roots, id, "disk"),
+		.fs = oci_path(roots, id, "fs"),
+		.upper = oci_path(roots, id, limited ? "fs/upper" : "upper"),
+		.work = oci_path(roots, id, limited ? "fs/work" : "work"),
 		.root = oci_path(roots, id, "root"),
 	};
-	return t->base && t->upper && t->work && t->root ? 0 : out_of_memory(err);
+	return t->base && t->disk && t->fs && t->upper && t->work && t->root ? 0 : out_of_memory(err);
 }
 
 /* The root's own attributes are those of the highest layer. */
@@ -214,7 +219,7 @@ static int copy_layers(const struct oci_place *pl, const struct tree *t, const s
 	char *flatten[] = {pl->image_program, (char *)"--store", pl->images, (char *)"flatten",
 			   image->id,	      t->root,		 NULL};
 
-	return oci_run(image->id ? flatten : copy, err);
+	return oci_run(-1, image->id ? flatten : copy, err);
 }
 
 static int probe(const struct tree *t, char *lower)
@@ -233,7 +238,7 @@ static bool try_overlay(const char *dir)
 	DAVIT_AUTO_FREE char *lower = NULL;
 	int e = ENOMEM;
 
-	if (tree_init(&t, dir, "probe", NULL) == 0 && (lower = davit_path_join(t.base, "lower"))) {
+	if (tree_init(&t, dir, "probe", false, NULL) == 0 && (lower = davit_path_join(t.base, "lower"))) {
 		/* A daemon that was killed in here has left one. */
 		umount2(t.root, MNT_DETACH);
 		davit_remove_tree(t.base, NULL);
@@ -262,16 +267,32 @@ static bool has_overlay(const char *dir)
 	return r;
 }
 
-int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci_image *image,
+static int make_tree(const struct oci_place *pl, const struct tree *t, const struct oci_image *image,
+		     uint64_t disk, struct davit_error *err)
+{
+	bool overlay = has_overlay(pl->roots);
+	int r = 0;
+
+	if (mkdir(t->base, 0711) < 0)
+		return davit_error_errno(err, errno, "image", "cannot make %s", t->base);
+	if (disk && !overlay)
+		return davit_error_set(err, DAVIT_ENOTSUP, "resources.disk",
+				       "cannot limit the disk: there is no overlayfs here");
+	if (disk)
+		r = oci_disk_make(pl, t->disk, t->fs, disk, err);
+	if (r < 0)
+		return r;
+	return overlay ? make_overlay(t, image, err) : copy_layers(pl, t, image, err);
+}
+
+int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci_image *image, uint64_t disk,
 		    struct davit_error *err)
 {
 	struct tree t;
-	int r = tree_init(&t, pl->roots, id, err);
+	int r = tree_init(&t, pl->roots, id, disk, err);
 
-	if (!r && mkdir(t.base, 0711) < 0)
-		r = davit_error_errno(err, errno, "image", "cannot make %s", t.base);
 	if (!r)
-		r = has_overlay(pl->roots) ? make_overlay(&t, image, err) : copy_layers(pl, &t, image, err);
+		r = make_tree(pl, &t, image, disk, err);
 	tree_fini(&t);
 	return r;
 }
@@ -279,12 +300,14 @@ int oci_rootfs_make(const struct oci_place *pl, const char *id, const struct oci
 int oci_rootfs_remove(const struct oci_place *pl, const char *id, struct davit_error *err)
 {
 	struct tree t;
-	int r = tree_init(&t, pl->roots, id, err);
+	int r = tree_init(&t, pl->roots, id, false, err);
 
 	/* Detached: a process on its way out may still be in it, and holds only itself up. */
 	if (!r && umount2(t.root, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 && errno != EINVAL && errno != ENOENT &&
 	    errno != EPERM)
 		r = davit_error_errno(err, errno, "image", "cannot unmount %s", t.root);
+	if (!r)
+		r = oci_disk_remove(t.fs, err);
 	if (!r)
 		r = davit_remove_tree(t.base, err);
 	tree_fini(&t);

@@ -78,6 +78,7 @@ int oci_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error 
 	const struct davit_workload *w = pi->inst->workload;
 	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->bundles, pi->id);
 	DAVIT_AUTO_FREE char *pid_file = oci_path(pl->bundles, pi->id, "pid");
+	char name[OCI_CONTAINER_MAX];
 	const char *argv[20];
 	struct keeper_launch *m;
 	size_t n = 0;
@@ -85,6 +86,8 @@ int oci_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error 
 
 	if (!r)
 		r = oci_exit_prepare(pi, err);
+	if (!r)
+		r = oci_container_next(pl, pi->id, name, err);
 	/* runc has removed the groups with the container of the last run. */
 	if (!r && pi->run)
 		r = cgroups_make(&p->cgroups, w, err);
@@ -110,7 +113,7 @@ int oci_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error 
 	argv[n++] = pid_file;
 	if (w->ready == DAVIT_READY_FD)
 		argv[n++] = "--preserve-fds=1";
-	argv[n++] = pi->id;
+	argv[n++] = name;
 	argv[n] = NULL;
 	add_command(&p->packet, offsetof(struct keeper_launch, spawn), argv);
 	add_string(&p->packet, pid_file);
@@ -126,9 +129,13 @@ static int add_exec(struct local_instance *pi, size_t at, const char *file, cons
 	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
 	const struct oci_place *pl = oci_runtime_of(p)->place;
 	struct keeper_spawn *s = (void *)(p->packet.data + at);
+	char name[OCI_CONTAINER_MAX];
 	const char *argv[16];
 	size_t n = 0;
+	int r = oci_container_name(pl, pi->id, name, err);
 
+	if (r < 0)
+		return r;
 	s->h.size = sizeof *s;
 	s->ready_fd = -1;
 	argv[n++] = pl->program;
@@ -141,7 +148,7 @@ static int add_exec(struct local_instance *pi, size_t at, const char *file, cons
 	argv[n++] = pid_file;
 	argv[n++] = "--process";
 	argv[n++] = file;
-	argv[n++] = pi->id;
+	argv[n++] = name;
 	argv[n] = NULL;
 	add_command(&p->packet, at, argv);
 	return p->packet.oom ? out_of_memory(err) : 0;

@@ -28,12 +28,14 @@ static const char schema[] =
 	"CREATE TABLE meta(key TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;"
 	"INSERT INTO meta VALUES('compacted', 0);";
 
-/* Once per process and before its first use of SQLite: no statistics, and a
- * lookaside of 64 slots of 128 bytes instead of 100 of 1200. */
+/* Once per process and before its first use of SQLite: no statistics, a lookaside
+ * of 64 slots of 128 bytes instead of 100 of 1200, and pages that are allocated one by
+ * one, not twenty for each connection that are never given back. */
 static void configure(void)
 {
 	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 	sqlite3_config(SQLITE_CONFIG_LOOKASIDE, 128, 64);
+	sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
 	/* One thread at a time uses a connection; we see to that. */
 	sqlite3_config(SQLITE_CONFIG_MULTITHREAD);
 }

@@ -384,7 +384,7 @@ static int sqlite_open(struct davit_store *s, const char *where, struct davit_er
 	if (r == 0)
 		r = davit_db_connect(q->path, &q->db, err);
 	if (r == 0)
-		r = davit_db_exec(q->db, q->path, "PRAGMA query_only=1", err);
+		r = davit_db_exec(q->db, q->path, "PRAGMA query_only=1; PRAGMA cache_size=-32", err);
 	if (r == 0)
 		r = open_wake(q, davit_loop_uv(s->loop), err);
 	if (r == 0)

@@ -5,10 +5,12 @@
 #include "store/changes.h"
 #include "store/sqlite/db.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 /* One batch: large enough to make the fsync cheap, small enough that the first
  * in it does not wait long. */
@@ -357,6 +359,25 @@ static void move_all(struct davit_list *from, struct davit_list *to)
 	davit_list_init(from);
 }
 
+/* Under the lock. A second after the last batch its pages are given back: an idle davitd is to
+ * be small, and the kernel has them still. */
+static void wait_for_work(struct davit_sqlite_writer *w)
+{
+	struct timespec due;
+	bool cached = w->db != NULL;
+
+	clock_gettime(CLOCK_MONOTONIC, &due);
+	due.tv_sec++;
+	while (davit_list_empty(&w->queue) && !w->stop) {
+		if (!cached) {
+			pthread_cond_wait(&w->more, &w->lock);
+		} else if (pthread_cond_timedwait(&w->more, &w->lock, &due) == ETIMEDOUT) {
+			sqlite3_db_release_memory(w->db);
+			cached = false;
+		}
+	}
+}
+
 static void *writer_main(void *arg)
 {
 	struct davit_sqlite_writer *w = arg;
@@ -365,8 +386,7 @@ static void *writer_main(void *arg)
 	davit_list_init(&batch);
 	pthread_mutex_lock(&w->lock);
 	for (;;) {
-		while (davit_list_empty(&w->queue) && !w->stop)
-			pthread_cond_wait(&w->more, &w->lock);
+		wait_for_work(w);
 		if (davit_list_empty(&w->queue))
 			break;
 		take_batch(&w->queue, &batch);
@@ -400,6 +420,7 @@ int davit_sqlite_writer_start(const char *path, void (*done)(void *user), void *
 			      struct davit_sqlite_writer **ret, struct davit_error *err)
 {
 	struct davit_sqlite_writer *w = calloc(1, sizeof *w);
+	pthread_condattr_t clock;
 	int e, r;
 
 	if (!w)
@@ -410,7 +431,10 @@ int davit_sqlite_writer_start(const char *path, void (*done)(void *user), void *
 	davit_list_init(&w->queue);
 	davit_list_init(&w->done);
 	pthread_mutex_init(&w->lock, NULL);
-	pthread_cond_init(&w->more, NULL);
+	pthread_condattr_init(&clock);
+	pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+	pthread_cond_init(&w->more, &clock);
+	pthread_condattr_destroy(&clock);
 	/* Passed here first, so that the thread finds the crash points set up. */
 	DAVIT_FAULT("store-open");
 	r = reconnect(w, err);

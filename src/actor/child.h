@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The system of a process that is a container: one thread, whose root is that
+ * container, operated by the parent.
+ */
+#ifndef DAVIT_ACTOR_CHILD_H
+#define DAVIT_ACTOR_CHILD_H
+
+#include "actor/container_impl.h"
+#include "actor/link_impl.h"
+#include "actor/process_json.h"
+
+struct child {
+	struct davit_system *system;
+	struct link *link; /* as system->uplink */
+	const struct davit_definition *definition;
+	struct hello hello;
+	bool over; /* nothing is to be done any more */
+	int status;
+	int64_t heard;
+	uint32_t attention;   /* the parent's, when the socket was last read */
+	uint64_t begun, done; /* messages of the parent's */
+	/* a question under way */
+	uint64_t asked;
+	bool answered;
+	int answer_code;
+	struct davit_buf answer;
+};
+
+/* child_life.c */
+
+/* The tree's root: the container itself. */
+int child_root(struct davit_system *s);
+/* What the parent tells it to do. */
+int child_operate(struct child *ch, const struct davit_frame *f, const unsigned char *body);
+
+/* system.c: as davit_system_open, for the system of a process that is a container. */
+int system_open(const struct davit_system_config *config, struct child *child, struct davit_system **ret,
+		struct davit_error *err);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Containers of type process, in the system of their parent. Each is a container like
+ * others, whose actor is a stand-in: what the tree orders goes to the process as
+ * OPERATE, what the process says that it is becomes a report to the tree, and messages
+ * are sent on to it, and kept until it is done with them.
+ *
+ *   process.c       orders and news: the states of the stand-in
+ *   process_send.c  messages to the process, and what becomes of them when it dies
+ *   process_spawn.c processes made: zygote, rings, greeting
+ *   poll.c          what all processes of a system have to say (a thread of its own)
+ *   process_said.c  frames from a child that are not of messages
+ *   child.c, child_life.c  the other side: the system within the process
+ *   process_json.c  the JSON of frames
+ */
+#ifndef DAVIT_ACTOR_PROCESS_H
+#define DAVIT_ACTOR_PROCESS_H
+
+#include "actor/container_impl.h"
+#include "actor/link_impl.h"
+
+enum { HEARTBEAT = 250, KEEPALIVE = 5000, WINDOW = 1024 }; /* ms, ms, messages */
+
+/* Data of SIG_PROCESS. */
+enum news_kind {
+	NEWS_STATE, /* STATE came */
+	NEWS_DEAD,  /* it has ended, and all that it wrote was read */
+	NEWS_ROOM,  /* there is room, or it is done with some */
+};
+
+struct news {
+	enum news_kind kind;
+	uint32_t link; /* its number */
+	uint64_t id;
+	enum davit_state state;
+	uint64_t failure;
+	int code;
+	char text[128];
+	bool set_options;
+	struct davit_options options;
+	int64_t keepalive;
+};
+
+struct process {
+	struct link *link;  /* NULL: there is no process */
+	uint64_t last_id;   /* of OPERATE */
+	uint64_t create_id; /* of the creation of this process */
+	uint64_t id;	    /* of what is under way; 0: nothing */
+	struct order doing; /* that */
+	bool busy;
+	struct davit_message *orders, *orders_last; /* SIG_CONTAINER that wait */
+	int why;				    /* what a creation said that did not succeed */
+	char why_text[128];
+
+	/* Sent, and not yet done with. */
+	struct davit_message *kept, *kept_last;
+	uint64_t sent, done; /* messages, by this process */
+	uint32_t window;
+	int credit;	 /* so many small ones may be sent without a look */
+	bool stalled;	 /* held, for want of room */
+	uint32_t unseen; /* written, and not published */
+	struct link_cache sender;
+};
+
+/* process.c */
+/* An order of the tree, or news. m is borrowed. */
+void process_signal(struct davit_context *c, struct davit_actor *a, struct davit_message *m);
+int process_new(struct container *k);
+void process_free(struct davit_context *c, struct container *k);
+/* Can there be processes of this definition? 0, or an error with a text. */
+int process_possible(struct davit_system *s, const struct davit_definition *d, const char **ret_why);
+
+/* process_send.c */
+/* A message for it; consumed. */
+void process_message(struct davit_context *c, struct davit_actor *a, struct davit_message *m);
+/* The end of an activation: what was written is published. */
+void process_flush(struct davit_context *c, struct davit_actor *a);
+/* Frees what it is done with. */
+void process_settle(struct davit_context *c, struct container *k);
+/* It has failed, or died: what it had begun is a dead letter. */
+void process_failed_at(struct davit_context *c, struct container *k);
+/* It has died: what it had not begun goes first when it is back. */
+void process_take_back(struct davit_context *c, struct davit_actor *a);
+/* Goes on if there is room. */
+void process_resume(struct davit_context *c, struct davit_actor *a);
+
+/* process_spawn.c */
+/* A process for k, greeted. 0, or an error with k->text. */
+int process_spawn(struct davit_context *c, struct container *k);
+/* The main function of processes of the zygote. */
+int process_main(int channel, const void *request, size_t n);
+
+/* poll.c */
+int poll_open(struct davit_system *s);
+void poll_close(struct davit_system *s);
+void poll_main(struct davit_worker *w);
+void poll_wake(struct davit_system *s);
+/* Watches a link; it takes its own reference. 0, or DAVIT_ENOMEM. */
+int poll_add(struct davit_system *s, struct link *l);
+/* Reads the rings. True if there was anything. Of several threads one does it. */
+bool poll_rings(struct davit_context *c);
+/* All are about to sleep: peers will ring from now on. False: there is something to read. */
+bool poll_arm(struct davit_system *s);
+/* One round of sockets, for systems without threads: waits for at most `ms`. */
+bool poll_turn(struct davit_context *c, int ms);
+int poll_fd(struct davit_system *s); /* readable when there is something; -1: none */
+/* Ends the process behind l; its death is told as usual, with this reason (static). */
+void link_kill(struct link *l, int code, const char *reason);
+
+/* process_said.c */
+/* One that the process watches has ended. */
+void process_gone(struct davit_context *c, struct link *l, const struct davit_down *down);
+/* A frame of l that is not of messages. 0, or DAVIT_EPROTO. */
+int process_said(struct davit_context *c, struct link *l, const struct davit_frame *f,
+		 const unsigned char *body);
+void process_news(struct davit_context *c, struct link *l, const struct news *n);
+
+/* child.c: the system of a process that is a container */
+int child_main(int channel, const struct davit_definition *d);
+/* Reads what the parent has sent, without waiting. True if there was anything. */
+bool uplink_turn(struct davit_context *c);
+/* Its root has reported a state that nobody had asked for. */
+void uplink_report(struct tree *t, const struct container *k, const struct report *r);
+/* A message of the parent's is begun, and done with. */
+void uplink_begin(struct davit_system *s);
+void uplink_done(struct davit_system *s);
+/* Asks the parent: JSON of MANAGE. Waits for the answer, 2 s at most. */
+int uplink_ask(struct davit_context *c, const struct davit_buf *question, struct davit_buf *ret);
+/* One of this process's containers has changed its state. */
+void uplink_announce(struct container *k, enum davit_state s);
+
+#endif

@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Frames of messages that come by a link. What comes from a child is checked as
+ * anything from outside; what it says wrongly breaks its channel, and that only.
+ */
+#include "actor/container_impl.h"
+#include "actor/link_impl.h"
+#include "actor/remote.h"
+
+#include <string.h>
+
+/* Where the bytes behind a header are. */
+struct body {
+	const struct link *l;
+	const unsigned char *bytes; /* NULL: in the ring */
+};
+
+static void copy(const struct body *b, size_t at, void *to, size_t n)
+{
+	if (b->bytes)
+		memcpy(to, b->bytes + at, n);
+	else
+		davit_ring_copy(&b->l->ring, at, to, n);
+}
+
+static struct davit_promise promise_of(uint64_t id)
+{
+	return (struct davit_promise){(uint32_t)(id >> 32), (uint32_t)id};
+}
+
+static void refuse(struct link *l, uint64_t id, int code, const char *text)
+{
+	link_answer(l, id,
+		    &(struct davit_outcome){.state = DAVIT_PROMISE_REJECTED, .code = code, .message = text});
+}
+
+/* It goes no further. */
+static void undeliverable(struct davit_context *c, struct link *l, const struct davit_frame *f,
+			  struct davit_message *m, int code)
+{
+	enum davit_dead why = code == DAVIT_EUNAVAIL ? DAVIT_DEAD_FULL
+			      : code == DAVIT_EPERM  ? DAVIT_DEAD_DENIED
+						     : DAVIT_DEAD_NOBODY;
+
+	COUNT(c->worker, sent);
+	if (f->kind == DAVIT_FRAME_REQUEST)
+		refuse(l, f->id, code, davit_dead_name(why));
+	m->promise = (struct davit_promise){0, 0};
+	message_dead(c, why, (struct davit_ref){0, 0}, m);
+}
+
+/* The child's: for its root, which counts what it begins and is done with. */
+static void to_root(struct davit_context *c, struct link *l, struct davit_message *m)
+{
+	struct davit_actor *a = actor_of(c->system, l->owner);
+
+	COUNT(c->worker, sent);
+	m->generation_ = l->owner.generation;
+	if (!(m->flags_ & MSG_GATED))
+		m->flags_ |= MSG_CHANNEL;
+	if (a)
+		mailbox_put(c, a, m);
+	else
+		message_dead(c, DAVIT_DEAD_NOBODY, l->owner, m);
+}
+
+static void hand_over(struct davit_context *c, struct link *l, const struct davit_frame *f, const char *from,
+		      const char *to, struct davit_message *m)
+{
+	struct davit_ref ref;
+	int r = 0;
+
+	m->sender = remote_sender(c, l, from);
+	if (f->kind == DAVIT_FRAME_REQUEST &&
+	    promise_from_link(c, l, f->id, f->time ? f->time * INT64_C(1000000) : -1, &m->promise)) {
+		undeliverable(c, l, f, m, DAVIT_ENOMEM);
+		return;
+	}
+	if (f->flags & DAVIT_FRAME_FAILED) {
+		m->flags_ |= MSG_GATED;
+		promise_set_failure(c, m->promise, container_failure(c->system, l->owner));
+	}
+	if (!*to && l->end == DAVIT_END_CHILD) {
+		to_root(c, l, m);
+		return;
+	}
+	if (!*to)
+		ref = l->above;
+	else
+		r = remote_find(c, l, to, &ref);
+	if (r && f->flags & DAVIT_FRAME_KEEP && remote_keep(c, to, m))
+		return;
+	if (!r)
+		r = send_from(c, m->sender, from, ref, &m);
+	if (m)
+		undeliverable(c, l, f, m, r);
+}
+
+/* A message that is there as a whole. */
+static int message(struct davit_context *c, struct link *l, const struct davit_frame *f, const struct body *b,
+		   size_t size)
+{
+	char from[256], to[256];
+	struct davit_message *m;
+
+	copy(b, 0, from, f->from);
+	copy(b, f->from, to, f->to);
+	from[f->from] = to[f->to] = 0;
+	if (!(m = davit_message_new(c, f->type, size + 1))) {
+		if (f->kind == DAVIT_FRAME_REQUEST)
+			refuse(l, f->id, DAVIT_ENOMEM, "out of memory");
+		return 0;
+	}
+	copy(b, (size_t)f->from + f->to, m->data, size);
+	m->data[size] = 0; /* not counted: a handler that reads text is as safe as with one from davit itself */
+	m->size = (uint32_t)size;
+	if (!davit_frame_type_ok(m->type, m->data, m->size) || (f->kind == DAVIT_FRAME_REQUEST && !f->id) ||
+	    strlen(from) != f->from || strlen(to) != f->to) {
+		davit_message_free(c, m);
+		return DAVIT_EPROTO;
+	}
+	hand_over(c, l, f, from, to, m);
+	return 0;
+}
+
+static int reply(struct davit_context *c, struct link *l, const struct davit_frame *f, const struct body *b,
+		 size_t size)
+{
+	const void *data = b->bytes;
+
+	if (!data) {
+		copy(b, 0, l->scratch, size);
+		data = l->scratch;
+	}
+	promise_from_peer(c, promise_of(f->id), l->number, DAVIT_PROMISE_FULFILLED, 0, NULL, data, size);
+	return 0;
+}
+
+static int refused(struct davit_context *c, struct link *l, const struct davit_frame *f, const struct body *b)
+{
+	char text[448];
+	size_t n = f->size < sizeof text - 1 ? f->size : sizeof text - 1;
+	int code = f->type && f->type < 1000 ? -(int)f->type : DAVIT_EINTERNAL;
+
+	copy(b, 0, text, n);
+	text[n] = 0;
+	promise_from_peer(c, promise_of(f->id), l->number, DAVIT_PROMISE_REJECTED, code, text, NULL, 0);
+	return 0;
+}
+
+/* A part of something large; the whole, when it is the last one. */
+static int part(struct davit_context *c, struct link *l, const struct davit_frame *f, const struct body *b)
+{
+	struct davit_frame head;
+	int r;
+
+	if (!l->large.len && !l->large_head.kind)
+		l->large_head = *f;
+	else if (f->kind != l->large_head.kind || f->id != l->large_head.id || f->from || f->to)
+		return DAVIT_EPROTO;
+	if (l->large.len + f->size > DAVIT_FRAME_LIMIT)
+		return DAVIT_EPROTO;
+	if (davit_buf_reserve(&l->large, f->size))
+		return DAVIT_ENOMEM;
+	copy(b, 0, l->large.data + l->large.len, f->size);
+	l->large.len += f->size;
+	if (f->flags & DAVIT_FRAME_MORE)
+		return 0;
+	head = l->large_head;
+	l->large_head = (struct davit_frame){0};
+	{
+		struct body whole = {l, (const unsigned char *)l->large.data};
+		if (head.kind == DAVIT_FRAME_REPLY)
+			r = reply(c, l, &head, &whole, l->large.len);
+		else
+			r = message(c, l, &head, &whole, l->large.len - head.from - head.to);
+	}
+	davit_buf_fini(&l->large);
+	return r;
+}
+
+int link_take(struct davit_context *c, struct link *l, const struct davit_frame *f,
+	      const unsigned char *bytes)
+{
+	struct body b = {l, bytes};
+
+	if (davit_frame_in_parts(f->kind) && (f->flags & DAVIT_FRAME_MORE || l->large_head.kind))
+		return part(c, l, f, &b);
+	switch (f->kind) {
+	case DAVIT_FRAME_MESSAGE:
+	case DAVIT_FRAME_REQUEST:
+		return message(c, l, f, &b, f->size - f->from - f->to);
+	case DAVIT_FRAME_REPLY:
+		return f->from || f->to ? DAVIT_EPROTO : reply(c, l, f, &b, f->size);
+	case DAVIT_FRAME_REFUSE:
+		return refused(c, l, f, &b);
+	case DAVIT_FRAME_PROGRESS:
+		promise_progress(c, promise_of(f->id), l->number);
+		return 0;
+	default: /* CANCEL: what is awaited by nobody is skipped by its deadline */
+		return 0;
+	}
+}
+
+int link_read_ring(struct davit_context *c, struct link *l, int n)
+{
+	struct davit_frame f;
+	int i = 0, r = 0;
+
+	while (i < n && (r = davit_ring_peek(&l->ring, l->end, &f)) > 0) {
+		if ((r = link_take(c, l, &f, NULL)))
+			return r;
+		davit_ring_next(&l->ring, &f);
+		i++;
+	}
+	davit_ring_release(&l->ring);
+	return r < 0 ? r : i;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Those who are reached through a link, as actors of this system: a child knows the
+ * containers that it has heard of, a parent those that its children have announced.
+ * Whatever is sent to one goes out by its link, with its alias as the address.
+ */
+#ifndef DAVIT_ACTOR_REMOTE_H
+#define DAVIT_ACTOR_REMOTE_H
+
+#include "actor/link_impl.h"
+
+struct remote {
+	struct link *link; /* owned reference */
+	struct davit_ref ref;
+	char alias[64], name[64], parent[64];
+	char path[256];
+	int state; /* enum davit_state */
+	bool announced;
+};
+
+void tree_lock(struct davit_system *s);
+void tree_unlock(struct davit_system *s);
+
+/* The sender of a message that came by l: at the parent the child, or one that it has
+ * announced; at the child any alias, which is an actor from then on. */
+struct davit_ref remote_sender(struct davit_context *c, struct link *l, const char *alias);
+/* Who is meant by an address that came by l. 0, or DAVIT_ENOENT. */
+int remote_find(struct davit_context *c, struct link *l, const char *address, struct davit_ref *ret);
+/* Keeps m for an alias to come. */
+bool remote_keep(struct davit_context *c, const char *alias, struct davit_message *m);
+/* One of that alias, behind l, made if need be; nobody, if there are too many. */
+struct davit_ref remote_of(struct davit_context *c, struct link *l, const char *alias);
+/* l has a container of that alias within, in that state. DAVIT_EEXIST: it is another's, or
+ * there are too many. */
+int remote_announced(struct davit_context *c, struct link *l, const char *alias, const char *name,
+		     const char *parent, int state);
+/* Those behind l, or the one of that alias, end. */
+void remote_gone(struct davit_context *c, struct link *l, const char *alias, int code, const char *reason);
+/* davit_send to one of them; *m has its sender and generation. */
+int remote_send(struct davit_context *c, struct davit_actor *a, struct davit_message **m);
+void remotes_fini(struct davit_system *s);
+
+#endif

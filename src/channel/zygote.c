@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT */
+#include "channel/zygote.h"
+
+#include "base/util.h"
+#include "channel/frame.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+enum { FDS = 3 }; /* of a request: the channel, standard output, standard error */
+
+static struct {
+	pthread_mutex_t lock;
+	int users;
+	int socket; /* to the zygote */
+	davit_zygote_main *run;
+	pthread_t thread; /* forked it and waits for the end: a death signal is for the end of a thread */
+	sem_t forked, over;
+	pid_t pid;
+	int error;
+} zygote = {.lock = PTHREAD_MUTEX_INITIALIZER, .socket = -1};
+
+static void send_frame(int channel, const struct davit_frame *f, const char *text, int fd)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+	unsigned char header[DAVIT_FRAME_HEADER];
+	struct iovec iov[2] = {{header, sizeof header}, {(void *)(uintptr_t)text, f->size}};
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
+
+	davit_frame_put(header, f);
+	if (fd >= 0) {
+		struct cmsghdr *c;
+		m.msg_control = control;
+		m.msg_controllen = sizeof control;
+		c = CMSG_FIRSTHDR(&m);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof fd);
+		memcpy(CMSG_DATA(c), &fd, sizeof fd);
+	}
+	(void)DAVIT_EINTR(sendmsg(channel, &m, MSG_NOSIGNAL));
+}
+
+/* The answer of one that could not become what it should. */
+static void send_failure(int channel, int code, const char *what, int e)
+{
+	char text[256];
+
+	/* `what` is ours, and strerror's texts need no escapes. */
+	snprintf(text, sizeof text, "{\"state\":\"destroyed\",\"message\":\"%s: %s\"}", what, strerror(e));
+	send_frame(channel,
+		   &(struct davit_frame){.kind = DAVIT_FRAME_STATE,
+					 .size = (uint32_t)strlen(text),
+					 .type = (uint32_t)-code},
+		   text, -1);
+}
+
+/* --- in the zygote, and in what comes from it --- */
+
+static void plain_signals(void)
+{
+	sigset_t none;
+
+	for (int i = 1; i < NSIG; i++)
+		if (i != SIGKILL && i != SIGSTOP)
+			signal(i, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* The new process. */
+static void begin(const int fds[FDS], pid_t parent, const void *request, size_t n)
+{
+	int self;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	for (int i = 1; i < FDS; i++)
+		if (fds[i] != i)
+			dup2(fds[i], i);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	send_frame(fds[0], &(struct davit_frame){.kind = DAVIT_FRAME_SPAWNED}, "", self);
+	if (self >= 0)
+		close(self);
+	for (int i = 1; i < FDS; i++)
+		close(fds[i]);
+	close(zygote.socket);
+	/* The program's; this process may have one of its own. Its lock was held at the fork. */
+	pthread_mutex_init(&zygote.lock, NULL);
+	zygote.users = 0;
+	zygote.socket = -1;
+	n = (size_t)zygote.run(fds[0], request, n);
+	fflush(NULL);
+	_exit((int)n);
+}
+
+/* One request. False: the program has gone. */
+static bool serve(int from, pid_t parent, char *buf, size_t size)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS * sizeof(int))];
+	struct iovec iov = {buf, size};
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	long n = DAVIT_EINTR(recvmsg(from, &m, MSG_CMSG_CLOEXEC)), pid;
+	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+	int fds[FDS];
+
+	if (n <= 0)
+		return false;
+	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof fds))
+		return true; /* out of descriptors: the other end of the channel is closed by the system */
+	memcpy(fds, CMSG_DATA(c), sizeof fds);
+	/* The raw call, since fork() makes no siblings; there is one thread, so all is well. */
+	pid = syscall(SYS_clone, CLONE_PARENT, 0, 0, 0, 0);
+	if (!pid)
+		begin(fds, parent, buf, (size_t)n);
+	if (pid < 0)
+		send_failure(fds[0], DAVIT_EUNAVAIL, "cannot fork", errno);
+	for (int i = 0; i < FDS; i++)
+		close(fds[i]);
+	return true;
+}
+
+static void zygote_loop(int socket, pid_t parent)
+{
+	static char buf[DAVIT_ZYGOTE_REQUEST_MAX];
+	int null;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(0);
+	prctl(PR_SET_NAME, "davit-zygote");
+	setsid(); /* what the terminal sends is for the program to decide on */
+	plain_signals();
+	/* Nothing of the program's but its output: pipes and sockets would not end. */
+	zygote.socket = dup2(socket, 3) < 0 ? socket : 3;
+	fcntl(zygote.socket, F_SETFD, FD_CLOEXEC);
+	if (zygote.socket == 3)
+		close_range(4, ~0u, 0);
+	if ((null = open("/dev/null", O_RDWR | O_CLOEXEC)) >= 0) {
+		dup2(null, 0);
+		for (int i = 1; i < 3; i++)
+			if (fcntl(i, F_GETFD) < 0)
+				dup2(null, i);
+		if (null > 2)
+			close(null);
+	}
+	/* What the program had not yet written is the program's to write. */
+	__fpurge(stdout);
+	__fpurge(stderr);
+	while (serve(zygote.socket, parent, buf, sizeof buf))
+		;
+	_exit(0);
+}
+
+int davit_zygote_exec(int channel, char *const *argv)
+{
+	char number[16];
+
+	fcntl(channel, F_SETFD, 0);
+	snprintf(number, sizeof number, "%d", channel);
+	setenv("DAVIT_CHANNEL", number, 1);
+	plain_signals();
+	execvp(argv[0], argv);
+	return errno;
+}
+
+/* --- in the program --- */
+
+/* Forks the zygote and stays until the last one has closed it. */
+static void *thread_main(void *arg)
+{
+	int ends[2];
+	pid_t self = getpid(), pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+		zygote.error = errno;
+		sem_post(&zygote.forked);
+		return NULL;
+	}
+	pid = fork();
+	if (!pid)
+		zygote_loop(ends[1], self);
+	zygote.error = pid < 0 ? errno : 0;
+	close(ends[1]);
+	zygote.pid = pid;
+	zygote.socket = ends[0];
+	sem_post(&zygote.forked);
+	if (pid < 0) {
+		close(ends[0]);
+		return NULL;
+	}
+	while (sem_wait(&zygote.over) && errno == EINTR)
+		;
+	close(ends[0]);
+	(void)DAVIT_EINTR(waitpid(pid, NULL, 0));
+	return NULL;
+}
+
+int davit_zygote_open(davit_zygote_main *run, struct davit_error *err)
+{
+	sigset_t all, old;
+	int r = 0;
+
+	pthread_mutex_lock(&zygote.lock);
+	if (zygote.users++) {
+		pthread_mutex_unlock(&zygote.lock);
+		return 0;
+	}
+	zygote.run = run;
+	sem_init(&zygote.forked, 0, 0);
+	sem_init(&zygote.over, 0, 0);
+	/* Its thread takes none of the program's signals. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	r = pthread_create(&zygote.thread, NULL, thread_main, NULL);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (!r) {
+		while (sem_wait(&zygote.forked) && errno == EINTR)
+			;
+		if ((r = zygote.error))
+			pthread_join(zygote.thread, NULL);
+	}
+	if (r) {
+		zygote.users = 0;
+		zygote.socket = -1;
+	}
+	pthread_mutex_unlock(&zygote.lock);
+	return r ? davit_error_errno(err, r, "process", "no processes can be started") : 0;
+}
+
+void davit_zygote_close(void)
+{
+	pthread_mutex_lock(&zygote.lock);
+	if (zygote.users && !--zygote.users) {
+		sem_post(&zygote.over);
+		pthread_join(zygote.thread, NULL);
+		sem_destroy(&zygote.forked);
+		sem_destroy(&zygote.over);
+		zygote.socket = -1;
+	}
+	pthread_mutex_unlock(&zygote.lock);
+}
+
+int davit_zygote_spawn(int channel, const void *request, size_t n)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS * sizeof(int))] = {0};
+	int fds[FDS] = {channel, 1, 2}, null = -1;
+	struct iovec iov = {(void *)(uintptr_t)request, n};
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+	long r;
+
+	if (!n || n > DAVIT_ZYGOTE_REQUEST_MAX)
+		return DAVIT_EINVAL;
+	for (int i = 1; i < FDS; i++) { /* closed ones cannot be passed */
+		if (fcntl(fds[i], F_GETFD) >= 0)
+			continue;
+		if (null < 0 && (null = open("/dev/null", O_WRONLY | O_CLOEXEC)) < 0)
+			return DAVIT_EUNAVAIL;
+		fds[i] = null;
+	}
+	c->cmsg_level = SOL_SOCKET;
+	c->cmsg_type = SCM_RIGHTS;
+	c->cmsg_len = CMSG_LEN(sizeof fds);
+	memcpy(CMSG_DATA(c), fds, sizeof fds);
+	pthread_mutex_lock(&zygote.lock);
+	r = zygote.socket < 0 ? -1 : DAVIT_EINTR(sendmsg(zygote.socket, &m, MSG_NOSIGNAL));
+	pthread_mutex_unlock(&zygote.lock);
+	if (null >= 0)
+		close(null);
+	return r < 0 ? DAVIT_EUNAVAIL : 0;
+}

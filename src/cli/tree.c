@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * davit tree: supervisors, services, instances, and the containers of projects beneath
+ * the instance that hosts them.
+ */
+#include "base/units.h"
+#include "cli/api.h"
+#include "cli/output.h"
+#include "net/url.h"
+
+#include <string.h>
+#include <time.h>
+
+/* How often a tree that is watched is looked at: nothing tells of each change within a
+ * project. */
+#define INTERVAL (250 * DAVIT_NSEC_PER_MSEC)
+
+/* --- the containers --- */
+
+/* In the words of the tree. Takes what it needs of the container. */
+static json_t *node_of(const json_t *container)
+{
+	json_t *node = json_pack(
+		"{s:O, s:O, s:O, s:O, s:O}", "name", json_object_get(container, "alias"), "kind",
+		json_object_get(container, "type"), "state", json_object_get(container, "state"), "restarts",
+		json_object_get(container, "restarts"), "definition", json_object_get(container, "name"));
+	json_t *children = json_array(), *child;
+	size_t i;
+	int r = node ? json_object_set_new(node, "children", children) : -1;
+
+	json_array_foreach(json_object_get(container, "children"), i, child) if (r == 0) r =
+		json_array_append_new(children, node_of(child));
+	if (r == 0)
+		return node;
+	json_decref(node);
+	return NULL;
+}
+
+static const char name_prefix[] = "projects/";
+
+/* "shop" of "projects/shop/latest": the name of the service that a project is. */
+static bool project_of(const json_t *node, char name[64])
+{
+	const char *s = davit_string(node, "name");
+	size_t n;
+
+	if (strcmp(davit_string(node, "kind"), "service") != 0 ||
+	    strncmp(s, name_prefix, sizeof name_prefix - 1) != 0)
+		return false;
+	s += sizeof name_prefix - 1;
+	n = strcspn(s, "/");
+	if (n >= 64)
+		return false;
+	memcpy(name, s, n);
+	name[n] = '\0';
+	return true;
+}
+
+/* A project whose host does not answer now is shown without its containers, and why. */
+static int add_project(struct davit_cli *cli, json_t *service, const char *name, struct davit_error *err)
+{
+	json_t *instance = json_array_get(json_object_get(service, "children"), 0);
+	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
+	json_t *answer = NULL, *root;
+	struct davit_error why;
+	int r;
+
+	if (!instance || strcmp(davit_string(instance, "state"), "running") != 0)
+		return 0;
+	davit_buf_adds(&target, "/v1/containers");
+	davit_url_query(&target, "project", name);
+	if (davit_api_call(cli, "GET", davit_buf_str(&target), NULL, &answer, &why) < 0) {
+		fprintf(stderr, "davit: %s\n", why.message);
+		return 0;
+	}
+	root = node_of(json_object_get(answer, "root"));
+	r = root ? json_object_set_new(instance, "children", json_pack("[o]", root)) : -1;
+	json_decref(answer);
+	return r < 0 ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : 0;
+}
+
+static int add_projects(struct davit_cli *cli, json_t *node, struct davit_error *err)
+{
+	char name[64];
+	json_t *child;
+	size_t i;
+	int r = project_of(node, name) ? add_project(cli, node, name, err) : 0;
+
+	json_array_foreach(json_object_get(node, "children"), i, child) if (r == 0) r =
+		add_projects(cli, child, err);
+	return r;
+}
+
+/* --- the tree --- */
+
+static int fetch(struct davit_cli *cli, json_t **ret, struct davit_error *err)
+{
+	json_t *root = NULL;
+	int r = davit_api_call(cli, "GET", "/v1/tree", NULL, &root, err);
+
+	if (r == 0)
+		r = add_projects(cli, root, err);
+	if (r == 0)
+		*ret = root;
+	else
+		json_decref(root);
+	return r;
+}
+
+static int add_node(struct davit_table *t, struct libscols_line *parent, json_t *node)
+{
+	static const char *const keys[] = {"name", "kind", "state", "strategy", "restarts"};
+	struct libscols_line *row = davit_table_row(t, parent);
+	char number[24];
+	json_t *child;
+	size_t i;
+	int r = 0;
+
+	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(keys); k++)
+		r |= davit_table_set(t, row, k, davit_text(node, keys[k], number));
+	json_array_foreach(json_object_get(node, "children"), i, child) r |= add_node(t, row, child);
+	return r ? DAVIT_ENOMEM : 0;
+}
+
+static int text_of(const struct davit_cli *cli, json_t *root, char **ret, struct davit_error *err)
+{
+	static const char *const columns[] = {"NAME", "KIND", "STATE", "STRATEGY", "RESTARTS"};
+	DAVIT_AUTO_TABLE *t = NULL;
+	int r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), true, &t, err);
+
+	if (r == 0 && add_node(t, NULL, root) < 0)
+		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	return r < 0 ? r : davit_table_text(t, ret, err);
+}
+
+/* --- live --- */
+
+static void show(const struct davit_cli *cli, const char *text, bool first)
+{
+	if (cli->tty)
+		fputs("\033[H\033[J", stdout);
+	else if (!first)
+		putchar('\n');
+	fputs(text, stdout);
+	fflush(stdout);
+}
+
+static int line_of(json_t *root, char **ret, struct davit_error *err)
+{
+	*ret = json_dumps(root, JSON_COMPACT);
+	return *ret ? 0 : davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+}
+
+/* Until the reader goes, or the user. */
+static int watch(struct davit_cli *cli, struct davit_error *err)
+{
+	const struct timespec interval = {.tv_nsec = INTERVAL};
+	DAVIT_AUTO_FREE char *last = NULL;
+
+	for (;;) {
+		DAVIT_AUTO_FREE char *text = NULL;
+		json_t *root = NULL;
+		int r = fetch(cli, &root, err);
+		if (r == 0)
+			r = cli->format == DAVIT_FORMAT_JSON ? line_of(root, &text, err)
+							     : text_of(cli, root, &text, err);
+		json_decref(root);
+		if (r < 0 && !davit_api_is_away(r))
+			return r;
+		if (text && (!last || strcmp(last, text) != 0)) {
+			if (cli->format == DAVIT_FORMAT_JSON)
+				puts(text);
+			else
+				show(cli, text, !last);
+			free(last);
+			last = DAVIT_TAKE(text);
+		}
+		if (fflush(stdout) != 0 || ferror(stdout))
+			return davit_error_set(err, DAVIT_EIO, NULL, "cannot write to standard output");
+		nanosleep(&interval, NULL);
+	}
+}
+
+static int run_tree(struct davit_cli *cli, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *text = NULL;
+	json_t *root = NULL;
+	int r;
+
+	if (davit_cli_flag(cli, "watch") && cli->format == DAVIT_FORMAT_YAML)
+		return davit_cli_usage(cli, err, "--watch prints a table, or JSON lines");
+	if (davit_cli_flag(cli, "watch"))
+		return watch(cli, err);
+	r = fetch(cli, &root, err);
+	if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
+		r = davit_print_value(cli, root, err);
+	else if (r == 0)
+		r = text_of(cli, root, &text, err);
+	if (text)
+		fputs(text, stdout);
+	json_decref(root);
+	return r;
+}
+
+static const struct davit_option own[] = {
+	{"watch", 'f', NULL, DAVIT_OPTION_FLAG, .doc = "Go on and show it anew when it has changed"},
+	{0},
+};
+static const struct davit_option *const options[] = {own, davit_options_data, NULL};
+static const char *const examples[] = {"davit tree", "supervisors, services, instances, containers",
+				       "davit tree -f", "live", NULL};
+
+const struct davit_command davit_command_tree = {
+	.name = "tree",
+	.usage = "",
+	.group = "Looking",
+	.summary = "Show the supervision tree",
+	.details = "The containers of a project stand beneath the instance that hosts them.",
+	.options = options,
+	.run = run_tree,
+	.examples = examples,
+};
