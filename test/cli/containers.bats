@@ -123,6 +123,50 @@ TABLE
   eventually project_logged "P1: failed: "
 }
 
+@test "a container is a program in Python or Node.js, in the same tree, and survives its crash" {
+  mkdir -p process/Snake process/Leaf
+  cat >process/Snake/Snake.py <<'PYTHON'
+#!/usr/bin/env python3
+import os
+import davit
+
+
+class Snake(davit.Container):
+    async def behave(self, message):
+        if message.text == "crash":
+            os.abort()
+        return {"snake": message.text}
+
+
+davit.run(Snake)
+PYTHON
+  chmod +x process/Snake/Snake.py
+  davit process:create Main S1 Snake --start
+  [ "$(davit request S1 hiss | jq -c .)" = '{"snake":"hiss"}' ]
+  one=$(host)
+  run davit request S1 crash
+  [ "$status" -eq 1 ]
+  hisses() { [ "$(davit request S1 again | jq -r .snake)" = again ]; }
+  eventually hisses
+  [ "$(davit container:status S1 -o json | jq -c '[.type, .restarts]')" = '["process",1]' ]
+  [ "$(host)" = "$one" ]
+  command -v node >/dev/null || return 0
+  mkdir node_modules
+  ln -s "$ROOT/sdk/node" node_modules/davit # installed, it is found by NODE_PATH
+  cat >process/Leaf/Leaf.js <<'NODE'
+#!/usr/bin/env node
+const davit = require('davit')
+
+davit.run(class extends davit.Container {
+  async behave (message) { return { leaf: message.text } }
+})
+NODE
+  chmod +x process/Leaf/Leaf.js
+  davit process:create S1 L1 Leaf --start
+  [ "$(davit request L1 green | jq -c .)" = '{"leaf":"green"}' ]
+  davit tree | grep -q "└─L1  *process *started"
+}
+
 @test "a thread that crashes takes its project with it, not the daemon; it comes back, and why tells" {
   build_probe -DSUPERVISED
   davit thread:create Main A Probe --start
