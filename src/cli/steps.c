@@ -172,11 +172,7 @@ static int run_intercept(struct davit_cli *cli, struct davit_error *err)
 	return r < 0 ? r : steps->intercept(cli, err);
 }
 
-static const struct davit_option intercept_options[] = {
-	{"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"},
-	{0},
-};
-static const struct davit_option *const intercept_lists[] = {intercept_options, NULL};
+static const struct davit_option *const intercept_lists[] = {davit_options_common, NULL};
 static const char *const intercept_examples[] = {
 	"davit intercept",
 	"a shell in the only step that runs",
