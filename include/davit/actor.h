@@ -76,7 +76,8 @@ struct davit_context {
 #define DAVIT_TYPE_COMMAND (DAVIT_TYPE_SYSTEM + 1) /* data: name, NUL, parameters, NUL */
 #define DAVIT_TYPE_CALL (DAVIT_TYPE_SYSTEM + 2)	   /* private: a promise's callback */
 
-/* A message. One thread at a time has it: who made it until it is sent, then its
+/* A message. What comes from another process, or from davit itself (`davit request`), has a
+ * NUL behind its data, which size does not count. One thread at a time has it: who made it until it is sent, then its
  * receiver, during the handler. The handler may write to it; it is freed when the
  * handler returns, unless davit_take has kept it. */
 struct davit_message {

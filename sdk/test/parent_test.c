@@ -150,9 +150,12 @@ static _Atomic(int) seen, last, wrong;
 
 static int sink(struct davit_context *k, struct davit_message *m)
 {
-	int number = atoi((const char *)m->data);
+	char text[16];
+	int number;
 
-	wrong += number <= last || m->size == 0;
+	snprintf(text, sizeof text, "%.*s", (int)m->size, (const char *)m->data);
+	number = atoi(text);
+	wrong += number <= last || !m->size;
 	last = number;
 	seen++;
 	return 0;

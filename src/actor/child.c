@@ -195,7 +195,7 @@ static void sleep_once(struct child *ch)
 
 	if (spin(ch) || !davit_ring_sleep(&ch->link->ring))
 		return;
-	if (poll_arm(ch->system)) {
+	if (poll_arm(&ch->system->worker[0]->context)) {
 		if (davit_ring_waited_for(&ch->link->ring))
 			bell(ch);
 		poll(p, p[1].fd < 0 ? 1 : 2, patience(ch));

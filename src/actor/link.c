@@ -199,7 +199,7 @@ static void ring_frame(struct link *l, const struct davit_frame *f, const char *
 void link_send(struct link *l, struct davit_frame *f, const char *from, const char *to, const void *data,
 	       size_t size, bool now)
 {
-	const unsigned char *at = data;
+	const unsigned char *at = data ? data : (const void *)"";
 	bool rings = l->rings;
 	size_t max = rings ? DAVIT_RING_FRAME_MAX : DAVIT_FRAME_MAX, part;
 	uint8_t flags = f->flags;

@@ -55,6 +55,7 @@ struct link {
 	unsigned char scratch[DAVIT_FRAME_MAX];
 
 	/* the parent's */
+	_Atomic(uint32_t) looks; /* of poll_rings */
 	_Atomic(uint64_t) wanted;    /* with that: `done` that it waits for as well; 0: room alone */
 	_Atomic(bool) stalled;	     /* its stand-in waits for room */
 	_Atomic(uint64_t) unsettled; /* messages that it is to be done with; 0: none are kept */

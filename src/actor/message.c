@@ -194,11 +194,13 @@ void davit_message_free(struct davit_context *c, struct davit_message *m)
 
 struct davit_message *message_copy(struct davit_context *c, const struct davit_message *m)
 {
-	struct davit_message *n = davit_message_new(c, m->type, m->size);
+	struct davit_message *n = davit_message_new(c, m->type, (size_t)m->size + 1);
 
 	if (!n)
 		return NULL;
 	memcpy(n->data, m->data, m->size);
+	n->data[m->size] = 0; /* as it may be in m */
+	n->size = m->size;
 	n->sender = m->sender;
 	n->promise = m->promise;
 	n->flags_ = m->flags_ & (MSG_BLOB | MSG_RETRIED | MSG_GATED);

@@ -20,7 +20,12 @@
 
 #define SECOND INT64_C(1000000000)
 #define BEAT (HEARTBEAT * INT64_C(1000000))
-enum { EVENTS = 32, FRAMES = 256 /* of a ring, in turn */, READS = 16 /* of a socket, in turn */ };
+enum {
+	EVENTS = 32,
+	FRAMES = 256, /* of a ring, in turn */
+	READS = 16,   /* of a socket, in turn */
+	LOOKS = 64,   /* at a ring, to one at how far the process is */
+};
 #define OF_PIDFD UINT64_C(1) /* in epoll's data, beside the link */
 
 struct poll {
@@ -150,7 +155,7 @@ int poll_add(struct davit_system *s, struct link *l)
 	int r = 0;
 
 	pthread_mutex_lock(&p->lock);
-	if (!grow(&p->links, p->n, &p->cap) || !grow(&p->gone, p->n, &p->cap_gone))
+	if (!grow(&p->links, p->n, &p->cap) || !grow(&p->gone, p->n + p->n_gone, &p->cap_gone))
 		r = DAVIT_ENOMEM;
 	if (!r) {
 		p->links[p->n++] = link_ref(l);
@@ -300,8 +305,8 @@ static int receive(struct davit_context *c, struct link *l, int reads)
 	return r;
 }
 
-/* It waits for room, or keeps what the process is done with by now. */
-static void see_to(struct davit_context *c, struct link *l)
+/* It waits for room, or keeps what the process is done with by now: then it is told. */
+static bool see_to(struct davit_context *c, struct link *l)
 {
 	uint64_t until = atomic_load_explicit(&l->unsettled, memory_order_relaxed);
 	uint64_t done = l->rings ? atomic_load_explicit(&l->ring.theirs->done, memory_order_relaxed)
@@ -316,9 +321,10 @@ static void see_to(struct davit_context *c, struct link *l)
 		news = true;
 	}
 	if (!news)
-		return;
+		return false;
 	atomic_store(&l->unsettled, 0);
 	process_news(c, l, &(struct news){.kind = NEWS_ROOM, .link = l->number});
+	return true;
 }
 
 static void link_ready(struct davit_context *c, struct poll *p, struct link *l, uint32_t events)
@@ -381,7 +387,7 @@ static void beats(struct davit_context *c, struct poll *p)
 	p->next_beat = now + BEAT;
 	p->beat++;
 	/* Only this thread takes links out. */
-	for (size_t i = 0; i < p->n; i++) {
+	for (size_t i = 0; i < atomic_load(&p->count); i++) {
 		struct link *l;
 		pthread_mutex_lock(&p->lock);
 		l = i < p->n ? p->links[i] : NULL;
@@ -410,24 +416,28 @@ bool poll_rings(struct davit_context *c)
 			davit_ring_wake(&l->ring);
 		if (n < 0)
 			link_kill(l, DAVIT_EPROTO, "it did not keep to the protocol of the channel");
-		see_to(c, l);
+		/* A look at what the child writes often would slow it down. */
+		if (++l->looks % LOOKS == 0)
+			see_to(c, l);
 		any |= n > 0;
 	}
 	pthread_mutex_unlock(&p->lock);
 	return any;
 }
 
-bool poll_arm(struct davit_system *s)
+bool poll_arm(struct davit_context *c)
 {
-	struct poll *p = poll_of(s);
+	struct poll *p = poll_of(c->system);
 	bool quiet = true;
 
 	if (!p || !atomic_load(&p->count))
 		return true;
 	pthread_mutex_lock(&p->lock);
-	for (size_t i = 0; i < p->n; i++)
-		if (p->links[i]->rings && !davit_ring_sleep(&p->links[i]->ring))
+	for (size_t i = 0; i < p->n; i++) {
+		struct link *l = p->links[i];
+		if (l->rings && (see_to(c, l) || !davit_ring_sleep(&l->ring)))
 			quiet = false;
+	}
 	pthread_mutex_unlock(&p->lock);
 	return quiet;
 }
@@ -446,38 +456,56 @@ static void event(struct davit_context *c, struct poll *p, const struct epoll_ev
 		link_ready(c, p, l, e->events);
 }
 
+static struct link *gone_pop(struct poll *p)
+{
+	struct link *l;
+
+	pthread_mutex_lock(&p->lock);
+	l = p->n_gone ? p->gone[--p->n_gone] : NULL;
+	pthread_mutex_unlock(&p->lock);
+	return l;
+}
+
 bool poll_turn(struct davit_context *c, int ms)
 {
 	struct poll *p = poll_of(c->system);
 	struct epoll_event e[EVENTS];
+	struct link *l;
+	bool links;
 	int64_t left;
 	int n;
 
 	if (!p)
 		return false;
-	left = p->n ? (p->next_beat - clock_now() + 999999) / 1000000 : -1;
+	links = atomic_load(&p->count) > 0;
+	left = links ? (p->next_beat - clock_now() + 999999) / 1000000 : -1;
 	if (ms < 0 || (left >= 0 && left < ms))
-		ms = left < 0 && p->n ? 0 : (int)left;
+		ms = left < 0 && links ? 0 : (int)left;
 	n = epoll_wait(p->epoll, e, EVENTS, ms);
 	for (int i = 0; i < n; i++)
 		event(c, p, &e[i]);
-	if (p->n)
+	if (atomic_load(&p->count))
 		beats(c, p);
 	poll_rings(c);
-	while (p->n_gone)
-		link_unref(p->gone[--p->n_gone]);
+	while ((l = gone_pop(p)))
+		link_unref(l);
 	return n > 0;
 }
 
 void poll_main(struct davit_worker *w)
 {
 	struct davit_system *s = w->system;
+	struct davit_actor *a;
 
 	while (!atomic_load(&s->closing)) {
 		/* The workers all sleep: what was read woke none of them. */
-		if (atomic_load(&s->n_idle) >= atomic_load(&s->n_pool) && !poll_arm(s))
+		if (atomic_load(&s->n_idle) >= atomic_load(&s->n_pool) && !poll_arm(&w->context))
 			poll_rings(&w->context);
 		else
 			poll_turn(&w->context, -1);
+		while ((a = ring_pop(w))) {
+			w->now = clock_now();
+			activate(w, a);
+		}
 	}
 }

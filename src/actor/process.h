@@ -100,7 +100,7 @@ int poll_add(struct davit_system *s, struct link *l);
 /* Reads the rings. True if there was anything. Of several threads one does it. */
 bool poll_rings(struct davit_context *c);
 /* All are about to sleep: peers will ring from now on. False: there is something to read. */
-bool poll_arm(struct davit_system *s);
+bool poll_arm(struct davit_context *c);
 /* One round of sockets, for systems without threads: waits for at most `ms`. */
 bool poll_turn(struct davit_context *c, int ms);
 int poll_fd(struct davit_system *s); /* readable when there is something; -1: none */

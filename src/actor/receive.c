@@ -106,12 +106,14 @@ static int message(struct davit_context *c, struct link *l, const struct davit_f
 	copy(b, 0, from, f->from);
 	copy(b, f->from, to, f->to);
 	from[f->from] = to[f->to] = 0;
-	if (!(m = davit_message_new(c, f->type, size))) {
+	if (!(m = davit_message_new(c, f->type, size + 1))) {
 		if (f->kind == DAVIT_FRAME_REQUEST)
 			refuse(l, f->id, DAVIT_ENOMEM, "out of memory");
 		return 0;
 	}
 	copy(b, (size_t)f->from + f->to, m->data, size);
+	m->data[size] = 0; /* not counted: a handler that reads text is as safe as with one from davit itself */
+	m->size = (uint32_t)size;
 	if (!davit_frame_type_ok(m->type, m->data, m->size) || (f->kind == DAVIT_FRAME_REQUEST && !f->id) ||
 	    strlen(from) != f->from || strlen(to) != f->to) {
 		davit_message_free(c, m);

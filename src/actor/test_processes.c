@@ -1,15 +1,42 @@
 /* SPDX-License-Identifier: MIT */
 #include "actor/test_processes.h"
 
+#include <pthread.h>
+
 struct davit_system *sys;
 struct davit_context *c;
 _Atomic(int) lines;
-char last_line[512];
+static char log_text[16384];
+static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Processes have processes of their own, whose parents have threads, or had. */
+const char *__tsan_default_options(void);
+const char *__tsan_default_options(void)
+{
+	return "die_after_fork=0";
+}
 
 void take_line(void *arg, const char *line)
 {
-	snprintf(last_line, sizeof last_line, "%s", line);
+	size_t n;
+
+	pthread_mutex_lock(&log_lock);
+	n = strlen(log_text);
+	if (n + strlen(line) + 2 > sizeof log_text)
+		n = 0;
+	snprintf(log_text + n, sizeof log_text - n, "%s\n", line);
+	pthread_mutex_unlock(&log_lock);
 	lines++;
+}
+
+bool logged(const char *part)
+{
+	bool there;
+
+	pthread_mutex_lock(&log_lock);
+	there = strstr(log_text, part) != NULL;
+	pthread_mutex_unlock(&log_lock);
+	return there;
 }
 
 int open_with(void (*dead)(void *arg, enum davit_dead why, struct davit_ref to,
@@ -18,6 +45,7 @@ int open_with(void (*dead)(void *arg, enum davit_dead why, struct davit_ref to,
 	struct davit_system_config config = {.workers = 2, .log = take_line, .dead = dead};
 
 	lines = 0;
+	log_text[0] = 0;
 	if (davit_system_open(&config, &sys, NULL))
 		return -1;
 	c = davit_system_context(sys);

@@ -27,7 +27,8 @@
 extern struct davit_system *sys;
 extern struct davit_context *c;
 extern _Atomic(int) lines; /* of the log */
-extern char last_line[512];
+/* Was there a line with that? */
+bool logged(const char *part);
 
 /* Set-up and tear-down of a test. */
 int open_system(void **unused);

@@ -127,7 +127,8 @@ int davit_socket_send(struct davit_socket *s, const struct davit_frame *f, const
 	}
 	for (int i = 0; i < 4; i++) {
 		size_t skip = sent < iov[i].iov_len ? sent : iov[i].iov_len;
-		davit_buf_add(b, (char *)iov[i].iov_base + skip, iov[i].iov_len - skip);
+		if (iov[i].iov_len > skip)
+			davit_buf_add(b, (char *)iov[i].iov_base + skip, iov[i].iov_len - skip);
 		sent -= skip;
 	}
 	return 0;

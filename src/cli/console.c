@@ -71,6 +71,8 @@ static int execute(const struct console *k, char **argv)
 	else
 		DAVIT_EINTR(waitpid(pid, &status, 0));
 	sigaction(SIGINT, &before, NULL);
+	if (!e && k->interactive && WIFSIGNALED(status))
+		putchar('\n'); /* behind the ^C that the terminal shows */
 	return e ? 1 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

@@ -9,9 +9,8 @@
 #include "base/nearest.h"
 #include "base/strv.h"
 #include "base/units.h"
-#include "cli/api.h"
+#include "cli/execute.h"
 #include "cli/output.h"
-#include "cli/steps.h"
 #include "davit/task.h"
 
 #include <errno.h>
@@ -23,28 +22,6 @@
 enum { EXIT_FAILED = 1, EXIT_ERRORED = 2, EXIT_ABORTED = 3 };
 
 #define READ_BYTES 65536
-#define TASK_MAX ((size_t)1 << 20)
-
-struct execute {
-	struct davit_cli *cli;
-	bool json;
-	struct davit_loop *loop;
-	struct davit_artifacts *store;
-	struct davit_task *task;
-	struct davit_artifact *artifacts;
-	size_t n_artifacts;
-	struct davit_artifact_hold *inputs, image;
-	size_t n_inputs;
-	char **locations; /* of caches */
-	char **env;
-	struct davit_execution *x;
-	uint64_t offsets[DAVIT_STEP_STREAMS];
-	uv_signal_t signals[3];
-	size_t n_signals;
-	bool asked; /* to end */
-	int status; /* of this program */
-	struct davit_error *err;
-};
 
 static const char *const outcome_words[] = {
 	[DAVIT_OUTCOME_SUCCEEDED] = "succeeded",
@@ -530,95 +507,6 @@ static int run_task(struct execute *e)
 	return r < 0 ? r : e->status;
 }
 
-/* ---------------------------------------------------------------------------- in the background */
-
-static int read_text(const char *file, struct davit_buf *out, struct davit_error *err)
-{
-	return davit_read_file(file, TASK_MAX, out, err);
-}
-
-/* The task as the one step of a plan. What could be refused has been. */
-static int make_plan(struct execute *e, const char *file, json_t **ret)
-{
-	const char *root = davit_cli_value(e->cli, "rootfs"), *timeout = davit_cli_value(e->cli, "timeout");
-	DAVIT_AUTO_FREE char *real = root && root[0] == '.' ? realpath(root, NULL) : NULL;
-	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
-	const char *slash = strrchr(file, '/'), *v;
-	json_t *spec, *params = json_object();
-	size_t pos = 0;
-	int r = read_text(file, &text, e->err);
-
-	if (r < 0) {
-		json_decref(params);
-		return r;
-	}
-	while ((v = davit_cli_next(e->cli, "param", &pos)))
-		json_object_setn_new(params, v, strcspn(v, "="), json_string(strchr(v, '=') + 1));
-	spec = json_pack("{s:s#,s:o,s:b,s:b,s:I,s:s*,s:s*,s:s*}", "text", davit_buf_str(&text), text.len,
-			 "params", params, "privileged", davit_cli_flag(e->cli, "privileged"), "hermetic",
-			 davit_cli_flag(e->cli, "hermetic"), "grace",
-			 (json_int_t)davit_cli_duration(e->cli, "grace", 0), "rootfs", real ? real : root,
-			 "image_name", davit_cli_value(e->cli, "image"), "runtime",
-			 davit_cli_value(e->cli, "runtime"));
-	*ret = json_pack("{s:s,s:s,s:o}", "kind", "task", "name", slash ? slash + 1 : file, "spec", spec);
-	if (*ret && timeout)
-		*ret = json_pack("{s:s,s:s,s:o}", "kind", "timeout", "after", timeout, "step", *ret);
-	return *ret ? 0 : davit_error_set(e->err, DAVIT_ENOMEM, NULL, "out of memory");
-}
-
-static json_t *make_run(struct execute *e, const char *file, json_t *plan)
-{
-	json_t *inputs = json_object(), *holds = e->n_inputs ? json_array() : NULL;
-	const char *slash = strrchr(file, '/');
-	DAVIT_AUTO_FREE char *real = realpath(file, NULL), *scope = NULL;
-
-	for (size_t i = 0; i < e->n_inputs; i++) {
-		json_object_set_new(inputs, e->artifacts[i].name, json_string(e->inputs[i].id));
-		json_array_append_new(holds, json_string(e->inputs[i].id));
-	}
-	if (asprintf(&scope, "execute %s", real ? real : file) < 0)
-		scope = NULL;
-	return json_pack("{s:s,s:s,s:o,s:o,s:o*,s:s*}", "name", slash ? slash + 1 : file, "kind", "execute",
-			 "plan", plan, "inputs", inputs, "holds", holds, "scope", scope);
-}
-
-/* Hands it to the daemon, and prints the run's id. */
-static int run_behind(struct execute *e, const char *file)
-{
-	json_t *plan = NULL, *body, *run = NULL;
-	int r = make_plan(e, file, &plan);
-
-	if (r < 0)
-		return r;
-	body = make_run(e, file, plan);
-	r = body ? davit_api_call(e->cli, "POST", "/v1/runs", body, &run, e->err)
-		 : davit_error_set(e->err, DAVIT_ENOMEM, NULL, "out of memory");
-	if (r == 0)
-		puts(davit_string(run, "id"));
-	davit_api_close(e->cli);
-	json_decref(body);
-	json_decref(run);
-	return r;
-}
-
-/* What needs somebody who waits. */
-static int check_background(struct execute *e)
-{
-	static const char *const waiting[] = {"output", "cache", "json"};
-
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(waiting); i++) {
-		size_t pos = 0;
-		bool given = i ? davit_cli_flag(e->cli, waiting[i])
-			       : davit_cli_next(e->cli, "output", &pos) != NULL;
-
-		if (given)
-			return davit_cli_usage(e->cli, e->err, "--%s does not go with --background%s",
-					       waiting[i],
-					       i ? "" : ": 'davit runs ID' names what it has made");
-	}
-	return 0;
-}
-
 static int execute(struct execute *e)
 {
 	bool behind = davit_cli_flag(e->cli, "background");
@@ -629,7 +517,7 @@ static int execute(struct execute *e)
 		return davit_cli_usage(e->cli, e->err, "which task? davit execute -c TASK.yml");
 	r = davit_task_load(file, &e->task, e->err);
 	if (r == 0 && behind)
-		r = check_background(e);
+		r = davit_execute_check_behind(e);
 	if (r == 0)
 		r = check_inputs(e);
 	if (r == 0)
@@ -640,7 +528,7 @@ static int execute(struct execute *e)
 		r = davit_artifacts_open(NULL, 0, &e->store, e->err);
 	if (r == 0)
 		r = add_artifacts(e, file);
-	return r < 0 ? r : behind ? run_behind(e, file) : run_task(e);
+	return r < 0 ? r : behind ? davit_execute_behind(e, file) : run_task(e);
 }
 
 int davit_steps_execute(struct davit_cli *cli, struct davit_error *err)

@@ -3,6 +3,7 @@
  * davit new: the beginning of something to write.
  */
 #include "base/file.h"
+#include "base/util.h"
 #include "cli/api.h"
 #include "cli/output.h"
 
@@ -25,16 +26,27 @@ struct making {
 	const char *templates; /* directory */
 	const char *where;     /* the new one */
 	const char *name, *type;
+	const char *share; /* where davit's data is, and in a tree that was built its headers */
 };
 
-/* The text with @NAME@ and @TYPE@ filled in. */
+/* The text with @NAME@, @TYPE@ and @SHARE@ filled in. */
 static void fill_in(const struct making *m, const char *text, struct davit_buf *out)
 {
+	const struct {
+		const char *word, *value;
+	} words[] = {{"@NAME@", m->name}, {"@TYPE@", m->type}, {"@SHARE@", m->share}};
+
 	for (const char *p = text; *p;) {
-		bool name = !strncmp(p, "@NAME@", 6);
-		if (name || !strncmp(p, "@TYPE@", 6)) {
-			davit_buf_adds(out, name ? m->name : m->type);
-			p += 6;
+		size_t i = 0, n = 0;
+
+		for (; i < DAVIT_ARRAY_SIZE(words); i++) {
+			n = strlen(words[i].word);
+			if (!strncmp(p, words[i].word, n))
+				break;
+		}
+		if (i < DAVIT_ARRAY_SIZE(words)) {
+			davit_buf_adds(out, words[i].value);
+			p += n;
 		} else {
 			davit_buf_addc(out, *p++);
 		}
@@ -86,7 +98,7 @@ static int run_new(struct davit_cli *cli, struct davit_error *err)
 	const char *name = cli->args[1], *type = davit_cli_value(cli, "type");
 	DAVIT_AUTO_FREE char *templates = davit_path_join(cli->paths.share, "templates/container");
 	DAVIT_AUTO_BUF where = DAVIT_BUF_INIT;
-	struct making m = {templates, NULL, name, type ? type : "thread"};
+	struct making m = {templates, NULL, name, type ? type : "thread", cli->paths.share};
 	json_t *answer;
 	int r;
 

@@ -165,6 +165,45 @@ static int run_caches(struct davit_cli *cli, struct davit_error *err)
 	return r < 0 ? r : steps->caches(cli, err);
 }
 
+static int run_intercept(struct davit_cli *cli, struct davit_error *err)
+{
+	const struct davit_steps *steps;
+	int r = load(cli, &steps, err);
+
+	return r < 0 ? r : steps->intercept(cli, err);
+}
+
+static const struct davit_option intercept_options[] = {
+	{"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"},
+	{0},
+};
+static const struct davit_option *const intercept_lists[] = {intercept_options, NULL};
+static const char *const intercept_examples[] = {
+	"davit intercept",
+	"a shell in the only step that runs",
+	"davit intercept 3f2a77c0 -- ls -l built",
+	"what a step has made so far",
+	NULL,
+};
+
+const struct davit_command davit_command_intercept = {
+	.name = "intercept",
+	.usage = "[ID] [-- COMMAND [ARG...]]",
+	.group = "Steps",
+	.summary = "Open a shell in a step that runs",
+	.details = "It sees what the step sees, is the same user and has no more rights. ID is that of the "
+		   "step, "
+		   "or of\nits run, or the beginning of one; without it the only step that runs is meant. "
+		   "Exits with "
+		   "the\ncommand's status, 125 when the step cannot be entered.",
+	.options = intercept_lists,
+	.max_args = 1,
+	.rest = true,
+	.offline = true,
+	.run = run_intercept,
+	.examples = intercept_examples,
+};
+
 static const struct davit_option artifacts_options[] = {
 	{"why", 0, NULL, DAVIT_OPTION_FLAG, .doc = "With prune: tell of each why it went or stayed"},
 	{"to", 0, "SIZE", DAVIT_OPTION_SIZE, .doc = "With prune: how much may be left (default: 0)"},

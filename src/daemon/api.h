@@ -123,6 +123,13 @@ void api_call_free(struct api_call *call);
 void api_op(struct api_call *call);
 void api_begin(struct api_call *call);
 void api_begun(struct api_call *call, int r, const struct davit_error *err);
+/* The same for an operation that tells what is to be listed: into the open array of
+ * the JSON that this gives (NULL: refused already).
+ *   struct davit_json *j = api_list_begin(call);
+ *   if (j)
+ *           api_list_begun(call, davit_core_x(..., write_one, j, &call->op, &err), &err); */
+struct davit_json *api_list_begin(struct api_call *call);
+void api_list_begun(struct api_call *call, int r, const struct davit_error *err);
 
 /* Streams: JSON lines, or server-sent events when the client accepts those.
  * `id` resumes there; may be NULL. False: wait for `writable`. */

@@ -62,20 +62,33 @@ static json_t *command_of(struct davit_daemon *d, const struct project_wish *w)
 	return command;
 }
 
+/* The client modules of sdk, for containers that are programs. */
+static json_t *environment_of(struct davit_daemon *d)
+{
+	DAVIT_AUTO_FREE char *python = davit_path_join(d->paths.share, "sdk/python");
+	DAVIT_AUTO_FREE char *node = davit_path_join(d->paths.share, "sdk/node");
+
+	return python && node ? json_pack("{s:s, s:s}", "PYTHONPATH", python, "NODE_PATH", node) : NULL;
+}
+
 int project_spec(struct davit_daemon *d, const struct project_wish *w, struct davit_spec **ret,
 		 struct davit_error *err)
 {
-	json_t *command = command_of(d, w), *spec;
+	json_t *command = command_of(d, w), *env = environment_of(d), *spec;
 	DAVIT_AUTO_FREE char *text = NULL;
 	int r;
 
-	/* Containers are restarted with their host until somebody stops it. Each may be made ready only after
-	 * many of its kind were made anew. */
-	spec = command ? json_pack("{s:s, s:s, s:s, s:o, s:s, s:{s:s, s:s}, s:{s:s}}", "namespace", PROJECTS,
-				   "name", w->name, "runtime", "process", "command", command, "restart",
-				   "always", "ready", "type", "notify", "timeout", "10m", "metadata", META,
-				   "containers")
-		       : NULL;
+	if (!command || !env) {
+		json_decref(command);
+		json_decref(env);
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	}
+	/* Restarted until somebody stops it. Ready when all that is recorded was made anew, which takes its
+	 * time for very many. */
+	spec = json_pack("{s:s, s:s, s:s, s:o, s:o, s:s, s:{s:s, s:s}, s:{s:s}}", "namespace", PROJECTS,
+			 "name", w->name, "runtime", "process", "command", command, "env", env, "restart",
+			 "always", "ready", "type", "notify", "timeout", "10m", "metadata", META,
+			 "containers");
 	if (spec && w->directory)
 		json_object_set_new(spec, "directory", json_string(w->directory));
 	text = spec ? json_dumps(spec, JSON_COMPACT) : NULL;

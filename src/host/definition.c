@@ -75,17 +75,23 @@ struct hunt {
 	const struct host_search *search;
 	char *relative; /* of one pattern */
 	char *found;
-	struct davit_buf said; /* what was looked at */
+	struct davit_buf files, places; /* what was looked for, and where */
 };
 
-static bool said_already(const char *said, const char *path)
+static bool said_already(const struct davit_buf *said, const char *text)
 {
-	size_t n = strlen(path);
+	size_t n = strlen(text);
 
-	for (const char *at = said; (at = strstr(at, path)); at += n)
-		if ((at == said || at[-1] == ' ') && (!at[n] || at[n] == ','))
+	for (const char *at = davit_buf_str(said); (at = strstr(at, text)); at += n)
+		if ((at == davit_buf_str(said) || at[-1] == ' ') && (!at[n] || at[n] == ','))
 			return true;
 	return false;
+}
+
+static void say(struct davit_buf *said, const char *text)
+{
+	if (!said_already(said, text))
+		davit_buf_addf(said, "%s%s", said->len ? ", " : "", text);
 }
 
 /* True ends the hunt: found, or no memory. */
@@ -100,8 +106,9 @@ static bool look_in(struct hunt *hunt, const char *directory)
 		hunt->found = realpath(path, NULL);
 		return true;
 	}
-	if (!said_already(davit_buf_str(&hunt->said), path))
-		davit_buf_addf(&hunt->said, "%s%s", hunt->said.len ? ", " : "", path);
+	say(&hunt->files, hunt->relative);
+	if (hunt->relative[0] != '/')
+		say(&hunt->places, directory);
 	return false;
 }
 
@@ -123,6 +130,16 @@ static bool look_in_each(struct hunt *hunt, const struct host *h)
 	return false;
 }
 
+static int nowhere(struct hunt *hunt, struct davit_error *err)
+{
+	if (hunt->files.oom || hunt->places.oom)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	return davit_error_set(err, DAVIT_ENOENT, "name", "there is no %s container '%s': looked for %s%s%s",
+			       host_type_name(hunt->search->type), hunt->search->name,
+			       davit_buf_str(&hunt->files), hunt->places.len ? " in " : "",
+			       davit_buf_str(&hunt->places));
+}
+
 static int find(const struct host *h, const struct host_search *s, char **ret, struct davit_error *err)
 {
 	const char *p = s->pattern && s->pattern[0] ? s->pattern : h->search[s->type];
@@ -136,12 +153,9 @@ static int find(const struct host *h, const struct host_search *s, char **ret, s
 		over = !relative || (*relative && look_in_each(&hunt, h));
 	}
 	if (!hunt.found)
-		r = over || hunt.said.oom
-			    ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory")
-			    : davit_error_set(err, DAVIT_ENOENT, "name",
-					      "there is no %s container '%s': looked for %s",
-					      host_type_name(s->type), s->name, davit_buf_str(&hunt.said));
-	davit_buf_fini(&hunt.said);
+		r = over ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : nowhere(&hunt, err);
+	davit_buf_fini(&hunt.files);
+	davit_buf_fini(&hunt.places);
 	*ret = hunt.found;
 	return r;
 }

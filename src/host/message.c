@@ -35,7 +35,7 @@ static void answered(struct host *h, const struct davit_outcome *o, void *arg)
 		host_fail_outcome(call, o);
 }
 
-/* With a NUL behind the text, which is not counted: handlers like to read strings. */
+/* With a NUL behind the text, which is not counted (actor.h). */
 static struct davit_message *compose(struct host_call *call)
 {
 	const char *text = host_body(call, "text");

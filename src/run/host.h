@@ -103,6 +103,10 @@ struct host {
 void host_die(const struct host *h, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
 const char *host_text(const struct host *h, const char *key); /* of about; or NULL */
 
+/* end.c: forgets the steps that are left, and writes how the run has ended: as its plan has, or, if why is
+ * not NULL, by that error. Can be done again by another host. */
+int host_conclude(struct host *h, const struct davit_error *why, struct davit_error *err);
+
 /* artifact.c: gives the name to a tree, durably with the next event of the plan; takes the hold. */
 void host_set_artifact(struct host *h, const char *name, struct davit_artifact_hold *hold);
 /* The tree of that name, or NULL. */
@@ -180,7 +184,7 @@ int leaf_read_stream(struct leaf *l, enum davit_step_stream stream, size_t max, 
 		     struct davit_error *err);
 void leaf_forget_steps(struct leaf *l);
 
-/* The kinds: task.c, fetch.c (get, put, check), value.c (load_var). */
+/* The kinds: task.c, fetch.c and resource.c (get, put, check), value.c (load_var). */
 void task_start(struct leaf *l);
 void get_start(struct leaf *l);
 void put_start(struct leaf *l);

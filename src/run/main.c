@@ -171,9 +171,9 @@ static void look_for_wish(struct host *h)
 
 static void on_wish(uv_fs_event_t *e, const char *name, int events, int status)
 {
-	(void)name;
 	(void)events;
-	if (status == 0)
+	/* Its own events and records come here, too. */
+	if (status == 0 && (!name || !strcmp(name, "abort")))
 		look_for_wish(e->data);
 }
 
@@ -336,109 +336,6 @@ static void tell_states(const struct davit_plan_node *n)
 
 /* ------------------------------------------------------------------------------- the end */
 
-struct names {
-	struct host *host;
-	char name[64][17];
-	size_t n;
-};
-
-static void gather_name(void *user, const char *name)
-{
-	struct names *all = user;
-
-	if (all->n < DAVIT_ARRAY_SIZE(all->name))
-		snprintf(all->name[all->n++], sizeof all->name[0], "%s", name);
-}
-
-/* Steps that a host before this one has started, and died before it forgot them. */
-static void forget_rest(struct host *h)
-{
-	struct names all = {.host = h};
-
-	do {
-		all.n = 0;
-		if (davit_executions_durable(h->store, h->id, gather_name, &all, NULL) < 0)
-			return;
-		for (size_t i = 0; i < all.n; i++) {
-			struct davit_execution *x = NULL;
-
-			if (davit_execution_attach(h->loop, h->store, all.name[i], NULL, NULL, &x, NULL) == 0)
-				davit_execution_free(x);
-		}
-		davit_loop_run(h->loop);
-	} while (all.n == DAVIT_ARRAY_SIZE(all.name));
-}
-
-/* How it has ended, as its plan has it; or that it cannot go on, for which why says the reason. */
-struct ending {
-	const char *outcome, *message;
-	int64_t began, ended;
-};
-
-static struct ending ending_of(const struct host *h, const struct davit_error *why)
-{
-	const struct davit_plan_node *root = h->plan ? h->plan->root : NULL;
-
-	if (why)
-		return (struct ending){davit_plan_outcome_name(DAVIT_PLAN_ERRORED), why->message,
-				       root ? root->began : 0, davit_loop_wall(h->loop)};
-	return (struct ending){davit_plan_outcome_name(root->outcome), root->message, root->began,
-			       root->ended};
-}
-
-static int write_end(struct host *h, const struct ending *e, struct davit_error *err)
-{
-	DAVIT_AUTO_FREE char *path = davit_path_join(h->dir, "end.json");
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
-	struct davit_json j = DAVIT_JSON_INIT(&b);
-	struct artifact *a;
-
-	davit_json_open(&j);
-	davit_json_put_string(&j, "outcome", e->outcome);
-	davit_json_put_time(&j, "started", e->began);
-	davit_json_put_time(&j, "ended", e->ended);
-	if (e->message)
-		davit_json_put_string(&j, "message", e->message);
-	davit_json_key(&j, "artifacts");
-	davit_json_open(&j);
-	DAVIT_LIST_FOREACH (a, &h->artifacts, list)
-		davit_json_put_string(&j, a->name, a->hold.id);
-	davit_json_close(&j);
-	davit_json_close(&j);
-	if (!path || b.oom)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	return davit_write_file(path, davit_buf_str(&b), b.len, 0600, err);
-}
-
-static void tell_end(struct host *h, const struct ending *e)
-{
-	struct davit_json *j = events_begin(&h->events, "end", NULL);
-
-	davit_json_put_string(j, "outcome", e->outcome);
-	if (e->message)
-		davit_json_put_string(j, "message", e->message);
-	events_end(&h->events);
-	events_flush(&h->events);
-}
-
-/* Writes how it has ended, and lets go of all that it had. */
-static int conclude(struct host *h, const struct davit_error *why, struct davit_error *err)
-{
-	DAVIT_AUTO_FREE char *holds = davit_path_join(h->dir, "holds");
-	const struct ending e = ending_of(h, why);
-	int r;
-
-	forget_rest(h);
-	DAVIT_FAULT("run-ending");
-	tell_end(h, &e);
-	davit_remove_tree(h->work, NULL);
-	r = write_end(h, &e, err);
-	DAVIT_FAULT("run-ended");
-	if (r == 0 && holds)
-		unlink(holds);
-	return r;
-}
-
 /* Everything is in the journal; whoever comes after a death in here does it again. */
 static int finish(struct host *h, struct davit_error *err)
 {
@@ -446,7 +343,7 @@ static int finish(struct host *h, struct davit_error *err)
 	davit_timer_stop(&h->tick);
 	leaves_stored(h, UINT64_MAX);
 	davit_loop_run(h->loop);
-	return conclude(h, NULL, err);
+	return host_conclude(h, NULL, err);
 }
 
 static void close_all(struct host *h)
@@ -476,7 +373,7 @@ static int run(struct host *h, struct davit_error *err)
 
 	if (r == DAVIT_ECORRUPT && h->events.fd >= 0) { /* another host would find the same */
 		davit_error_copy(&why, err);
-		return conclude(h, &why, err);
+		return host_conclude(h, &why, err);
 	}
 	if (r < 0 || h->done)
 		return r;

@@ -243,6 +243,7 @@ static bool start(struct monitor *m)
 	m->status = status[0];
 	m->pipes[0] = out[0];
 	m->pipes[1] = err[0];
+	step_tell_intercept(m->init);
 	if (m->step.driver)
 		return true;
 	if (m->step.rootless && !map_users(m->init)) {
@@ -486,6 +487,8 @@ int main(int argc, char **argv)
 				   .wanted = true};
 	static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP};
 
+	if (argc > 1 && !strcmp(argv[1], "intercept"))
+		return step_intercept(argc - 2, argv + 2);
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(ignored); i++)
 		signal(ignored[i], SIG_IGN);
 	if (argc == 2 && !strcmp(argv[1], "inside"))

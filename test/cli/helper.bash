@@ -24,6 +24,7 @@ ours() {
 
 teardown() {
   local left i
+  [ -z "${TMUX_TMPDIR:-}" ] || tmux kill-server 2>/dev/null || true
   timeout 20 davit daemon stop --all >/dev/null 2>&1 || true
   for i in 1 2 3 4 5 6 7 8 9 10; do
     left=$(ours)

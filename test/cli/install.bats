@@ -29,3 +29,22 @@ install_davit() {
   [ -s "$PREFIX/share/zsh/site-functions/_davit" ]
   [ -s "$PREFIX/share/fish/vendor_completions.d/davit.fish" ]
 }
+
+# pkg-config takes the file's paths as being below the root that it was installed to.
+@test "a new container builds against what is installed, and answers, as a thread and as a process" {
+  install_davit
+  export PKG_CONFIG_SYSROOT_DIR=$DAVIT_HOME/root
+  PKG_CONFIG_PATH=$(dirname "$(find "$DAVIT_HOME/root" -name davit.pc)")
+  export PKG_CONFIG_PATH
+  for type in thread process; do
+    davit new container Counter --type $type
+    timeout 60 make -C $type/Counter
+    timeout 60 davit $type:create Main my-$type Counter --start
+    [ "$(davit request my-$type hello)" = "my-$type: request 1 was 'hello'" ]
+    [ "$(davit request my-$type hello)" = "my-$type: request 2 was 'hello'" ]
+  done
+  ours | grep -q "$PREFIX/lib/davit/davit-containers"
+  # A program of one's own, with the library.
+  cc -o hello "$ROOT/examples/containers/hello.c" $(pkg-config --cflags --libs davit)
+  [ "$(LD_LIBRARY_PATH=$(dirname "$(find "$PREFIX" -name libdavit.so)") ./hello)" = "H1 greets world" ]
+}

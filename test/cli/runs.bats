@@ -133,8 +133,9 @@ jobs:
 - name: other
   plan: [{get: a, resource: thing, params: {depth: ((depth))}}]
 EOF
+  one=$(davit job pipeline.yml build --background)
   davit job pipeline.yml build
-  davit job pipeline.yml build
+  davit run-log -f --status "$one"
   [ "$(wc -l <"$DAVIT_HOME/fetched")" = 1 ]
   davit job pipeline.yml other --var depth=3
   [ "$(wc -l <"$DAVIT_HOME/fetched")" = 2 ]
@@ -232,6 +233,16 @@ EOF
   run davit abort "$id"
   [ "$status" -eq 1 ]
   [[ $output == *"has ended"* ]]
+}
+
+@test "on a terminal a tree of the steps stands below what they print" {
+  { task one 'echo hello'; task two 'exit 1'; task three 'true'; } | pipeline
+  TERM=xterm NO_COLOR=1 script -qec 'stty cols 80 rows 24; timeout 60 davit job pipeline.yml build' /dev/null >out </dev/null || true
+  tr -d '\r' <out | sed 's/\x1b\[[0-9?]*[a-zA-Z]//g' >plain
+  grep -q '^one   | hello$' plain
+  [ "$(grep -c '^+ task one  succeeded  [0-9.]*s$' plain)" -ge 1 ]
+  tail -6 plain | grep -q '^! task two  failed  [0-9.]*s$'
+  tail -6 plain | grep -q '^\. task three$'
 }
 
 @test "Ctrl-C aborts the job, and the command tells how it ended" {

@@ -158,6 +158,10 @@ contained() {
   "$BUILD/davit" "${RUN[@]}" >log 3>&- &
   pid=$!
   eventually grep -q begun log
+  run timeout 30 script -qec "davit intercept -- sh -c 'pwd; echo \$HOME; id -u; exit 7'" /dev/null </dev/null
+  echo "$output"
+  [ "$status" -eq 7 ]
+  [[ $output == */tmp/build*/tmp/home*0* ]]
   kill -9 $pid
   eventually none_left
   # The helper and what it has in the container's place, both at once.

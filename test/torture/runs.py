@@ -157,7 +157,7 @@ def test_random_deaths(home):
     kills = 0
     end = time.monotonic() + 60
     while home.json("runs", run)["state"] != "ended" and time.monotonic() < end:
-        time.sleep(r.uniform(0.02, 0.25))
+        time.sleep(r.uniform(0.01, 0.08))
         pid = home.json("runs", run).get("host")
         try:
             # One that ends by itself meanwhile is told by its lock, which is free then.

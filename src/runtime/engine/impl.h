@@ -46,9 +46,9 @@ struct engine { /* behind struct davit_runtime */
 	unsigned unsettled;	  /* refreshes that reconciling waits for */
 	struct http_call *listing;
 
-	struct davit_map programs;  /* what images have: program.c */
-	struct {		    /* the image that was looked at last: create.c */
-		char *name;	    /* or NULL */
+	struct davit_map programs; /* what images have: program.c */
+	struct {		   /* the image that was looked at last: create.c */
+		char *name;	   /* or NULL */
 		json_t *image;
 		int64_t at; /* monotonic ns */
 	} seen_image;

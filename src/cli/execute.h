@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * davit execute, as its files share it.
+ */
+#ifndef DAVIT_CLI_EXECUTE_H
+#define DAVIT_CLI_EXECUTE_H
+
+#include "cli/steps.h"
+#include "davit/execute.h"
+#include "davit/task.h"
+
+#include <uv.h>
+
+struct execute {
+	struct davit_cli *cli;
+	bool json;
+	struct davit_loop *loop;
+	struct davit_artifacts *store;
+	struct davit_task *task;
+	struct davit_artifact *artifacts;
+	size_t n_artifacts;
+	struct davit_artifact_hold *inputs, image;
+	size_t n_inputs;
+	char **locations; /* of caches */
+	char **env;
+	struct davit_execution *x;
+	uint64_t offsets[DAVIT_STEP_STREAMS];
+	uv_signal_t signals[3];
+	size_t n_signals;
+	bool asked; /* to end */
+	int status; /* of this program */
+	struct davit_error *err;
+};
+
+/* execute_behind.c: refuses options that need somebody who waits. */
+int davit_execute_check_behind(struct execute *e);
+/* Hands the task, with its inputs, to the daemon, and prints the run's id. */
+int davit_execute_behind(struct execute *e, const char *file);
+
+#endif
