@@ -111,6 +111,18 @@ int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_
  * memory. Good while it is held. Does not block. */
 char *davit_artifacts_path(struct davit_artifacts *s, const struct davit_artifact_hold *h);
 
+/* ------------------------------------------------------------------------ notes
+ * A short text under a key of the caller's (64 hexadecimal digits that nobody else uses: a hash), kept until
+ * the store needs the room, like a result. */
+#define DAVIT_ARTIFACTS_NOTE_MAX 65536
+
+/* Writes one, or another one in its place. Quick. */
+int davit_artifacts_note(struct davit_artifacts *s, const char *key, const void *text, size_t n,
+			 struct davit_error *err);
+/* Reads one into buf, with a NUL behind it. Its length, DAVIT_ENOENT, or another code. Quick. */
+ssize_t davit_artifacts_noted(struct davit_artifacts *s, const char *key, char *buf, size_t size,
+			      struct davit_error *err);
+
 /* ------------------------------------------------------------------- collecting */
 
 enum davit_kept_kind { DAVIT_KEPT_TREE, DAVIT_KEPT_CACHE, DAVIT_KEPT_RESULT };

@@ -202,6 +202,14 @@ void davit_execution_abort(struct davit_execution *x);
 /* As abort, without grace. */
 void davit_execution_kill(struct davit_execution *x);
 
+/* What to execute to join a step that runs, whoever started it: a vector of the caller's (free each and
+ * itself) whose first word is the program. That runs `command` (NULL: a shell) within the step, with all that
+ * the step sees and no more rights, on its own standard streams; its exit status is the command's, or 125.
+ * `id` may be the beginning of one; NULL: the only step that runs. DAVIT_ENOENT; DAVIT_EINVAL for several. A
+ * few short file operations. */
+int davit_execution_intercept(struct davit_artifacts *store, const char *id, char *const *command,
+			      char ***ret, struct davit_error *err);
+
 /* Ends it at once if it runs, forgets it and its streams, and lets go of its outputs. NULL is allowed. */
 void davit_execution_free(struct davit_execution *x);
 

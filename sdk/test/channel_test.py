@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from peer import DEADLINE, Peer, pack, wait  # noqa: E402
+from peer import DEADLINE, Peer, drain, pack, wait  # noqa: E402
 
 PROGRAM = {".py": [sys.executable], ".mjs": ["node"]}.get(os.path.splitext(sys.argv[1])[1], []) + [sys.argv[1]]
 
@@ -460,6 +460,45 @@ def a_parent_that_breaks_the_protocol_is_left():
             assert status == 1 and "the parent breaks the protocol: " in words, words
 
 
+def random_frame(random):
+    """Mostly as it should be, seldom quite."""
+    kind = random.choice((3, 5, 8, 8, 9, 9, 10, 11, 12, 13, 15, 16, 19))
+    payload = {3: b'{"do": "%s", "fresh": %s, "code": "%s"}' % (
+                   random.choice((b"start", b"start", b"stop", b"continue", b"fail", b"fail", b"create")),
+                   random.choice((b"true", b"false", b"0", b"{}")), random.choice((b"io", b"ok", b"?"))),
+               15: random.choice((b"{}", b'{"children": 5}', b'{"message": [1]}'))}.get(
+        kind, random.choice((b"echo x", b"count", b"manage exists", b"ask B x", b"idle", b"\xff\xfe", b"x" * 300)))
+    frame = bytearray(pack(kind, payload, id=random.choice((0, 1, 2, 3, 2**64 - 1)), time=random.randrange(3),
+                           type=random.choice((0, 1, 9, 77, 0xffffff01, 0xffffffff)),
+                           sender=random.choice((b"", b"B")), to=random.choice((b"", b"", b"", b"C")),
+                           flags=random.choice((0, 0, 0, 2))))
+    if random.random() < 0.01:
+        frame[random.randrange(len(frame))] ^= 1 << random.randrange(8)
+    return bytes(frame)
+
+
+def whatever_comes_it_goes_on_or_says_why_it_ends():
+    import random
+    for seed in range(4):
+        with peer() as p:
+            p.started()
+            last_words = drain(p.process.stderr)
+            numbers = random.Random(seed)
+            try:
+                for _ in range(300):
+                    p.raw(random_frame(numbers))
+                p.put("PING", id=1 << 40)
+                p.sock.shutdown(1)
+                while True:
+                    p.get()
+            except (EOFError, OSError):
+                pass
+            status = p.process.wait(DEADLINE)
+            words = last_words()
+            assert status == 1 and words.splitlines()[-1].startswith("davit: H1: the parent "), (seed, words[-2000:])
+            assert "Fatal error" not in words, (seed, words)
+
+
 def frames_may_come_byte_by_byte():
     with peer() as p:
         p.started()
@@ -492,8 +531,8 @@ def without_a_channel_it_says_so():
 
 
 def main():
-    tests = [f for name, f in globals().items() if callable(f) and getattr(f, "__module__", "") == "__main__"
-             and name not in ("peer", "asking", "main")]
+    tests = [f for name, f in globals().items() if getattr(f, "__module__", "") == "__main__"
+             and name not in ("peer", "asking", "random_frame", "main")]
     failed = 0
     print("1..%d" % len(tests))
     for i, test in enumerate(tests, 1):

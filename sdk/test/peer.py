@@ -8,6 +8,7 @@ import signal
 import socket
 import struct
 import subprocess
+import threading
 import time
 
 DEADLINE = 20
@@ -123,6 +124,18 @@ class Peer:
 
     def go_on(self):
         os.kill(self.process.pid, signal.SIGCONT)
+
+
+def drain(stream):
+    """Reads it to its end, whatever else is done; a function that waits for that and gives what it was."""
+    lines = []
+    thread = threading.Thread(target=lambda: lines.extend(stream), daemon=True)
+    thread.start()
+
+    def all_of_it():
+        thread.join(DEADLINE)
+        return "".join(lines)
+    return all_of_it
 
 
 def wait(seconds):

@@ -71,10 +71,11 @@ enum {
 
 /* davit_actor.flags */
 enum {
-	ACTOR_HEAP = 1,	 /* its state is on the heap */
-	ACTOR_EXIT = 2,	 /* ends after this message */
-	ACTOR_HELD = 4,	 /* a container that handles nothing now */
-	ACTOR_PROXY = 8, /* it stands for a process */
+	ACTOR_HEAP = 1,	   /* its state is on the heap */
+	ACTOR_EXIT = 2,	   /* ends after this message */
+	ACTOR_HELD = 4,	   /* a container that handles nothing now */
+	ACTOR_PROXY = 8,   /* it stands for a process */
+	ACTOR_SYSTEM = 16, /* the system's own: the thread of poll.c may run it */
 };
 
 struct container;

@@ -94,7 +94,7 @@ static int give_actor(struct tree *t, struct container *k)
 	}
 	a->container = k;
 	if (k->process)
-		a->flags |= ACTOR_PROXY;
+		a->flags |= ACTOR_PROXY | ACTOR_SYSTEM;
 	return 0;
 }
 

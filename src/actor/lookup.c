@@ -374,10 +374,30 @@ int container_get_for(struct davit_context *c, struct davit_ref ref, const char 
 	return r;
 }
 
+/* Under the lock: those within processes, behind the first `at`. How many there are then. */
+static size_t remote_children(struct tree *t, const char *parent, char (*ret_aliases)[64], size_t at,
+			      size_t n)
+{
+	const char *key;
+	void *value;
+	size_t pos = 0;
+
+	while (davit_map_next(&t->remotes, &pos, &key, &value)) {
+		const struct remote *r = value;
+		if (strcmp(r->parent, parent))
+			continue;
+		if (at < n)
+			snprintf(ret_aliases[at], sizeof *ret_aliases, "%s", r->alias);
+		at++;
+	}
+	return at;
+}
+
 int davit_container_children(struct davit_context *c, const char *address, char (*ret_aliases)[64], size_t n)
 {
 	struct tree *t = c->system->tree;
 	struct container *k, *child;
+	const struct remote *r = NULL;
 	size_t i = 0;
 
 	pthread_mutex_lock(&t->lock);
@@ -388,8 +408,12 @@ int davit_container_children(struct davit_context *c, const char *address, char 
 				snprintf(ret_aliases[i], sizeof *ret_aliases, "%s", child->alias);
 			i++;
 		}
+	if (k)
+		i = remote_children(t, k->alias, ret_aliases, i, n);
+	else if ((r = lookup_remote(t, address)))
+		i = remote_children(t, r->alias, ret_aliases, 0, n);
 	pthread_mutex_unlock(&t->lock);
-	return k ? (int)i : DAVIT_ENOENT;
+	return k || r ? (int)i : DAVIT_ENOENT;
 }
 
 int davit_broadcast(struct davit_context *c, uint32_t type, const void *data, size_t size)

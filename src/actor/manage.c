@@ -3,6 +3,7 @@
  * The manager: what is wanted of other containers, said to the tree.
  */
 #include "actor/child.h"
+#include "actor/remote.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -100,6 +101,13 @@ static int operate_on(struct davit_context *c, uint32_t type, const char *addres
 		else
 			davit_reject(c, r->promise, DAVIT_ESTATE,
 				     "cannot do that to a destroyed instance: %s", address);
+		return 0;
+	}
+	if (is_remote(c->system, r->ref)) {
+		davit_message_free(c, m);
+		if (ret)
+			davit_reject(c, r->promise, DAVIT_ENOTSUP,
+				     "%s is within another process, which operates it", address);
 		return 0;
 	}
 	*(struct operate_request *)body(m) = *r;

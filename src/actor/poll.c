@@ -20,7 +20,12 @@
 
 #define SECOND INT64_C(1000000000)
 #define BEAT (HEARTBEAT * INT64_C(1000000))
-enum { EVENTS = 32, FRAMES = 256 /* of a ring, in turn */, READS = 16 /* of a socket, in turn */ };
+enum {
+	EVENTS = 32,
+	FRAMES = 256, /* of a ring, in turn */
+	READS = 16,   /* of a socket, in turn */
+	LOOKS = 64,   /* at a ring, to one at how far the process is */
+};
 #define OF_PIDFD UINT64_C(1) /* in epoll's data, beside the link */
 
 struct poll {
@@ -143,8 +148,9 @@ static bool grow(struct link ***list, size_t n, size_t *cap)
 	return true;
 }
 
-int poll_add(struct davit_system *s, struct link *l)
+int poll_add(struct davit_context *c, struct link *l)
 {
+	struct davit_system *s = c->system;
 	struct epoll_event e = {.events = EPOLLIN, .data.ptr = l};
 	struct poll *p = poll_of(s);
 	int r = 0;
@@ -166,7 +172,8 @@ int poll_add(struct davit_system *s, struct link *l)
 	e.events |= l->watches_out ? EPOLLOUT : 0;
 	epoll_ctl(p->epoll, EPOLL_CTL_ADD, l->socket.fd, &e);
 	pthread_mutex_unlock(&l->lock);
-	poll_wake(s); /* for its first heartbeat */
+	if (!c->worker->polls)
+		poll_wake(s); /* for its first heartbeat */
 	return 0;
 }
 
@@ -291,6 +298,8 @@ static int receive(struct davit_context *c, struct link *l, int reads)
 		while ((r = davit_socket_next(&l->socket, DAVIT_END_PARENT, &f, &body)) > 0)
 			if ((r = frame(c, l, &f, body)))
 				break;
+		if (l->socket.drained)
+			break;
 	}
 	l->ended = l->socket.ended;
 	if (r) {
@@ -300,8 +309,8 @@ static int receive(struct davit_context *c, struct link *l, int reads)
 	return r;
 }
 
-/* It waits for room, or keeps what the process is done with by now. */
-static void see_to(struct davit_context *c, struct link *l)
+/* It waits for room, or keeps what the process is done with by now: then it is told. */
+static bool see_to(struct davit_context *c, struct link *l)
 {
 	uint64_t until = atomic_load_explicit(&l->unsettled, memory_order_relaxed);
 	uint64_t done = l->rings ? atomic_load_explicit(&l->ring.theirs->done, memory_order_relaxed)
@@ -316,9 +325,10 @@ static void see_to(struct davit_context *c, struct link *l)
 		news = true;
 	}
 	if (!news)
-		return;
+		return false;
 	atomic_store(&l->unsettled, 0);
 	process_news(c, l, &(struct news){.kind = NEWS_ROOM, .link = l->number});
+	return true;
 }
 
 static void link_ready(struct davit_context *c, struct poll *p, struct link *l, uint32_t events)
@@ -327,12 +337,8 @@ static void link_ready(struct davit_context *c, struct poll *p, struct link *l, 
 
 	if (l->epoll < 0)
 		return;
-	if (events & EPOLLOUT) {
-		pthread_mutex_lock(&l->lock);
-		davit_socket_flush(&l->socket);
-		pthread_mutex_unlock(&l->lock);
-		link_watch(l);
-	}
+	if (events & EPOLLOUT)
+		link_flush(l);
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !l->ended)
 		receive(c, l, READS);
 	pthread_mutex_lock(&l->lock);
@@ -410,24 +416,28 @@ bool poll_rings(struct davit_context *c)
 			davit_ring_wake(&l->ring);
 		if (n < 0)
 			link_kill(l, DAVIT_EPROTO, "it did not keep to the protocol of the channel");
-		see_to(c, l);
+		/* A look at what the child writes often would slow it down. */
+		if (++l->looks % LOOKS == 0)
+			see_to(c, l);
 		any |= n > 0;
 	}
 	pthread_mutex_unlock(&p->lock);
 	return any;
 }
 
-bool poll_arm(struct davit_system *s)
+bool poll_arm(struct davit_context *c)
 {
-	struct poll *p = poll_of(s);
+	struct poll *p = poll_of(c->system);
 	bool quiet = true;
 
 	if (!p || !atomic_load(&p->count))
 		return true;
 	pthread_mutex_lock(&p->lock);
-	for (size_t i = 0; i < p->n; i++)
-		if (p->links[i]->rings && !davit_ring_sleep(&p->links[i]->ring))
+	for (size_t i = 0; i < p->n; i++) {
+		struct link *l = p->links[i];
+		if (l->rings && (see_to(c, l) || !davit_ring_sleep(&l->ring)))
 			quiet = false;
+	}
 	pthread_mutex_unlock(&p->lock);
 	return quiet;
 }
@@ -485,12 +495,17 @@ bool poll_turn(struct davit_context *c, int ms)
 void poll_main(struct davit_worker *w)
 {
 	struct davit_system *s = w->system;
+	struct davit_actor *a;
 
 	while (!atomic_load(&s->closing)) {
 		/* The workers all sleep: what was read woke none of them. */
-		if (atomic_load(&s->n_idle) >= atomic_load(&s->n_pool) && !poll_arm(s))
+		if (atomic_load(&s->n_idle) >= atomic_load(&s->n_pool) && !poll_arm(&w->context))
 			poll_rings(&w->context);
 		else
 			poll_turn(&w->context, -1);
+		while ((a = ring_pop(w))) {
+			w->now = clock_now();
+			activate(w, a);
+		}
 	}
 }

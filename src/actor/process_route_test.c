@@ -114,6 +114,8 @@ static void processes_reach_their_parent_and_each_other_by_alias_path_and_name(v
 static void containers_within_a_process_are_reached_from_everywhere(void **unused)
 {
 	struct davit_container_info i;
+	struct davit_promise p;
+	char aliases[2][64];
 
 	start_with(NULL, "A", &between, NULL);
 	start_with(NULL, "B", &between, NULL);
@@ -126,6 +128,10 @@ static void containers_within_a_process_are_reached_from_everywhere(void **unuse
 	assert_string_equal(ask("B", "to A1 to B hi"), "B: hi");
 	assert_int_equal(davit_container_get(c, "A1", &i), 0);
 	assert_string_equal(i.parent, "A");
+	assert_int_equal(davit_container_children(c, "A", aliases, 2), 1);
+	assert_string_equal(aliases[0], "A1");
+	davit_container_stop(c, "A1", &p);
+	assert_int_equal(finish(p), DAVIT_ENOTSUP);
 	/* They end with their process. */
 	ask("A", "crash");
 	for (int n = 0; n < 5000 && davit_exists(c, "A1"); n++)
@@ -250,18 +256,19 @@ static void progress_in_another_process_gives_more_time(void **unused)
 static void what_nobody_awaits_any_more_is_not_begun(void **unused)
 {
 	struct davit_request_options o = {.timeout = 50 * MS};
-	struct davit_promise p[3], all;
+	struct davit_promise p[10], all;
 	struct davit_message *m;
 
 	start_with(NULL, "W", &worker, NULL);
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 10; i++) {
 		m = davit_message_new(c, 1, 9);
-		memcpy(m->data, "slow 300", 9);
+		memcpy(m->data, "slow 100", 9);
 		assert_int_equal(davit_request(c, find("W"), &m, &o, &p[i]), 0);
 	}
-	davit_all(c, p, 3, &all);
+	davit_all(c, p, 10, &all);
 	assert_int_equal(finish(all), DAVIT_ETIMEDOUT);
-	assert_string_equal(ask("W", "slow 0"), "2");
+	/* The first, and on a slow machine another one or two before it is known. */
+	assert_in_range(atoi(ask("W", "slow 0")), 1, 5);
 }
 
 static void large_messages_go_both_ways_and_hold_up_no_heartbeat(void **unused)

@@ -153,7 +153,10 @@ int process_said(struct davit_context *c, struct link *l, const struct davit_fra
 	case DAVIT_FRAME_LOG:
 		log_line(c, l, f, body);
 		return 0;
-	default: /* PONG and BELL say what they say by having come */
+	case DAVIT_FRAME_BELL: /* the next look is at how far it is, too */
+		atomic_store(&l->looks, UINT32_MAX);
+		return 0;
+	default: /* PONG says what it says by having come */
 		return 0;
 	}
 }

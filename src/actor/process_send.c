@@ -10,6 +10,7 @@ enum {
 	SMALL = 512, /* bytes; so many messages of these fit where one large frame does */
 	CREDIT = 16,
 	UNSEEN = 32, /* written before they are published, at most */
+	SETTLE = 64, /* kept, before one looks whether the process is done with them */
 };
 
 /* Numbers of the process's, which it could lie about: within what was sent, and never back. */
@@ -184,6 +185,7 @@ void process_flush(struct davit_context *c, struct davit_actor *a)
 	if (p->unseen)
 		link_publish(p->link);
 	p->unseen = 0;
-	process_settle(c, a->container);
+	if (p->sent - p->done >= SETTLE)
+		process_settle(c, a->container);
 	atomic_store_explicit(&p->link->unsettled, p->kept ? p->sent : 0, memory_order_release);
 }

@@ -192,6 +192,9 @@ void schedule(struct davit_context *c, struct davit_actor *a)
 		worker_poke(a->own);
 		return;
 	}
+	/* What a process has said is decided on where it was read: one thread less to wake. */
+	if (UNLIKELY(w->polls) && a->flags & ACTOR_SYSTEM && ring_push(w, a))
+		return;
 	if (UNLIKELY(w->shared || w->dedicated || w->blocked) || UNLIKELY(!ring_push(w, a))) {
 		queue_put(s, a);
 		return;

@@ -164,6 +164,13 @@ bool remote_keep(struct davit_context *c, const char *alias, struct davit_messag
 	return limbo_keep(c, c->system->tree, alias, m);
 }
 
+bool is_remote(struct davit_system *s, struct davit_ref ref)
+{
+	const struct davit_actor *a = actor_of(s, ref);
+
+	return a && a->gate && a->gate->remote;
+}
+
 int remote_send(struct davit_context *c, struct davit_actor *a, struct davit_message **mp)
 {
 	struct davit_message *m = *mp;

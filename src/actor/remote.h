@@ -34,6 +34,8 @@ struct davit_ref remote_of(struct davit_context *c, struct link *l, const char *
  * there are too many. */
 int remote_announced(struct davit_context *c, struct link *l, const char *alias, const char *name,
 		     const char *parent, int state);
+/* Is that one of them? */
+bool is_remote(struct davit_system *s, struct davit_ref ref);
 /* Those behind l, or the one of that alias, end. */
 void remote_gone(struct davit_context *c, struct link *l, const char *alias, int code, const char *reason);
 /* davit_send to one of them; *m has its sender and generation. */

@@ -65,7 +65,7 @@ static void prepare_processes(struct davit_system *s)
 {
 	if (s->config.no_processes || s->config.manual_clock || s->child)
 		return;
-	s->zygote = !davit_zygote_open(process_main, NULL);
+	s->zygote = !davit_zygote_open(process_main, process_warm, NULL);
 }
 
 int davit_system_open(const struct davit_system_config *config, struct davit_system **ret,
@@ -172,7 +172,7 @@ bool davit_system_run(struct davit_system *s)
 	if (s->config.workers != DAVIT_NO_WORKERS)
 		return false;
 	do {
-		more = alarms_run(&w->context);
+		more = atomic_load(&s->due) != INT64_MAX && alarms_run(&w->context);
 		if (s->poll)
 			more |= poll_turn(&w->context, 0);
 		while ((a = ring_pop(w)) || (a = queue_take(w))) {

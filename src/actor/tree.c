@@ -374,6 +374,7 @@ int tree_init(struct davit_system *s)
 	    (r = davit_supervise_init(&t->sup, t->loop, &ops, &final_rule, &budget, NULL, NULL)) ||
 	    (r = davit_spawn(t->c, tree_handle, NULL, 0, &t->ref)))
 		return r;
+	actor_of(s, t->ref)->flags |= ACTOR_SYSTEM;
 	if (s->child)
 		return child_root(s);
 	if (!(t->main = tree_adopt(t, NULL, &main_definition, "Main", "")))

@@ -75,7 +75,9 @@ static struct davit_worker *idle_leave(struct davit_worker *w)
 
 static bool alarm_due(struct davit_system *s)
 {
-	return !s->config.manual_clock && atomic_load(&s->due) <= clock_now();
+	int64_t due = atomic_load_explicit(&s->due, memory_order_relaxed);
+
+	return due != INT64_MAX && !s->config.manual_clock && due <= clock_now();
 }
 
 /* How long w may sleep; under the lock. *quiet: rounds in which nobody worked. */
@@ -111,7 +113,7 @@ static void epochs(struct davit_system *s, uint32_t *ret)
  * ring from now on. */
 static struct davit_actor *look_at_links(struct davit_worker *w, bool sound)
 {
-	if (sound ? !poll_arm(w->system) : true)
+	if (sound ? !poll_arm(&w->context) : true)
 		poll_rings(&w->context);
 	return ring_pop(w);
 }
@@ -184,17 +186,26 @@ static struct davit_actor *find(struct davit_worker *w)
 	return queue_take(w);
 }
 
+/* A moment, in which processes may answer. */
+static struct davit_actor *pause_a_little(struct davit_worker *w)
+{
+	bool links = w->system->poll != NULL;
+
+	for (int i = 0; i < 32; i++) {
+		if (UNLIKELY(links) && poll_rings(&w->context))
+			return ring_pop(w);
+		__builtin_ia32_pause();
+	}
+	return NULL;
+}
+
 static struct davit_actor *spin(struct davit_worker *w)
 {
 	int64_t end = clock_now() + SPIN;
 	struct davit_actor *a;
 
 	do {
-		for (int i = 0; i < 32; i++)
-			__builtin_ia32_pause();
-		if (UNLIKELY(w->system->poll != NULL) && poll_rings(&w->context) && (a = ring_pop(w)))
-			return a;
-		if ((a = queue_take(w)) || (a = queue_steal(w, NULL)))
+		if ((a = pause_a_little(w)) || (a = queue_take(w)) || (a = queue_steal(w, NULL)))
 			return a;
 	} while (clock_now() < end && !closing(w->system));
 	return NULL;

@@ -173,4 +173,5 @@ static int run_caches(struct davit_cli *cli, struct davit_error *err)
 
 __attribute__((visibility("default"))) extern const struct davit_steps davit_steps;
 
-const struct davit_steps davit_steps = {davit_steps_execute, run_artifacts, run_caches, davit_steps_job};
+const struct davit_steps davit_steps = {davit_steps_execute, run_artifacts, run_caches, davit_steps_intercept,
+					davit_steps_job};

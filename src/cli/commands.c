@@ -56,6 +56,7 @@
 	X(runs)                                                                                              \
 	X(run_log)                                                                                           \
 	X(abort)                                                                                             \
+	X(intercept)                                                                                         \
 	X(artifacts)                                                                                         \
 	X(caches)                                                                                            \
 	X(check)                                                                                             \

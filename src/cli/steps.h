@@ -13,10 +13,12 @@ struct davit_steps {
 	int (*execute)(struct davit_cli *cli, struct davit_error *err);
 	int (*artifacts)(struct davit_cli *cli, struct davit_error *err);
 	int (*caches)(struct davit_cli *cli, struct davit_error *err);
+	int (*intercept)(struct davit_cli *cli, struct davit_error *err);
 	int (*job)(struct davit_cli *cli, struct davit_error *err);
 };
 
-/* execute.c, job.c */
+/* execute.c, intercept.c, job.c */
+int davit_steps_intercept(struct davit_cli *cli, struct davit_error *err);
 int davit_steps_execute(struct davit_cli *cli, struct davit_error *err);
 int davit_steps_job(struct davit_cli *cli, struct davit_error *err);
 

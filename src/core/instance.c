@@ -250,6 +250,16 @@ static void step_run(struct instance *i)
 		instance_fail(i, DAVIT_CAUSE_START, err.message);
 		return;
 	}
+	/* Taken over from a daemon before us, which had another version of the spec: it ran, and may
+	 * not run again before it is replaced. */
+	if (!i->workload.argv) {
+		davit_error_set(
+			&err, DAVIT_ESTATE, NULL,
+			"it belongs to an earlier version of the spec, of which nothing is known any more");
+		instance_set_error(i, &err);
+		instance_fail(i, DAVIT_CAUSE_START, err.message);
+		return;
+	}
 	begin(i, i->state == DAVIT_STATE_DESTROYED ? DO_CREATE : DO_START);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Resources in a plan: check, get and put, each a chain of programs (resource.c). What a get has fetched is
- * kept by the store of artifacts; a file says under its key which tree that is, and the lock of another that
+ * kept by the store of artifacts, with a note under its key that says which tree that is; a lock says that
  * somebody fetches it just now.
  *
  *   check:  check
@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define KEPT_MAX ((size_t)1 << 20)
+#define LOCK_DIGITS 2 /* of the key: so many locks are there at most, and one serves several keys */
 #define LOOK_EVERY (INT64_C(50) * 1000000) /* ns, while another run fetches */
 
 static int no_memory(struct davit_error *err)
@@ -101,14 +101,15 @@ static void use_tree(struct leaf *l, bool cached)
 static bool find_kept(struct leaf *l)
 {
 	struct fetch *f = l->state;
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	DAVIT_AUTO_FREE char *text = malloc(DAVIT_ARTIFACTS_NOTE_MAX + 1);
 	json_t *o, *version;
 	const char *tree;
 	bool found;
 
-	if (davit_read_file(f->kept, KEPT_MAX, &b, NULL) < 0)
+	if (!text ||
+	    davit_artifacts_noted(l->host->store, f->key, text, DAVIT_ARTIFACTS_NOTE_MAX + 1, NULL) < 0)
 		return false;
-	o = json_loadb(davit_buf_str(&b), b.len, 0, NULL);
+	o = json_loads(text, 0, NULL);
 	tree = json_string_value(json_object_get(o, "tree"));
 	version = json_object_get(o, "version");
 	found = tree && version && davit_artifacts_find(l->host->store, tree, &f->tree, NULL) == 0;
@@ -121,14 +122,20 @@ static bool find_kept(struct leaf *l)
 	return found;
 }
 
-static int write_kept(struct fetch *f, struct davit_error *err)
+static int write_kept(struct leaf *l, struct davit_error *err)
 {
+	struct fetch *f = l->state;
 	json_t *o = json_pack("{s:s,s:O,s:O}", "tree", f->tree.id, "version", f->version, "metadata",
 			      f->metadata);
 	DAVIT_AUTO_FREE char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
 
+	if (text && strlen(text) > DAVIT_ARTIFACTS_NOTE_MAX) { /* who comes later does without */
+		json_object_set_new(o, "metadata", json_array());
+		free(text);
+		text = json_dumps(o, JSON_COMPACT);
+	}
 	json_decref(o);
-	return text ? davit_write_volatile_file(f->kept, text, strlen(text), 0600, err) : no_memory(err);
+	return text ? davit_artifacts_note(l->host->store, f->key, text, strlen(text), err) : no_memory(err);
 }
 
 static int take_tree(struct leaf *l, struct davit_error *err)
@@ -137,7 +144,7 @@ static int take_tree(struct leaf *l, struct davit_error *err)
 	int r = f->image ? 0 : davit_artifacts_put_directory(l->host->store, f->dest, NULL, &f->tree, err);
 
 	if (r == 0)
-		r = write_kept(f, err);
+		r = write_kept(l, err);
 	davit_remove_tree(f->work, NULL);
 	return r;
 }
@@ -234,7 +241,7 @@ static void on_get_abort(struct leaf *l)
 	fetch_finish(l, DAVIT_PLAN_ABORTED, NULL);
 }
 
-static int name_files(struct leaf *l, struct davit_error *err)
+static int name_lock(struct leaf *l, struct davit_error *err)
 {
 	struct fetch *f = l->state;
 	DAVIT_AUTO_FREE char *dir = davit_path_join(l->host->paths.cache, "gets");
@@ -246,9 +253,7 @@ static int name_files(struct leaf *l, struct davit_error *err)
 				  f->version, f->params, f->key, err);
 	if (r < 0)
 		return r;
-	if (asprintf(&f->kept, "%s/%s", dir, f->key) < 0)
-		return f->kept = NULL, no_memory(err);
-	if (asprintf(&f->locked, "%s/%s.lock", dir, f->key) < 0)
+	if (asprintf(&f->locked, "%s/%.*s", dir, LOCK_DIGITS, f->key) < 0)
 		return f->locked = NULL, no_memory(err);
 	return 0;
 }
@@ -261,7 +266,7 @@ static void fetch(struct leaf *l)
 	int r = davit_resource_check_version(f->version, &err);
 
 	if (r == 0)
-		r = name_files(l, &err);
+		r = name_lock(l, &err);
 	l->on_abort = on_get_abort;
 	f->get = (struct davit_get){.fetch = on_turn, .fetched = on_fetched};
 	if (r == 0)

@@ -17,7 +17,7 @@ struct fetch {
 	size_t n;
 	char *type_path, *home, *dest, *src, *work;
 	json_t *version, *params, *metadata;
-	char key[DAVIT_GET_KEY_MAX], *kept, *locked;
+	char key[DAVIT_GET_KEY_MAX], *locked;
 	int lock;
 	struct davit_get get;
 	struct davit_timer look;

@@ -69,8 +69,12 @@ static void tell_start(struct leaf *l)
 
 static void tell_end(struct leaf *l, enum davit_plan_outcome outcome, const char *message, int exit_status)
 {
-	struct davit_json *j = events_begin(&l->host->events, "finish", l->key);
+	const struct told *t = events_told(&l->host->events, l->key, "");
+	struct davit_json *j;
 
+	if (t && t->ended)
+		return; /* by a host that died before this was durable */
+	j = events_begin(&l->host->events, "finish", l->key);
 	davit_json_put_string(j, "name", l->name);
 	davit_json_put_string(j, "outcome", davit_plan_outcome_name(outcome));
 	if (exit_status >= 0)

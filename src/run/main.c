@@ -171,9 +171,9 @@ static void look_for_wish(struct host *h)
 
 static void on_wish(uv_fs_event_t *e, const char *name, int events, int status)
 {
-	(void)name;
 	(void)events;
-	if (status == 0)
+	/* Its own events and records come here, too. */
+	if (status == 0 && (!name || !strcmp(name, "abort")))
 		look_for_wish(e->data);
 }
 

@@ -42,7 +42,6 @@ static void fetch_fini(struct leaf *l)
 	free(f->dest);
 	free(f->src);
 	free(f->work);
-	free(f->kept);
 	free(f->locked);
 	free(f);
 }

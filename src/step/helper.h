@@ -18,6 +18,8 @@
 #include "base/util.h"
 #include "step/protocol.h"
 
+#include <sys/types.h>
+
 struct step_mount_order {
 	char kind;
 	const char *source, *copy, *target; /* copy: of STEP_MOUNT_COPY */
@@ -37,9 +39,10 @@ struct step {
 	const char *driver, *runtime, *image;
 	size_t n_roots, n_hide, n_mounts, n_cgroups, n_argv, n_env;
 
-	bool rootless; /* in a user namespace of its own */
-	bool inside;   /* in a container that somebody else made */
-	int status_fd; /* init's end of the socket to the monitor */
+	bool rootless;	 /* in a user namespace of its own */
+	bool intercepts; /* the program joins a step that runs, with the streams that it has */
+	bool inside;	 /* in a container that somebody else made */
+	int status_fd;	 /* init's end of the socket to the monitor */
 };
 
 /* order.c: reads the order. False when it is malformed or memory is short. */
@@ -65,11 +68,19 @@ void step_fail(struct step *s, int code, int sys_errno, const char *fmt, ...)
 	__attribute__((noreturn, format(printf, 4, 5)));
 void step_note(struct step *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* intercept.c: notes in the lock's file which processes this step is, for who wants to join it. */
+void step_tell_intercept(pid_t init);
+/* `davit-step intercept DIRECTORY COMMAND...`: its exit status. The arguments begin with the directory. */
+int step_intercept(int argc, char **argv);
+
 /* inside.c: `davit-step inside`: runs the order that comes by stdin. */
 int step_inside(void);
 
 /* mounts.c: makes the step's file system and enters it. */
 void step_enter_root(struct step *s);
+
+/* program.c: adds "NAME=value", which must stay; without memory it is not there. */
+void step_add_env(struct step *s, const char *text);
 
 /* program.c: becomes the program. Reports an error's errno and what failed by way of `fd`, which
  * closes when the program runs. */

@@ -272,19 +272,26 @@ static int execute(const struct step *s)
 	return e;
 }
 
+void step_add_env(struct step *s, const char *text)
+{
+	const char **more = reallocarray(s->env, s->n_env + 2, sizeof *more);
+
+	if (!more)
+		return;
+	s->env = more;
+	s->env[s->n_env++] = text;
+	s->env[s->n_env] = NULL;
+}
+
 static void set_default(struct step *s, const char *name, const char *value, int fd)
 {
-	const char **more;
 	char *text;
 
 	if (env_value(s, name))
 		return;
-	more = reallocarray(s->env, s->n_env + 2, sizeof *more);
-	if (!more || asprintf(&text, "%s=%s", name, value) < 0)
+	if (asprintf(&text, "%s=%s", name, value) < 0)
 		fail(fd, DAVIT_ENOMEM, 0, "out of memory");
-	s->env = more;
-	s->env[s->n_env++] = text;
-	s->env[s->n_env] = NULL;
+	step_add_env(s, text);
 }
 
 static void reset_signals(void)
@@ -309,16 +316,24 @@ static void offer_to_oom(void)
 	}
 }
 
+static void set_streams(const struct step *s, int out, int err, int fd)
+{
+	int in = s->options.input ? STEP_FD_INPUT : open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	if (in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0 || setsid() < 0)
+		fail(fd, DAVIT_EIO, errno, "cannot set up the standard descriptors");
+}
+
 void step_program(struct step *s, int out, int err, int fd)
 {
 	struct who w = {.name = "root"};
-	int in = s->options.input ? STEP_FD_INPUT : open("/dev/null", O_RDONLY | O_CLOEXEC), e;
+	int e;
 
 	reset_signals();
 	offer_to_oom();
 	umask(022);
-	if (in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0 || setsid() < 0)
-		fail(fd, DAVIT_EIO, errno, "cannot set up the standard descriptors");
+	if (!s->intercepts)
+		set_streams(s, out, err, fd);
 	if (s->options.plain)
 		prctl(PR_SET_PDEATHSIG, SIGKILL); /* no namespace ends it with init */
 	if (!s->options.privileged)

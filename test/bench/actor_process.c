@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { TRIPS = 4000, ONE_WAY = 4000000, RESTARTS = 200, BATCH = 1000, SIZE = 36 };
+enum { TRIPS = 200000, ONE_WAY = 4000000, RESTARTS = 200, BATCH = 1000, SIZE = 36 };
 enum { GO = 1, BALL, END };
 
 static struct rig rig;

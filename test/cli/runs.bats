@@ -133,8 +133,9 @@ jobs:
 - name: other
   plan: [{get: a, resource: thing, params: {depth: ((depth))}}]
 EOF
+  one=$(davit job pipeline.yml build --background)
   davit job pipeline.yml build
-  davit job pipeline.yml build
+  davit run-log -f --status "$one"
   [ "$(wc -l <"$DAVIT_HOME/fetched")" = 1 ]
   davit job pipeline.yml other --var depth=3
   [ "$(wc -l <"$DAVIT_HOME/fetched")" = 2 ]
@@ -242,6 +243,17 @@ EOF
   [ "$(grep -c '^+ task one  succeeded  [0-9.]*s$' plain)" -ge 1 ]
   tail -6 plain | grep -q '^! task two  failed  [0-9.]*s$'
   tail -6 plain | grep -q '^\. task three$'
+}
+
+@test "a step of a run can be joined by its name" {
+  task slow 'echo inside >x; echo up; sleep 60' | pipeline
+  id=$(davit job pipeline.yml build --background)
+  eventually sh -c "davit run-log $id | grep -q up"
+  [ "$(davit intercept "$id/slow" -- cat x)" = inside ]
+  run davit intercept "$id/nothing" -- true
+  [ "$status" -ne 0 ]
+  [[ $output == *"no step 'nothing' of the run $id runs"* ]]
+  davit abort --force "$id"
 }
 
 @test "Ctrl-C aborts the job, and the command tells how it ended" {

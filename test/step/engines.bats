@@ -158,6 +158,10 @@ contained() {
   "$BUILD/davit" "${RUN[@]}" >log 3>&- &
   pid=$!
   eventually grep -q begun log
+  run timeout 30 script -qec "davit intercept -- sh -c 'pwd; echo \$HOME; id -u; exit 7'" /dev/null </dev/null
+  echo "$output"
+  [ "$status" -eq 7 ]
+  [[ $output == */tmp/build*/tmp/home*0* ]]
   kill -9 $pid
   eventually none_left
   # The helper and what it has in the container's place, both at once.
@@ -180,4 +184,24 @@ contained() {
 @test "podman: a step that floods, closes its streams, or loses whoever wanted it is contained" {
   on podman
   contained
+}
+
+resource_image() {
+  command -v jq git >/dev/null || skip "git or jq is not installed"
+  "$BATS_TEST_DIRNAME/resource_image" git
+  tar -C git -cf git.tar .
+  curl -sf --unix-socket "$SOCKET" -X POST -H 'Content-Type: application/x-tar' -T git.tar \
+    'http://engine/images/create?fromSrc=-&repo=localhost/git:1' >/dev/null
+  serve_repository
+  printf 'image: localhost/git:1\nruntime: %s\nsource: {uri: "%s"}\n' "$ENGINE" "$uri" >r.yml
+  resource_works
+  none_left
+}
+@test "docker: a resource type of shell scripts works as an image" {
+  on docker
+  resource_image
+}
+@test "podman: a resource type of shell scripts works as an image" {
+  on podman
+  resource_image
 }

@@ -219,6 +219,44 @@ PY
   [ "$(cat out/a)" = 1 ]
 }
 
+@test "intercept: a command in a step that runs sees what it sees, may what it may, and ends with it" {
+  task t.yml 'echo x >o/a; echo begun; while [ ! -e o/stop ]; do sleep 0.1; done; exit 6' 'params: {FOO: 1}' 'outputs: [{name: o}]'
+  run davit intercept
+  [ "$status" -eq 1 ]
+  [[ $output == *"no step runs"* ]]
+  "$BUILD/davit" execute -c t.yml --json >log 3>&- &
+  pid=$!
+  eventually grep -q begun log
+  id=$(jq -r 'select(.event == "start").id' <log)
+  run davit intercept "${id:0:6}" -- sh -c 'pwd; cat o/a; echo "$FOO"; touch /usr/x; kill -0 1 && cat /proc/1/comm; exit 7'
+  echo "$output"
+  [ "$status" -eq 7 ]
+  [ "$(sed '/Read-only/d' <<<"$output")" = "$(printf '/tmp/build\nx\n1\ndavit-step')" ]
+  [[ $output == *"Read-only file system"* ]]
+  [ "$(echo 'echo piped' | davit intercept)" = piped ]
+  run script -qec "davit intercept" /dev/null <<<'test -t 0 && echo "on a terminal"; exit 3'
+  [ "$status" -eq 3 ]
+  [[ $output == *"on a terminal"* ]]
+  run davit intercept -- no-such-program
+  [ "$status" -eq 125 ]
+  # A second one is told apart.
+  "$BUILD/davit" execute -c t.yml >log2 3>&- &
+  second=$!
+  eventually grep -q begun log2
+  run davit intercept -- true
+  [ "$status" -eq 1 ]
+  [[ $output == *"2 such steps run"* ]]
+  davit intercept "$id" -- touch o/stop
+  wait $pid && status=0 || status=$?
+  [ "$status" -eq 6 ]
+  "$BUILD/davit" intercept -- sleep 1008 3>&- &
+  inside=$!
+  eventually pgrep -f 'sleep 1008'
+  kill -INT $second; wait $second || [ $? -eq 3 ]
+  wait $inside || [ $? -eq 143 ] || [ $? -eq 137 ]
+  [ -z "$(pgrep -f '^sleep 1008')" ]
+}
+
 @test "the ceiling holds, what is in use stays, and prune says why" {
   mkdir a b; head -c 100000 /dev/zero >a/x; head -c 100000 /dev/urandom >b/x
   task t.yml 'touch o/started; while [ ! -e in/stop ]; do sleep 0.1; done' 'inputs: [{name: in}]' 'outputs: [{name: o}]'

@@ -108,11 +108,11 @@ static int add_ours(struct carrying *c)
 
 	if (fd < 0)
 		return davit_error_errno(c->err, errno, NULL, "cannot open %s", c->d->program);
-	r = add_directory(c, STEP_INSIDE_DIRECTORY + 1, 0755);
+	r = add_directory(c, &STEP_INSIDE_DIRECTORY[1], 0755);
 	if (r == 0)
-		r = add_file(c, fd, STEP_INSIDE_PROGRAM + 1, 0755);
+		r = add_file(c, fd, &STEP_INSIDE_PROGRAM[1], 0755);
 	if (r == 0 && c->d->step.options.input)
-		r = add_file(c, STEP_DRIVER_INPUT, STEP_INSIDE_INPUT + 1, 0600);
+		r = add_file(c, STEP_DRIVER_INPUT, &STEP_INSIDE_INPUT[1], 0600);
 	return r;
 }
 

@@ -2,6 +2,7 @@
  *
  * davit-step-engine RUNTIME              runs the step of descriptor 4 (src/step/protocol.h)
  * davit-step-engine RUNTIME remove ID    removes what one that was killed has left
+ * davit-step-engine RUNTIME intercept ID USER COMMAND...    a terminal in a step that runs
  *
  * In the place of a step's init: makes a container, puts davit-step and the artifacts into it, starts it,
  * carries what it says to the monitor and what the monitor says to it, and takes the outputs out.
@@ -277,6 +278,31 @@ static int step(struct session *s, struct davit_error *err)
 	return r;
 }
 
+/* By the program that does so for services; of the environment what begins with "+" is for over there. */
+static int intercept(struct driver *d, int argc, char **argv)
+{
+	char **words = calloc((size_t)argc + 3, sizeof *words);
+	struct davit_error err = {0};
+	char *slash;
+
+	if (!words || find_program(d, &err) < 0)
+		return 125;
+	slash = strrchr(d->program, '/');
+	if ((size_t)(slash - d->program) + sizeof "/davit-engine-terminal" > sizeof d->program)
+		return 125;
+	strcpy(slash, "/davit-engine-terminal");
+	words[0] = d->program;
+	words[1] = (char *)d->api.socket;
+	words[2] = (char *)"";
+	words[3] = d->container;
+	words[4] = argv[4];
+	words[5] = (char *)"/tmp/build";
+	memcpy(words + 6, argv + 5, (size_t)(argc - 5) * sizeof *words);
+	execv(d->program, words);
+	fprintf(stderr, "davit: %s: %s\n", d->program, strerror(errno));
+	return 125;
+}
+
 int main(int argc, char **argv)
 {
 	struct session s = {.stream = -1, .driver = {.api = {.prefix = "", .patience = PATIENCE}}};
@@ -285,7 +311,10 @@ int main(int argc, char **argv)
 	DAVIT_AUTO_FREE char *socket = NULL;
 	int r = 0;
 
-	if (argc != 2 && !(argc == 4 && !strcmp(argv[2], "remove"))) {
+	bool remove = argc == 4 && !strcmp(argv[2], "remove");
+	bool join = argc > 5 && !strcmp(argv[2], "intercept");
+
+	if (argc != 2 && !remove && !join) {
 		fputs("davit-step-engine is started by davit-step\n", stderr);
 		return 2;
 	}
@@ -294,10 +323,14 @@ int main(int argc, char **argv)
 	d->api.socket = socket;
 	if (!socket)
 		r = err.code;
-	if (argc == 4) {
+	if (argc > 2)
 		snprintf(d->container, sizeof d->container, "davit-step-%.16s", argv[3]);
+	if (join && r < 0)
+		fprintf(stderr, "davit: %s\n", err.message);
+	if (join)
+		return r < 0 ? 125 : intercept(d, argc, argv);
+	if (remove)
 		return r == 0 && container_remove(d, &err) == 0 ? 0 : 1;
-	}
 	if (r == 0)
 		r = step(&s, &err);
 	if (r < 0)
