@@ -152,6 +152,7 @@ static int console_open(const char *file, const char *prompt,
 	el_set(c->el, EL_PROMPT, prompt_of);
 	el_set(c->el, EL_EDITOR, "emacs");
 	el_set(c->el, EL_HIST, history, c->history);
+	/* libedit never frees the copies that it makes of these two texts. */
 	el_set(c->el, EL_ADDFN, "davit-complete", "Complete a command or an alias", on_tab);
 	el_set(c->el, EL_BIND, "^I", "davit-complete", NULL);
 	el_set(c->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
