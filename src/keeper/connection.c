@@ -350,7 +350,7 @@ static bool send_terminals(struct keeper *k)
 {
 	struct keeper_header to = {.tag = k->terms_tag};
 
-	for (; k->terms_next < KEEPER_TERMINALS_MAX; k->terms_next++) {
+	for (; k->terms_next < KEEPER_TERMINALS_MAX && k->n_terms; k->terms_next++) {
 		const struct keeper_term *t = &k->terms[k->terms_next];
 		if (t->used && (!k->terms_of[0] || !strcmp(t->instance, k->terms_of)) &&
 		    send_terminal_info(k, t) <= 0)

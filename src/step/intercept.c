@@ -33,7 +33,7 @@ void step_tell_intercept(pid_t init)
 	int n = snprintf(text, sizeof text, "%d %d\n", getpid(), init);
 
 	/* Without it nobody can join in, and that is all. */
-	if (ftruncate(STEP_FD_LOCK, 0) < 0 || pwrite(STEP_FD_LOCK, text, (size_t)n, 0) != n)
+	if (pwrite(STEP_FD_LOCK, text, (size_t)n, STEP_LOCK_PROCESSES) != n)
 		errno = 0;
 }
 
@@ -45,7 +45,8 @@ static bool find(const char *directory, pid_t *ret_monitor, pid_t *ret_init)
 
 	snprintf(path, sizeof path, "%s/lock", directory);
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB) == 0 || read(fd, text, sizeof text - 1) < 0)
+	if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB) == 0 ||
+	    pread(fd, text, sizeof text - 1, STEP_LOCK_PROCESSES) < 0)
 		return false;
 	return sscanf(text, "%d %d", ret_monitor, ret_init) == 2;
 }

@@ -167,15 +167,16 @@ static bool enter_cgroups(const struct monitor *m)
 
 /* ------------------------------------------------------------- a step that runs elsewhere */
 
-static void become_driver(const struct step *s, int status, int out, int err, const char *verb)
+static void become_driver(const struct monitor *m, int status, int out, int err, const char *verb)
 {
+	const struct step *s = &m->step;
 	const char *const argv[] = {"davit-step-driver", s->runtime, verb, strrchr(s->directory, '/') + 1,
 				    NULL};
-	const int from[] = {status, STEP_FD_ORDER, out, err};
+	const int from[] = {status, STEP_FD_ORDER, out, err, s->options.input ? STEP_FD_INPUT : m->null};
 	int lifted[DAVIT_ARRAY_SIZE(from)];
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(from); i++)
-		lifted[i] = fcntl(from[i], F_DUPFD_CLOEXEC, STEP_FDS);
+		lifted[i] = fcntl(from[i], F_DUPFD_CLOEXEC, STEP_FD_INPUT + 1);
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(from); i++)
 		if (lifted[i] < 0 || dup2(lifted[i], STEP_DRIVER_STATUS + (int)i) < 0)
 			_exit(127);
@@ -188,15 +189,12 @@ static void become_driver(const struct step *s, int status, int out, int err, co
 /* A driver that was killed has left its container. */
 static void remove_elsewhere(struct monitor *m)
 {
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	pid_t pid = fork();
 
 	if (!pid)
-		become_driver(&m->step, null, null, null, "remove");
+		become_driver(m, m->null, m->null, m->null, "remove");
 	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	if (null >= 0)
-		close(null);
 }
 
 /* ------------------------------------------------------------------------------- starting */
@@ -205,7 +203,7 @@ static void become_init(struct monitor *m, int monitors, int out, int err)
 {
 	close(monitors);
 	if (m->step.driver)
-		become_driver(&m->step, m->step.status_fd, out, err, NULL);
+		become_driver(m, m->step.status_fd, out, err, NULL);
 	step_init(&m->step, out, err);
 }
 

@@ -111,8 +111,11 @@ struct step_report {
 	char text[440]; /* NOTE, FAILED: a sentence */
 };
 
+/* In the file of the lock, behind the last report: the pids of the monitor and of what it waits for, as text,
+ * for who wants to join the step (intercept.c); and the order. */
+#define STEP_LOCK_PROCESSES 960
 #define STEP_LOCK_ORDER 1024
-_Static_assert(sizeof(struct step_report) <= STEP_LOCK_ORDER, "the order is behind the report");
+_Static_assert(sizeof(struct step_report) <= STEP_LOCK_PROCESSES, "these are behind the report");
 
 /* What `davit-step inside`, the first process of a container, says by its stdout. Its stdin has the order
  * (its length first, as a uint64_t), then struct step_order; at its end it ends everything. */

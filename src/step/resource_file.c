@@ -16,6 +16,8 @@
 void davit_resource_file_fini(struct davit_resource_file *f)
 {
 	free(f->type);
+	free(f->image);
+	free(f->runtime);
 	json_decref(f->source);
 	*f = (struct davit_resource_file){0};
 }
@@ -46,19 +48,39 @@ static int find_type(const struct davit_tree *type, const char *path, char **ret
 	return *ret ? 0 : davit_error_errno(err, errno, "type", "cannot resolve %s", joined);
 }
 
+static int copy_text(const struct davit_tree *t, const char *key, char **ret, struct davit_error *err)
+{
+	const char *text;
+	int r = davit_tree_text(t, key, &text, err);
+
+	if (r < 0)
+		return r;
+	*ret = strdup(text);
+	return *ret ? 0 : davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+}
+
 static int read_tree(const struct davit_tree *t, const char *path, struct davit_resource_file *f,
 		     struct davit_error *err)
 {
-	static const char *const known[] = {"name", "type", "source", NULL};
+	static const char *const known[] = {"name", "type", "image", "runtime", "source", NULL};
 	const struct davit_tree *type = davit_tree_get(t, "type"), *source = davit_tree_get(t, "source");
+	const struct davit_tree *image = davit_tree_get(t, "image"), *runtime = davit_tree_get(t, "runtime");
 	int r = davit_tree_known(t, "a resource", known, err);
 
-	if (r == 0 && !type)
-		r = davit_tree_error(err, t->line, t->column, "type", "a resource needs a type");
+	if (r == 0 && !type == !image)
+		r = davit_tree_error(err, t->line, t->column, "type",
+				     "a resource needs a type, which is a directory, or an image");
+	if (r == 0 && runtime && !image)
+		r = davit_tree_error(err, runtime->line, runtime->column, "runtime",
+				     "programs of a directory run on this host: only an image has a runtime");
 	if (r == 0 && source && source->kind != DAVIT_TREE_MAP)
 		r = davit_tree_error(err, source->line, source->column, "source", "source must be a map");
-	if (r == 0)
+	if (r == 0 && type)
 		r = find_type(type, path, &f->type, err);
+	if (r == 0 && image)
+		r = copy_text(image, "image", &f->image, err);
+	if (r == 0 && runtime)
+		r = copy_text(runtime, "runtime", &f->runtime, err);
 	if (r == 0 && source)
 		r = davit_tree_json(source, &f->source, err);
 	return r;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A resource in a file: `type`, the directory of its programs, relative to the file, and `source`.
+ * A resource in a file: `type`, the directory of its programs, relative to the file, or `image`, which has
+ * them, with the `runtime` of steps for it; and `source`.
  */
 #ifndef DAVIT_STEP_RESOURCE_FILE_H
 #define DAVIT_STEP_RESOURCE_FILE_H
@@ -10,7 +11,9 @@
 #include <jansson.h>
 
 struct davit_resource_file {
-	char *type;	/* absolute */
+	char *type;	/* absolute; or */
+	char *image;	/* a name */
+	char *runtime;	/* of the image; or NULL */
 	json_t *source; /* NULL: none given */
 };
 

@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "step/resource.h"
 #include "step/resource_file.h"
+#include "step/resource_step.h"
 
 #include <getopt.h>
 #include <signal.h>
@@ -21,7 +22,10 @@ enum { ABORTS = 2 };
 
 struct program {
 	struct davit_loop *loop;
-	struct davit_resource_run *run;
+	struct davit_resource_run *run; /* or, in an image: */
+	struct davit_resource_step *step;
+	struct davit_artifacts *store;
+	struct davit_resource_file file;
 	struct davit_resource_spec spec;
 	json_t *version, *params;
 	bool json;
@@ -115,7 +119,10 @@ static void on_signal(uv_signal_t *s, int signo)
 	struct program *p = s->data;
 
 	(void)signo;
-	davit_resource_abort(p->run);
+	if (p->step)
+		davit_resource_step_abort(p->step);
+	else
+		davit_resource_abort(p->run);
 }
 
 static void closed(uv_handle_t *h)
@@ -123,10 +130,22 @@ static void closed(uv_handle_t *h)
 	(void)h;
 }
 
+static int start(struct program *p, struct davit_error *err)
+{
+	static const struct davit_resource_events events = {.log = on_log, .done = on_done};
+	int r;
+
+	if (!p->file.image)
+		return davit_resource_start(p->loop, &p->spec, &events, p, &p->run, err);
+	r = davit_artifacts_open(NULL, 0, &p->store, err);
+	return r < 0 ? r
+		     : davit_resource_step_start(p->loop, p->store, &p->spec, p->file.image, p->file.runtime,
+						 &events, p, &p->step, err);
+}
+
 /* Runs the loop until the resource is done, or a signal has ended it. */
 static int run(struct program *p, struct davit_error *err)
 {
-	static const struct davit_resource_events events = {.log = on_log, .done = on_done};
 	static const int signals[ABORTS] = {SIGINT, SIGTERM};
 	int r;
 
@@ -135,13 +154,15 @@ static int run(struct program *p, struct davit_error *err)
 		p->on_abort[i].data = p;
 		uv_signal_start(&p->on_abort[i], on_signal, signals[i]);
 	}
-	r = davit_resource_start(p->loop, &p->spec, &events, p, &p->run, err);
+	r = start(p, err);
 	if (r == 0)
 		davit_loop_run(p->loop);
 	for (int i = 0; i < ABORTS; i++)
 		uv_close((uv_handle_t *)&p->on_abort[i], closed);
 	davit_resource_free(p->run);
+	davit_resource_step_free(p->step);
 	davit_loop_run(p->loop); /* what is being closed */
+	davit_artifacts_close(p->store);
 	return r;
 }
 
@@ -225,7 +246,6 @@ static int directory(const struct davit_resource_spec *spec, const char *given, 
 static int command(struct program *p, int argc, char **argv, struct davit_error *err)
 {
 	static const char *const names[] = {"check", "get", "put"};
-	struct davit_resource_file file = {0};
 	DAVIT_AUTO_FREE char *dir = NULL;
 	const char *tmp = getenv("TMPDIR");
 	int r = options(p, argc, argv, err), action = -1;
@@ -242,17 +262,17 @@ static int command(struct program *p, int argc, char **argv, struct davit_error 
 	if (r == 0 && action != DAVIT_RESOURCE_CHECK)
 		r = directory(&p->spec, argv[2], &dir, err);
 	if (r == 0)
-		r = davit_resource_file_read(argv[1], &file, err);
+		r = davit_resource_file_read(argv[1], &p->file, err);
 	if (r == 0) {
-		p->spec.type = file.type;
-		p->spec.source = file.source;
+		p->spec.type = p->file.type;
+		p->spec.source = p->file.source;
 		p->spec.version = p->version;
 		p->spec.params = p->params;
 		p->spec.directory = dir;
 		p->spec.scratch = tmp && *tmp == '/' ? tmp : "/tmp";
 		r = run(p, err);
 	}
-	davit_resource_file_fini(&file);
+	davit_resource_file_fini(&p->file);
 	return r;
 }
 

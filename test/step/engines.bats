@@ -185,3 +185,23 @@ contained() {
   on podman
   contained
 }
+
+resource_image() {
+  command -v jq git >/dev/null || skip "git or jq is not installed"
+  "$BATS_TEST_DIRNAME/resource_image" git
+  tar -C git -cf git.tar .
+  curl -sf --unix-socket "$SOCKET" -X POST -H 'Content-Type: application/x-tar' -T git.tar \
+    'http://engine/images/create?fromSrc=-&repo=localhost/git:1' >/dev/null
+  serve_repository
+  printf 'image: localhost/git:1\nruntime: %s\nsource: {uri: "%s"}\n' "$ENGINE" "$uri" >r.yml
+  resource_works
+  none_left
+}
+@test "docker: a resource type of shell scripts works as an image" {
+  on docker
+  resource_image
+}
+@test "podman: a resource type of shell scripts works as an image" {
+  on podman
+  resource_image
+}

@@ -65,3 +65,36 @@ task() {
 differ() {
   [ -f "$1" ] && [ -f "$2" ] && if cmp -s "$1" "$2"; then return 1; fi
 }
+
+# A repository with two commits, served on the loopback: sets $uri and $git_daemon, and $first and $second.
+serve_repository() {
+  local port
+  export GIT_AUTHOR_NAME=Ada GIT_AUTHOR_EMAIL=ada@example.org GIT_COMMITTER_NAME=Ada GIT_COMMITTER_EMAIL=ada@example.org
+  git init --quiet --bare --initial-branch main served/bare
+  git init --quiet --initial-branch main repo
+  for n in 1 2; do
+    echo "$n" >repo/file
+    git -C repo add file
+    git -C repo commit --quiet -m "change $n"
+  done
+  git -C repo push --quiet "$PWD/served/bare" main
+  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  git daemon --listen=127.0.0.1 --port="$port" --base-path="$PWD/served" --export-all --enable=receive-pack --reuseaddr 3>&- &
+  git_daemon=$!
+  uri=git://127.0.0.1:$port/bare first=$(git -C repo rev-parse HEAD~1) second=$(git -C repo rev-parse HEAD)
+  eventually git ls-remote "$uri"
+}
+
+# check, get and put of that repository, as r.yml says, by the programs of a type.
+resource_works() {
+  local status=0
+  { [ "$(davit check r.yml)" = "{\"ref\":\"$second\"}" ] &&
+    [ "$(davit check r.yml --version "ref=$first" -o json | jq -r '.[].ref')" = "$(printf '%s\n%s' "$first" "$second")" ] &&
+    davit get r.yml --version "ref=$first" out >told && [ "$(cat out/file)" = 1 ] && grep -qx 'message: change 1' told &&
+    echo 3 >repo/file && git -C repo commit --quiet -am "change 3" &&
+    davit put r.yml . --param repository=repo -o json >told && [ "$(jq -r .version.ref told)" = "$(git -C repo rev-parse HEAD)" ] &&
+    [ "$(git -C served/bare rev-parse main)" = "$(git -C repo rev-parse HEAD)" ] &&
+    run davit get r.yml --version ref=0000000 none && [ "$status" -eq 1 ]; } || status=99
+  kill "$git_daemon"
+  [ "$status" -eq 1 ]
+}

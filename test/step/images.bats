@@ -156,3 +156,21 @@ PY
   davit execute -c u.yml
   [ -z "$(holds)" ]
 }
+
+@test "a resource type of shell scripts works as a directory on the host and as an image on oci alike" {
+  command -v jq git >/dev/null || skip "git or jq is not installed"
+  serve_repository
+  printf 'type: %s/examples/resources/git\nsource: {uri: "%s"}\n' "$ROOT" "$uri" >r.yml
+  resource_works
+  rm -rf repo served out
+  "$BATS_TEST_DIRNAME/resource_image" git
+  davit-image --store "$DAVIT_HOME/state/images" import --reference localhost/git:1 git >/dev/null
+  serve_repository
+  printf 'image: localhost/git:1\nsource: {uri: "%s"}\n' "$uri" >r.yml
+  resource_works
+  [ -z "$(holds)" ]
+  printf 'image: a\ntype: b\n' >r.yml
+  run davit check r.yml
+  [ "$status" -eq 2 ]
+  [[ $output == *"a type, which is a directory, or an image"* ]]
+}
