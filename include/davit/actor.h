@@ -77,9 +77,9 @@ struct davit_context {
 #define DAVIT_TYPE_CALL (DAVIT_TYPE_SYSTEM + 2)	   /* private: a promise's callback */
 
 /* A message. What comes from another process, or from davit itself (`davit request`), has a
- * NUL behind its data, which size does not count. One thread at a time has it: who made it until it is sent, then its
- * receiver, during the handler. The handler may write to it; it is freed when the
- * handler returns, unless davit_take has kept it. */
+ * NUL behind its data, which size does not count. One thread at a time has it: who made it until it is sent,
+ * then its receiver, during the handler. The handler may write to it; it is freed when the handler returns,
+ * unless davit_take has kept it. */
 struct davit_message {
 	struct davit_message *next_;  /* private */
 	struct davit_ref sender;      /* nobody, if sent from outside */

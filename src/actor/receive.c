@@ -112,7 +112,8 @@ static int message(struct davit_context *c, struct link *l, const struct davit_f
 		return 0;
 	}
 	copy(b, (size_t)f->from + f->to, m->data, size);
-	m->data[size] = 0; /* not counted: a handler that reads text is as safe as with one from davit itself */
+	m->data[size] =
+		0; /* not counted: a handler that reads text is as safe as with one from davit itself */
 	m->size = (uint32_t)size;
 	if (!davit_frame_type_ok(m->type, m->data, m->size) || (f->kind == DAVIT_FRAME_REQUEST && !f->id) ||
 	    strlen(from) != f->from || strlen(to) != f->to) {
