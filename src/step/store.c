@@ -177,7 +177,7 @@ static void sweep_run(struct davit_artifacts *s, const char *directory, const ch
 	struct stat st;
 
 	snprintf(path, sizeof path, "%s/%s/lock", directory, name);
-	if (fstatat(s->fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || !st.st_size ||
+	if (fstatat(s->fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_size <= STEP_LOCK_ORDER ||
 	    time(NULL) - st.st_mtime > DURABLE_AGE)
 		sweep_abandoned(s, directory, name);
 }
