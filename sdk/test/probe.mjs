@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // SPDX-License-Identifier: MIT
 // The container of the tests: does what it is told. probe.py is the same.
-import {Container, DavitError, Refusal, run} from "../node/index.mjs";
+import {Container, DavitError, Refusal, run} from "../node/davit/index.mjs";
 
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 

@@ -58,7 +58,7 @@ static bool socket_turn(struct child *ch)
 	struct link *l = ch->link;
 	const unsigned char *body;
 	struct davit_frame f;
-	bool any = false;
+	bool any = false, read = false;
 	int r = 0;
 
 	ch->attention = atomic_load_explicit(&l->ring.theirs->attention, memory_order_acquire);
@@ -68,9 +68,10 @@ static bool socket_turn(struct child *ch)
 			if ((r = said(ch, &f, body)))
 				break;
 		}
-		if (r || davit_socket_receive(&l->socket) <= 0)
+		if (r || (read && l->socket.drained) || davit_socket_receive(&l->socket) <= 0)
 			break;
 		ch->heard = clock_now();
+		read = true;
 	} while (true);
 	if (r || l->socket.ended) {
 		ch->over = true; /* the parent has gone, or is none */

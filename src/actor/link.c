@@ -69,6 +69,14 @@ void link_close(struct link *l)
 	pthread_mutex_unlock(&l->lock);
 }
 
+/* Under the lock: something was written to the socket. Said afterwards, so that who looks
+ * because of it finds it. */
+static void attention(struct link *l)
+{
+	if (l->ring.slots)
+		atomic_fetch_add_explicit(&l->ring.mine->attention, 1, memory_order_release);
+}
+
 /* Under the lock: the socket is watched for room while something waits for it. */
 static void watch(struct link *l)
 {
@@ -81,9 +89,11 @@ static void watch(struct link *l)
 	epoll_ctl(l->epoll, EPOLL_CTL_MOD, l->socket.fd, &e);
 }
 
-void link_watch(struct link *l)
+void link_flush(struct link *l)
 {
 	pthread_mutex_lock(&l->lock);
+	davit_socket_flush(&l->socket);
+	attention(l);
 	watch(l);
 	pthread_mutex_unlock(&l->lock);
 }
@@ -103,18 +113,15 @@ static void socket_send(struct link *l, const struct davit_frame *f, const char 
 {
 	if (l->closed)
 		return;
-	if (l->rings)
-		atomic_fetch_add_explicit(&l->ring.mine->attention, 1, memory_order_release);
 	if (davit_socket_send(&l->socket, f, from, to, data, urgent))
 		l->socket.broken = true; /* a frame is missing: without memory there is no other way */
 	too_late(l, davit_socket_queued(&l->socket));
 	watch(l);
-	if (!l->patient)
-		return;
-	while (davit_socket_queued(&l->socket) && !l->socket.broken) {
+	while (l->patient && davit_socket_queued(&l->socket) && !l->socket.broken) {
 		nanosleep(&(struct timespec){0, 50 * 1000}, NULL);
 		davit_socket_flush(&l->socket);
 	}
+	attention(l);
 }
 
 void link_control(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,

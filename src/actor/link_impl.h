@@ -95,8 +95,8 @@ void link_send(struct link *l, struct davit_frame *f, const char *from, const ch
 void link_publish(struct link *l);
 /* True if a message can go out without being late; `plenty`: many can. */
 bool link_has_room(struct link *l, bool plenty);
-/* The socket is watched for output, if that waits. */
-void link_watch(struct link *l);
+/* Sends what waits for room in the socket. */
+void link_flush(struct link *l);
 /* In a handler that takes long: heartbeats are answered. */
 void link_breathe(struct davit_context *c);
 /* Puts into the ring what was late. */

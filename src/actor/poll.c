@@ -148,8 +148,9 @@ static bool grow(struct link ***list, size_t n, size_t *cap)
 	return true;
 }
 
-int poll_add(struct davit_system *s, struct link *l)
+int poll_add(struct davit_context *c, struct link *l)
 {
+	struct davit_system *s = c->system;
 	struct epoll_event e = {.events = EPOLLIN, .data.ptr = l};
 	struct poll *p = poll_of(s);
 	int r = 0;
@@ -171,7 +172,8 @@ int poll_add(struct davit_system *s, struct link *l)
 	e.events |= l->watches_out ? EPOLLOUT : 0;
 	epoll_ctl(p->epoll, EPOLL_CTL_ADD, l->socket.fd, &e);
 	pthread_mutex_unlock(&l->lock);
-	poll_wake(s); /* for its first heartbeat */
+	if (!c->worker->polls)
+		poll_wake(s); /* for its first heartbeat */
 	return 0;
 }
 
@@ -296,6 +298,8 @@ static int receive(struct davit_context *c, struct link *l, int reads)
 		while ((r = davit_socket_next(&l->socket, DAVIT_END_PARENT, &f, &body)) > 0)
 			if ((r = frame(c, l, &f, body)))
 				break;
+		if (l->socket.drained)
+			break;
 	}
 	l->ended = l->socket.ended;
 	if (r) {
@@ -333,12 +337,8 @@ static void link_ready(struct davit_context *c, struct poll *p, struct link *l, 
 
 	if (l->epoll < 0)
 		return;
-	if (events & EPOLLOUT) {
-		pthread_mutex_lock(&l->lock);
-		davit_socket_flush(&l->socket);
-		pthread_mutex_unlock(&l->lock);
-		link_watch(l);
-	}
+	if (events & EPOLLOUT)
+		link_flush(l);
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !l->ended)
 		receive(c, l, READS);
 	pthread_mutex_lock(&l->lock);

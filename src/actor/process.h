@@ -89,6 +89,8 @@ void process_resume(struct davit_context *c, struct davit_actor *a);
 int process_spawn(struct davit_context *c, struct container *k);
 /* The main function of processes of the zygote. */
 int process_main(int channel, const void *request, size_t n);
+/* What the zygote does once, so that what comes from it need not. */
+void process_warm(void);
 
 /* poll.c */
 int poll_open(struct davit_system *s);
@@ -96,7 +98,7 @@ void poll_close(struct davit_system *s);
 void poll_main(struct davit_worker *w);
 void poll_wake(struct davit_system *s);
 /* Watches a link; it takes its own reference. 0, or DAVIT_ENOMEM. */
-int poll_add(struct davit_system *s, struct link *l);
+int poll_add(struct davit_context *c, struct link *l);
 /* Reads the rings. True if there was anything. Of several threads one does it. */
 bool poll_rings(struct davit_context *c);
 /* All are about to sleep: peers will ring from now on. False: there is something to read. */

@@ -50,7 +50,7 @@ int process_possible(struct davit_system *s, const struct davit_definition *d, c
 	}
 	if (!s->zygote) { /* a process that is a container makes its zygote when it needs one */
 		*ret_why = "no processes can be started";
-		if (davit_zygote_open(process_main, NULL))
+		if (davit_zygote_open(process_main, process_warm, NULL))
 			return DAVIT_EUNAVAIL;
 		s->zygote = true;
 	}
@@ -150,7 +150,7 @@ int process_spawn(struct davit_context *c, struct container *k)
 	l->keepalive = k->options.keepalive ? k->options.keepalive : KEEPALIVE * INT64_C(1000000);
 	snprintf(l->alias, sizeof l->alias, "%s", k->alias);
 	if (!(r = spawn(k, l, ends[1])))
-		r = poll_add(c->system, l);
+		r = poll_add(c, l);
 	close(ends[1]);
 	if (r) {
 		snprintf(k->text, sizeof k->text, "no process: %s", davit_error_doc(r));
@@ -229,4 +229,21 @@ int process_main(int channel, const void *request, size_t n)
 	if (!(d = definition_here(r)))
 		return excuse(channel, DAVIT_EEXEC, dlerror());
 	return child_main(channel, d);
+}
+
+/* The symbols of a system and of JSON are bound then, and its memory is there. */
+void process_warm(void)
+{
+	static const struct davit_system_config config = {.workers = DAVIT_NO_WORKERS, .no_processes = true};
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	struct davit_system *s;
+	struct hello h;
+
+	hello_json(&b, &(struct hello){.protocol = DAVIT_CHANNEL_PROTOCOL, .alias = "-", .path = "-"});
+	if (!hello_read(b.data, b.len, &h))
+		free(h.args);
+	if (davit_system_open(&config, &s, NULL))
+		return;
+	davit_system_run(s);
+	davit_system_close(s);
 }

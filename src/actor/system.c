@@ -65,7 +65,7 @@ static void prepare_processes(struct davit_system *s)
 {
 	if (s->config.no_processes || s->config.manual_clock || s->child)
 		return;
-	s->zygote = !davit_zygote_open(process_main, NULL);
+	s->zygote = !davit_zygote_open(process_main, process_warm, NULL);
 }
 
 int davit_system_open(const struct davit_system_config *config, struct davit_system **ret,

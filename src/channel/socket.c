@@ -175,6 +175,7 @@ int davit_socket_receive(struct davit_socket *s)
 		return 0;
 	iov = (struct iovec){s->in + s->in_n, s->in_cap - s->in_n};
 	r = DAVIT_EINTR(recvmsg(s->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+	s->drained = r < (long)iov.iov_len;
 	if (r > 0) {
 		take_fds(s, &m);
 		s->in_n += (size_t)r;

@@ -25,6 +25,7 @@ struct davit_socket {
 	size_t in_at, in_n, in_cap;
 	int got[2]; /* descriptors that came, owned; -1: none. Others that come are closed */
 	bool ended; /* end of file */
+	bool drained; /* the last read took all that there was */
 };
 
 /* Takes a connected stream socket over and makes it non-blocking. */

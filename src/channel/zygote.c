@@ -10,9 +10,11 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -25,10 +27,12 @@ static struct {
 	int users;
 	int socket; /* to the zygote */
 	davit_zygote_main *run;
+	void (*warm)(void);
 	pthread_t thread; /* forked it and waits for the end: a death signal is for the end of a thread */
 	sem_t forked, over;
 	pid_t pid;
 	int error;
+	_Atomic(int) *spare; /* shared: the process that waits for a request; 0: none */
 } zygote = {.lock = PTHREAD_MUTEX_INITIALIZER, .socket = -1};
 
 static void send_frame(int channel, const struct davit_frame *f, const char *text, int fd)
@@ -80,13 +84,10 @@ static void plain_signals(void)
 }
 
 /* The new process. */
-static void begin(const int fds[FDS], pid_t parent, const void *request, size_t n)
+static void begin(const int fds[FDS], const void *request, size_t n)
 {
 	int self;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
 	for (int i = 1; i < FDS; i++)
 		if (fds[i] != i)
 			dup2(fds[i], i);
@@ -107,36 +108,105 @@ static void begin(const int fds[FDS], pid_t parent, const void *request, size_t 
 	_exit((int)n);
 }
 
-/* One request. False: the program has gone. */
-static bool serve(int from, pid_t parent, char *buf, size_t size)
+/* One request. False: the program has gone. fds[0] is -1 when its descriptors did not
+ * come, for want of some; the system has closed the other end's then. */
+static bool take(char *buf, size_t size, size_t *ret_n, int fds[FDS])
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS * sizeof(int))];
 	struct iovec iov = {buf, size};
 	struct msghdr m = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
-	long n = DAVIT_EINTR(recvmsg(from, &m, MSG_CMSG_CLOEXEC)), pid;
+	long n = DAVIT_EINTR(recvmsg(zygote.socket, &m, MSG_CMSG_CLOEXEC));
 	struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
-	int fds[FDS];
 
 	if (n <= 0)
 		return false;
-	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof fds))
-		return true; /* out of descriptors: the other end of the channel is closed by the system */
-	memcpy(fds, CMSG_DATA(c), sizeof fds);
+	fds[0] = -1;
+	if (c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(FDS * sizeof(int)))
+		memcpy(fds, CMSG_DATA(c), FDS * sizeof(int));
+	*ret_n = (size_t)n;
+	return true;
+}
+
+/* A process that is there before it is asked for: what it costs to become one is paid
+ * while nobody waits. It takes the next request, and says so. */
+static void spare(int taken, pid_t parent, bool ahead)
+{
+	static char buf[DAVIT_ZYGOTE_REQUEST_MAX];
+	int fds[FDS];
+	size_t n;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	if (ahead)
+		zygote.warm();
+	do {
+		if (!take(buf, sizeof buf, &n, fds))
+			_exit(0);
+	} while (fds[0] < 0);
+	(void)!write(taken, "", 1);
+	close(taken);
+	begin(fds, buf, n);
+}
+
+/* No process can be made: one request is answered with that. */
+static void refuse(int e)
+{
+	static char buf[DAVIT_ZYGOTE_REQUEST_MAX];
+	int fds[FDS];
+	size_t n;
+
+	if (!take(buf, sizeof buf, &n, fds))
+		_exit(0);
+	for (int i = 0; fds[0] >= 0 && i < FDS; i++) {
+		if (!i)
+			send_failure(fds[0], DAVIT_EUNAVAIL, "cannot fork", e);
+		close(fds[i]);
+	}
+}
+
+/* Waits for a request, which stays where it is. */
+static void wait_request(void)
+{
+	char byte;
+
+	if (DAVIT_EINTR(recv(zygote.socket, &byte, 1, MSG_PEEK)) <= 0)
+		_exit(0);
+}
+
+/* From the first request on there is always one to spare. */
+static void serve(pid_t parent, bool ahead)
+{
+	int taken[2];
+	char byte;
+	long pid;
+
+	if (pipe2(taken, O_CLOEXEC)) {
+		refuse(errno);
+		return;
+	}
 	/* The raw call, since fork() makes no siblings; there is one thread, so all is well. */
 	pid = syscall(SYS_clone, CLONE_PARENT, 0, 0, 0, 0);
-	if (!pid)
-		begin(fds, parent, buf, (size_t)n);
-	if (pid < 0)
-		send_failure(fds[0], DAVIT_EUNAVAIL, "cannot fork", errno);
-	for (int i = 0; i < FDS; i++)
-		close(fds[i]);
-	return true;
+	if (!pid) {
+		close(taken[0]);
+		spare(taken[1], parent, ahead);
+	}
+	close(taken[1]);
+	if (pid < 0) {
+		refuse(errno);
+	} else {
+		atomic_store(zygote.spare, (int)pid);
+		if (DAVIT_EINTR(read(taken[0], &byte, 1)) == 1)
+			atomic_store(zygote.spare, 0);
+		else
+			wait_request(); /* it has ended: with the program, or was killed */
+	}
+	close(taken[0]);
 }
 
 static void zygote_loop(int socket, pid_t parent)
 {
-	static char buf[DAVIT_ZYGOTE_REQUEST_MAX];
 	int null;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -161,9 +231,11 @@ static void zygote_loop(int socket, pid_t parent)
 	/* What the program had not yet written is the program's to write. */
 	__fpurge(stdout);
 	__fpurge(stderr);
-	while (serve(zygote.socket, parent, buf, sizeof buf))
-		;
-	_exit(0);
+	zygote.warm();
+	wait_request();
+	serve(parent, false);
+	for (;;)
+		serve(parent, true);
 }
 
 int davit_zygote_exec(int channel, char *const *argv)
@@ -186,7 +258,9 @@ static void *thread_main(void *arg)
 	int ends[2];
 	pid_t self = getpid(), pid;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+	zygote.spare =
+		mmap(NULL, sizeof *zygote.spare, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (zygote.spare == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
 		zygote.error = errno;
 		sem_post(&zygote.forked);
 		return NULL;
@@ -207,10 +281,14 @@ static void *thread_main(void *arg)
 		;
 	close(ends[0]);
 	(void)DAVIT_EINTR(waitpid(pid, NULL, 0));
+	/* The one to spare ends with the socket, too. */
+	if ((pid = atomic_load(zygote.spare)))
+		(void)DAVIT_EINTR(waitpid(pid, NULL, 0));
+	munmap((void *)zygote.spare, sizeof *zygote.spare);
 	return NULL;
 }
 
-int davit_zygote_open(davit_zygote_main *run, struct davit_error *err)
+int davit_zygote_open(davit_zygote_main *run, void (*warm)(void), struct davit_error *err)
 {
 	sigset_t all, old;
 	int r = 0;
@@ -221,6 +299,7 @@ int davit_zygote_open(davit_zygote_main *run, struct davit_error *err)
 		return 0;
 	}
 	zygote.run = run;
+	zygote.warm = warm;
 	sem_init(&zygote.forked, 0, 0);
 	sem_init(&zygote.over, 0, 0);
 	/* Its thread takes none of the program's signals. */

@@ -21,9 +21,9 @@ typedef int davit_zygote_main(int channel, const void *request, size_t n);
 
 enum { DAVIT_ZYGOTE_REQUEST_MAX = 60 * 1024 };
 
-/* The program has one, which all who open it share, with the `run` of the first.
- * 0, DAVIT_ENOMEM, DAVIT_EIO. Blocks until it runs. */
-int davit_zygote_open(davit_zygote_main *run, struct davit_error *err);
+/* The program has one, which all who open it share, with the `run` of the first. `warm`
+ * is called in it once, before the first request. 0, DAVIT_ENOMEM, DAVIT_EIO. */
+int davit_zygote_open(davit_zygote_main *run, void (*warm)(void), struct davit_error *err);
 /* Ends it when nobody has it open any more. */
 void davit_zygote_close(void);
 /* A process that calls run(channel, request, n); channel is borrowed. The first frame on

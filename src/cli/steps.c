@@ -13,7 +13,7 @@ static int load(struct davit_cli *cli, const struct davit_steps **ret, struct da
 {
 	DAVIT_AUTO_FREE char *path = NULL;
 	void *module, *table = NULL;
-	int r = davit_paths_init(&cli->paths, err);
+	int r = cli->paths.libexec ? 0 : davit_paths_init(&cli->paths, err);
 
 	if (r < 0)
 		return r;
@@ -106,7 +106,6 @@ static int run_job(struct davit_cli *cli, struct davit_error *err)
 }
 
 static const struct davit_option job_options[] = {
-	{"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"},
 	{"input", 'i', "NAME=FROM", DAVIT_OPTION_PAIR, .repeat = true,
 	 .doc = "An artifact that is not fetched: a directory, a tar archive, or artifact:ID"},
 	{"var", 'v', "NAME=VALUE", DAVIT_OPTION_PAIR, .repeat = true, .doc = "A ((var)) of the pipeline"},
@@ -115,10 +114,10 @@ static const struct davit_option job_options[] = {
 	{"background", 0, NULL, DAVIT_OPTION_FLAG, .doc = "Print the run's id, and do not wait for its end"},
 	{"watch", 0, NULL, DAVIT_OPTION_FLAG,
 	 .doc = "Run again whenever the directory of the --input changes"},
-	{"json", 0, NULL, DAVIT_OPTION_FLAG, .doc = "Events on standard output, one JSON object a line"},
+	{"json", 0, NULL, DAVIT_OPTION_FLAG, .doc = "The same as -o json: events, one JSON object a line"},
 	{0},
 };
-static const struct davit_option *const job_lists[] = {job_options, NULL};
+static const struct davit_option *const job_lists[] = {job_options, davit_options_lines, NULL};
 static const char *const job_examples[] = {
 	"davit job pipeline.yml build",
 	"run the job, with a tree of its steps on a terminal",
@@ -173,11 +172,7 @@ static int run_intercept(struct davit_cli *cli, struct davit_error *err)
 	return r < 0 ? r : steps->intercept(cli, err);
 }
 
-static const struct davit_option intercept_options[] = {
-	{"help", 'h', NULL, DAVIT_OPTION_FLAG, .doc = "Show this text"},
-	{0},
-};
-static const struct davit_option *const intercept_lists[] = {intercept_options, NULL};
+static const struct davit_option *const intercept_lists[] = {davit_options_common, NULL};
 static const char *const intercept_examples[] = {
 	"davit intercept",
 	"a shell in the only step that runs",
@@ -188,7 +183,7 @@ static const char *const intercept_examples[] = {
 
 const struct davit_command davit_command_intercept = {
 	.name = "intercept",
-	.usage = "[ID] [-- COMMAND [ARG...]]",
+	.usage = "[ID | RUN/STEP] [-- COMMAND [ARG...]]",
 	.group = "Steps",
 	.summary = "Open a shell in a step that runs",
 	.details = "It sees what the step sees, is the same user and has no more rights. ID is that of the "

@@ -21,7 +21,7 @@ enum { PENDING_MAX = 50000 };
 #define PACE_OF_BURST (50 * DAVIT_NSEC_PER_MSEC)
 #define PACE_OF_WAITERS (5 * DAVIT_NSEC_PER_MSEC)
 #define PACE_OF_WAITERS_IN_BURST (20 * DAVIT_NSEC_PER_MSEC)
-enum { BURST = 8 }; /* changes in a transaction */
+enum { BURST = 8, STORM = 32 }; /* changes in a transaction; in a storm waiters wait as long as others */
 
 struct entry {
 	const char *key;
@@ -48,7 +48,7 @@ struct davit_journal {
 	struct davit_timer retry;    /* after a failure */
 	struct davit_timer pace;     /* the next transaction that nobody waits for */
 	int64_t sent;		     /* when the last one went, monotonic ns; 0: none did */
-	bool burst;		     /* the last one was of a burst */
+	size_t size;		     /* of the last one */
 	struct davit_timer patience; /* for those who wait */
 	unsigned failures;
 	uint64_t last_event, first_event, dropped;
@@ -176,9 +176,13 @@ static void on_pace(struct davit_timer *t)
 static bool too_early(struct davit_journal *j)
 {
 	bool awaited = !davit_list_empty(&j->filling.waits);
-	int64_t pace = awaited ? (j->burst ? PACE_OF_WAITERS_IN_BURST : PACE_OF_WAITERS)
-			       : (j->burst ? PACE_OF_BURST : PACE);
-	int64_t left = j->sent + pace - davit_loop_now(j->loop);
+	int64_t pace, left;
+
+	if (j->size < BURST)
+		pace = awaited ? PACE_OF_WAITERS : PACE;
+	else
+		pace = awaited && j->size < STORM ? PACE_OF_WAITERS_IN_BURST : PACE_OF_BURST;
+	left = j->sent + pace - davit_loop_now(j->loop);
 
 	return j->sent && left > 0 && davit_timer_start(&j->pace, left) == 0;
 }
@@ -261,7 +265,7 @@ static void send(struct davit_journal *j)
 		return;
 	davit_timer_stop(&j->pace);
 	j->sent = davit_loop_now(j->loop);
-	j->burst = j->filling.n >= BURST;
+	j->size = j->filling.n;
 	changes = calloc(j->filling.n + 1, sizeof *changes);
 	if (!changes) {
 		davit_timer_start(&j->retry, DAVIT_NSEC_PER_SEC);

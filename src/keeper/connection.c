@@ -350,7 +350,7 @@ static bool send_terminals(struct keeper *k)
 {
 	struct keeper_header to = {.tag = k->terms_tag};
 
-	for (; k->terms_next < KEEPER_TERMINALS_MAX; k->terms_next++) {
+	for (; k->terms_next < KEEPER_TERMINALS_MAX && k->n_terms; k->terms_next++) {
 		const struct keeper_term *t = &k->terms[k->terms_next];
 		if (t->used && (!k->terms_of[0] || !strcmp(t->instance, k->terms_of)) &&
 		    send_terminal_info(k, t) <= 0)
@@ -426,7 +426,8 @@ bool keeper_send_replies(struct keeper *k)
 
 static bool has_room(const struct keeper *k)
 {
-	return k->reply_fd < 0 && k->reply_len + KEEPER_REPLY_MAX <= sizeof k->reply;
+	return k->reply_fd < 0 &&
+	       k->reply_len + (k->n_starts + 1) * (size_t)KEEPER_REPLY_MAX <= sizeof k->reply;
 }
 
 /* True when nothing waits any more. */
@@ -514,7 +515,7 @@ void keeper_tell_exec(struct keeper *k)
 static void request_in_memfd(struct keeper *k, int *fds, size_t n_fds)
 {
 	const int seals = F_SEAL_WRITE | F_SEAL_SHRINK;
-	struct keeper_header to = k->in.h;
+	struct keeper_header to = keeper_next_start(k)->in.h;
 	struct davit_error err;
 	struct stat st;
 	void *map = MAP_FAILED;
@@ -531,6 +532,7 @@ static void request_in_memfd(struct keeper *k, int *fds, size_t n_fds)
 	const struct keeper_header *h = map;
 	if (h->type == to.type && h->total == to.total && h->size >= sizeof *h && h->size <= h->total) {
 		keeper_request(k, h, fds + 1, n_fds - 1);
+		keeper_finish_starts(k, 0); /* before the message goes */
 	} else {
 		davit_error_set(&err, DAVIT_EPROTO, NULL, "the message in the memfd has another header");
 		keeper_answer_done(k, &to, DAVIT_EPROTO, &err);
@@ -539,19 +541,25 @@ static void request_in_memfd(struct keeper *k, int *fds, size_t n_fds)
 }
 
 /* Reads and handles one packet. False when there is none or the connection is
- * gone. */
+ * gone. A start keeps the place of its message until it is finished. */
 static bool receive(struct keeper *k)
 {
+	struct keeper_start *st;
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
 	} control;
-	struct iovec iov = {.iov_base = k->in.bytes, .iov_len = sizeof k->in};
+	struct iovec iov;
 	struct msghdr m = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
 	int fds[FDS_MAX];
 	size_t n_fds = 0;
-	ssize_t n = DAVIT_EINTR(recvmsg(k->conn, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT));
+	ssize_t n;
+
+	keeper_finish_starts(k, KEEPER_STARTS - 1);
+	st = keeper_next_start(k);
+	iov = (struct iovec){.iov_base = st->in.bytes, .iov_len = sizeof st->in};
+	n = DAVIT_EINTR(recvmsg(k->conn, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT));
 
 	if (n < 0 && errno == EAGAIN)
 		return false;
@@ -564,7 +572,7 @@ static bool receive(struct keeper *k)
 			n_fds = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 			memcpy(fds, CMSG_DATA(c), n_fds * sizeof(int));
 		}
-	const struct keeper_header *h = &k->in.h;
+	const struct keeper_header *h = &st->in.h;
 	bool sound = (size_t)n >= sizeof *h && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) &&
 		     h->size >= sizeof *h && !h->id[sizeof h->id - 1];
 	if (sound && h->flags & KEEPER_FLAG_MEMFD)
@@ -579,15 +587,13 @@ static bool receive(struct keeper *k)
 }
 
 /* Not for longer than a moment: what others wait for has its turn, and the first
- * of many answers is sent. */
+ * of many answers is sent. Afterwards no start is under way. */
 void keeper_conn_ready(struct keeper *k, uint32_t events)
 {
 	int64_t until = keeper_monotonic() + TURN_NS;
 
-	for (int i = 0; i < REQUESTS_PER_TURN && !k->quit; i++) {
-		if (!has_room(k) || lists(k) || k->conn < 0)
-			return;
-		if (!receive(k) || keeper_monotonic() > until)
-			return;
-	}
+	for (int i = 0; i < REQUESTS_PER_TURN && !k->quit; i++)
+		if (!has_room(k) || lists(k) || k->conn < 0 || !receive(k) || keeper_monotonic() > until)
+			break;
+	keeper_finish_starts(k, 0);
 }

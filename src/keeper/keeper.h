@@ -279,11 +279,8 @@ struct keeper {
 	size_t log_len; /* bytes formatted in log_buffer */
 	char log_buffer[KEEPER_LOG_BUFFER];
 	char chunk[KEEPER_CHUNK];
-	union {
-		struct keeper_header h;
-		char bytes[KEEPER_PACKET_MAX];
-	} in;
-	char *pointers[KEEPER_POINTERS];
+	bool overlap;			/* starts are not waited for at once */
+	unsigned first_start, n_starts; /* those under way, in the ring of spawn.c */
 };
 
 static inline struct keeper_slot *keeper_slot(const struct keeper *k, uint32_t i)
@@ -414,6 +411,8 @@ void keeper_answer_done(struct keeper *k, const struct keeper_header *to, int co
 			const struct davit_error *err);
 
 /* ----------------------------------------------- request.c: what is asked for */
+/* Ends the starts under way and answers their requests, all but the youngest `keep`. */
+void keeper_finish_starts(struct keeper *k, unsigned keep);
 /* Handles one whole message of n bytes; fds are consumed (-1) when kept. */
 void keeper_request(struct keeper *k, const struct keeper_header *h, int *fds, size_t n_fds);
 
@@ -462,32 +461,73 @@ enum keeper_step {
 	KEEPER_STEP_EXEC,
 };
 #define KEEPER_JOINS_MAX 16
+#define KEEPER_CHILD_STACK 16384
 struct keeper_child {
 	const struct keeper_command *command;
 	const struct rlimit *nofile;
 	int streams[3];
-	int fd_null;	   /* what the keeper's own streams are */
-	bool shared_files; /* the streams are at 0 to 2 already */
-	int ready_fd;	   /* the pipe's end that becomes command->f.ready_fd, or -1 */
+	int fd_null;  /* what the keeper's own streams are */
+	int reserved; /* the first of three numbers kept for the streams, or -1: the table is copied */
+	int ready_fd; /* the pipe's end that becomes command->f.ready_fd, or -1 */
 	bool tty;
 	int cgroup_fd;		     /* v2 directory, or -1 */
-	bool join_cgroup;	     /* by the child: clone3 could not do it */
 	unsigned n_joins;	     /* of the other hierarchies */
 	int joins[KEEPER_JOINS_MAX]; /* their cgroup.procs, open for writing */
 	int32_t *record;	     /* where the child writes its pid first, or NULL */
+	char *stack;		     /* KEEPER_CHILD_STACK bytes */
+	/* of keeper_child_begin */
+	pid_t pid;
+	int pidfd;
+	int low;	  /* `reserved`, if the child shares the table until it has its own */
+	bool join_cgroup; /* by the child: clone3 could not do it */
+	uint32_t lives;	  /* cleared by the kernel when the child has left our memory */
 	/* written by the child */
 	volatile int64_t born; /* CLOCK_BOOTTIME when it began */
 	volatile enum keeper_step step;
 	volatile int sys_errno;
 	volatile uint32_t detail;
 };
-/* Starts the child and returns when it has executed the program (0, with pid
- * and pidfd) or failed (an errno; step says where, step NONE: no child could be
- * made). A failed child is reaped. */
-int keeper_child_start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd);
+/* Makes the child, which goes on by itself. 0, with pid and pidfd, or an errno. Nothing
+ * that *c points to, and no descriptor in it, is touched until keeper_child_end. */
+int keeper_child_begin(struct keeper_child *c);
+/* Waits until the child has executed the program (0) or failed (an errno; `step` says
+ * where). A failed child is reaped, and its pidfd closed. */
+int keeper_child_end(struct keeper_child *c);
+
+/* A start under way: what its child reads is here, the message that asked for it too. So
+ * many at a time are enough for the keeper to prepare one while others wait for a
+ * processor. */
+#define KEEPER_STARTS 4
+#define KEEPER_LOW 3 /* numbers of descriptors reserved for their streams */
+#define KEEPER_LOW_END (KEEPER_LOW + 3 * KEEPER_STARTS)
+struct keeper_start {
+	struct keeper_slot *slot; /* NULL: none is under way */
+	uint64_t tag;		  /* of the SPAWN */
+	struct keeper_command command;
+	struct keeper_child child;
+	int64_t before; /* CLOCK_BOOTTIME just before the clone */
+	char instance[48], notify[160];
+	char *pointers[KEEPER_POINTERS];
+	union {
+		struct keeper_header h;
+		char bytes[KEEPER_PACKET_MAX];
+	} in; /* the message that is read next, or the one that asked */
+	char stack[KEEPER_CHILD_STACK] __attribute__((aligned(64)));
+};
 
 /* ----------------------------------------------------------- spawn.c: starting */
+/* The next start, which is none yet: the message that is handled stands in it. */
+struct keeper_start *keeper_next_start(struct keeper *k);
+/* Begins a run of the slot in keeper_next_start(), which is under way then and has taken
+ * the command over. On failure the slot is as before and the command is the caller's. */
+int keeper_spawn_begin(struct keeper *k, struct keeper_slot *s, struct keeper_command *c,
+		       struct davit_error *err);
+/* Waits for its child, and the slot runs. On failure it is as before. */
+int keeper_spawn_end(struct keeper *k, struct keeper_start *st, struct davit_error *err);
+/* Both. The command stays the caller's. */
 int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err);
+/* The oldest start under way, or NULL. */
+struct keeper_start *keeper_oldest_start(struct keeper *k);
 /* Records that the process is the slot's run. */
 void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid_t pid, uint64_t ticks);
 /* A process beside a slot (NULL: alone), reaped by its owner. */

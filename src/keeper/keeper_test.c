@@ -55,6 +55,54 @@ static void what_cannot_be_executed_is_refused_with_the_reason(void **state)
 	assert_int_equal(client_exit(c, ID(01), 1).code, 0);
 }
 
+/* The keeper finds them all at once, so that several are under way at a time. */
+static void starts_in_a_burst_are_answered_and_logged_each_for_itself(void **state)
+{
+	static const char good[] = "/bin/sh\0\0sh\0-c\0echo $DAVIT_INSTANCE; exec sleep 1000\0";
+	static const char bad[] = "/x/y\0\0y\0";
+	struct client *c = *state;
+	uint64_t tags[24];
+	struct packet p;
+	char id[24], want[48];
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(tags); i++) {
+		snprintf(id, sizeof id, "%016zx", i);
+		assert_int_equal(client_create(c, id, NULL), 0);
+	}
+	kill(c->keeper, SIGSTOP);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(tags); i++) {
+		struct keeper_spawn m = {.run = 1, .argc = i % 3 ? 3 : 1, .umask = 022};
+		snprintf(id, sizeof id, "%016zx", i);
+		tags[i] = client_send(c, &m.h, KEEPER_SPAWN, id, sizeof m, i % 3 ? good : bad,
+				      i % 3 ? sizeof good : sizeof bad, NULL, 0);
+	}
+	kill(c->keeper, SIGCONT);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(tags); i++) {
+		char *log = NULL;
+
+		snprintf(id, sizeof id, "%016zx", i);
+		if (i % 3 == 0) {
+			assert_int_equal(client_done(c, tags[i], 3000), DAVIT_EEXEC);
+			assert_string_equal(c->message, "cannot execute /x/y: No such file or directory");
+			continue;
+		}
+		assert_true(client_wait(c, KEEPER_SPAWNED, tags[i], id, 3000, &p));
+		assert_true(alive(p.u.spawned.pid));
+		snprintf(want, sizeof want, "stdout %s\n", id);
+		WAIT_FOR(3000, (free(log), log = client_log(c, id)) && *log);
+		assert_string_equal(log, want);
+		free(log);
+	}
+	/* What is asked of one that was just asked to start finds it running. */
+	struct keeper_spawn m = {.run = 1, .argc = 3, .umask = 022};
+	assert_int_equal(client_create(c, ID(91), NULL), 0);
+	client_send(c, &m.h, KEEPER_SPAWN, ID(91), sizeof m, good, sizeof good, NULL, 0);
+	client_send(c, &m.h, KEEPER_SPAWN, ID(91), sizeof m, good, sizeof good, NULL, 0);
+	assert_int_equal(client_done(c, c->tag, 3000), DAVIT_ESTATE);
+	assert_int_equal(client_signal(c, ID(91), SIGKILL, 0, 0), 0);
+	assert_int_equal(client_exit(c, ID(91), 1).signal, SIGKILL);
+}
+
 static void a_user_that_may_not_be_taken_is_refused_by_number(void **state)
 {
 	struct client *c = *state;
@@ -366,6 +414,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		T(exit_codes_and_signals_are_told),
 		T(what_cannot_be_executed_is_refused_with_the_reason),
+		T(starts_in_a_burst_are_answered_and_logged_each_for_itself),
 		T(a_user_that_may_not_be_taken_is_refused_by_number),
 		T(arguments_environment_and_directory_arrive_as_they_are),
 		T(limits_and_privileges_are_set),

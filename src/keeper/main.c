@@ -113,16 +113,42 @@ static int take_lock(struct keeper *k, struct davit_error *err)
 	return 0;
 }
 
+/* Keeps the numbers that children get their streams by. After an upgrade from a keeper
+ * that did not they may be taken: then each start is waited for. */
+static void reserve(struct keeper *k)
+{
+	for (int fd = KEEPER_LOW; fd < KEEPER_LOW_END; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			return;
+	for (int fd = KEEPER_LOW; fd < KEEPER_LOW_END; fd++)
+		if (dup3(k->fd_null, fd, O_CLOEXEC) < 0)
+			return;
+	k->overlap = true;
+}
+
+/* Out of the way of those. */
+static int move_up(int fd)
+{
+	int up = fd >= 0 && fd < KEEPER_LOW_END ? fcntl(fd, F_DUPFD_CLOEXEC, KEEPER_LOW_END) : -1;
+
+	if (up < 0)
+		return fd;
+	close(fd);
+	return up;
+}
+
 /* All the keeper's own descriptors but lock, slots and listener. */
 static int open_own(struct keeper *k, struct davit_error *err)
 {
+	k->fd_null = move_up(open("/dev/null", O_RDWR | O_CLOEXEC));
+	if (k->fd_null >= 0)
+		reserve(k);
 	k->fd_run = open(k->run_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (k->fd_run < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open %s", k->run_dir);
 	k->fd_self = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (k->fd_self < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open /proc/self/fd");
-	k->fd_null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	k->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (k->fd_null < 0 || k->epoll < 0 || pipe2(k->fd_scratch, O_CLOEXEC | O_NONBLOCK) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open descriptors");
@@ -253,7 +279,7 @@ static int become_daemon(int keep, int *ret_ready, struct davit_error *err)
 	umask(077);
 	if (chdir("/") < 0)
 		return davit_error_errno(err, errno, NULL, "cannot change to /");
-	*ret_ready = p[1];
+	*ret_ready = move_up(p[1]);
 	return 0;
 }
 
@@ -307,8 +333,10 @@ int main(int argc, char **argv)
 	if (n <= 0)
 		dprintf(STDERR_FILENO, "davit-keeper: cannot read /proc/self/exe: %s\n", strerror(errno));
 	r = upgraded ? start_upgraded(k, (int)fd, &err) : become_daemon((int)fd, &ready, &err);
-	if (r == 0 && !upgraded)
+	if (r == 0 && !upgraded) {
+		fd = move_up((int)fd);
 		r = start(k, &err);
+	}
 	if (r == 0 && !upgraded)
 		report_ready(k, ready, (int)fd);
 	if (r == 0)

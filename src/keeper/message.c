@@ -32,12 +32,12 @@ const char *keeper_read_string(struct keeper_reader *r)
 	return s;
 }
 
-/* argv and env as execve takes them: few are in the keeper's own array. */
+/* argv and env as execve takes them: few are in the start's own array. */
 static int make_vectors(struct keeper *k, struct keeper_command *c, struct keeper_reader *r,
 			struct davit_error *err)
 {
 	size_t n = (size_t)c->f.argc + c->f.envc + 5;
-	char **p = k->pointers;
+	char **p = keeper_next_start(k)->pointers;
 
 	/* Each string takes a byte at least, so that a message bounds its count. */
 	if (n > (size_t)(r->end - r->at) + 5)

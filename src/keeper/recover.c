@@ -198,7 +198,7 @@ static void keep_all(struct keeper *k, bool keep)
 	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
 		if (k->file->execs[i].used)
 			keep_on_exec(k->file->execs[i].fd_pid, keep);
-	for (size_t i = 0; i < KEEPER_TERMINALS_MAX; i++) {
+	for (size_t i = 0; i < KEEPER_TERMINALS_MAX && k->n_terms; i++) {
 		const struct keeper_term *t = &k->terms[i];
 		if (!t->used)
 			continue;

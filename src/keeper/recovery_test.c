@@ -182,6 +182,70 @@ static void a_keeper_that_dies_at_any_point_of_a_spawn_neither_loses_nor_repeats
 	}
 }
 
+/* Of the children that this program has inherited, those marked with the id. */
+static int count_marked(const char *id)
+{
+	DAVIT_AUTO_FREE char *pids = slurp("/proc/thread-self/children");
+	char mark[48], path[32], *save = NULL;
+	int n = 0;
+
+	snprintf(mark, sizeof mark, "DAVIT_INSTANCE=%s", id);
+	for (char *w = pids ? strtok_r(pids, " ", &save) : NULL; w; w = strtok_r(NULL, " ", &save)) {
+		char text[4096] = "";
+		FILE *f;
+
+		snprintf(path, sizeof path, "/proc/%s/environ", w);
+		f = fopen(path, "r");
+		if (!f)
+			continue;
+		size_t len = fread(text, 1, sizeof text - 1, f);
+		fclose(f);
+		n += memmem(text, len, mark, strlen(mark)) != NULL;
+	}
+	return n;
+}
+
+static void a_keeper_that_dies_in_a_burst_of_starts_neither_loses_nor_repeats_one(void **state)
+{
+	static const char body[] = "/bin/sleep\0\0sleep\0001000\0";
+	static const char *const points[] = {"keeper.spawn.before:4", "keeper.spawn.started:3",
+					     "keeper.spawn.after:2"};
+	struct client *c = *state;
+	struct packet p;
+
+	for (unsigned round = 0; round < DAVIT_ARRAY_SIZE(points); round++) {
+		struct keeper_spawn m = {.run = 1, .argc = 2, .umask = 022};
+		unsigned running = 0;
+		char id[24];
+
+		restart_with_fault(c, points[round]);
+		for (unsigned i = 0; i < 8; i++) {
+			snprintf(id, sizeof id, "%08x%08x", round, i);
+			assert_int_equal(client_create(c, id, NULL), 0);
+		}
+		/* All are there before the keeper reads the first. */
+		kill(c->keeper, SIGSTOP);
+		for (unsigned i = 0; i < 8; i++) {
+			snprintf(id, sizeof id, "%08x%08x", round, i);
+			client_send(c, &m.h, KEEPER_SPAWN, id, sizeof m, body, sizeof body, NULL, 0);
+		}
+		kill(c->keeper, SIGCONT);
+		assert_int_equal(waitpid(c->keeper, NULL, 0), c->keeper);
+		client_disconnect(c);
+		client_start_keeper(c);
+		client_connect(c);
+		for (unsigned i = 0; i < 8; i++) {
+			snprintf(id, sizeof id, "%08x%08x", round, i);
+			assert_true(client_inspect(c, id, &p));
+			bool runs = p.u.instance.state == KEEPER_SLOT_RUNNING;
+			assert_true(runs || p.u.instance.state == KEEPER_SLOT_CREATED);
+			assert_int_equal(count_marked(id), runs);
+			running += runs;
+		}
+		assert_in_range(running, 2, 7);
+	}
+}
+
 static void a_start_is_known_after_two_keepers_died_one_behind_the_other(void **state)
 {
 	struct keeper_spawn m = {.run = 1, .argc = 1, .umask = 022};
@@ -382,6 +446,7 @@ int main(void)
 		T(a_new_keeper_takes_up_what_the_killed_one_ran),
 		T(an_exit_that_somebody_else_reaped_is_recovered_or_said_to_be_unknown),
 		T(a_keeper_that_dies_at_any_point_of_a_spawn_neither_loses_nor_repeats_it),
+		T(a_keeper_that_dies_in_a_burst_of_starts_neither_loses_nor_repeats_one),
 		T(a_start_is_known_after_two_keepers_died_one_behind_the_other),
 		T(a_keeper_that_dies_while_it_writes_loses_no_line),
 		T(a_stop_survives_the_keeper),

@@ -102,7 +102,7 @@ static int create(struct keeper *k, struct request *q)
 
 static int spawn(struct keeper *k, struct request *q)
 {
-	struct keeper_spawned answer = {.h = {.type = KEEPER_SPAWNED, .tag = q->h->tag}};
+	struct keeper_start *st = keeper_next_start(k);
 	struct keeper_slot *s = q->slot;
 	struct keeper_command c;
 	struct keeper_spawn m;
@@ -116,17 +116,46 @@ static int spawn(struct keeper *k, struct request *q)
 	r = keeper_command_read(k, &m, &q->body, &c, &q->err);
 	if (r < 0)
 		return r;
-	r = keeper_spawn(k, s, &c, &q->err);
-	keeper_command_fini(&c);
+	st->tag = q->h->tag;
+	r = keeper_spawn_begin(k, s, &c, &q->err);
 	if (r < 0)
-		return r;
+		keeper_command_fini(&c);
+	return r;
+}
+
+static void finish_start(struct keeper *k, struct keeper_start *st)
+{
+	struct keeper_spawned answer = {.h = {.type = KEEPER_SPAWNED, .tag = st->tag}};
+	const struct keeper_slot *s = st->slot;
+	struct davit_error err = {0};
+	int r = keeper_spawn_end(k, st, &err);
+
+	keeper_command_fini(&st->command);
 	memcpy(answer.h.id, s->id, sizeof s->id);
+	if (r < 0) {
+		keeper_answer_done(k, &answer.h, r, &err);
+		return;
+	}
 	answer.pid = s->pid;
 	answer.run = s->run;
 	answer.started = s->started;
 	answer.start_ticks = s->start_ticks;
 	keeper_answer(k, &answer.h, sizeof answer, NULL);
-	return 0;
+}
+
+void keeper_finish_starts(struct keeper *k, unsigned keep)
+{
+	while (k->n_starts > keep)
+		finish_start(k, keeper_oldest_start(k));
+}
+
+/* What is asked for an instance that is being started, and all that is not a start or
+ * leads to one, finds everything that was asked before done. */
+static bool may_overlap(struct keeper *k, const struct keeper_header *h)
+{
+	const struct keeper_slot *s = keeper_slot_find(k, h->id);
+
+	return k->overlap && (h->type == KEEPER_CREATE || h->type == KEEPER_SPAWN) && (!s || !s->spawning);
 }
 
 static int launch(struct keeper *k, struct request *q)
@@ -328,6 +357,8 @@ void keeper_request(struct keeper *k, const struct keeper_header *h, int *fds, s
 	};
 	int r;
 
+	if (k->n_starts && !may_overlap(k, h))
+		keeper_finish_starts(k, 0);
 	if (h->type >= DAVIT_ARRAY_SIZE(handlers) || !handlers[h->type].handle) {
 		r = davit_error_set(&q.err, DAVIT_ENOTSUP, NULL, "this keeper (%s) does not know request %u",
 				    DAVIT_VERSION, h->type);

@@ -16,6 +16,18 @@
 #include <sys/wait.h>
 #include <time.h>
 
+static struct keeper_start starts[KEEPER_STARTS]; /* pages are taken when they are first used */
+
+struct keeper_start *keeper_next_start(struct keeper *k)
+{
+	return &starts[(k->first_start + k->n_starts) % KEEPER_STARTS];
+}
+
+struct keeper_start *keeper_oldest_start(struct keeper *k)
+{
+	return k->n_starts ? &starts[k->first_start] : NULL;
+}
+
 /* What the child's step and errno mean, in words. */
 static int explain(const struct keeper_child *c, int sys, struct davit_error *err)
 {
@@ -179,20 +191,32 @@ static uint64_t start_ticks(pid_t pid, int64_t before, int64_t born)
 	return st.start_ticks;
 }
 
-/* Starts it and finds the start time; the pidfd makes sure that it is its. */
-static int start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd, uint64_t *ret_ticks,
+/* Makes the child of the next start. */
+static int begin(struct keeper *k, struct keeper_start *st, const struct keeper_command *c,
 		 struct davit_error *err)
 {
-	int64_t before;
-	int r;
+	int number = (int)(st - starts), r;
 
+	st->child.command = c;
+	st->child.nofile = &k->file->nofile;
+	st->child.fd_null = k->fd_null;
+	st->child.reserved = k->overlap ? KEEPER_LOW + 3 * number : -1;
+	st->child.stack = st->stack;
 	DAVIT_FAULT("keeper.spawn.before");
-	before = boot_time();
-	r = keeper_child_start(c, ret_pid, ret_pidfd);
+	st->before = boot_time();
+	r = keeper_child_begin(&st->child);
+	return r ? explain(&st->child, r, err) : 0;
+}
+
+/* The child runs its program; finds the start time. The pidfd makes sure that it is its. */
+static int end(struct keeper_start *st, uint64_t *ret_ticks, struct davit_error *err)
+{
+	int r = keeper_child_end(&st->child);
+
 	if (r)
-		return explain(c, r, err);
+		return explain(&st->child, r, err);
 	DAVIT_FAULT("keeper.spawn.started");
-	*ret_ticks = start_ticks(*ret_pid, before, c->born);
+	*ret_ticks = start_ticks(st->child.pid, st->before, st->child.born);
 	return 0;
 }
 
@@ -249,21 +273,24 @@ void keeper_begin_run(struct keeper *k, struct keeper_slot *s, uint32_t run, pid
 	s->spawning = 0;
 }
 
-int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err)
+static void undo(struct keeper *k, struct keeper_slot *s)
 {
-	struct keeper_child child = {.command = c,
-				     .nofile = &k->file->nofile,
-				     .fd_null = k->fd_null,
-				     .ready_fd = -1,
-				     .cgroup_fd = -1};
+	s->spawning = 0;
+	keeper_close(&s->fd_pipe[0]);
+	keeper_close(&s->fd_pipe[1]);
+	keeper_notify_close(k, s);
+}
+
+int keeper_spawn_begin(struct keeper *k, struct keeper_slot *s, struct keeper_command *c,
+		       struct davit_error *err)
+{
+	struct keeper_start *st = keeper_next_start(k);
 	DAVIT_AUTO_CLOSE int out = -1;
 	DAVIT_AUTO_CLOSE int err_out = -1;
 	DAVIT_AUTO_CLOSE int ready = -1;
-	char instance[48], notify[160];
-	int ends[2] = {-1, -1}, pidfd = -1, r;
-	uint64_t ticks = 0;
-	pid_t pid = 0;
+	int ends[2] = {-1, -1}, r;
 
+	st->child = (struct keeper_child){.cgroup_fd = -1};
 	keeper_log_close(k, s); /* what descendants of the last run still held open */
 	s->generation++;
 	r = apply_settings(c, err);
@@ -272,75 +299,100 @@ int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command 
 	out = ends[0];
 	err_out = ends[1];
 	if (r == 0)
-		r = prepare_cgroups(k, s, &child, err);
+		r = prepare_cgroups(k, s, &st->child, err);
 	if (r == 0)
-		r = keeper_notify_open(k, s, &c->f, &ready, notify, err);
+		r = keeper_notify_open(k, s, &c->f, &ready, st->notify, err);
 	if (r == 0) {
-		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s->id);
+		snprintf(st->instance, sizeof st->instance, "DAVIT_INSTANCE=%s", s->id);
 		/* The first marks processes that leave the session. */
-		add_variable(c, instance);
+		add_variable(c, st->instance);
 		/* A launcher would take it for its own. */
 		if (!(s->flags & KEEPER_LAUNCHING))
-			add_variable(c, notify);
-		child.streams[0] = k->fd_null;
-		child.streams[1] = out;
-		child.streams[2] = err_out;
-		child.ready_fd = ready;
+			add_variable(c, st->notify);
+		st->child.streams[0] = k->fd_null;
+		st->child.streams[1] = out;
+		st->child.streams[2] = err_out;
+		st->child.ready_fd = ready;
 		s->spawning = 0;
 		s->spawning_run = c->f.run;
-		child.record = &s->spawning;
+		st->child.record = &s->spawning;
 		/* A first run's group is new. */
 		s->oom_kills = s->run ? keeper_oom_kills(k, s) : 0;
-		r = start(&child, &pid, &pidfd, &ticks, err);
+		st->command = *c;
+		r = begin(k, st, &st->command, err);
 	}
-	close_cgroups(&child);
 	if (r < 0) {
-		s->spawning = 0;
-		keeper_close(&s->fd_pipe[0]);
-		keeper_close(&s->fd_pipe[1]);
-		keeper_notify_close(k, s);
+		close_cgroups(&st->child);
+		undo(k, s);
 		return r;
 	}
-	s->fd_pid = pidfd;
-	keeper_begin_run(k, s, c->f.run, pid, ticks);
+	/* The child has written it as well, or will, should this keeper die first. */
+	s->spawning = st->child.pid;
+	st->slot = s;
+	k->n_starts++;
+	return 0;
+}
+
+int keeper_spawn_end(struct keeper *k, struct keeper_start *st, struct davit_error *err)
+{
+	struct keeper_slot *s = DAVIT_TAKE(st->slot);
+	uint64_t ticks = 0;
+	int r = end(st, &ticks, err);
+
+	k->first_start = (k->first_start + 1) % KEEPER_STARTS;
+	k->n_starts--;
+	close_cgroups(&st->child);
+	if (r < 0) {
+		undo(k, s);
+		return r;
+	}
+	s->fd_pid = st->child.pidfd;
+	keeper_begin_run(k, s, st->command.f.run, st->child.pid, ticks);
 	DAVIT_FAULT("keeper.spawn.after");
 	r = watch_all(k, s, err);
 	if (r < 0) {
 		/* It runs and cannot be watched: it must not go on unseen. */
-		keeper_pidfd_signal(pidfd, SIGKILL, 0);
-		DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){0}, WEXITED));
+		keeper_pidfd_signal(s->fd_pid, SIGKILL, 0);
+		DAVIT_EINTR(waitid(P_PIDFD, (id_t)s->fd_pid, &(siginfo_t){0}, WEXITED));
 		keeper_close(&s->fd_pid);
-		keeper_close(&s->fd_pipe[0]);
-		keeper_close(&s->fd_pipe[1]);
-		keeper_notify_close(k, s);
+		undo(k, s);
 		keeper_slot_set_pid(k, s, 0);
 		s->state = KEEPER_SLOT_CREATED;
 	}
 	return r;
 }
 
+int keeper_spawn(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, struct davit_error *err)
+{
+	int r = keeper_spawn_begin(k, s, c, err);
+
+	return r < 0 ? r : keeper_spawn_end(k, keeper_oldest_start(k), err);
+}
+
 int keeper_start_beside(struct keeper *k, const struct keeper_slot *s, struct keeper_command *c,
 			const int streams[3], bool tty, pid_t *ret_pid, int *ret_pidfd, uint64_t *ret_ticks,
 			struct davit_error *err)
 {
-	struct keeper_child child = {.command = c,
-				     .nofile = &k->file->nofile,
-				     .fd_null = k->fd_null,
-				     .tty = tty,
-				     .ready_fd = -1,
-				     .cgroup_fd = -1};
-	char instance[48];
-	int r = s ? prepare_cgroups(k, s, &child, err) : 0;
+	struct keeper_start *st = keeper_next_start(k);
+	int r;
 
+	st->child = (struct keeper_child){.tty = tty, .ready_fd = -1, .cgroup_fd = -1};
+	r = s ? prepare_cgroups(k, s, &st->child, err) : 0;
 	if (r == 0) {
-		snprintf(instance, sizeof instance, "DAVIT_INSTANCE=%s", s ? s->id : "");
+		snprintf(st->instance, sizeof st->instance, "DAVIT_INSTANCE=%s", s ? s->id : "");
 		if (s)
-			add_variable(c, instance);
-		memcpy(child.streams, streams, sizeof child.streams);
-		r = start(&child, ret_pid, ret_pidfd, ret_ticks, err);
+			add_variable(c, st->instance);
+		memcpy(st->child.streams, streams, sizeof st->child.streams);
+		r = begin(k, st, c, err);
 	}
-	close_cgroups(&child);
-	return r;
+	if (r == 0)
+		r = end(st, ret_ticks, err);
+	close_cgroups(&st->child);
+	if (r < 0)
+		return r;
+	*ret_pid = st->child.pid;
+	*ret_pidfd = st->child.pidfd;
+	return 0;
 }
 
 int keeper_exec(struct keeper *k, struct keeper_slot *s, struct keeper_command *c, const int streams[3],

@@ -424,9 +424,15 @@ void keeper_term_event(struct keeper *k, enum keeper_source source, uint32_t num
 
 /* -------------------------------------------------------------------- a new keeper */
 
+/* Whether the file holds any: where nothing was written, reading would only take pages. */
+static bool were_any(const struct keeper *k)
+{
+	return lseek(k->fd_slots, (off_t)KEEPER_TERMS_AT, SEEK_DATA) >= 0 || errno != ENXIO;
+}
+
 void keeper_terms_recover(struct keeper *k)
 {
-	for (size_t i = 0; i < KEEPER_TERMINALS_MAX; i++) {
+	for (size_t i = 0, n = were_any(k) ? KEEPER_TERMINALS_MAX : 0; i < n; i++) {
 		struct keeper_term *t = &k->terms[i];
 		if (!t->used)
 			continue;
@@ -442,7 +448,7 @@ void keeper_terms_recover(struct keeper *k)
 
 void keeper_terms_upgraded(struct keeper *k)
 {
-	for (size_t i = 0; i < KEEPER_TERMINALS_MAX; i++) {
+	for (size_t i = 0, n = were_any(k) ? KEEPER_TERMINALS_MAX : 0; i < n; i++) {
 		struct keeper_term *t = &k->terms[i];
 		if (!t->used)
 			continue;

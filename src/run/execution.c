@@ -116,7 +116,10 @@ static void on_started(void *user, struct davit_execution *x)
 	const struct told *t = events_told(&l->host->events, l->key, "");
 
 	if (!l->node->is_running && (!t || !t->started)) {
-		events_begin(&l->host->events, "running", l->key);
+		struct davit_json *j = events_begin(&l->host->events, "running", l->key);
+
+		davit_json_put_string(j, "name", l->name);
+		davit_json_put_string(j, "execution", davit_execution_id(x));
 		events_end(&l->host->events);
 	}
 	if (davit_plan_running(l->host->plan, l->key, davit_execution_started(x), &err) < 0)

@@ -8,7 +8,7 @@
  *   DIR/KIND/KEY/meta      sizes; its lock (flock) says "in use", its time when it was last
  *   DIR/tmp/X/             work under way: like one of the above, and its meta is locked
  *   DIR/runs/ID/           a step that runs: its lock is held by it. A durable one, of whose lock the
- *                          file is not empty, stays when nobody holds that, until it is forgotten
+ *                          file has an order, stays when nobody holds that, until it is forgotten
  *   DIR/unsettled/ID       empty: the tree may not have reached the disk
  *   DIR/boot               the boot during which those came
  *   DIR/total              bytes of all of it, as decimal digits

@@ -151,8 +151,6 @@ PYTHON
   [ "$(davit container:status S1 -o json | jq -c '[.type, .restarts]')" = '["process",1]' ]
   [ "$(host)" = "$one" ]
   command -v node >/dev/null || return 0
-  mkdir node_modules
-  ln -s "$ROOT/sdk/node" node_modules/davit # installed, it is found by NODE_PATH
   cat >process/Leaf/Leaf.js <<'NODE'
 #!/usr/bin/env node
 const davit = require('davit')

@@ -245,6 +245,17 @@ EOF
   tail -6 plain | grep -q '^\. task three$'
 }
 
+@test "a step of a run can be joined by its name" {
+  task slow 'echo inside >x; echo up; sleep 60' | pipeline
+  id=$(davit job pipeline.yml build --background)
+  eventually sh -c "davit run-log $id | grep -q up"
+  [ "$(davit intercept "$id/slow" -- cat x)" = inside ]
+  run davit intercept "$id/nothing" -- true
+  [ "$status" -ne 0 ]
+  [[ $output == *"no step 'nothing' of the run $id runs"* ]]
+  davit abort --force "$id"
+}
+
 @test "Ctrl-C aborts the job, and the command tells how it ended" {
   { task slow 'echo up; sleep 60'; printf '    ensure: {task: clean, config: {run: {path: echo, args: [cleaned]}}}\n'; } | pipeline
   "$BUILD/davit" job pipeline.yml build >out 2>err &

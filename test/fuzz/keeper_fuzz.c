@@ -50,7 +50,7 @@ int __wrap_unlink(const char *path)
 	return -1;
 }
 
-int keeper_child_start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd)
+int keeper_child_begin(struct keeper_child *c)
 {
 	size_t n = 0;
 
@@ -64,6 +64,13 @@ int keeper_child_start(struct keeper_child *c, pid_t *ret_pid, int *ret_pidfd)
 		n += c->command->groups[i] != 0;
 	c->step = n % 2 ? KEEPER_STEP_EXEC : KEEPER_STEP_NONE;
 	return EAGAIN;
+}
+
+/* Nothing begins, so nothing is waited for. */
+int keeper_child_end(struct keeper_child *c)
+{
+	(void)c;
+	abort();
 }
 
 static void leave(void)

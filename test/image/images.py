@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -572,6 +573,61 @@ def no_skopeo(p):
     os.mkdir(p.at("empty"))
     r = p.refused("this needs skopeo: not installed", "pull", "-o", "json", "bb", env={"PATH": p.at("empty")})
     equal(r.json(), {"error": {"code": "unsupported", "message": "this needs skopeo: not installed"}})
+
+
+@test
+def builds(p):
+    """an image is built from a directory and from an archive, on images of the store and in stages"""
+    need("buildah")
+    if os.geteuid():
+        raise Skip("it needs root")
+    layout = Layout()
+    layout.image("localhost/base:1", [BASE], Cmd=["/bin/sh"], Env=["A=b"])
+    p.ok("load", layout.directory(p.at("base")))
+    os.mkdir(p.at("context"))
+    with open(p.at("context", "Dockerfile"), "w") as f:
+        f.write("FROM base:1 AS one\nCOPY note /note\nFROM localhost/base:1\nCOPY --from=one /note /copied\nENV C=d\n")
+    with open(p.at("context", "note"), "w") as f:
+        f.write("noted\n")
+    r = p.ok("build", "-o", "json", "--reference", "localhost/built:1", p.at("context"))
+    said = [json.loads(line) for line in r.out.splitlines()]
+    check(any("STEP" in x.get("said", "") for x in said), "what the builder said", said)
+    equal(said[-1]["reference"], "localhost/built:1")
+    equal(p.flat("localhost/built:1")["copied"], "noted\n")
+    check({"A=b", "C=d"} <= set(p.inspect("localhost/built:1")["env"]), "its environment")
+    subprocess.run(["tar", "-C", p.at("context"), "-czf", p.at("context.tgz"), "."], check=True)
+    with open(p.at("context.tgz"), "rb") as stdin:
+        p.ok("build", "--reference", "localhost/built:2", "-", stdin=stdin)
+    equal(p.flat("localhost/built:2", "flat-2")["etc/motd"], "hello\n")
+    equal(os.listdir(p.at("store", "tmp")), [], "work is removed")
+
+
+@test
+def bad_builds(p):
+    """a context that leads out of itself, a failed step and a missing builder are refused, and nothing is left"""
+    hostile = {
+        "../out": tar(entry("../out", b"x")), "/out": tar(entry(p.at("out"), b"x")),
+        "link/out": tar(soft("link", p.at()), entry("link/out", b"x")),
+        "null": tar(entry("null", kind=tarfile.CHRTYPE, devmajor=1, devminor=3)),
+    }
+    for name, data in hostile.items():
+        with open(p.at("hostile.tar"), "wb") as f:
+            f.write(data)
+        r = p.refused("context: '", "build", "-o", "json", "--reference", "x", p.at("hostile.tar"))
+        equal(r.json()["error"]["code"], "source", name)
+        check(not os.path.exists(p.at("out")), "written outside", name)
+    p.refused("the context has no Dockerfile", "build", "--reference", "x", p.at())
+    p.refused("build needs a name: --reference NAME", "build", p.at())
+    os.mkdir(p.at("empty"))
+    with open(p.at("empty", "Dockerfile"), "w") as f:
+        f.write("FROM scratch\nNONSENSE\n")
+    os.mkdir(p.at("path"))
+    p.refused("this needs buildah: not installed", "build", "--reference", "x", p.at("empty"), env={"PATH": p.at("path")})
+    if shutil.which("buildah") and not os.geteuid():
+        r = p.refused("", "build", "-o", "json", "--reference", "x", p.at("empty"))
+        equal(json.loads(r.out.splitlines()[-1])["error"]["code"], "build-failed")
+    equal(p.references(), [])
+    equal(os.listdir(p.at("store", "tmp")), [], "work is removed")
 
 
 @test

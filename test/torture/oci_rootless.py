@@ -218,6 +218,26 @@ def test_a_network_that_leads_out(home):
     wait_until(lambda: not os.listdir(bundles), 10, "no file is left")
 
 
+def test_a_network_that_does_not_come_up(home):
+    """without root a program is not started without its network, and the end of the run says why"""
+    slirp = shutil.which("slirp4netns")
+    if not slirp:
+        raise Skip("slirp4netns is not installed")
+    broken = os.path.join(home.dir, "broken")
+    with open(broken, "w") as f:
+        f.write("#!/bin/sh\necho broken on purpose >&2\nexit 1\n")
+    os.chmod(broken, 0o755)
+    open_tun(home)
+    image = begin(home)
+    subprocess.run(["mount", "--bind", broken, slirp], check=True)
+    home.cleanups.append(lambda: subprocess.run(["umount", slirp], check=True))
+    home.cli("run", "web", *image, "--restart", "never", "--", "touch", "/started", check=False)
+    end = ended(home, "web")
+    check("cannot set up the network" in end["reason"] and "broken on purpose" in end["reason"], "the reason", end)
+    roots = os.path.join(home.dir, "state/runtime", image[1], "roots")
+    check(not [d for d in os.listdir(roots) if os.path.exists(os.path.join(roots, d, "root/started"))], "it was started")
+
+
 def test_files_and_volumes(home):
     """without root files are copied in and out, running and stopped, and volumes keep what is written"""
     image = begin(home)

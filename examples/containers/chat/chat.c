@@ -30,11 +30,10 @@ enum {
 	SHOW,	   /* room to client: a line */
 	JOIN,	   /* client to room, a request: a name. Answered with nothing, or refused */
 	REJOIN,	   /* the same, without a word to the others */
-	SAY, /* client to room, a request: a line. Answered with it if the client is not in, else with nothing
-	      */
-	LEAVE, /* client to room */
-	CRASH, /* client to room: fail */
-	BACK,  /* room to clients, and on to each: it has been restarted; its alias */
+	SAY,	   /* client to room, a request: a line. It comes back if the room does not know the client */
+	LEAVE,	   /* client to room */
+	CRASH,	   /* client to room: fail */
+	BACK,	   /* room to clients, and on to each: it has been restarted; its alias */
 };
 
 static struct socket_server *server;
@@ -242,10 +241,14 @@ static int say_it(struct davit_context *c, const char *text, size_t size);
 
 static void on_said(struct davit_context *c, const struct davit_outcome *o, void *arg)
 {
+	const struct client *k = davit_data(c);
+
 	if (o->state != DAVIT_PROMISE_FULFILLED)
 		show(c, "! not said: %s", o->message);
-	else if (o->size && (enter(c, REJOIN) || say_it(c, o->data, o->size)))
-		show(c, "! not said: the room does not answer");
+	else if (!o->size)
+		return;
+	else if ((uintptr_t)arg != k->moves || enter(c, REJOIN) || say_it(c, o->data, o->size))
+		show(c, "! not said: the room has forgotten you");
 }
 
 static int say_it(struct davit_context *c, const char *text, size_t size)
@@ -254,7 +257,7 @@ static int say_it(struct davit_context *c, const char *text, size_t size)
 	struct davit_promise said;
 	int r = davit_ask(c, k->ref, SAY, text, size, NULL, &said);
 
-	return r ? r : davit_done(c, said, on_said, NULL);
+	return r ? r : davit_done(c, said, on_said, (void *)k->moves);
 }
 
 static bool good_name(const char *name, size_t max)

@@ -126,6 +126,21 @@ async def what_is_no_line_closes_the_connection(url):
                 assert e.code == code, e.code
 
 
+async def who_does_not_listen_is_let_go(url):
+    async with Client(url) as ann:
+        await ann.named("ann")
+        deaf = await websockets.connect(url, max_queue=1)
+        await deaf.send("/name deaf")
+        await ann.hear("* deaf is here")
+        for _ in range(100):  # till what the kernel keeps for it is full as well
+            await ann.say(*("x" * 4000 for _ in range(100)), "/name ann")
+            if "* deaf has gone" in await ann.hear("* ann is here"):
+                break
+        else:
+            raise AssertionError("it is still here")
+        deaf.transport.abort()
+
+
 async def many_come_and_go(url):
     async def one(i):
         async with Client(url) as c:
@@ -140,7 +155,7 @@ async def many_come_and_go(url):
 TESTS = (the_page_is_served, lines_arrive_in_the_order_in_which_they_were_said,
          a_room_hears_what_is_said_in_it_and_nothing_else, who_comes_later_is_shown_what_was_said,
          a_name_is_taken_once, a_room_that_fails_comes_back_with_all_who_were_in_it,
-         who_goes_without_a_word_is_missed, what_is_no_line_closes_the_connection, many_come_and_go)
+         who_goes_without_a_word_is_missed, what_is_no_line_closes_the_connection, who_does_not_listen_is_let_go, many_come_and_go)
 
 
 def run(test):

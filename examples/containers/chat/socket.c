@@ -104,11 +104,10 @@ static int receive(struct socket_server *s, struct connection *k, const void *da
 static int write_line(struct socket_server *s, struct connection *k)
 {
 	struct line *l;
-	bool more, slow;
+	bool more;
 	int r = 0;
 
 	pthread_mutex_lock(&s->lock);
-	slow = k->queued > QUEUE;
 	if ((l = k->first)) {
 		if (!(k->first = l->next))
 			k->last = &k->first;
@@ -116,9 +115,7 @@ static int write_line(struct socket_server *s, struct connection *k)
 	}
 	more = k->first;
 	pthread_mutex_unlock(&s->lock);
-	if (slow)
-		r = refuse(k->wsi, LWS_CLOSE_STATUS_POLICY_VIOLATION);
-	else if (l && lws_write(k->wsi, l->text + LWS_PRE, l->n, LWS_WRITE_TEXT) < (int)l->n)
+	if (l && lws_write(k->wsi, l->text + LWS_PRE, l->n, LWS_WRITE_TEXT) < (int)l->n)
 		r = -1;
 	free(l);
 	if (!r && more)
@@ -126,12 +123,17 @@ static int write_line(struct socket_server *s, struct connection *k)
 	return r;
 }
 
+/* One that does not take what it is sent would never be writable: it is ended at once. */
 static void wake_writers(struct socket_server *s)
 {
 	pthread_mutex_lock(&s->lock);
-	for (int i = 0; i < CONNECTIONS; i++)
-		if (s->connections[i] && s->connections[i]->first)
-			lws_callback_on_writable(s->connections[i]->wsi);
+	for (int i = 0; i < CONNECTIONS; i++) {
+		const struct connection *k = s->connections[i];
+		if (k && k->queued > QUEUE)
+			lws_set_timeout(k->wsi, PENDING_TIMEOUT_USER_REASON_BASE, LWS_TO_KILL_ASYNC);
+		else if (k && k->first)
+			lws_callback_on_writable(k->wsi);
+	}
 	pthread_mutex_unlock(&s->lock);
 }
 

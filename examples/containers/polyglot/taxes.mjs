@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // SPDX-License-Identifier: MIT
 // Asks for a price, and adds what the state wants to have.
-import {Container, DavitError, Refusal, run} from "../../../sdk/node/index.mjs"; // installed: from "davit"
+import {Container, DavitError, Refusal, run} from "../../../sdk/node/davit/index.mjs"; // installed: from "davit"
 
 class Taxes extends Container {
 	static commands = ["pid"];

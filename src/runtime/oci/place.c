@@ -157,13 +157,15 @@ static int make_directories(struct oci_place *pl, const struct davit_runtime *rt
 /* What a network needs beside the right to make one. */
 static void probe_bridge(struct oci_place *pl)
 {
-	DAVIT_AUTO_FREE char *nft = find_program("nft");
+	const char *why = "";
 
-	snprintf(pl->why_no_bridge, sizeof pl->why_no_bridge, "%s",
-		 pl->uid ? "davitd does not run as root"
-		 : !nft	 ? "nft is not installed"
-			 : "");
-	snprintf(pl->why_no_network, sizeof pl->why_no_network, "%s", pl->why_no_bridge);
+	if (pl->uid)
+		why = "davitd does not run as root";
+	else if (access("/usr/sbin/nft", X_OK) < 0 && access("/sbin/nft", X_OK) < 0 &&
+		 access("/usr/bin/nft", X_OK) < 0)
+		why = "nft is not installed";
+	snprintf(pl->why_no_bridge, sizeof pl->why_no_bridge, "%s", why);
+	snprintf(pl->why_no_network, sizeof pl->why_no_network, "%s", why);
 }
 
 /* Without root there is a way out by a process that speaks for the container. */
