@@ -59,8 +59,9 @@ struct davit_deferred {
 int davit_loop_open(struct davit_loop **ret_loop, struct davit_error *err);
 /* Opens a virtual loop: time starts at 0 and moves only in davit_loop_step. */
 int davit_loop_open_virtual(uint64_t seed, struct davit_loop **ret_loop, struct davit_error *err);
-/* Closes and frees. Active timers and queued work are forgotten; libuv's handles must have been
- * closed: one that was not is logged, and the loop's memory is lost. NULL is fine. */
+/* Closes and frees. Active timers and queued work are forgotten. Blocks while libuv's handles are left
+ * that somebody closes soon (a program that was asked to end); one that nobody has closed after ten
+ * seconds is logged, and the loop's memory is lost. NULL is fine. */
 void davit_loop_close(struct davit_loop *loop);
 
 /* Real loop: runs until davit_loop_stop or until nothing is left to wait for. */

@@ -55,7 +55,7 @@ struct link {
 	unsigned char scratch[DAVIT_FRAME_MAX];
 
 	/* the parent's */
-	_Atomic(uint32_t) looks; /* of poll_rings */
+	_Atomic(uint32_t) looks;     /* of poll_rings */
 	_Atomic(uint64_t) wanted;    /* with that: `done` that it waits for as well; 0: room alone */
 	_Atomic(bool) stalled;	     /* its stand-in waits for room */
 	_Atomic(uint64_t) unsettled; /* messages that it is to be done with; 0: none are kept */
@@ -69,14 +69,12 @@ struct link {
 		struct davit_ref ref;
 		char alias[64];
 	} * watched;
-	int64_t heard; /* when its last frame came */
 	int64_t asked; /* the oldest PING since which nothing came; 0: none */
 	int64_t keepalive;
 	bool silent;		/* that was noted */
 	bool killed;		/* as soon as it says who it is */
 	const char *end_reason; /* why it was killed by us; static */
 	int end_code;
-	uint64_t beat;
 };
 
 struct link *link_new(struct davit_system *s, int fd, enum davit_channel_end end);

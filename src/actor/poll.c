@@ -293,7 +293,6 @@ static int receive(struct davit_context *c, struct link *l, int reads)
 	int r = 0;
 
 	while (reads-- && !r && davit_socket_receive(&l->socket) > 0) {
-		l->heard = clock_now();
 		l->asked = 0;
 		while ((r = davit_socket_next(&l->socket, DAVIT_END_PARENT, &f, &body)) > 0)
 			if ((r = frame(c, l, &f, body)))

@@ -279,7 +279,8 @@ static void said_state(struct davit_context *c, struct davit_actor *a, struct co
 	struct process *p = k->process;
 
 	process_settle(c, k);
-	if (n->id == p->create_id && n->state == DAVIT_STATE_CREATED)
+	/* Those of the first process; the tree reads them from then on. */
+	if (n->id == p->create_id && n->state == DAVIT_STATE_CREATED && p->doing.kind == ORDER_CREATE)
 		take_options(k, n);
 	if (n->id && p->busy && (n->id == p->id || n->id == p->create_id)) {
 		if (n->id == p->id || n->state != DAVIT_STATE_CREATED)

@@ -38,7 +38,6 @@ struct news {
 	char text[128];
 	bool set_options;
 	struct davit_options options;
-	int64_t keepalive;
 };
 
 struct process {

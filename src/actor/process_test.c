@@ -77,6 +77,99 @@ static void each_pair_of_state_and_operation_does_what_the_table_says(void **unu
 	}
 }
 
+/* --- callbacks --- */
+
+static char trace[1024];
+
+static void note(const char *what, enum davit_operation op)
+{
+	size_t n = strlen(trace);
+
+	snprintf(trace + n, sizeof trace - n, "%s%s%s", n ? " " : "", what,
+		 op < DAVIT_OPERATION_COUNT ? davit_operation_name(op) : "");
+}
+
+static int trace_hook(struct davit_context *k, enum davit_operation op, enum davit_phase phase)
+{
+	static const char *const phases[] = {"before-", "on-", "after-"};
+
+	note(phases[phase], op);
+	return 0;
+}
+
+static int trace_config(struct davit_context *k, struct davit_options *o)
+{
+	note("config", DAVIT_OPERATION_COUNT);
+	return 0;
+}
+
+static int trace_boot(struct davit_context *k)
+{
+	note("boot", DAVIT_OPERATION_COUNT);
+	return 0;
+}
+
+static int trace_construct(struct davit_context *k)
+{
+	note("construct", DAVIT_OPERATION_COUNT);
+	return 0;
+}
+
+static int give_trace(struct davit_context *k, struct davit_message *m)
+{
+	if (strcmp((const char *)m->data, "trace"))
+		return answer(k, m);
+	davit_reply(k, m, trace, strlen(trace));
+	trace[0] = 0;
+	return 0;
+}
+
+static int run_add(struct davit_context *k, struct davit_message *m, const char *parameters)
+{
+	char text[16];
+
+	snprintf(text, sizeof text, "%d", atoi(parameters) + 1);
+	return davit_reply(k, m, text, strlen(text));
+}
+
+static const struct davit_command_entry commands[] = {{"add", run_add}, {0}};
+static const struct davit_definition traced = {.name = "Traced",
+					       .type = DAVIT_PROCESS,
+					       .config = trace_config,
+					       .boot = trace_boot,
+					       .construct = trace_construct,
+					       .behaviour = give_trace,
+					       .hook = trace_hook,
+					       .commands = commands};
+
+static void hooks_run_before_on_and_after_each_transition(void **unused)
+{
+	assert_int_equal(make(NULL, "A", &traced, DAVIT_CREATE_START), 0);
+	assert_string_equal(ask("A", "trace"), "before-create config boot construct on-create after-create "
+					       "before-start on-start after-start");
+	ask("A", "fail");
+	assert_string_equal(ask("A", "trace"), "before-fail on-fail after-fail "
+					       "before-start construct on-start after-start");
+	operate(DAVIT_DO_STOP);
+	operate(DAVIT_DO_START);
+	assert_string_equal(ask("A", "trace"),
+			    "before-stop on-stop after-stop before-start on-start after-start");
+}
+
+static void commands_go_by_their_name(void **unused)
+{
+	struct davit_outcome *o;
+	struct davit_promise p;
+
+	assert_int_equal(make(NULL, "A", &traced, DAVIT_CREATE_START), 0);
+	davit_command(c, find("A"), "add", "41", NULL, &p);
+	assert_int_equal(davit_await(c, p, 20 * SEC, &o, NULL), 0);
+	assert_string_equal(o->data, "42");
+	davit_outcome_free(o);
+	davit_command(c, find("A"), "subtract", NULL, NULL, &p);
+	assert_int_equal(finish(p), DAVIT_ENOENT);
+}
+
 static void it_is_a_process_of_its_own_that_knows_who_it_is(void **unused)
 {
 	start_with(NULL, "A", &plain, "x y");
@@ -343,6 +436,8 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		T(each_pair_of_state_and_operation_does_what_the_table_says),
+		T(hooks_run_before_on_and_after_each_transition),
+		T(commands_go_by_their_name),
 		T(it_is_a_process_of_its_own_that_knows_who_it_is),
 		T(a_crash_is_a_failure_with_the_signal_as_its_reason),
 		T(it_is_restarted_by_its_parent_in_a_new_process),

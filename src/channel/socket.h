@@ -23,8 +23,8 @@ struct davit_socket {
 	/* who receives */
 	unsigned char *in;
 	size_t in_at, in_n, in_cap;
-	int got[2]; /* descriptors that came, owned; -1: none. Others that come are closed */
-	bool ended; /* end of file */
+	int got[2];   /* descriptors that came, owned; -1: none. Others that come are closed */
+	bool ended;   /* end of file */
 	bool drained; /* the last read took all that there was */
 };
 

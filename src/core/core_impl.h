@@ -132,6 +132,7 @@ struct instance {
 	bool leaf;			/* node is in the tree */
 	bool is_build;
 	bool adopting;	  /* being taken over from a runtime: ports are given */
+	bool unknown;	  /* taken over; what it was made from is not known any more */
 	bool replacement; /* started by an update, not ready yet */
 	bool ready;	  /* said, and by its health checks */
 	bool ready_said;  /* by what ready.type names */
@@ -271,6 +272,9 @@ void service_prepare(struct davit_service *s);
 void service_restart_rule(const struct davit_service *s, struct davit_restart_rule *ret);
 void service_instance_gone(struct davit_service *s, struct instance *i);
 void service_instance_ready(struct davit_service *s, struct instance *i);
+/* It should start, and nobody knows any more what it was made from: its replacement, or a new
+ * one of the present version, takes its place. */
+void service_instance_unknown(struct davit_service *s, struct instance *i);
 /* A replacement ended before it was ready: the update failed. */
 void service_update_failed(struct davit_service *s, struct instance *i, const char *why);
 bool service_blocked(struct davit_service *s, char **ret_why);

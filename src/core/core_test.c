@@ -236,6 +236,26 @@ static void an_update_that_crashes_at_once_leaves_the_old_one_serving(void **sta
 	assert_non_null(strstr(rig_field(r, "web", "error"), "update failed"));
 }
 
+/* A new daemon has the spec of the update only. */
+static void what_was_taken_over_of_an_earlier_version_is_replaced_and_not_restarted(void **state)
+{
+	struct rig *r = *state;
+
+	rig_apply(r, "name: web\ncommand: [fake, run, 20s, exit, '1']\n");
+	rig_run(r, SEC);
+	rig_apply(r, "name: web\ncommand: [fake, run, 1d, ready-after, 50s]\nready: {type: notify, timeout: "
+		     "1h}\n");
+	rig_run(r, SEC);
+	assert_int_equal(r->starts, 2);
+	rig_down(r);
+	rig_up(r);
+	rig_run(r, 30 * SEC);
+	assert_int_equal(r->starts, 2);
+	rig_run(r, 30 * SEC);
+	assert_string_equal(rig_status(r, "web"), "running");
+	assert_int_equal(rig_events(r, "\"exited\""), 1);
+}
+
 static void the_tree_keeps_the_order_of_creation_across_restarts(void **state)
 {
 	struct rig *r = *state;
@@ -317,6 +337,7 @@ int main(void)
 		T(an_update_replaces_instances_one_at_a_time_and_keeps_serving),
 		T(an_update_that_does_not_come_up_leaves_the_old_one_serving),
 		T(an_update_that_crashes_at_once_leaves_the_old_one_serving),
+		T(what_was_taken_over_of_an_earlier_version_is_replaced_and_not_restarted),
 		T(the_tree_keeps_the_order_of_creation_across_restarts),
 		T(dependencies_order_the_start_and_cycles_are_refused),
 		T(scaling_goes_up_down_and_to_nothing),

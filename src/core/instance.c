@@ -340,6 +340,10 @@ static void engine_start(struct davit_node *leaf)
 
 	if (i->goal == GOAL_GONE)
 		return;
+	if (i->service && i->unknown) {
+		service_instance_unknown(i->service, i);
+		return;
+	}
 	if (i->service && service_blocked(i->service, &why)) {
 		free(i->held_for);
 		i->held_for = why;

@@ -93,8 +93,9 @@ struct instance *instance_adopt(struct davit_core *c, struct core_runtime *r, st
 	i->adopting = true;
 	if (workload_build(i, err) < 0) {
 		/* What it was made from is not known any more: it can be watched,
-		 * stopped and removed all the same. */
+		 * stopped and removed all the same, but not started. */
 		instance_set_error(i, err);
+		i->unknown = true;
 	}
 	i->adopting = false;
 	if (!i->inst && workload_attach(i, err) < 0) {

@@ -323,6 +323,22 @@ void service_instance_gone(struct davit_service *s, struct instance *i)
 	core_service_changed(s);
 }
 
+void service_instance_unknown(struct davit_service *s, struct instance *i)
+{
+	struct slot *slot = i->workload.index < s->n_slots ? &s->slots[i->workload.index] : NULL;
+
+	core_service_dirty(s);
+	if (slot && slot->current == i && slot->next) {
+		replace(s, slot); /* ready or not: there is nothing to go back to */
+		return;
+	}
+	if (slot && slot->current == i)
+		slot->current = NULL;
+	if (slot && slot->next == i)
+		slot->next = NULL;
+	instance_set_goal(i, GOAL_GONE);
+}
+
 /* --- the whole --- */
 
 static void finish_delete(struct davit_service *s)

@@ -23,5 +23,7 @@ void davit_loop_setup(struct davit_loop *loop, const struct davit_loop_ops *ops)
 void davit_loop_teardown(struct davit_loop *loop);
 /* Fires what is due, runs what is deferred. True if anything ran. */
 bool davit_loop_dispatch(struct davit_loop *loop);
+/* How long closing the real loop waits for handles that others have not closed yet. */
+extern unsigned davit_loop_patience_ms;
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/util.h"
 #include "davit/error.h"
 #include "davit/loop.h"
+#include "loop/loop_impl.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -89,6 +90,30 @@ static void keep_log(enum davit_log_level level, const char *text)
 	snprintf(told, sizeof told, "%s", text);
 }
 
+static void on_left(uv_timer_t *t)
+{
+}
+
+static void close_it(uv_timer_t *t)
+{
+	uv_close((uv_handle_t *)t, NULL);
+}
+
+static void closing_a_loop_waits_for_what_is_closed_soon(void **state)
+{
+	struct davit_loop *loop;
+	uv_timer_t soon;
+
+	assert_int_equal(davit_loop_open(&loop, NULL), 0);
+	uv_timer_init(davit_loop_uv(loop), &soon);
+	uv_timer_start(&soon, close_it, 30, 0);
+	told[0] = 0;
+	davit_log_divert(keep_log);
+	davit_loop_close(loop);
+	davit_log_divert(NULL);
+	assert_string_equal(told, "");
+}
+
 static void a_loop_with_a_handle_left_open_is_closed_and_says_so(void **state)
 {
 	static uv_timer_t left;
@@ -96,8 +121,9 @@ static void a_loop_with_a_handle_left_open_is_closed_and_says_so(void **state)
 
 	assert_int_equal(davit_loop_open(&loop, NULL), 0);
 	uv_timer_init(davit_loop_uv(loop), &left);
-	uv_timer_start(&left, NULL, 1000000, 0);
+	uv_timer_start(&left, on_left, 1000000, 0);
 	davit_log_divert(keep_log);
+	davit_loop_patience_ms = 20;
 	davit_loop_close(loop);
 	davit_log_divert(NULL);
 	assert_string_equal(told, "loop: closed with a handle left open (timer): its memory is lost");
@@ -131,6 +157,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(deferred_calls_that_do_not_end_leave_descriptors_their_turn),
 		cmocka_unit_test(a_timer_of_nothing_fires_and_the_loop_ends_when_nothing_is_left),
+		cmocka_unit_test(closing_a_loop_waits_for_what_is_closed_soon),
 		cmocka_unit_test(a_loop_with_a_handle_left_open_is_closed_and_says_so),
 	};
 

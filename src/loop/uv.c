@@ -16,7 +16,7 @@
 struct real_loop {
 	struct davit_loop base;
 	uv_loop_t uv;
-	uv_timer_t timer;
+	uv_timer_t timer, patience;
 	uv_idle_t idle;
 	uint64_t random[32];
 	unsigned random_left;
@@ -97,12 +97,32 @@ static const struct davit_loop_ops real_ops = {
 	.wake_at = real_wake_at,
 };
 
+unsigned davit_loop_patience_ms = 10000;
+
+static void on_late(uv_timer_t *t)
+{
+	t->data = NULL;
+}
+
 static void find_open(uv_handle_t *h, void *arg)
 {
 	const char **name = arg;
 
 	if (!uv_is_closing(h))
 		*name = uv_handle_type_name(h->type);
+}
+
+/* Handles that others are about to close (a program that was asked to end) are waited for.
+ * What nobody closes is not ours to close, and would keep the loop alive for ever. */
+static void await_others(struct real_loop *r)
+{
+	uv_timer_init(&r->uv, &r->patience);
+	r->patience.data = r;
+	uv_timer_start(&r->patience, on_late, davit_loop_patience_ms, 0);
+	uv_unref((uv_handle_t *)&r->patience);
+	while (r->patience.data && uv_run(&r->uv, UV_RUN_ONCE))
+		;
+	uv_close((uv_handle_t *)&r->patience, NULL);
 }
 
 static void real_close(struct davit_loop *loop)
@@ -112,20 +132,15 @@ static void real_close(struct davit_loop *loop)
 
 	uv_close((uv_handle_t *)&r->timer, NULL);
 	uv_close((uv_handle_t *)&r->idle, NULL);
-	/* A handle may be closed when another one is; what nobody closes is not ours to close,
-	 * and would keep the loop alive for ever. */
-	for (int turns = 0; turns < 100; turns += open != NULL) {
-		open = NULL;
-		uv_walk(&r->uv, find_open, &open);
-		if (!uv_run(&r->uv, UV_RUN_NOWAIT))
-			break;
-	}
+	await_others(r);
+	uv_walk(&r->uv, find_open, &open);
+	uv_run(&r->uv, UV_RUN_NOWAIT);
 	davit_loop_teardown(loop);
 	if (!uv_loop_close(&r->uv))
 		free(r);
-	else if (open)
+	else
 		davit_log(DAVIT_LOG_ERROR, "loop: closed with a handle left open (%s): its memory is lost",
-			  open);
+			  open ? open : "that was being closed");
 }
 
 int davit_loop_open(struct davit_loop **ret_loop, struct davit_error *err)

@@ -397,7 +397,7 @@ static int serve(struct davit_context *c, int port, const char *page, const sigs
 
 	if (davit_containers_create(c, groups, 2, &p) || davit_await(c, p, -1, NULL, NULL))
 		return 1;
-	if (socket_open(port, page, &events, c, &server, &port)) {
+	if (socket_open(port, page, &events, c, &server, &port) || socket_start(server)) {
 		fprintf(stderr, "cannot serve on port %d\n", port);
 		return 1;
 	}

@@ -205,13 +205,18 @@ int socket_open(int port, const char *page, const struct socket_events *events, 
 	info.user = s;
 	lws_set_log_level(LLL_ERR, NULL);
 	s->context = lws_create_context(&info);
-	if (!s->context || pthread_create(&s->thread, NULL, run, s)) {
+	if (!s->context) {
 		socket_free(s);
 		return -1;
 	}
 	*ret_port = lws_get_vhost_listen_port(lws_get_vhost_by_name(s->context, "default"));
 	*ret = s;
 	return 0;
+}
+
+int socket_start(struct socket_server *s)
+{
+	return pthread_create(&s->thread, NULL, run, s) ? -1 : 0;
 }
 
 void socket_send(struct socket_server *s, unsigned connection, const char *text, size_t n)

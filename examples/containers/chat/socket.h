@@ -19,10 +19,12 @@ struct socket_events {
 	void (*closed)(void *arg, unsigned connection);
 };
 
-/* Serves the directory `page` and WebSockets on this port of the loopback (0: any).
+/* Listens on this port of the loopback (0: any), for the directory `page` and WebSockets.
  * events and page are borrowed. 0, or -1. */
 int socket_open(int port, const char *page, const struct socket_events *events, void *arg,
 		struct socket_server **ret, int *ret_port);
+/* Begins to serve: from here on there are events, on a thread of its own. 0, or -1. */
+int socket_start(struct socket_server *s);
 /* From any thread. What is sent to a connection that is gone is dropped; one that lets
  * a thousand lines lie is closed. */
 void socket_send(struct socket_server *s, unsigned connection, const char *text, size_t n);
