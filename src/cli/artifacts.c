@@ -90,6 +90,20 @@ static int remove_named(struct davit_cli *cli, struct davit_artifacts *s, struct
 	return r;
 }
 
+static int get_named(struct davit_cli *cli, struct davit_artifacts *s, struct davit_error *err)
+{
+	struct davit_artifact_hold h = DAVIT_ARTIFACT_HOLD_INIT;
+	int r;
+
+	if (cli->n_args != 3)
+		return davit_cli_usage(cli, err, "which, and where to? davit artifacts get ID DIR|FILE.tar");
+	r = davit_artifacts_find(s, cli->args[1], &h, err);
+	if (r == 0)
+		r = davit_steps_download(s, &h, cli->args[2], err);
+	davit_artifact_release(&h);
+	return r;
+}
+
 /* ------------------------------------------------------------------------------- prune */
 
 struct pruning {
@@ -136,27 +150,36 @@ static int prune(struct davit_cli *cli, struct davit_artifacts *s, struct davit_
 
 /* ------------------------------------------------------------------------------ commands */
 
+struct verb {
+	const char *name;
+	int (*run)(struct davit_cli *cli, struct davit_artifacts *s, struct davit_error *err);
+};
+
+static const struct verb artifacts_verbs[] = {
+	{"get", get_named}, {"rm", remove_named}, {"prune", prune}, {0}};
+static const struct verb caches_verbs[] = {{"rm", remove_named}, {0}};
+
 static int run(struct davit_cli *cli, bool caches, struct davit_error *err)
 {
-	const char *verb = davit_cli_arg(cli, 0);
+	const char *name = davit_cli_arg(cli, 0);
+	const struct verb *verb = caches ? caches_verbs : artifacts_verbs;
 	struct davit_artifacts *s;
 	int r;
 
-	if (verb && strcmp(verb, "rm") != 0 && (caches || strcmp(verb, "prune") != 0))
-		return davit_cli_usage(cli, err, "'%.64s' is not known: davit %s %s", verb,
+	while (name && verb->name && strcmp(verb->name, name) != 0)
+		verb++;
+	if (name && !verb->name)
+		return davit_cli_usage(cli, err, "'%.64s' is not known: davit %s %s", name,
 				       cli->command->name, cli->command->usage);
-	if (!caches && (!verb || strcmp(verb, "prune") != 0) &&
+	if (!caches && (!name || verb->run != prune) &&
 	    (davit_cli_flag(cli, "why") || davit_cli_value(cli, "to")))
 		return davit_cli_usage(cli, err, "--why and --to are for 'davit artifacts prune'");
-	if (verb && !strcmp(verb, "prune") && cli->n_args > 1)
+	if (name && verb->run == prune && cli->n_args > 1)
 		return davit_cli_usage(cli, err, "prune takes no argument: davit artifacts prune --to SIZE");
 	r = davit_artifacts_open(NULL, 0, &s, err);
 	if (r < 0)
 		return r;
-	if (!verb)
-		r = list(cli, s, caches, err);
-	else
-		r = !strcmp(verb, "rm") ? remove_named(cli, s, err) : prune(cli, s, err);
+	r = name ? verb->run(cli, s, err) : list(cli, s, caches, err);
 	davit_artifacts_close(s);
 	return r;
 }

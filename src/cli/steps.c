@@ -210,6 +210,8 @@ static const char *const artifacts_examples[] = {
 	"trees, caches and results, the least recently used first",
 	"davit artifacts prune --to 5Gi --why",
 	"make room, and tell of each why it went or stayed",
+	"davit artifacts get 3f2a77c0 out",
+	"copy one into a directory, or into an archive: out.tar, .tar.gz, .tar.zst",
 	"davit artifacts rm 3f2a77c0",
 	"remove one",
 	NULL,
@@ -217,7 +219,7 @@ static const char *const artifacts_examples[] = {
 
 const struct davit_command davit_command_artifacts = {
 	.name = "artifacts",
-	.usage = "[rm ID... | prune]",
+	.usage = "[get ID DIR|FILE.tar | rm ID... | prune]",
 	.group = "Steps",
 	.summary = "Show what steps took and made, and make room",
 	.details = "What is in use is never removed. The store holds 20 GiB at most: what was used least "
@@ -226,7 +228,7 @@ const struct davit_command davit_command_artifacts = {
 	.options = artifacts_lists,
 	.max_args = 64,
 	.offline = true,
-	.complete = "rm|prune",
+	.complete = "get|rm|prune",
 	.run = run_artifacts,
 	.examples = artifacts_examples,
 };

@@ -169,6 +169,24 @@ load helper
   diff -r in again
 }
 
+@test "a tree of the store is fetched into a directory or an archive" {
+  mkdir in; echo 1 >in/a
+  task t.yml 'cp in/a o/b' 'inputs: [{name: in}]' 'outputs: [{name: o}]'
+  mkdir trees
+  davit execute -c t.yml -i in=in -o o=o
+  for id in $(davit artifacts -o json | jq -r '.[].id'); do
+    davit artifacts get "${id:0:10}" "trees/$id"
+    davit artifacts get "$id" "trees/$id.tar.gz"
+  done
+  cat trees/*/b | grep -qx 1
+  tar -tzf "$(dirname "$(ls -d trees/*/b)").tar.gz" | grep -Eqx '(./)?b'
+  run davit artifacts get 0123456789 nowhere
+  [ "$status" -eq 1 ]
+  [ ! -e nowhere ]
+  run davit artifacts get "$id"
+  [ "$status" -eq 2 ]
+}
+
 @test "a file of an input keeps its time, and comes back with the later one" {
   mkdir in; echo 1 >in/a
   task t.yml 'stat -c %Y in/a' 'inputs: [{name: in}]'
