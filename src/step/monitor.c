@@ -486,7 +486,8 @@ int main(int argc, char **argv)
 	static const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP};
 
 	if (argc > 1 && !strcmp(argv[1], "intercept"))
-		return step_intercept(argc - 2, argv + 2);
+		_exit(step_intercept(argc - 2,
+				     argv + 2)); /* in another root: nothing of this one's is tidied */
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(ignored); i++)
 		signal(ignored[i], SIG_IGN);
 	if (argc == 2 && !strcmp(argv[1], "inside"))
