@@ -105,13 +105,13 @@ everything() {
 
 load_cut_off() {
   local i
-  davit runtimes >/dev/null
   # An image of its own, big enough to be cut off.
   mkdir root
   head -c 60000000 /dev/urandom >root/data
   tar -C root -cf root.tar data
   everything >before
   for i in 0.02 0.1 0.3; do
+    davit status # there is a daemon to kill
     davit image import root.tar "localhost/cut:$i" >out 2>&1 &
     sleep "$i"
     kill -9 "$(davit daemon status -o json | jq .pid)"
