@@ -104,6 +104,7 @@ static int pack(struct archive *disk, struct archive *tar, const char *root, con
 	archive_read_disk_set_behavior(disk, ARCHIVE_READDISK_NO_XATTR | ARCHIVE_READDISK_NO_ACL |
 						     ARCHIVE_READDISK_NO_FFLAGS);
 	archive_write_set_format_pax_restricted(tar);
+	archive_write_set_bytes_in_last_block(tar, 1);
 	if (r == 0 && archive_write_open_filename(tar, to) != ARCHIVE_OK)
 		r = pack_error(tar, to, err);
 	if (r == 0 && archive_read_disk_open(disk, root) != ARCHIVE_OK)

@@ -88,7 +88,8 @@ class ContainersHome(Home):
             found = [dict(zip(("id", "instance", "service", "state"), line.split())) for line in found.splitlines()]
             return [dict(c, state="running" if c["state"] == "Up" else c["state"]) for c in found]  # podman: Up 3 s
         found = json.loads(output(runtime, "--root", self.root_of(runtime), "list", "-f", "json") or "null") or []
-        return [{"id": c["id"], "instance": c["id"], "service": "", "state": c["status"]} for c in found]
+        # Each start has a container of its own: the instance's id, and a number.
+        return [{"id": c["id"], "instance": c["id"].split("-")[0], "service": "", "state": c["status"]} for c in found]
 
     def root_of(self, runtime):
         return os.path.join(self.dir, "run", runtime, "engine")

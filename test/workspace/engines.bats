@@ -88,7 +88,9 @@ network() {
 
 truth() {
   davit init --runtime "$1" --image "$DAVIT_TEST_IMAGE" --name t --start
-  kill -9 "$(davit status t --namespace workspaces -o json | jq '.[0].instances[0].pid')"
+  process() { pid=$(davit status t --namespace workspaces -o json | jq -e '.[0].instances[0].pid'); }
+  eventually process # an engine tells it a moment after the start
+  kill -9 "$pid"
   for _ in 1 2 3 4 5 6 7 8 9 10; do
     state_is t error && break
     sleep 0.1

@@ -212,6 +212,8 @@ int carry_in(struct driver *d, struct davit_error *err)
 	r = api_begin(&d->api, "PUT", path, "application/x-tar", true, &c.fd, err);
 	archive_write_set_format_pax_restricted(c.a);
 	archive_write_set_bytes_per_block(c.a, 65536);
+	/* Podman's own unpacking ends at the end of the archive: a filler behind it would find nobody. */
+	archive_write_set_bytes_in_last_block(c.a, 1);
 	if (r == 0 && archive_write_open(c.a, &c, NULL, send_some, NULL) != ARCHIVE_OK)
 		r = archive_failed(&c);
 	if (r == 0)
