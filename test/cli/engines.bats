@@ -11,8 +11,8 @@ on() { # an engine and its socket, or skips
   ENGINE=$1 SOCKET=${!socket}
   export DAVIT_RUNTIME=$1
 }
-api() { # METHOD PATH: behind davit's back
-  curl -sf --unix-socket "$SOCKET" -X "$1" "http://d/v1.40$2"
+api() { # METHOD PATH [OPTION...]: behind davit's back
+  curl -sf --unix-socket "$SOCKET" -X "$1" "${@:3}" "http://d/v1.40$2"
 }
 sleeper() {
   davit run "$1" --image "$DAVIT_TEST_IMAGE" --detach "${@:2}" -- sleep 1000
@@ -156,4 +156,14 @@ load_cut_off() {
   davit stats -o json >used
   [ $(($(date +%s%N) - before)) -lt 1000000000 ]
   [ "$(jq '[.[] | select(.memory > 0)] | length' used)" -eq 40 ]
+}
+
+@test "docker: of two networks with one name both are removed" {
+  on docker
+  davit network create twin --runtime docker
+  labels=$(api GET /networks/twin | jq -c .Labels)
+  api POST /networks/create -H 'Content-Type: application/json' -d "{\"Name\":\"twin\",\"Labels\":$labels}"
+  [ "$(api GET /networks | jq '[.[] | select(.Name == "twin")] | length')" -eq 2 ]
+  davit network rm twin --runtime docker
+  [ "$(api GET /networks | jq '[.[] | select(.Name == "twin")] | length')" -eq 0 ]
 }

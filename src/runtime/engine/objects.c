@@ -179,6 +179,44 @@ static void removed(struct task *t, struct http_call *c, const struct davit_erro
 		task_end(t, err);
 }
 
+static void looked_before_remove(struct task *t, struct http_call *c, const struct davit_error *err);
+
+static void look_before_remove(struct task *t)
+{
+	const struct job *job = t->data;
+
+	task_call(t, http_new(&t->e->calls, "GET", "%s/%s", job->kind->path, job->name),
+		  looked_before_remove);
+}
+
+static void removed_twin(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	if (err && err->code != DAVIT_ENOENT)
+		removed(t, c, err);
+	else
+		look_before_remove(t);
+}
+
+/* Docker lets two networks have one name when they are made at once (by a daemon that was
+ * killed, and the next). One of them goes by its id. */
+static void listed_twins(struct task *t, struct http_call *c, const struct davit_error *err)
+{
+	const struct job *job = t->data;
+	json_t *all = err ? NULL : http_answer(c), *o;
+	const char *id = NULL;
+	size_t i;
+
+	json_array_foreach(all, i, o) if (!strcmp(text(o, "Name"), job->name) && is_ours(t->e, o)) id =
+		text(o, "Id");
+	if (err)
+		task_end(t, err);
+	else if (!id)
+		task_fail(t, DAVIT_EPERM, "the %s %s was not made by this davit", job->kind->one, job->name);
+	else
+		task_call(t, http_new(&t->e->calls, "DELETE", "%s/%s", job->kind->path, id), removed_twin);
+	json_decref(all);
+}
+
 static void looked_before_remove(struct task *t, struct http_call *c, const struct davit_error *err)
 {
 	const struct job *job = t->data;
@@ -188,6 +226,8 @@ static void looked_before_remove(struct task *t, struct http_call *c, const stru
 	json_decref(o);
 	if (err && err->code == DAVIT_ENOENT)
 		task_fail(t, DAVIT_ENOENT, "there is no %s %s", job->kind->one, job->name);
+	else if (err && strstr(err->message, "is ambiguous"))
+		task_call(t, http_new(&t->e->calls, "GET", "%s", job->kind->path), listed_twins);
 	else if (err)
 		task_end(t, err);
 	else if (!ours)
@@ -201,7 +241,7 @@ static void remove_(struct davit_runtime *rt, const struct kind *kind, const cha
 	struct task *t = job_new(rt, kind, name, op);
 
 	if (t)
-		task_call(t, http_new(&t->e->calls, "GET", "%s/%s", kind->path, name), looked_before_remove);
+		look_before_remove(t);
 }
 
 /* --- the two tables --- */
