@@ -87,7 +87,12 @@ class ContainersHome(Home):
                            '{{.ID}} {{index .Labels "davit.id"}} {{index .Labels "davit.service"}} {{.State}}')
             found = [dict(zip(("id", "instance", "service", "state"), line.split())) for line in found.splitlines()]
             return [dict(c, state="running" if c["state"] == "Up" else c["state"]) for c in found]  # podman: Up 3 s
-        found = json.loads(output(runtime, "--root", self.root_of(runtime), "list", "-f", "json") or "null") or []
+        def listed():
+            try:
+                return output(runtime, "--root", self.root_of(runtime), "list", "-f", "json").strip() or "null"
+            except subprocess.CalledProcessError:
+                return None  # runc's list fails when a container goes while it looks
+        found = json.loads(wait_until(listed, 10, "%s list" % runtime, 0.05)) or []
         # Each start has a container of its own: the instance's id, and a number.
         return [{"id": c["id"], "instance": c["id"].split("-")[0], "service": "", "state": c["status"]} for c in found]
 
@@ -115,9 +120,13 @@ LASTS = 'trap "exit %d" TERM; sleep 100000 & wait'
 
 def no_doubles(home, runtime, expected=None):
     """One container at most for each instance, and for each service as many as it has instances."""
-    found = home.containers(runtime)
-    ids = [c["instance"] for c in found]
-    equal(sorted(ids), sorted(set(ids)), "instances that have several containers")
+    found = []
+
+    def single():  # what is left of a start goes before or soon after the next
+        found[:] = home.containers(runtime)
+        ids = [c["instance"] for c in found]
+        return sorted(ids) == sorted(set(ids))
+    wait_until(single, 10, "no instance has several containers", 0.1)
     if expected is not None:
         equal(sorted(c["service"] for c in found), sorted(expected), "containers, by the service in their label")
 
