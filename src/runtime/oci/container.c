@@ -120,6 +120,36 @@ static int wait_for_others(const struct oci_place *pl, const char *id)
 	return fd;
 }
 
+/* runc makes groups in every hierarchy, also in those that davit does not use, below its own group,
+ * which is ours; it forgets them when it is killed before its state is written. Those that are empty
+ * go, the others are removed by whoever made them. */
+static void remove_groups(const struct oci_place *pl, const char *id)
+{
+	FILE *f = pl->cgroup ? fopen("/proc/self/cgroup", "re") : NULL;
+	char *line = NULL, *hierarchy, *own;
+	size_t size = 0;
+
+	while (f && getline(&line, &size, f) > 0) { /* 4:cpu,cpuacct:/own, 1:name=systemd:/own, 0::/own */
+		DAVIT_AUTO_BUF path = DAVIT_BUF_INIT;
+
+		hierarchy = strchr(line, ':');
+		own = hierarchy ? strchr(++hierarchy, ':') : NULL;
+		if (!own)
+			continue;
+		*own++ = '\0';
+		own[strcspn(own, "\n")] = '\0';
+		if (!strncmp(hierarchy, "name=", 5))
+			hierarchy += 5;
+		davit_buf_addf(&path, "/sys/fs/cgroup/%s%s/%s/%s", *hierarchy ? hierarchy : "unified",
+			       strcmp(own, "/") ? own : "", pl->cgroup, id);
+		if (!path.oom)
+			rmdir(davit_buf_str(&path));
+	}
+	free(line);
+	if (f)
+		fclose(f);
+}
+
 int oci_containers_delete(const struct oci_place *pl, const char *id, struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int lock = wait_for_others(pl, id);
@@ -132,5 +162,7 @@ int oci_containers_delete(const struct oci_place *pl, const char *id, struct dav
 			r = delete_one(pl, e->d_name, lock, err);
 	if (d)
 		closedir(d);
+	if (!r)
+		remove_groups(pl, id);
 	return r;
 }
