@@ -44,7 +44,9 @@ install_davit() {
     [ "$(davit request my-$type hello)" = "my-$type: request 2 was 'hello'" ]
   done
   ours | grep -q "$PREFIX/lib/davit/davit-containers"
-  # A program of one's own, with the library.
+  # A program of one's own, with the library (which wants its sanitizers from the program, if it has any).
+  library=$(find "$PREFIX" -name libdavit.so)
+  if grep -q __asan_init "$library"; then return; fi
   cc -o hello "$ROOT/examples/containers/hello.c" $(pkg-config --cflags --libs davit)
-  [ "$(LD_LIBRARY_PATH=$(dirname "$(find "$PREFIX" -name libdavit.so)") ./hello)" = "H1 greets world" ]
+  [ "$(LD_LIBRARY_PATH=$(dirname "$library") ./hello)" = "H1 greets world" ]
 }

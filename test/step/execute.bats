@@ -269,10 +269,10 @@ PY
   [ "$status" -eq 6 ]
   "$BUILD/davit" intercept -- sleep 1008 3>&- &
   inside=$!
-  eventually pgrep -f 'sleep 1008'
+  eventually pgrep -fx 'sleep 1008' # the command itself, not who asked for it
   kill -INT $second; wait $second || [ $? -eq 3 ]
   wait $inside || [ $? -eq 143 ] || [ $? -eq 137 ]
-  [ -z "$(pgrep -f '^sleep 1008')" ]
+  [ -z "$(pgrep -fx 'sleep 1008')" ]
 }
 
 @test "the ceiling holds, what is in use stays, and prune says why" {
