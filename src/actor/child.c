@@ -217,12 +217,11 @@ static int greeted(struct child *ch, const struct davit_frame *f, const unsigned
 {
 	struct link *l = ch->link;
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
-	int r;
 
-	if (f->kind != DAVIT_FRAME_HELLO || (r = hello_read(body, f->size, &ch->hello)))
+	if (f->kind != DAVIT_FRAME_HELLO || hello_read(body, f->size, &ch->hello))
 		return DAVIT_EPROTO;
 	if (!ch->hello.slots || l->socket.got[0] < 0 || l->socket.got[1] < 0 ||
-	    (r = davit_ring_attach(&l->ring, ch->hello.slots, l->socket.got)))
+	    davit_ring_attach(&l->ring, ch->hello.slots, l->socket.got))
 		return DAVIT_EPROTO;
 	for (int i = 0; i < 2; i++) {
 		close(l->socket.got[i]);

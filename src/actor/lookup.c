@@ -106,7 +106,7 @@ int davit_find(struct davit_context *c, const char *address, struct davit_ref *r
 	pthread_mutex_unlock(&t->lock);
 	if (!r)
 		return 0;
-	if (resolve && !(r = resolve(arg, address, ret)))
+	if (resolve && !resolve(arg, address, ret))
 		return 0;
 	return c->system->uplink ? find_above(c, address, ret) : DAVIT_ENOENT;
 }

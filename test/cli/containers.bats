@@ -400,7 +400,7 @@ NODE
   davit tree | grep -A4 "projects/default/latest" | grep -q "└─Main  *thread *started"
   davit tree | grep -q "└─B  *process *created"
   [ "$(davit tree -o json | jq -r '.. | select(.kind? == "process") | .name')" = B ]
-  davit tree -f >live &
+  "$BUILD/davit" tree -f >live 3>&- &
   pid=$!
   eventually grep -q "process *created" live
   davit container:start B

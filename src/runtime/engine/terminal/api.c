@@ -229,7 +229,7 @@ int api_answer(int fd, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF in = DAVIT_BUF_INIT;
 	size_t body;
-	int status, r;
+	int status;
 	char c;
 
 	while (!(status = head_of(&in, &body))) {
@@ -245,7 +245,7 @@ int api_answer(int fd, struct davit_error *err)
 	}
 	if (status >= 200 && status < 300)
 		return 0;
-	while ((r = receive(fd, &in, NULL)) > 0)
+	while (receive(fd, &in, NULL) > 0)
 		;
 	return refused(status, davit_buf_str(&in) + body, err);
 }
