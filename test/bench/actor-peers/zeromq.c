@@ -120,7 +120,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: bench-actor-zeromq ROUNDS\n");
 		return 2;
 	}
-	measure("process-round-trip", "M trips/s", true, rounds);
+	measure("process-round-trips", "M/s", true, rounds);
 	measure("process-one-way", "M msg/s", false, rounds);
 	return 0;
 }
