@@ -4,16 +4,21 @@
 #include "base/map.h"
 #include "base/nearest.h"
 #include "base/region.h"
+#include "base/start.h"
 #include "base/strv.h"
 #include "base/units.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -220,6 +225,32 @@ static void a_tree_is_removed_however_deep_and_closed(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
+static void a_program_gets_its_descriptors_and_session(void **state)
+{
+	char *argv[] = {(char *)"sh", (char *)"-c",
+			(char *)"cat; ps -o sid= -p $$ | tr -d ' \\n' >&2; exit 7", NULL};
+	char text[32] = "";
+	int out[2], err[2], status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(pipe(out), 0);
+	assert_int_equal(pipe(err), 0);
+	assert_int_equal(davit_start_program("/bin/sh", argv, (const int[]){-1, out[1], err[1]}, true, &pid),
+			 0);
+	close(out[1]);
+	close(err[1]);
+	assert_int_equal(read(out[0], text, sizeof text), 0); /* nothing came from /dev/null */
+	assert_true(read(err[0], text, sizeof text - 1) > 0);
+	assert_int_equal(atoi(text), pid);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(WEXITSTATUS(status), 7);
+	close(out[0]);
+	close(err[0]);
+	assert_int_equal(davit_start_program("/nowhere", argv, (const int[]){-1, -1, -1}, false, &pid),
+			 ENOENT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -233,6 +264,7 @@ int main(void)
 		cmocka_unit_test(the_nearest_word_is_found_only_when_near),
 		cmocka_unit_test(an_environment_variable_keeps_equal_signs),
 		cmocka_unit_test(a_tree_is_removed_however_deep_and_closed),
+		cmocka_unit_test(a_program_gets_its_descriptors_and_session),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

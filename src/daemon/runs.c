@@ -8,13 +8,13 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/start.h"
 #include "base/units.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -25,8 +25,6 @@
 #define PATIENCE (12 * DAVIT_NSEC_PER_SEC)   /* when all are aborted: a little more than the grace */
 #define FORCED (3 * DAVIT_NSEC_PER_SEC)	     /* and for those that are ended by force */
 #define LIVED_LONG (30 * DAVIT_NSEC_PER_SEC) /* then the pause begins anew */
-
-extern char **environ;
 
 struct runs {
 	struct davit_daemon *daemon;
@@ -147,41 +145,13 @@ static bool watch(struct run_host *h, pid_t pid)
 }
 
 /* 0 or an errno. Its messages go where the daemon's go. */
-static int spawn(const char *program, char *const argv[], pid_t *ret)
-{
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
-	sigset_t none;
-	int e = posix_spawn_file_actions_init(&files);
-
-	if (e)
-		return e;
-	e = posix_spawnattr_init(&attr);
-	if (e) {
-		posix_spawn_file_actions_destroy(&files);
-		return e;
-	}
-	sigemptyset(&none);
-	e = posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDWR, 0);
-	if (!e)
-		e = posix_spawn_file_actions_adddup2(&files, 2, 1);
-	if (!e)
-		e = posix_spawnattr_setsigmask(&attr, &none);
-	if (!e)
-		e = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSID);
-	if (!e)
-		e = posix_spawn(ret, program, &files, &attr, argv, environ);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&files);
-	return e;
-}
-
 static void start(struct run_host *h)
 {
 	DAVIT_AUTO_FREE char *program = davit_path_join(h->runs->daemon->paths.libexec, "davit-run");
 	char *argv[] = {"davit-run", h->id, NULL};
 	pid_t pid = 0;
-	int e = program ? spawn(program, argv, &pid) : ENOMEM;
+	/* What it says goes where the daemon's log goes. */
+	int e = program ? davit_start_program(program, argv, (const int[]){-1, 2, 2}, true, &pid) : ENOMEM;
 
 	h->since = davit_loop_now(h->runs->daemon->loop);
 	if (e)

@@ -7,12 +7,12 @@
 #include "step/execution.h"
 
 #include "base/file.h"
+#include "base/start.h"
 #include "base/strv.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -90,20 +90,14 @@ static int start_fetch(struct davit_execution *x, const char *program, const cha
 	char *const argv[] = {(char *)"davit-image", (char *)"--store", (char *)store,
 			      (char *)"--reference", x->image,		(char *)"pull",
 			      (char *)"--",	     x->image,		NULL};
-	posix_spawn_file_actions_t actions;
 	int e = ECANCELED;
 
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
-	posix_spawn_file_actions_adddup2(&actions, out, 2);
 	pthread_mutex_lock(&x->fetching);
 	if (!atomic_load(&x->unwanted)) {
-		e = posix_spawn(ret, program, &actions, NULL, argv, environ);
+		e = davit_start_program(program, argv, (const int[]){-1, -1, out}, false, ret);
 		x->fetcher = e ? 0 : *ret;
 	}
 	pthread_mutex_unlock(&x->fetching);
-	posix_spawn_file_actions_destroy(&actions);
 	return e;
 }
 

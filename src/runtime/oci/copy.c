@@ -6,6 +6,7 @@
 #include "runtime/oci/impl.h"
 
 #include "base/file.h"
+#include "base/start.h"
 #include "local/poll.h"
 
 #include <errno.h>
@@ -97,7 +98,8 @@ static int start_child(struct copying *c, struct davit_instance *inst, bool put,
 	fcntl(c->said, F_SETFL, O_NONBLOCK);
 	/* The child waits itself. */
 	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
-	e = oci_spawn(argv, put ? fd : -1, put ? -1 : fd, p[1], &c->pid);
+	e = davit_start_program(argv[0], argv, (const int[]){put ? fd : -1, put ? -1 : fd, p[1]}, false,
+				&c->pid);
 	close(p[1]);
 	if (e)
 		return davit_error_errno(err, e, "copy", "cannot execute %s", argv[0]);

@@ -224,8 +224,6 @@ int oci_check(struct local_runtime *p, const struct davit_workload *w, bool comp
 	      struct davit_error *err);
 
 /* --- program.c: running a program to its end; for threads --- */
-/* Starts it with these descriptors (borrowed; -1: /dev/null) and the daemon's environment. An errno or 0. */
-int oci_spawn(char *const argv[], int in_fd, int out_fd, int err_fd, pid_t *ret_pid);
 /* Zeroed but for `in`. */
 struct oci_child {
 	int in; /* its standard input, borrowed; -1: nothing */

@@ -4,51 +4,16 @@
  */
 #include "runtime/oci/impl.h"
 
+#include "base/start.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-
-extern char **environ;
-
-int oci_spawn(char *const argv[], int in_fd, int out_fd, int err_fd, pid_t *ret_pid)
-{
-	posix_spawn_file_actions_t files;
-	posix_spawnattr_t attr;
-	sigset_t none;
-	int e;
-
-	sigemptyset(&none);
-	e = posix_spawn_file_actions_init(&files);
-	if (e)
-		return e;
-	e = posix_spawnattr_init(&attr);
-	if (e) {
-		posix_spawn_file_actions_destroy(&files);
-		return e;
-	}
-	e = in_fd < 0 ? posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0)
-		      : posix_spawn_file_actions_adddup2(&files, in_fd, 0);
-	if (!e)
-		e = out_fd < 0 ? posix_spawn_file_actions_addopen(&files, 1, "/dev/null", O_WRONLY, 0)
-			       : posix_spawn_file_actions_adddup2(&files, out_fd, 1);
-	if (!e)
-		e = posix_spawn_file_actions_adddup2(&files, err_fd, 2);
-	if (!e)
-		e = posix_spawnattr_setsigmask(&attr, &none);
-	if (!e)
-		e = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-	if (!e)
-		e = posix_spawn(ret_pid, argv[0], &files, &attr, argv, environ);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&files);
-	return e;
-}
 
 /* Reads both outputs until they are closed; what is more than can be of use is dropped. */
 static void listen_to(struct oci_child *c, int out, int err, struct davit_buf *why)
@@ -89,7 +54,7 @@ int oci_child_run(struct oci_child *c, char *const argv[], struct davit_error *e
 		return davit_error_errno(err, errno, NULL, "cannot make a pipe");
 	}
 	said = q[0];
-	e = oci_spawn(argv, c->in, p[1], q[1], &pid);
+	e = davit_start_program(argv[0], argv, (const int[]){c->in, p[1], q[1]}, false, &pid);
 	close(p[1]);
 	close(q[1]);
 	if (e)
