@@ -104,6 +104,8 @@ pid_of_daemon() {
   keys one:two ':wq' Enter
   saved() { [ "$(cat notes)" = "$(printf 'hello there\nafter the kill')" ]; }
   eventually saved
+  back() { [ "$(tmux display-message -p -t one:two '#{pane_current_command}')" = sh ]; }
+  eventually back # keys before that were the terminal's
   keys one:two 'echo status $?' Enter
   eventually shows one:two 'status 0'
   [ "$(davit terminal --list -o json)" = "[]" ]
