@@ -12,4 +12,6 @@ undesk() {
 }
 keys() { tmux send-keys -t "$1" "${@:2}"; }
 screen() { tmux capture-pane -p -t "$1"; }
+# The window's shell waits for keys again: what was typed before that was for the command that it ran.
+at_shell() { [ "$(tmux display-message -p -t "$1" '#{pane_current_command}')" = sh ]; }
 shows() { screen "$1" | grep -qF -- "$2"; }

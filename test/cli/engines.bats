@@ -53,6 +53,7 @@ terminal_by_hand() {
   keys one:two ':wq' Enter
   saved() { [ "$(davit exec t -- cat /tmp/notes)" = "$(printf 'hello there\nafter the kill')" ]; }
   eventually saved
+  eventually at_shell one:two
   keys one:two 'echo status $?' Enter
   eventually shows one:two 'status 0'
   [ "$(davit terminal --list -o json)" = "[]" ]

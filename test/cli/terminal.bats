@@ -104,8 +104,7 @@ pid_of_daemon() {
   keys one:two ':wq' Enter
   saved() { [ "$(cat notes)" = "$(printf 'hello there\nafter the kill')" ]; }
   eventually saved
-  back() { [ "$(tmux display-message -p -t one:two '#{pane_current_command}')" = sh ]; }
-  eventually back # keys before that were the terminal's
+  eventually at_shell one:two
   keys one:two 'echo status $?' Enter
   eventually shows one:two 'status 0'
   [ "$(davit terminal --list -o json)" = "[]" ]
@@ -124,7 +123,7 @@ pid_of_daemon() {
   eventually shows one 'two-2'
   [ "$(screen one | grep -c '^one-1')" -eq 1 ]
   keys one 'exit 3' Enter
-  sleep 0.3
+  eventually at_shell one
   keys one 'echo status $?' Enter
   eventually shows one 'status 3'
   undesk
