@@ -93,7 +93,11 @@ static void every_documented_path_answers(void **state)
 		DAVIT_AUTO_BUF keep = DAVIT_BUF_INIT;
 		int status;
 		for (const char *p = r->path; *p; p++) {
-			davit_buf_addc(&target, *p == '{' ? 'x' : *p);
+			/* Not the beginning of any run's id, which are looked up by one. */
+			if (*p == '{')
+				davit_buf_adds(&target, "nobody");
+			else
+				davit_buf_addc(&target, *p);
 			p += *p == '{' ? strcspn(p, "}") : 0;
 		}
 		for (const struct api_field *f = r->query; f && f->name; f++)

@@ -306,6 +306,8 @@ int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_e
 
 	DAVIT_FAULT("oci.remove.engine");
 	if (!r)
+		oci_groups_remove(pl, id);
+	if (!r)
 		r = oci_network_detach(pl, id, err);
 	DAVIT_FAULT("oci.remove.network");
 	if (!r)

@@ -120,10 +120,23 @@ static int wait_for_others(const struct oci_place *pl, const char *id)
 	return fd;
 }
 
-/* runc makes groups in every hierarchy, also in those that davit does not use, below its own group,
- * which is ours; it forgets them when it is killed before its state is written. Those that are empty
- * go, the others are removed by whoever made them. */
-static void remove_groups(const struct oci_place *pl, const char *id)
+int oci_containers_delete(const struct oci_place *pl, const char *id, struct davit_error *err)
+{
+	DAVIT_AUTO_CLOSE int lock = wait_for_others(pl, id);
+	DIR *d = opendir(pl->engine);
+	struct dirent *e;
+	int r = 0;
+
+	while (d && !r && (e = readdir(d)))
+		if (!strncmp(e->d_name, id, DAVIT_ID_MAX - 1))
+			r = delete_one(pl, e->d_name, lock, err);
+	if (d)
+		closedir(d);
+	return r;
+}
+
+/* Those that are empty; the others are removed by whoever made them. */
+void oci_groups_remove(const struct oci_place *pl, const char *id)
 {
 	FILE *f = pl->cgroup ? fopen("/proc/self/cgroup", "re") : NULL;
 	char *line = NULL, *hierarchy, *own;
@@ -148,21 +161,4 @@ static void remove_groups(const struct oci_place *pl, const char *id)
 	free(line);
 	if (f)
 		fclose(f);
-}
-
-int oci_containers_delete(const struct oci_place *pl, const char *id, struct davit_error *err)
-{
-	DAVIT_AUTO_CLOSE int lock = wait_for_others(pl, id);
-	DIR *d = opendir(pl->engine);
-	struct dirent *e;
-	int r = 0;
-
-	while (d && !r && (e = readdir(d)))
-		if (!strncmp(e->d_name, id, DAVIT_ID_MAX - 1))
-			r = delete_one(pl, e->d_name, lock, err);
-	if (d)
-		closedir(d);
-	if (!r)
-		remove_groups(pl, id);
-	return r;
 }

@@ -188,6 +188,9 @@ int oci_container_name(const struct oci_place *pl, const char *id, char ret[OCI_
 		       struct davit_error *err);
 /* Ends and forgets all that the instance has or had; blocks. Success when there is none. */
 int oci_containers_delete(const struct oci_place *pl, const char *id, struct davit_error *err);
+/* At its end: runc makes groups in every hierarchy, also in those that davit does not use, below its own
+ * group, which is ours; it forgets them when it is killed before its state is written. */
+void oci_groups_remove(const struct oci_place *pl, const char *id);
 
 /* --- spawn.c: what the keeper executes; struct local_ops --- */
 int oci_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error *err);
