@@ -19,7 +19,7 @@ test:
 	@[ ! -f $(BUILD)/build.ninja ] || meson introspect --tests $(BUILD) | grep -q ':unit"' || \
 		meson setup --reconfigure $(BUILD) >/dev/null
 	@$(MAKE) --no-print-directory all
-	@tools/run-tests $(if $(TOTALS),--totals $(TOTALS))
+	@tools/run-tests $(RUN_TESTS)
 
 bench: all
 	@tools/bootstrap bench

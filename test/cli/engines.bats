@@ -128,7 +128,7 @@ load_cut_off() {
   head -c 30000000 root.tar >short.tar
   run davit load short.tar
   [ "$status" -ne 0 ]
-  everything | cmp before -
+  eventually settled # what had been sent whole may be imported as late as here
 }
 @test "docker: an import that is cut off by the daemon's death leaves nothing" {
   on docker
