@@ -206,7 +206,7 @@ static int download(struct execute *e, const struct davit_result *r)
 
 			if (strncmp(r->outputs[i].name, v, n) != 0 || r->outputs[i].name[n])
 				continue;
-			if (davit_steps_download(e->store, &r->outputs[i].tree, v + n + 1, &err) < 0) {
+			if (davit_artifacts_get(e->store, &r->outputs[i].tree, v + n + 1, &err) < 0) {
 				say(e, err.message);
 				status = EXIT_ERRORED;
 			}
