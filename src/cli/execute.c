@@ -516,8 +516,10 @@ static int execute(struct execute *e)
 	if (!file)
 		return davit_cli_usage(e->cli, e->err, "which task? davit execute -c TASK.yml");
 	r = davit_task_load(file, &e->task, e->err);
-	if (r == 0 && behind)
-		r = davit_execute_check_behind(e);
+	if (r == 0 && behind && e->json)
+		r = davit_cli_usage(
+			e->cli, e->err,
+			"--json does not go with --background: 'davit run-log -o json ID' has the events");
 	if (r == 0)
 		r = check_inputs(e);
 	if (r == 0)
