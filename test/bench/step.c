@@ -3,9 +3,11 @@
  * usage: bench-step ROUNDS PROGRAM   runs davit_execute() ROUNDS times, one after the other, with two inputs
  *                                    and one output, and prints the median milliseconds of one: from the call
  *                                    to its result
- *        bench-step put DIRECTORY    puts a directory into a store and prints the milliseconds
- *        bench-step mount DIRECTORY  the milliseconds of a step with that directory, which is in the store
- * DAVIT_HOME is where the store is.
+ *        bench-step put DIRECTORY    puts a copy of a directory into a store and prints the milliseconds
+ *        bench-step take DIRECTORY   takes the directory itself, as an output of a step is taken; it is gone
+ * then bench-step get DIRECTORY    the milliseconds of writing it, which is in the store, to standard error
+ * as tar through zstd bench-step mount DIRECTORY  the milliseconds of a step with that directory, which is in
+ * the store: the first that mounts it, and the next DAVIT_HOME is where the store is.
  */
 #include "base/file.h"
 #include "base/util.h"
@@ -14,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static struct davit_loop *loop;
 static struct davit_error err;
@@ -92,11 +95,20 @@ int main(int argc, char **argv)
 		begin = now();
 		check(davit_artifacts_put_directory(s, argv[2], NULL, &one, &err));
 		printf("%.1f\n", now() - begin);
+	} else if (!strcmp(argv[1], "take")) {
+		begin = now();
+		check(davit_artifacts_adopt(s, argv[2], &one, &err));
+		printf("%.1f\n", now() - begin);
+	} else if (!strcmp(argv[1], "get")) {
+		check(davit_artifacts_put_directory(s, argv[2], NULL, &one, &err));
+		begin = now();
+		check(davit_artifacts_get_tar(s, &one, STDERR_FILENO, DAVIT_PACK_ZSTD, &err));
+		printf("%.1f\n", now() - begin);
 	} else if (!strcmp(argv[1], "mount")) {
 		check(davit_artifacts_put_directory(s, argv[2], NULL, &one, &err));
 		small_tree(s, "two", &two);
-		step(s, "true", one.id, two.id);
-		printf("%.1f\n", step(s, "true", one.id, two.id));
+		begin = step(s, "true", one.id, two.id);
+		printf("%.1f %.1f\n", begin, step(s, "true", one.id, two.id));
 	} else {
 		int rounds = atoi(argv[1]);
 		double *ms = calloc((size_t)rounds, sizeof *ms);
