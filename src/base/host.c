@@ -24,7 +24,7 @@ static int split(const char *text, char host[DAVIT_HOST_MAX], const char **ret_p
 
 	if (*text == '[') {
 		end = strchr(++text, ']');
-		if (!end || !strchr(text, ':') || (end[1] && end[1] != ':'))
+		if (!end || !memchr(text, ':', (size_t)(end - text)) || (end[1] && end[1] != ':'))
 			return bad(err, text - 1, form);
 		port = end[1] ? end + 2 : NULL;
 	} else {
