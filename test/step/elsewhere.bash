@@ -63,7 +63,7 @@ ends() {
   grep -q 'cleaned up' log
   [ "$(cat o/a)" = 1 ]
   task t.yml 'trap "" TERM; sleep 1006 & echo 1 >o/b; while :; do sleep 0.1; done' 'outputs: [{name: o}]'
-  run davit "${RUN[@]}" --timeout 0.5s --grace 0.3s -o o=o
+  run davit "${RUN[@]}" --timeout 4s --grace 0.3s -o o=o
   [ "$status" -eq 1 ]
   [[ $output == *"its time was over"* ]]
   [ "$(cat o/b)" = 1 ]
@@ -91,7 +91,7 @@ limits() {
   [ "$status" -ne 0 ]
   [[ $output == *"more memory than its limit"* ]]
   task t.yml 'i=0; while [ $i -lt 200 ]; do sleep 30 & i=$((i+1)); done; echo "got to $i"' 'container_limits: {pids: 40}'
-  run davit "${RUN[@]}" --timeout 20s
+  run davit "${RUN[@]}" --timeout 60s
   [[ $output != *"got to 200"* ]]
   # The network is the host's, unless it is to have none.
   httpd=$(command -v busybox) && mkdir www && echo hello >www/index.html
@@ -115,7 +115,7 @@ contained() {
   "$BUILD/davit" "${RUN[@]}" >log 3>&- &
   pid=$!
   eventually grep -q begun log
-  run timeout 30 script -qec "davit intercept -- sh -c 'pwd; echo \$HOME; id -u; exit 7'" /dev/null </dev/null
+  run timeout 120 script -qec "davit intercept -- sh -c 'pwd; echo \$HOME; id -u; exit 7'" /dev/null </dev/null
   echo "$output"
   [ "$status" -eq 7 ]
   [[ $output == */tmp/build*/tmp/home*0* ]]

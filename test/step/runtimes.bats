@@ -101,14 +101,14 @@ as_user() {
   cp "$DAVIT_TEST_IMAGE_TAR" image.tar
   chown -R 47110:47110 "$HOME_DIR"
   "${as[@]}" davit-image --store home/state/images load image.tar >/dev/null
-  run "${as[@]}" timeout 60 davit "${RUN[@]}" -i in=in -o o=o
+  run "${as[@]}" timeout 120 davit "${RUN[@]}" -i in=in -o o=o
   echo "$output"
   [ "$status" -eq 7 ]
   [ "$output" = "$(printf '0\n1')" ]
   [ "$(cat in/a o/a)" = "$(printf '1\nout')" ]
   [ "$(stat -c %u o/a)" = 47110 ]
   sed -i 's/^run:/run:\n  user: user/' t.yml
-  run "${as[@]}" timeout 60 davit "${RUN[@]}" -i in=in
+  run "${as[@]}" timeout 120 davit "${RUN[@]}" -i in=in
   [ "$status" -eq 2 ]
   [[ $output == *"cannot become 'user'"* ]]
   [ -z "$(ls home/cache/steps/runs)" ]
