@@ -323,6 +323,33 @@ static void modes_odd_names_and_links_that_lead_out_are_kept_as_they_are(void **
 	davit_artifact_release(&b);
 }
 
+static void a_directory_is_taken_from_another_file_system_too(void **state)
+{
+	char elsewhere[] = "/dev/shm/davit-store-XXXXXX";
+	struct davit_artifact_hold a, b = DAVIT_ARTIFACT_HOLD_INIT;
+	struct stat here, there;
+
+	(void)state;
+	make("a/f", 100, 'a');
+	a = put("a");
+	assert_int_equal(davit_artifacts_adopt(store, path("a"), &b, &err), 0);
+	assert_string_equal(a.id, b.id);
+	assert_int_equal(access(path("a"), F_OK), -1);
+	davit_artifact_release(&b);
+	if (!mkdtemp(elsewhere) || stat(elsewhere, &there) < 0 || stat(top, &here) < 0 ||
+	    here.st_dev == there.st_dev) {
+		rmdir(elsewhere);
+		davit_artifact_release(&a);
+		skip();
+	}
+	assert_int_equal(davit_artifacts_get_directory(store, &a, elsewhere, &err), 0);
+	assert_int_equal(davit_artifacts_adopt(store, elsewhere, &b, &err), 0);
+	assert_string_equal(a.id, b.id);
+	assert_int_equal(access(elsewhere, F_OK), -1);
+	davit_artifact_release(&a);
+	davit_artifact_release(&b);
+}
+
 static void a_store_of_another_format_is_refused_and_one_without_is_of_the_first(void **state)
 {
 	struct davit_artifacts *s;
@@ -437,6 +464,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(holes_stay_holes_and_count_as_zeros, setup, teardown),
 		cmocka_unit_test_setup_teardown(modes_odd_names_and_links_that_lead_out_are_kept_as_they_are,
 						setup, teardown),
+		cmocka_unit_test_setup_teardown(a_directory_is_taken_from_another_file_system_too, setup,
+						teardown),
 		cmocka_unit_test_setup_teardown(
 			a_store_of_another_format_is_refused_and_one_without_is_of_the_first, setup,
 			teardown),

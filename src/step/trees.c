@@ -8,6 +8,7 @@
 #include "step/tar.h"
 
 #include "base/fault.h"
+#include "base/file.h"
 #include "base/strv.h"
 
 #include <archive.h>
@@ -227,6 +228,22 @@ int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, c
 	return r < 0 ? r : 0;
 }
 
+/* From another file system. */
+static int adopt_copy(struct davit_artifacts *s, const char *path, struct davit_artifact_hold *ret,
+		      struct davit_error *err)
+{
+	struct davit_artifact_hold h = DAVIT_ARTIFACT_HOLD_INIT;
+	int r = davit_artifacts_put_directory(s, path, NULL, &h, err);
+
+	if (r == 0)
+		r = davit_remove_tree(path, err);
+	if (r == 0)
+		*ret = h;
+	else
+		davit_artifact_release(&h);
+	return r;
+}
+
 int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct davit_artifact_hold *ret,
 			  struct davit_error *err)
 {
@@ -235,11 +252,13 @@ int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct da
 
 	if (r < 0)
 		return r;
-	if (renameat(AT_FDCWD, path, w.fd, "fs") < 0)
-		r = davit_error_errno(err, errno, NULL, "cannot take %s into the store", path);
-	else
+	if (renameat(AT_FDCWD, path, w.fd, "fs") == 0)
 		r = step_store_tree(s, &w, ret, err);
-	if (r < 0 && w.fd >= 0 && w.name[0] && renameat(w.fd, "fs", AT_FDCWD, path) < 0 && errno != ENOENT)
+	else if (errno == EXDEV)
+		r = adopt_copy(s, path, ret, err);
+	else
+		r = davit_error_errno(err, errno, NULL, "cannot take %s into the store", path);
+	if (r < 0 && w.name[0] && renameat(w.fd, "fs", AT_FDCWD, path) < 0 && errno != ENOENT)
 		davit_error_prefix(err, "%s is lost", path);
 	step_work_end(s, &w);
 	return r;
