@@ -24,6 +24,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -187,6 +188,16 @@ struct tree;
 struct slab;
 struct rules;
 
+/* A process that waits to be wanted (process_spare.c). */
+struct spare {
+	_Atomic(struct link *) link; /* owned; NULL: there is none */
+	bool coming;
+	struct spare_output {
+		dev_t device;
+		ino_t inode;
+	} output[2];
+};
+
 struct davit_system {
 	_Atomic(struct chunk *) *chunks;
 	_Atomic(uint32_t) n_chunks;
@@ -208,6 +219,7 @@ struct davit_system {
 	_Atomic(uint32_t) n_queue, n_idle;
 	_Atomic(bool) drowsy; /* the sentinel sleeps without end */
 	_Atomic(uint32_t) n_blocked;
+	struct spare spare;
 
 	pthread_mutex_t store_lock;	      /* of what follows: the common store */
 	struct davit_message *depot[CLASSES]; /* batches */
@@ -305,6 +317,8 @@ struct davit_actor *queue_steal(struct davit_worker *w, const uint32_t *stuck);
 /* Wakes one that sleeps, if any. */
 void wake_one(struct davit_system *s);
 void wake_sentinel(struct davit_system *s);
+/* While on, this thread puts that off: to wake somebody takes longer than what it is at. */
+void wake_late(struct davit_system *s, bool on);
 
 /* worker.c */
 struct davit_worker *worker_new(struct davit_system *s);

@@ -36,7 +36,8 @@ static void say(struct child *ch, uint64_t id, int code, const char *text, enum 
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 
 	state_json(&b, state, text, failure, options);
-	link_control(ch->link, DAVIT_FRAME_STATE, id, code, b.data, b.len);
+	/* Whoever makes it anew and starts it is told of both at once. */
+	link_say(ch->link, DAVIT_FRAME_STATE, id, code, b.data, b.len, ch->orders > 0);
 }
 
 struct asked {
@@ -52,6 +53,7 @@ static void done(struct davit_context *c, const struct davit_outcome *o, void *a
 	struct container *root = c->system->tree->main;
 	enum davit_state s = root ? (enum davit_state)atomic_load(&root->state) : DAVIT_STATE_DESTROYED;
 
+	ch->orders--;
 	if (a->create && o->code)
 		s = DAVIT_STATE_DESTROYED;
 	say(ch, a->id, o->code, o->message, s, s == DAVIT_STATE_FAILED ? root->failure_hash : 0,
@@ -71,8 +73,13 @@ static int answer_with(struct davit_context *c, struct child *ch, uint64_t id, c
 
 	if (!a)
 		return r ? r : DAVIT_ENOMEM;
+	ch->orders++;
 	*a = (struct asked){ch, id, !strcmp(what, "create"), !strcmp(what, "destroy")};
-	return davit_done(c, p, done, a);
+	if (!(r = davit_done(c, p, done, a)))
+		return 0;
+	ch->orders--;
+	free(a);
+	return r;
 }
 
 static int create(struct davit_context *c, struct tree *t, struct davit_promise *ret)

@@ -55,6 +55,7 @@ struct link {
 	unsigned char scratch[DAVIT_FRAME_MAX];
 
 	/* the parent's */
+	_Atomic(bool) greeted;	     /* HELLO is on its way: heartbeats may follow */
 	_Atomic(uint32_t) looks;     /* of poll_rings */
 	_Atomic(uint64_t) wanted;    /* with that: `done` that it waits for as well; 0: room alone */
 	_Atomic(bool) stalled;	     /* its stand-in waits for room */
@@ -86,6 +87,9 @@ void link_close(struct link *l);
 /* A frame that is not of messages: JSON, text or nothing. */
 void link_control(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,
 		  size_t size);
+/* The same, that may wait for the next one which does not: another is about to come. */
+void link_say(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,
+	      size_t size, bool soon);
 /* A frame of messages: f->kind, flags, id, type, time are given. In parts, if it is
  * large. With publish false it may stay unseen until link_publish. */
 void link_send(struct link *l, struct davit_frame *f, const char *from, const char *to, const void *data,

@@ -270,6 +270,8 @@ static void answered(struct davit_context *c, struct davit_actor *a, struct cont
 	} else {
 		say(k, 0, "");
 		arrive(c, a, k, n->state);
+		if (n->state == DAVIT_STATE_STARTED && !k->definition->command)
+			spare_refill(c);
 	}
 }
 

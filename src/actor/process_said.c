@@ -65,7 +65,8 @@ static int state(struct davit_context *c, struct link *l, const struct davit_fra
 			 .code = f->type && f->type < 1000 ? -(int)f->type : 0};
 	struct said s;
 
-	container_options(c->system, l->owner, &n.options);
+	if (l->welcome)
+		container_options(c->system, l->owner, &n.options);
 	if (state_read(body, f->size, &s, &n.options))
 		return DAVIT_EPROTO;
 	n.state = s.state;

@@ -376,7 +376,7 @@ int tree_init(struct davit_system *s)
 		return r;
 	actor_of(s, t->ref)->flags |= ACTOR_SYSTEM;
 	if (s->child)
-		return child_root(s);
+		return 0; /* its root comes with the greeting */
 	if (!(t->main = tree_adopt(t, NULL, &main_definition, "Main", "")))
 		return DAVIT_ENOMEM;
 	tree_wait_birth(t->main, &(struct create_request){.flags = DAVIT_CREATE_START});
