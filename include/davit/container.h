@@ -188,8 +188,9 @@ int davit_unbecome(struct davit_context *c);
 
 /* --- addresses, messages --- */
 
-/* The container of an alias ("B"), a path ("Main/A/B", or from the caller: "./B"), or
- * the first in the tree of that name ("name:Hello"). 0, or DAVIT_ENOENT. Unknown
+/* The container of an alias ("B"), a path ("Main/A/B", the end of it: "A/B", or from the
+ * caller: "./B"), or the first in the tree of that name ("name:Hello"); also of one
+ * within another process. 0, or DAVIT_ENOENT. Unknown
  * aliases are asked for at the system's parent, when it has one: by davit_system_resolver,
  * and in a process that is a container at its parent, whose answer is waited for (2 s at
  * most; DAVIT_ENOENT then). */
@@ -280,8 +281,8 @@ int davit_container_stop(struct davit_context *c, const char *address, struct da
 /* Fails it from outside, as by an error of its own. */
 int davit_container_fail(struct davit_context *c, const char *address, int code, const char *message,
 			 struct davit_promise *ret);
-/* Solves the failure of that hash: continue, restart, stop or one of destroy. One that
- * is over already is DAVIT_ESTATE. */
+/* Solves the failure of that hash: continue, restart or stop (others are DAVIT_EINVAL).
+ * One that is over already is DAVIT_ESTATE. */
 int davit_container_solve(struct davit_context *c, const char *address, uint64_t failure,
 			  enum davit_solution solution, struct davit_promise *ret);
 /* Several at once: the promise has one item each. `op` is DAVIT_DO_START, _STOP or
