@@ -226,6 +226,16 @@ int davit_refuse(struct davit_context *c, const struct davit_message *m, int cod
 	__attribute__((format(printf, 4, 5)));
 /* It takes longer: the time of this try begins anew. */
 void davit_progress(struct davit_context *c, const struct davit_message *m);
+/* Is m a request whose answer is still awaited? Not after its answer; not when who asked
+ * has cancelled it, has ended, or did not want to wait that long: also over a channel, from
+ * another process. One that nobody awaits when its turn comes is not handled. A handler that
+ * takes long asks now and then; in a process that answers heartbeats, too. */
+bool davit_awaited(struct davit_context *c, const struct davit_message *m);
+/* For who has taken m, or works on it beside its messages: when nobody awaits the answer any
+ * more, and it was not given, the caller is sent a message of that type, whose data is
+ * m->promise (at once, if it is over already). The last call for m counts; nothing is sent
+ * for what is no request. 0, or DAVIT_ENOMEM. */
+int davit_on_cancel(struct davit_context *c, const struct davit_message *m, uint32_t type);
 /* By when an answer is awaited, monotonic ns of davit_system_now; INT64_MAX: whenever. */
 int64_t davit_deadline(struct davit_context *c, const struct davit_message *m);
 

@@ -184,7 +184,7 @@ static void send_operate(struct davit_context *c, struct link *l, const char *al
 	f.id = (uint64_t)r->promise.slot << 32 | r->promise.generation;
 	f.to = (uint8_t)strlen(alias);
 	f.size = (uint32_t)(f.to + b.len);
-	promise_goes_by(c, r->promise, l->number);
+	promise_goes_by(c, r->promise, l);
 	link_frame(l, &f, alias, b.data);
 	/* The end of a link settles what went by it; this may have come after that. */
 	pthread_mutex_lock(&l->lock);
