@@ -82,6 +82,7 @@ enum {
 struct container;
 struct gate;
 struct link;
+struct promise;
 struct remote;
 struct poll;
 struct child;
@@ -398,11 +399,15 @@ bool promise_begin(struct davit_context *c, struct davit_promise p, enum davit_d
 
 /* The request goes out by the link of that number, and only from there it can be
  * answered. Returns its deadline. */
-int64_t promise_goes_by(struct davit_context *c, struct davit_promise p, uint32_t via);
+int64_t promise_goes_by(struct davit_context *c, struct davit_promise p, struct link *l);
 /* It was not begun there: it will go again. */
 void promise_comes_back(struct davit_context *c, struct davit_promise p);
 /* All that went by that link, and were not answered. */
-void promises_lost(struct davit_context *c, uint32_t via, int code, const char *text);
+void promises_lost(struct davit_context *c, struct link *l, int code, const char *text);
+/* The other end of l does not await its request of that id any more. */
+void promise_cancelled_by(struct davit_context *c, struct link *l, uint64_t id);
+/* Who asked has ended: what nobody else hears of is cancelled. *asks is empty then. */
+void promises_abandon(struct davit_context *c, struct davit_ref ref, struct promise **asks);
 /* One whose outcome goes out by l as the answer to `id`. timeout -1: without end. */
 int promise_from_link(struct davit_context *c, struct link *l, uint64_t id, int64_t timeout,
 		      struct davit_promise *ret);

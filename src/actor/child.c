@@ -8,6 +8,7 @@
 
 #include "actor/process.h"
 #include "actor/remote.h"
+#include "actor/within.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -32,7 +33,7 @@ static int said(struct child *ch, const struct davit_frame *f, const unsigned ch
 		link_control(ch->link, DAVIT_FRAME_PONG, f->id, 0, NULL, 0);
 		return 0;
 	case DAVIT_FRAME_OPERATE:
-		return child_operate(ch, f, body);
+		return f->to ? within_asked(ch, f, body) : child_operate(ch, f, body);
 	case DAVIT_FRAME_RESULT:
 		if (f->id != ch->asked)
 			return 0; /* too late */

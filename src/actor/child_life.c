@@ -6,7 +6,6 @@
 #include "actor/child.h"
 
 #include "actor/process.h"
-#include "base/json.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -137,19 +136,4 @@ int child_operate(struct child *ch, const struct davit_frame *f, const unsigned 
 void uplink_report(struct tree *t, const struct container *k, const struct report *r)
 {
 	say(t->system->child, 0, r->code, r->text, r->state, r->failure, NULL);
-}
-
-void uplink_announce(struct container *k, enum davit_state s)
-{
-	struct child *ch = k->tree->system->child;
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
-	struct davit_json j = DAVIT_JSON_INIT(&b);
-
-	davit_json_open(&j);
-	davit_json_put_string(&j, "alias", k->alias);
-	davit_json_put_string(&j, "name", k->definition->name);
-	davit_json_put_string(&j, "parent", k->parent->alias);
-	davit_json_put_string(&j, "state", davit_state_name(s));
-	davit_json_close(&j);
-	link_control(ch->link, DAVIT_FRAME_ANNOUNCE, 0, 0, b.data, b.len);
 }

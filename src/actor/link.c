@@ -359,7 +359,7 @@ void link_message(struct davit_context *c, struct link *l, struct link_cache *ca
 	if (m->promise.generation) {
 		f.kind = DAVIT_FRAME_REQUEST;
 		f.id = (uint64_t)m->promise.slot << 32 | m->promise.generation;
-		f.time = time_left(c, promise_goes_by(c, m->promise, l->number));
+		f.time = time_left(c, promise_goes_by(c, m->promise, l));
 	}
 	if (m->flags_ & MSG_GATED)
 		f.flags |= DAVIT_FRAME_FAILED;

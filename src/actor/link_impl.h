@@ -20,6 +20,8 @@
 
 struct container;
 
+enum { LINK_REQUESTS = 64 /* lists of them */ };
+
 /* What was last looked up, so that who talks to one other is not looked up again. */
 struct link_cache {
 	struct davit_ref ref;
@@ -53,6 +55,9 @@ struct link {
 	struct davit_frame large_head;
 	struct link_cache from; /* the sender of the last message in */
 	unsigned char scratch[DAVIT_FRAME_MAX];
+
+	/* Requests of the other end that are not answered, by their id; under the promises' lock. */
+	struct promise *requests[LINK_REQUESTS];
 
 	/* the parent's */
 	_Atomic(bool) greeted;	     /* HELLO is on its way: heartbeats may follow */

@@ -145,7 +145,5 @@ void uplink_begin(struct davit_system *s);
 void uplink_done(struct davit_system *s);
 /* Asks the parent: JSON of MANAGE. Waits for the answer, 2 s at most. */
 int uplink_ask(struct davit_context *c, const struct davit_buf *question, struct davit_buf *ret);
-/* One of this process's containers has changed its state. */
-void uplink_announce(struct container *k, enum davit_state s);
 
 #endif
