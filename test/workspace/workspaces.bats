@@ -178,6 +178,8 @@ config() {
   davit start both latest
   eventually status_is both running
   run davit start nobody
+  [ "$output" = "davit: service or workspace 'nobody' not found" ]
+  run davit stop nobody --namespace default
   [ "$output" = "davit: service 'nobody' not found" ]
 }
 
