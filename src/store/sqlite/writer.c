@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -363,7 +364,7 @@ static void move_all(struct davit_list *from, struct davit_list *to)
 }
 
 /* Under the lock. A second after the last batch its pages are given back: an idle davitd is to
- * be small, and the kernel has them still. */
+ * be small, and the kernel has the file's still. */
 static void wait_for_work(struct davit_sqlite_writer *w)
 {
 	struct timespec due;
@@ -376,6 +377,7 @@ static void wait_for_work(struct davit_sqlite_writer *w)
 			pthread_cond_wait(&w->more, &w->lock);
 		} else if (pthread_cond_timedwait(&w->more, &w->lock, &due) == ETIMEDOUT) {
 			sqlite3_db_release_memory(w->db);
+			malloc_trim(0);
 			cached = false;
 		}
 	}
