@@ -104,14 +104,23 @@ static size_t zombies(pid_t of)
 static void orphans_are_reaped_during_a_launch_when_they_are_older_and_after_it_otherwise(void **state)
 {
 	struct client *c = *state;
+	char go[96];
 	uint64_t tag;
+	int fd;
 
 	client_shell(c, ID(02), "(sleep 0.3 &) ; exec sleep 1000"); /* older than the launch */
 	nap(50);
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
-	tag = launch(c, ID(01), 1, "(sleep 0.1 &) ; sleep 0.8; " DETACH("exec sleep 1000"), 0);
+	tag = launch(
+		c, ID(01), 1,
+		"(sleep 0.1 &) ; while [ ! -e $PIDFILE.go ]; do sleep 0.05; done; " DETACH("exec sleep 1000"),
+		0);
 	nap(600);
-	assert_int_equal(zombies(c->keeper), 1); /* the launch's own */
+	WAIT_FOR(10000, zombies(c->keeper) == 1); /* the launch's own */
+	snprintf(go, sizeof go, "%s/" ID(01) ".pid.go", c->dir);
+	fd = open(go, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
 	assert_true(client_spawned(c, tag) > 0);
 	WAIT_FOR(2000, zombies(c->keeper) == 0);
 }
