@@ -104,7 +104,8 @@ struct davit_run_spec {
 	bool plain;
 	/* NULL, or the name of a durable step: sixteen small letters and digits, unique for ever. A durable
 	 * step does not end with its caller. Whoever comes after takes it over by davit_execution_attach,
-	 * while it runs or when it has ended, until davit_execution_free. Not with `cache`. */
+	 * while it runs or when it has ended, until davit_execution_free. With `cache` a result that is known
+	 * leaves nothing to take over: who comes after starts it again, and is given that result. */
 	const char *durable;
 };
 

@@ -11,8 +11,8 @@
 static const struct step_runtime runtimes[] = {
 	{.name = "process"},
 	{.name = "oci", .images = true},
-	{.name = "docker", .images = true, .driver = "davit-step-engine"},
-	{.name = "podman", .images = true, .driver = "davit-step-engine"},
+	{.name = "docker", .images = true, .engine = true, .driver = "davit-step-engine"},
+	{.name = "podman", .images = true, .engine = true, .driver = "davit-step-engine"},
 };
 
 const struct step_runtime *step_runtime(const struct davit_run_spec *spec)
@@ -57,11 +57,6 @@ static int check_runtime(const struct davit_run_spec *spec, struct davit_error *
 	if (!image && r->images)
 		return davit_error_set(err, DAVIT_EINVAL, "runtime",
 				       "a step on the runtime %s needs an image", r->name);
-	if (spec->cache && r->driver)
-		return davit_error_set(err, DAVIT_ENOTSUP, "cache",
-				       "the runtime %s does not support results of earlier steps: what its "
-				       "image holds is not known here",
-				       r->name);
 	return 0;
 }
 
@@ -76,8 +71,6 @@ static int check_kind(const struct davit_run_spec *spec, size_t n, struct davit_
 	if (spec->durable && !is_name(spec->durable))
 		return davit_error_set(err, DAVIT_EINVAL, "durable",
 				       "'%.64s' is not the name of a durable step", spec->durable);
-	if (spec->durable && spec->cache)
-		return davit_error_set(err, DAVIT_EINVAL, "cache", "a durable step is not looked up");
 	if (spec->plain && (n || spec->image.type != DAVIT_ARTIFACT_EMPTY || spec->hermetic || spec->user ||
 			    !spec->dir || spec->dir[0] != '/'))
 		return davit_error_set(err, DAVIT_EINVAL, "plain",

@@ -12,10 +12,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -230,6 +232,21 @@ static int recover(struct davit_artifacts *s, struct davit_error *err)
 	return r;
 }
 
+/* ext4 puts what is made below a directory beside it, and there passes over every inode that was freed
+ * during the last minutes, one by one: in a store, which frees thousands, each new file costs the more. Below
+ * one that is marked so, each subdirectory gets a place of its own, far from the others. */
+static void spread(int at, const char *name)
+{
+	DAVIT_AUTO_CLOSE int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	int flags;
+
+	/* Where there is no such mark, there is no such cost. */
+	if (fd < 0 || ioctl(fd, FS_IOC_GETFLAGS, &flags) < 0 || (flags & FS_TOPDIR_FL))
+		return;
+	flags |= FS_TOPDIR_FL;
+	ioctl(fd, FS_IOC_SETFLAGS, &flags);
+}
+
 static int make_directories(struct davit_artifacts *s, struct davit_error *err)
 {
 	static const char *const names[] = {"trees", "caches", "results", "tmp", "runs", "unsettled"};
@@ -249,6 +266,8 @@ static int make_directories(struct davit_artifacts *s, struct davit_error *err)
 		if (mkdirat(s->fd, names[i], 0700) < 0 && errno != EEXIST)
 			return davit_error_errno(err, errno, NULL, "cannot make %s/%s", s->directory,
 						 names[i]);
+	spread(s->fd, "tmp"); /* everything is made there or in runs, and moved where it stays */
+	spread(s->fd, "runs");
 	s->lock = openat(s->fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->lock < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open %s/lock", s->directory);

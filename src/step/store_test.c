@@ -5,13 +5,17 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -227,6 +231,32 @@ static void what_was_not_on_the_disk_when_the_machine_went_down_is_dropped(void 
 	assert_int_equal(stored(), 0);
 }
 
+static void what_is_made_in_a_store_gets_a_place_of_its_own_on_ext4(void **state)
+{
+	static const char *const names[] = {"store/tmp", "store/runs"};
+	struct statfs fs;
+	int flags;
+
+	(void)state;
+	assert_int_equal(statfs(top, &fs), 0);
+	if (fs.f_type != EXT4_SUPER_MAGIC)
+		skip();
+	for (int again = 0; again < 2; again++) {
+		for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+			int fd = open(path(names[i]), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+			flags = 0;
+			assert_int_equal(ioctl(fd, FS_IOC_GETFLAGS, &flags), 0);
+			assert_true(flags & FS_TOPDIR_FL);
+			flags &= ~FS_TOPDIR_FL; /* as a store has them that was made before there was this */
+			assert_int_equal(ioctl(fd, FS_IOC_SETFLAGS, &flags), 0);
+			close(fd);
+		}
+		davit_artifacts_close(store);
+		open_store(0);
+	}
+}
+
 static void a_tree_goes_through_each_archive_unchanged(void **state)
 {
 	static const enum davit_artifact_packing all[] = {DAVIT_PACK_NONE, DAVIT_PACK_GZIP, DAVIT_PACK_ZSTD};
@@ -278,6 +308,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(
 			what_was_not_on_the_disk_when_the_machine_went_down_is_dropped, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_made_in_a_store_gets_a_place_of_its_own_on_ext4,
+						setup, teardown),
 		cmocka_unit_test_setup_teardown(a_tree_goes_through_each_archive_unchanged, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_tree_deeper_than_any_path_is_removed, setup, teardown),
 	};

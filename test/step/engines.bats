@@ -174,8 +174,10 @@ contained() {
   run davit "${RUN[@]}" --image localhost/nope:1
   [ "$status" -eq 2 ]
   [[ $output == *"image 'localhost/nope:1' not found locally"* ]]
-  run davit "${RUN[@]}" --cache
-  [[ $output == *"does not support results of earlier steps"* ]]
+  # Asked which image it is before anything is made.
+  run davit "${RUN[@]}" --image localhost/nope:1 --cache
+  [ "$status" -eq 2 ]
+  [[ $output == *"fetching the image localhost/nope:1"*"image 'localhost/nope:1' not found locally"* ]]
 }
 @test "docker: a step that floods, closes its streams, or loses whoever wanted it is contained" {
   on docker
@@ -184,6 +186,48 @@ contained() {
 @test "podman: a step that floods, closes its streams, or loses whoever wanted it is contained" {
   on podman
   contained
+}
+
+cached() {
+  mkdir in; echo 1 >in/a; ln -s a in/l
+  task t.yml 'cat /dev/urandom | head -c 1000 >o/a; cp -a in/l o/l; mkdir -m 750 o/d; echo told; echo err >&2' 'inputs: [{name: in}]' \
+    'outputs: [{name: o}]'
+  davit "${RUN[@]}" -i in=in -o o=o1 --cache --json >first
+  davit "${RUN[@]}" -i in=in -o o=o2 --cache --json >second
+  [ "$(jq -s 'map(select(.event == "start")) | length' first second)" = 1 ]
+  [ "$(jq -c 'select(.event == "finish") | .cached' first second | tr '\n' ' ')" = "false true " ]
+  [ "$(jq -c 'select(.event == "finish") | .outputs' first)" = "$(jq -c 'select(.event == "finish") | .outputs' second)" ]
+  cmp o1/a o2/a
+  [ "$(readlink o2/l)" = a ]
+  [ "$(davit "${RUN[@]}" -i in=in --cache 2>told)" = told ]
+  grep -q '^err$' told
+  grep -q 'nothing was executed' told
+  # Another input, or another image of that name, is another step.
+  executed() { davit "${RUN[@]}" "$@" --cache --json >last && jq -e 'select(.event == "finish") | .cached | not' last; }
+  echo 2 >in/a
+  executed -i in=in
+  echo 1 >in/a
+  curl -sf --unix-socket "$SOCKET" -X POST "http://engine/images/$DAVIT_TEST_IMAGE/tag?repo=localhost/cached&tag=1"
+  run executed --image localhost/cached:1 -i in=in
+  [ "$status" -eq 1 ]
+  mkdir root
+  echo new >root/new
+  tar -C root -c new | curl -sf --unix-socket "$SOCKET" -X POST -H 'Content-Type: application/x-tar' -T - \
+    'http://engine/images/create?fromSrc=-&repo=localhost/other:1' >/dev/null
+  curl -sf --unix-socket "$SOCKET" -X POST "http://engine/images/localhost/other:1/tag?repo=localhost/cached&tag=1"
+  # It has no shell: it is executed, and that fails.
+  run executed --image localhost/cached:1 -i in=in
+  [ "$status" -ne 0 ]
+  jq -e 'select(.event == "finish") | .outcome == "errored"' last
+  none_left
+}
+@test "docker: with --cache nothing is executed again, the outputs are the same, and it is the image's content that counts" {
+  on docker
+  cached
+}
+@test "podman: with --cache nothing is executed again, the outputs are the same, and it is the image's content that counts" {
+  on podman
+  cached
 }
 
 resource_image() {

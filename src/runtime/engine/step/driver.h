@@ -21,6 +21,8 @@ struct driver {
 /* container.c: makes the container, with everything in it, and has not started it. What the image says of
  * environment and user is in the order after. */
 int container_create(struct driver *d, struct davit_error *err);
+/* The ID of the image d->step.image. DAVIT_ENOENT; with `fetch` it is fetched first where it is not there. */
+int container_image(struct driver *d, bool fetch, char *ret, size_t size, struct davit_error *err);
 /* A connection to the streams of its first process; then it runs. *early: what came already. */
 int container_start(struct driver *d, int *ret_fd, struct davit_buf *early, struct davit_error *err);
 /* Success when there is none. */

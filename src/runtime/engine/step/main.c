@@ -3,6 +3,8 @@
  * davit-step-engine RUNTIME              runs the step of descriptor 4 (src/step/protocol.h)
  * davit-step-engine RUNTIME remove ID    removes what one that was killed has left
  * davit-step-engine RUNTIME intercept ID USER COMMAND...    a terminal in a step that runs
+ * davit-step-engine RUNTIME image NAME   prints the ID of an image, nothing if the engine does not have it
+ * davit-step-engine RUNTIME fetch NAME   the same, but has the engine fetch it; or prints why it cannot
  *
  * In the place of a step's init: makes a container, puts davit-step and the artifacts into it, starts it,
  * carries what it says to the monitor and what the monitor says to it, and takes the outputs out.
@@ -303,6 +305,22 @@ static int intercept(struct driver *d, int argc, char **argv)
 	return 125;
 }
 
+/* Without a line's end; an image that is not there is no failure where it was not to be fetched. */
+static int tell_image(struct driver *d, const char *name, bool fetch)
+{
+	struct davit_error err = {0};
+	char id[128];
+	int r;
+
+	d->step.image = name;
+	r = container_image(d, fetch, id, sizeof id, &err);
+	if (r == 0)
+		fputs(id, stdout);
+	else if (r != DAVIT_ENOENT || fetch)
+		fputs(err.message, stdout);
+	return r == 0 || (r == DAVIT_ENOENT && !fetch) ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
 	struct session s = {.stream = -1, .driver = {.api = {.prefix = "", .patience = PATIENCE}}};
@@ -313,8 +331,10 @@ int main(int argc, char **argv)
 
 	bool remove = argc == 4 && !strcmp(argv[2], "remove");
 	bool join = argc > 5 && !strcmp(argv[2], "intercept");
+	bool fetch = argc == 4 && !strcmp(argv[2], "fetch");
+	bool image = fetch || (argc == 4 && !strcmp(argv[2], "image"));
 
-	if (argc != 2 && !remove && !join) {
+	if (argc != 2 && !remove && !join && !image) {
 		fputs("davit-step-engine is started by davit-step\n", stderr);
 		return 2;
 	}
@@ -323,6 +343,10 @@ int main(int argc, char **argv)
 	d->api.socket = socket;
 	if (!socket)
 		r = err.code;
+	if (image && r < 0)
+		fputs(err.message, stdout);
+	if (image)
+		return r < 0 ? 1 : tell_image(d, argv[3], fetch);
 	if (argc > 2)
 		snprintf(d->container, sizeof d->container, "davit-step-%.16s", argv[3]);
 	if (join && r < 0)
