@@ -362,7 +362,7 @@ static const struct davit_definition impatient = {.name = "Impatient",
 
 static void wait_line(const char *part)
 {
-	for (int i = 0; i < 5000 && !logged(part); i++)
+	for (int i = 0; i < 30000 && !logged(part); i++)
 		nap();
 	assert_true(logged(part));
 }
