@@ -125,7 +125,7 @@ static void a_storm_of_ends_is_told_once_each_and_holds_up_nobody(void **state)
 		snprintf(id, sizeof id, "%016x", i);
 		assert_int_equal(client_exit(c, id, 1).signal, SIGKILL);
 	}
-	assert_int_equal(client_stop(c, "0000000000000000", SIGTERM, 5000, 10000), 0);
+	assert_int_equal(client_stop(c, "0000000000000000", SIGTERM, 5000), 0);
 	assert_int_equal(client_exit(c, "0000000000000000", 1).signal, SIGTERM);
 	assert_false(client_wait(c, KEEPER_EXITED, 0, NULL, 0, &p));
 }
