@@ -109,6 +109,11 @@ int davit_artifacts_get_tar(struct davit_artifacts *s, const struct davit_artifa
 int davit_artifacts_get_directory(struct davit_artifacts *s, const struct davit_artifact_hold *h,
 				  const char *to, struct davit_error *err);
 
+/* What the name `to` says: a tar archive if it ends like one (".tar", ".tar.gz", ".tgz", ".tar.zst"), which
+ * is there once it is whole; else a directory. Blocks. */
+int davit_artifacts_get(struct davit_artifacts *s, const struct davit_artifact_hold *h, const char *to,
+			struct davit_error *err);
+
 /* The directory in which the tree lies, for reading only; a heap string, NULL when out of
  * memory. Good while it is held. Does not block. */
 char *davit_artifacts_path(struct davit_artifacts *s, const struct davit_artifact_hold *h);

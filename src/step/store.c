@@ -167,7 +167,7 @@ static void sweep_abandoned(struct davit_artifacts *s, const char *directory, co
 	if (!abandoned(s, directory, name, run ? "lock" : "meta"))
 		return;
 	if (run)
-		step_image_sweep(s, name);
+		step_sweep_killed(s, name);
 	snprintf(path, sizeof path, "%s/%s", directory, name);
 	davit_remove_at(s->fd, path);
 }
