@@ -160,6 +160,7 @@ struct davit_worker {
 	int32_t until, every;
 	uint32_t looked; /* activations at that look */
 	uint32_t turn;
+	uint32_t left; /* messages that have left the gate of the one that runs, if it stands for a process */
 
 	pthread_t thread;
 	bool started;
@@ -342,6 +343,9 @@ int send_from(struct davit_context *c, struct davit_ref sender, const char *orig
 	      struct davit_message **m);
 /* Puts m (owned, generation_ set) into the mailbox, past any bound. */
 int mailbox_put(struct davit_context *c, struct davit_actor *a, struct davit_message *m);
+/* The same for m and those behind it, newest first, down to the oldest. */
+int mailbox_put_all(struct davit_context *c, struct davit_actor *a, struct davit_message *m,
+		    struct davit_message *oldest);
 /* As davit_send for what is the system's own: not bounded, not counted; m is consumed. */
 int send_ours(struct davit_context *c, struct davit_ref to, struct davit_message *m);
 /* Puts a signal on the second stack; m is consumed. DAVIT_ECLOSED if `to` has ended. */
@@ -352,8 +356,8 @@ void mailbox_take(struct davit_actor *a);
 void mailbox_close(struct davit_actor *a);
 /* Is there something in the gate's own list? */
 bool gate_holds(struct gate *g);
-/* One message less in the gate. */
-void gate_leave(struct davit_actor *a);
+/* n messages less in the gate. */
+void gate_leave(struct davit_actor *a, uint32_t n);
 
 /* alarm.c */
 enum alarm_kind { ALARM_MESSAGE, ALARM_PROMISE, ALARM_LOOP };

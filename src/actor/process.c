@@ -339,6 +339,7 @@ void process_signal(struct davit_context *c, struct davit_actor *a, struct davit
 	struct process *p = k->process;
 	struct order o = {.kind = ORDER_FAIL};
 
+	process_write(c, k); /* what is told to it now comes after that */
 	if (m->type == SIG_CONTAINER) {
 		order(c, a, k, m);
 	} else if (m->type == SIG_LINKED) {

@@ -52,13 +52,13 @@ struct process {
 	int why;				    /* what a creation said that did not succeed */
 	char why_text[128];
 
-	/* Sent, and not yet done with. */
-	struct davit_message *kept, *kept_last;
+	/* Sent, and not yet done with; the last ones are written when there are enough of them. */
+	struct davit_message *kept, *kept_last, *unwritten;
+	uint32_t n_unwritten;
 	uint64_t sent, done; /* messages, by this process */
 	uint32_t window;
-	int credit;	 /* so many small ones may be sent without a look */
-	bool stalled;	 /* held, for want of room */
-	uint32_t unseen; /* written, and not published */
+	int credit;   /* so many small ones may be sent without a look */
+	bool stalled; /* held, for want of room */
 	struct link_cache sender;
 };
 
@@ -73,8 +73,10 @@ int process_possible(struct davit_system *s, const struct davit_definition *d, c
 /* process_send.c */
 /* A message for it; consumed. */
 void process_message(struct davit_context *c, struct davit_actor *a, struct davit_message *m);
-/* The end of an activation: what was written is published. */
+/* The end of an activation, or of a batch: all that is kept is written. */
 void process_flush(struct davit_context *c, struct davit_actor *a);
+/* Writes what was kept for that. */
+void process_write(struct davit_context *c, struct container *k);
 /* Frees what it is done with. */
 void process_settle(struct davit_context *c, struct container *k);
 /* It has failed, or died: what it had begun is a dead letter. */

@@ -169,7 +169,7 @@ static void progress(struct davit_context *c, struct davit_promise p, const uint
 	}
 	pthread_mutex_unlock(&t->lock);
 	if (back)
-		link_send(back, &f, NULL, NULL, NULL, 0, true);
+		link_send(back, &f, NULL, NULL, NULL, 0);
 	link_unref(back);
 }
 

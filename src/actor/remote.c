@@ -208,7 +208,7 @@ int remote_send(struct davit_context *c, struct davit_actor *a, struct davit_mes
 		message_dead(c, DAVIT_DEAD_NOBODY, to, m);
 		return DAVIT_ECLOSED;
 	}
-	link_message(c, l, NULL, alias, m, true);
+	link_message(c, l, alias, m);
 	COUNT(c->worker, handled);
 	davit_message_free(c, m);
 	link_unref(l);

@@ -214,7 +214,7 @@ static void drain(struct davit_context *c, struct davit_actor *a, struct davit_r
 	while ((m = a->todo)) {
 		a->todo = m->next_;
 		if (m->flags_ & MSG_COUNTED)
-			gate_leave(a);
+			gate_leave(a, 1);
 		message_dead(c, DAVIT_DEAD_ENDED, ref, m);
 	}
 	while ((m = (struct davit_message *)signals)) {

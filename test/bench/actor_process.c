@@ -295,6 +295,7 @@ static double bare(uint32_t n, bool each)
 		exit(1);
 	if (!pid)
 		bare_child(fds, n, each);
+	r.many = !each;
 	begun = bench_now();
 	for (uint32_t i = 1; i <= n; i++) {
 		bare_send(&r);
