@@ -393,6 +393,14 @@ NODE
   [ "$status" -eq 2 ]
 }
 
+# It is not once awake in a whole second.
+is_asleep() {
+  local before
+  before=$(awk '/^voluntary/ {print $2}' "/proc/$1/status")
+  sleep 1
+  [ "$before" = "$(awk '/^voluntary/ {print $2}' "/proc/$1/status")" ]
+}
+
 @test "the tree shows containers beneath their project, and follows them" {
   build_probe
   davit thread:create Main A Probe --start
@@ -403,8 +411,17 @@ NODE
   "$BUILD/davit" tree -f >live 3>&- &
   pid=$!
   eventually grep -q "process *created" live
+  # While nothing changes it does nothing.
+  eventually is_asleep $pid
   davit container:start B
   eventually grep -q "process *started" live
+  eventually is_asleep $pid
+  # Through the end of its host, and into the next one.
+  davit project:stop default
+  eventually eval '! tail -n 3 live | grep -q thread'
+  davit project:start default
+  eventually eval 'tail -n 3 live | grep -q "process *started"'
+  eventually is_asleep $pid
   kill $pid
   wait $pid || true
 }
