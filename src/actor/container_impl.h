@@ -222,6 +222,13 @@ void solve_report(struct container *k);
 void solve_stop(struct container *k);
 void solve_timer(struct davit_timer *t);
 
+/* Whoever watches the tree hears that it has changed. */
+static inline void tree_changed(const struct davit_system *s)
+{
+	if (s->config.changed)
+		s->config.changed(s->config.arg);
+}
+
 /* lookup.c */
 /* Under the lock; NULL: there is none. `from`: the caller, or NULL. */
 struct container *lookup(struct tree *t, struct container *from, const char *address);

@@ -117,6 +117,7 @@ int remote_announced(struct davit_context *c, struct link *l, const struct remot
 		r->restarts = what->restarts;
 		place(c, l, r);
 		within_forward(c->system, r, r->state);
+		tree_changed(c->system);
 	}
 	tree_unlock(c->system);
 	return r ? 0 : DAVIT_EEXIST;
@@ -224,6 +225,7 @@ static void end(struct davit_context *c, struct remote *r, int code, const char 
 	if (r->link->end == DAVIT_END_PARENT)
 		within_forward(c->system, r, DAVIT_STATE_DESTROYED);
 	davit_map_remove(&c->system->tree->remotes, r->alias);
+	tree_changed(c->system);
 	atomic_store(&a->gate->remote, NULL);
 	atomic_store(&a->gate->limit, 0);
 	a->gate->alias[0] = 0;

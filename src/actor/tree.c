@@ -155,6 +155,7 @@ static void op_changed(struct davit_node *n)
 	pthread_mutex_lock(&k->tree->lock);
 	k->restarts = n->total_restarts;
 	pthread_mutex_unlock(&k->tree->lock);
+	tree_changed(k->tree->system);
 }
 
 static const struct davit_supervise_ops ops = {op_start, op_stop, op_changed};
@@ -183,6 +184,7 @@ void tree_remove(struct container *k)
 	else
 		t->main = NULL;
 	pthread_mutex_unlock(&t->lock);
+	tree_changed(t->system);
 	/* The last order: its actor ends, and frees k; its monitors hear of it now. */
 	if ((m = davit_message_new(t->c, SIG_KILL, 0)))
 		send_signal(t->c, k->ref, m);
@@ -234,6 +236,7 @@ static void reported(struct tree *t, const struct report *r)
 		note_failure(k, r);
 	if (t->system->child && !root && r->state != DAVIT_STATE_DESTROYED)
 		within_announce(k, r->state);
+	tree_changed(t->system);
 	switch (r->state) {
 	case DAVIT_STATE_DESTROYED:
 		if (!k->created)
