@@ -128,8 +128,9 @@ struct container {
 	struct davit_message *seen; /* the last of todo that was looked at while held */
 	uint32_t failures;
 	_Atomic(uint64_t) failure_hash;
-	int code;	/* of davit_fail */
-	char text[128]; /* of davit_fail */
+	int code;	      /* of davit_fail */
+	char text[128];	      /* of davit_fail */
+	struct promise *asks; /* requests of its own that are under way; under the promises' lock */
 
 	/* the tree's */
 	struct davit_list children, siblings; /* (lock) */

@@ -92,6 +92,7 @@ static void watch(struct link *l)
 void link_flush(struct link *l)
 {
 	pthread_mutex_lock(&l->lock);
+	davit_socket_hold(&l->socket, false);
 	davit_socket_flush(&l->socket);
 	attention(l);
 	watch(l);
@@ -115,6 +116,7 @@ static void socket_send(struct link *l, const struct davit_frame *f, const char 
 		return;
 	if (davit_socket_send(&l->socket, f, from, to, data, urgent))
 		l->socket.broken = true; /* a frame is missing: without memory there is no other way */
+	davit_socket_hold(&l->socket, false);
 	too_late(l, davit_socket_queued(&l->socket));
 	watch(l);
 	while (l->patient && davit_socket_queued(&l->socket) && !l->socket.broken) {
@@ -124,15 +126,27 @@ static void socket_send(struct link *l, const struct davit_frame *f, const char 
 	attention(l);
 }
 
-void link_control(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,
-		  size_t size)
+void link_say(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,
+	      size_t size, bool soon)
 {
 	struct davit_frame f = {
 		.kind = (uint8_t)kind, .id = id, .type = (uint32_t)-code, .size = (uint32_t)size};
 
 	pthread_mutex_lock(&l->lock);
-	socket_send(l, &f, NULL, NULL, data, true);
+	if (!soon) {
+		socket_send(l, &f, NULL, NULL, data, true);
+	} else if (!l->closed) {
+		davit_socket_hold(&l->socket, true);
+		if (davit_socket_send(&l->socket, &f, NULL, NULL, data, true))
+			l->socket.broken = true;
+	}
 	pthread_mutex_unlock(&l->lock);
+}
+
+void link_control(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,
+		  size_t size)
+{
+	link_say(l, kind, id, code, data, size, false);
 }
 
 void link_frame(struct link *l, const struct davit_frame *f, const char *to, const void *data)
@@ -153,6 +167,10 @@ static void publish(struct link *l)
 {
 	if (davit_ring_publish(&l->ring))
 		ring_bell(l);
+	if (UNLIKELY(l->socket.held)) { /* the other may not even know yet that there are rings */
+		davit_socket_hold(&l->socket, false);
+		attention(l);
+	}
 }
 
 static bool ring_room(struct link *l, size_t size)
@@ -341,7 +359,7 @@ void link_message(struct davit_context *c, struct link *l, struct link_cache *ca
 	if (m->promise.generation) {
 		f.kind = DAVIT_FRAME_REQUEST;
 		f.id = (uint64_t)m->promise.slot << 32 | m->promise.generation;
-		f.time = time_left(c, promise_goes_by(c, m->promise, l->number));
+		f.time = time_left(c, promise_goes_by(c, m->promise, l));
 	}
 	if (m->flags_ & MSG_GATED)
 		f.flags |= DAVIT_FRAME_FAILED;

@@ -20,6 +20,8 @@
 
 struct container;
 
+enum { LINK_REQUESTS = 64 /* lists of them */ };
+
 /* What was last looked up, so that who talks to one other is not looked up again. */
 struct link_cache {
 	struct davit_ref ref;
@@ -54,7 +56,11 @@ struct link {
 	struct link_cache from; /* the sender of the last message in */
 	unsigned char scratch[DAVIT_FRAME_MAX];
 
+	/* Requests of the other end that are not answered, by their id; under the promises' lock. */
+	struct promise *requests[LINK_REQUESTS];
+
 	/* the parent's */
+	_Atomic(bool) greeted;	     /* HELLO is on its way: heartbeats may follow */
 	_Atomic(uint32_t) looks;     /* of poll_rings */
 	_Atomic(uint64_t) wanted;    /* with that: `done` that it waits for as well; 0: room alone */
 	_Atomic(bool) stalled;	     /* its stand-in waits for room */
@@ -86,6 +92,9 @@ void link_close(struct link *l);
 /* A frame that is not of messages: JSON, text or nothing. */
 void link_control(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,
 		  size_t size);
+/* The same, that may wait for the next one which does not: another is about to come. */
+void link_say(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,
+	      size_t size, bool soon);
 /* A frame of messages: f->kind, flags, id, type, time are given. In parts, if it is
  * large. With publish false it may stay unseen until link_publish. */
 void link_send(struct link *l, struct davit_frame *f, const char *from, const char *to, const void *data,

@@ -198,7 +198,10 @@ int link_take(struct davit_context *c, struct link *l, const struct davit_frame 
 	case DAVIT_FRAME_PROGRESS:
 		promise_progress(c, promise_of(f->id), l->number);
 		return 0;
-	default: /* CANCEL: what is awaited by nobody is skipped by its deadline */
+	case DAVIT_FRAME_CANCEL:
+		promise_cancelled_by(c, l, f->id);
+		return 0;
+	default:
 		return 0;
 	}
 }

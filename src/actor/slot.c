@@ -240,6 +240,7 @@ void actor_end(struct davit_context *c, struct davit_actor *a, int code, const c
 	if (a->flags & ACTOR_HEAP)
 		free(a->state.heap);
 	if (a->container) {
+		promises_abandon(c, ref, &a->container->asks);
 		container_free(c, a->container);
 		a->container = NULL;
 	}

@@ -10,6 +10,7 @@
 #include "actor/process.h"
 #include "actor/process_manage.h"
 #include "actor/remote.h"
+#include "actor/within.h"
 #include "base/log.h"
 #include "loop/hosted.h"
 
@@ -170,7 +171,7 @@ void tree_remove(struct container *k)
 		davit_supervise_remove(k->brood);
 	davit_supervise_remove(&k->leaf);
 	if (t->system->child && k->parent)
-		uplink_announce(k, DAVIT_STATE_DESTROYED);
+		within_announce(k, DAVIT_STATE_DESTROYED);
 	pthread_mutex_lock(&t->lock);
 	if (davit_map_get(&t->aliases, k->alias) == k)
 		davit_map_remove(&t->aliases, k->alias);
@@ -228,11 +229,11 @@ static void reported(struct tree *t, const struct report *r)
 		return;
 	root = t->system->child && !k->parent;
 	asked = k->now != NULL || k->destroying;
-	if (t->system->child && !root && r->state != DAVIT_STATE_DESTROYED)
-		uplink_announce(k, r->state);
 	k->known = r->state;
 	if (r->state == DAVIT_STATE_FAILED || k->failure)
 		note_failure(k, r);
+	if (t->system->child && !root && r->state != DAVIT_STATE_DESTROYED)
+		within_announce(k, r->state);
 	switch (r->state) {
 	case DAVIT_STATE_DESTROYED:
 		if (!k->created)
@@ -376,7 +377,7 @@ int tree_init(struct davit_system *s)
 		return r;
 	actor_of(s, t->ref)->flags |= ACTOR_SYSTEM;
 	if (s->child)
-		return child_root(s);
+		return 0; /* its root comes with the greeting */
 	if (!(t->main = tree_adopt(t, NULL, &main_definition, "Main", "")))
 		return DAVIT_ENOMEM;
 	tree_wait_birth(t->main, &(struct create_request){.flags = DAVIT_CREATE_START});

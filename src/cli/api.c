@@ -5,6 +5,7 @@
 #include "net/client.h"
 #include "net/url.h"
 
+#include <errno.h>
 #include <string.h>
 #include <time.h>
 
@@ -108,8 +109,8 @@ static const char *cause_of(const struct davit_cli *cli, char buf[64])
 }
 
 /* Sends on cli->client and reads the whole answer. */
-static int exchange(struct davit_cli *cli, const struct davit_client_request *request, struct davit_buf *out,
-		    struct davit_error *err)
+static int try_exchange(struct davit_cli *cli, const struct davit_client_request *request,
+			struct davit_buf *out, struct davit_error *err)
 {
 	int status, r;
 
@@ -126,6 +127,29 @@ static int exchange(struct davit_cli *cli, const struct davit_client_request *re
 		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (r < 0)
 		davit_api_close(cli);
+	return r;
+}
+
+static bool went_away(int r, const struct davit_error *why)
+{
+	return r == DAVIT_ECLOSED || (r < 0 && (why->sys_errno == ECONNRESET || why->sys_errno == EPIPE));
+}
+
+/* A question is asked again, of the next daemon, when this one has died meanwhile: the kernel takes
+ * connections for one that has just been killed. A command may have been obeyed, and is not repeated. */
+static int exchange(struct davit_cli *cli, const struct davit_client_request *request, struct davit_buf *out,
+		    struct davit_error *err)
+{
+	struct davit_error why = {0};
+	int r = try_exchange(cli, request, out, &why);
+
+	if (went_away(r, &why) && !strcmp(request->method, "GET")) {
+		davit_buf_reset(out);
+		davit_error_clear(&why);
+		r = try_exchange(cli, request, out, &why);
+	}
+	if (r < 0 && err)
+		*err = why;
 	return r;
 }
 

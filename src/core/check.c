@@ -317,6 +317,8 @@ int check_service(const struct proposal *p, const struct davit_spec *spec, struc
 	struct davit_map visited = {0};
 	int r = command_check_capabilities(p->c, spec, err);
 
+	if (r == 0)
+		r = egress_check_service(p->c, spec, err);
 	if (r == 0 && spec->profile)
 		r = profile_check(p->c, spec->profile, err);
 	if (r == 0) {

@@ -75,6 +75,10 @@ static const struct api_field run_body[] = {
 	{"kind", API_STRING, "what it is: job, execute", .required = true},
 	{"plan", API_ANY, "what is to be done (docs/plans.md)", .required = true},
 	{"inputs", API_ANY, "artifacts that are there from the first on: {name: id}"},
+	{"outputs", API_ANY,
+	 "where its host writes what it has made, in the end: {name: a directory, or a file that ends in "
+	 ".tar, "
+	 ".tar.gz, .tgz or .tar.zst}"},
 	{"holds", API_STRINGS, "ids of artifacts that are not collected while it lasts"},
 	{"notes", API_STRINGS, "what its user was told of it"},
 	{"scope", API_STRING, "what the names of its caches begin with"},

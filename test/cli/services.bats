@@ -149,7 +149,7 @@ s.close()
   eventually status_is s running
   [ "$(davit status s -o json | jq '.[0].instances[0].pid')" != "$before" ]
   davit restart s
-  davit wait s --for ready --timeout 5s
+  davit wait s --for ready --timeout 60s
 }
 
 @test "update changes what is named and keeps the rest" {

@@ -114,15 +114,15 @@ def each_kill_leaks_nothing(home, runtime):
     no_doubles(home, runtime)
     for name in there:
         home.cli("kill", name, check=False)
-    wait_until(lambda: not home.json("status"), 60, "all services are gone", 0.2)
+    wait_until(lambda: not home.json("status"), "all services are gone", 0.2)
     for kind in ("volume", "network"):
         for o in home.json(kind, "ls", "--runtime", runtime):
             if o["name"].startswith("davit-"):
-                wait_until(lambda: home.cli(kind, "rm", "--runtime", runtime, o["name"]), 10, "%s rm" % kind, 0.2)
+                wait_until(lambda: home.cli(kind, "rm", "--runtime", runtime, o["name"]), "%s rm" % kind, 0.2)
     # A load that was killed leaves its folder to the next job of davit-image, which removes it (docs/images.md).
     home.cli("load", "--runtime", runtime, ARCHIVE)
     try:
-        wait_until(lambda: not left(before, traces(home, runtime)), 20, step=0.2)
+        wait_until(lambda: not left(before, traces(home, runtime)), step=0.2)
     except AssertionError:
         pass  # what is left is said below
     equal(left(before, traces(home, runtime)), {}, "left behind")
@@ -244,7 +244,7 @@ def each_exit_is_told_once(home, runtime):
     volume = [{"type": "bind", "source": home.work, "target": "/book"}]
     home.create([spec(runtime, n, CRASH.replace("NAME", n).replace("WAIT", str(k + 1)), "on-failure", volumes=volume)
                  for k, n in enumerate(names)] + [spec(runtime, "tick%d" % k, TICK) for k in range(3)])
-    wait_until(lambda: all(home.status("tick%d" % k)["ready"] for k in range(3)), 60, "all run", 0.1)
+    wait_until(lambda: all(home.status("tick%d" % k)["ready"] for k in range(3)), "all run", 0.1)
     before = {k: home.instances("tick%d" % k)[0]["id"] for k in range(3)}
     begun = time.monotonic()
     for kill in range(KILLS):
@@ -258,14 +258,14 @@ def each_exit_is_told_once(home, runtime):
     time.sleep(1)
     for n in names:
         home.cli("stop", n)
-    wait_until(lambda: all(home.status(n)["status"] == "stopped" for n in names), 30, "those that crash stop", 0.1)
+    wait_until(lambda: all(home.status(n)["status"] == "stopped" for n in names), "those that crash stop", 0.1)
     # The end of a start that the stop has cut short comes by itself, maybe after a moment in which all is told.
     def settled():
         first = [exits_of(home, n) for n in names]
         time.sleep(1)
         return first == [exits_of(home, n) for n in names] and all(told == ends for told, ends in first)
     try:
-        wait_until(settled, 20, step=0.1)
+        wait_until(settled, step=0.1)
     except AssertionError:
         pass  # what differs is said below
     for n in names:

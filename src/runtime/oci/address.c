@@ -177,11 +177,15 @@ unsigned oci_net_give_back(const struct net *n)
 static void write_hosts(const char *bundle, const struct davit_buf *all)
 {
 	DAVIT_AUTO_FREE char *path = davit_path_join(bundle, "hosts");
+	DAVIT_AUTO_FREE char *names = davit_path_join(bundle, "names");
+	DAVIT_AUTO_BUF own = DAVIT_BUF_INIT;
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	DAVIT_AUTO_CLOSE int fd = path ? open(path, O_WRONLY | O_TRUNC | O_CLOEXEC) : -1;
 
 	davit_buf_adds(&text, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
 	davit_buf_add(&text, davit_buf_str(all), all->len);
+	if (names && davit_read_file(names, 1 << 20, &own, NULL) == 0)
+		davit_buf_add(&text, davit_buf_str(&own), own.len);
 	if (fd >= 0 && !text.oom && write(fd, text.data, text.len) < 0)
 		return; /* names are missing there then; the next change tries again */
 }

@@ -39,6 +39,7 @@ struct oci_place {
 	char *slirp_hook;	  /* path of davit-slirp */
 	char why_no_build[112];	  /* "" where images can be built */
 	char why_no_disk[112];	  /* "" where disk space can be limited */
+	char why_no_egress[112];  /* "" where connections can be limited */
 	uint64_t capabilities;	  /* that we may give: our own bounding set */
 };
 
@@ -162,12 +163,14 @@ struct oci_config {
 	const char *hostname;
 	const char *network; /* path of a network namespace, "" for a new one, or NULL: the host's */
 	bool slirp;	     /* the new one leads out by slirp4netns */
+	bool rules;	     /* ... beneath the rules in the bundle's file `egress` */
 };
 void oci_config_write(struct davit_buf *out, const struct oci_config *c);
 /* The value of "process" (of config.json, or for a further command). */
 void oci_config_process(struct davit_json *j, const struct oci_config *c, bool command, bool terminal);
 /* security.c */
-uint64_t oci_capability_set(uint64_t ours, char *const *add, char *const *drop);
+/* confined: what it may connect to is limited. */
+uint64_t oci_capability_set(uint64_t ours, bool confined, char *const *add, char *const *drop);
 /* Knows the name? Its bit, or 0. "ALL" is every bit. */
 uint64_t oci_capability_bit(const char *name);
 void oci_capabilities_write(struct davit_json *j, uint64_t set);
@@ -249,10 +252,11 @@ int oci_volume_use(const struct oci_place *pl, const char *name, const char *id,
 void oci_volumes_release(const struct oci_place *pl, const char *id);
 
 /* --- network.c, link.c --- */
-/* Plugs the instance into a network by name, "bridge" among them; all blocks.
- * *ret_namespace is an owned path. */
-int oci_network_attach(const struct oci_place *pl, const struct davit_workload *w, const char *name,
-		       const char *hostname, char **ret_namespace, struct davit_error *err);
+/* Plugs the instance into a network by name, "bridge" among them; all blocks. rules: for the
+ * namespace, in force before there is a way out; or empty. *ret_namespace is an owned path. */
+int oci_network_attach(const struct oci_place *pl, const struct davit_workload *w,
+		       const struct davit_buf *rules, const char *name, const char *hostname,
+		       char **ret_namespace, struct davit_error *err);
 /* Takes away what attach made, whole or in part. */
 int oci_network_detach(const struct oci_place *pl, const char *id, struct davit_error *err);
 /* The instance's address, if it has one. */

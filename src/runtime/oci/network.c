@@ -16,7 +16,9 @@
  */
 #include "runtime/oci/address.h"
 
+#include "base/fault.h"
 #include "base/file.h"
+#include "local/egress.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -30,7 +32,6 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 
@@ -91,28 +92,6 @@ static void put(const char *path, const char *text)
 
 /* --- rules, by nft --- */
 
-static int nft(const struct davit_buf *script, struct davit_error *err)
-{
-	static const char *const places[] = {"/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"};
-	DAVIT_AUTO_CLOSE int fd = memfd_create("nft", MFD_CLOEXEC);
-	struct oci_child c = {.in = fd};
-	char *argv[] = {NULL, (char *)"-f", (char *)"-", NULL};
-	int r;
-
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(places) && !argv[0]; i++)
-		if (access(places[i], X_OK) == 0)
-			argv[0] = (char *)places[i];
-	if (!argv[0])
-		return davit_error_set(err, DAVIT_ENOTSUP, "network",
-				       "failed to create network: nft is not installed");
-	if (script->oom || fd < 0 || write(fd, script->data, script->len) != (ssize_t)script->len ||
-	    lseek(fd, 0, SEEK_SET) < 0)
-		return failed(err, errno, "cannot write rules");
-	r = oci_child_run(&c, argv, err);
-	oci_child_fini(&c);
-	return r;
-}
-
 /* What leaves the network bears the host's address; what comes in by a translated port and
  * would go back another way, the bridge's. */
 static int add_network_rules(const struct net *n, struct davit_error *err)
@@ -128,7 +107,7 @@ static int add_network_rules(const struct net *n, struct davit_error *err)
 		       "\t\tip saddr 10.89.%d.0/24 oifname \"%s\" ct status dnat masquerade\n\t}\n}\n",
 		       n->bridge, n->bridge, n->bridge, n->subnet, n->bridge, n->bridge, n->subnet,
 		       n->bridge);
-	return nft(&b, err);
+	return local_nft(NULL, &b, err);
 }
 
 static void drop_rules(const char *name)
@@ -137,7 +116,7 @@ static void drop_rules(const char *name)
 
 	/* "add" makes the deletion one of something that is there. */
 	davit_buf_addf(&b, "add table ip davit-%s\ndelete table ip davit-%s\n", name, name);
-	nft(&b, NULL);
+	local_nft(NULL, &b, NULL);
 }
 
 /* Ports of 127.0.0.1 are sent into the bridge, and what comes from it is forwarded. Where there
@@ -245,7 +224,7 @@ static int add_rules(const struct net *n, const struct davit_workload *w, struct
 		davit_buf_adds(&b, "\t}\n");
 	}
 	davit_buf_adds(&b, "}\n");
-	return nft(&b, err);
+	return local_nft(NULL, &b, err);
 }
 
 /* --- an instance --- */
@@ -260,8 +239,8 @@ static int note(const struct net *n, const char *file, const char *text, struct 
 	return 0;
 }
 
-static int attach(struct net *n, const struct davit_workload *w, const char *hostname, const char *netns,
-		  struct davit_error *err)
+static int attach(struct net *n, const struct davit_workload *w, const struct davit_buf *rules,
+		  const char *hostname, const char *netns, struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	char address[32];
@@ -278,6 +257,11 @@ static int attach(struct net *n, const struct davit_workload *w, const char *hos
 		r = make_bridge(n, s, err);
 	if (!r)
 		r = make_namespace(netns, err);
+	DAVIT_FAULT("oci.create.namespace");
+	/* Before there is a way out. */
+	if (!r && rules->len)
+		r = local_nft(netns, rules, err);
+	DAVIT_FAULT("oci.create.egress");
 	if (!r)
 		r = oci_veth_make(n->veth, "eth0", netns, err);
 	if (!r)
@@ -295,8 +279,9 @@ static int attach(struct net *n, const struct davit_workload *w, const char *hos
 	return note(n, "address", address, err);
 }
 
-int oci_network_attach(const struct oci_place *pl, const struct davit_workload *w, const char *name,
-		       const char *hostname, char **ret_namespace, struct davit_error *err)
+int oci_network_attach(const struct oci_place *pl, const struct davit_workload *w,
+		       const struct davit_buf *rules, const char *name, const char *hostname,
+		       char **ret_namespace, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *netns = oci_path(pl->bundles, w->id, "netns");
 	struct net n;
@@ -305,7 +290,7 @@ int oci_network_attach(const struct oci_place *pl, const struct davit_workload *
 
 	if (netns) {
 		if (!r)
-			r = attach(&n, w, hostname, netns, err);
+			r = attach(&n, w, rules, hostname, netns, err);
 		oci_net_fini(&n);
 	}
 	if (!r)

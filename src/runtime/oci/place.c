@@ -5,6 +5,7 @@
 #include "runtime/oci/impl.h"
 
 #include "base/file.h"
+#include "local/egress.h"
 
 #include <errno.h>
 #include <linux/magic.h>
@@ -161,8 +162,7 @@ static void probe_bridge(struct oci_place *pl)
 
 	if (pl->uid)
 		why = "davitd does not run as root";
-	else if (access("/usr/sbin/nft", X_OK) < 0 && access("/sbin/nft", X_OK) < 0 &&
-		 access("/usr/bin/nft", X_OK) < 0)
+	else if (!local_nft_program())
 		why = "nft is not installed";
 	snprintf(pl->why_no_bridge, sizeof pl->why_no_bridge, "%s", why);
 	snprintf(pl->why_no_network, sizeof pl->why_no_network, "%s", why);
@@ -185,6 +185,14 @@ static void probe_slirp(struct oci_place *pl)
 			 : "");
 	if (*pl->why_no_network)
 		free(DAVIT_TAKE(pl->slirp));
+}
+
+static void probe_egress(struct oci_place *pl)
+{
+	snprintf(pl->why_no_egress, sizeof pl->why_no_egress, "%s",
+		 *pl->why_no_network   ? pl->why_no_network
+		 : local_nft_program() ? ""
+				       : "nft is not installed");
 }
 
 /* davit-image looks for it in PATH. */
@@ -233,6 +241,7 @@ int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oc
 	}
 	probe_bridge(pl);
 	probe_slirp(pl);
+	probe_egress(pl);
 	probe_builder(pl);
 	probe_disk(pl);
 	*ret = pl;

@@ -61,6 +61,19 @@ static struct davit_mount *mounts(struct copier *c, const struct davit_mount *v,
 	return to;
 }
 
+static struct davit_egress *egress(struct copier *c, const struct davit_egress *v, size_t n)
+{
+	struct davit_egress *to = take(c, v, n * sizeof *v);
+
+	for (size_t i = 0; i < n; i++) {
+		char *from = string(c, v[i].from), **hosts = vector(c, v[i].hosts);
+
+		if (to)
+			to[i] = (struct davit_egress){from, hosts};
+	}
+	return to;
+}
+
 /* Fills *to, which is the copy itself, or scratch while only counting. */
 static void copy(struct copier *c, const struct davit_workload *w, struct davit_workload *to)
 {
@@ -84,6 +97,7 @@ static void copy(struct copier *c, const struct davit_workload *w, struct davit_
 	to->dns = vector(c, w->dns);
 	to->cap_add = vector(c, w->cap_add);
 	to->cap_drop = vector(c, w->cap_drop);
+	to->egress = egress(c, w->egress, w->n_egress);
 }
 
 struct davit_workload *oci_workload_copy(const struct davit_workload *w)

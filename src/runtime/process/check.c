@@ -13,6 +13,7 @@ static const char no_root[] = "workloads see the host's own file system";
 static const char no_image[] = "it runs programs of this host; a runtime with containers runs images";
 static const char no_disk[] = "workloads write to the host's file systems directly";
 static const char no_account[] = "the host has users, no service accounts: see `user`";
+static const char no_egress[] = "a process uses the host's network, whose rules are everybody's";
 static const char no_user[] = "davitd does not run as root";
 
 void process_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
@@ -39,6 +40,7 @@ void process_capabilities(struct davit_runtime *rt, struct davit_capabilities *r
 		{DAVIT_CAP_DNS, "a process uses the host's name servers"},
 		{DAVIT_CAP_LINUX_CAPABILITIES, "give the workload a user, and noNewPrivileges"},
 		{DAVIT_CAP_COPY, "its files are the host's: cp does it"},
+		{DAVIT_CAP_EGRESS, no_egress},
 	};
 	static const enum davit_capability limits[CGROUP_LIMITS] = {
 		[CGROUP_MEMORY] = DAVIT_CAP_MEMORY_LIMIT,
@@ -122,6 +124,9 @@ int process_check(struct local_runtime *p, const struct davit_workload *w, bool 
 	if (w->service_account)
 		return davit_error_set(err, DAVIT_ENOTSUP, "serviceAccount",
 				       "runtime process does not support service accounts: %s", no_account);
+	if (w->n_egress)
+		return davit_error_set(err, DAVIT_ENOTSUP, "egress.policy",
+				       "runtime process does not support egress: %s", no_egress);
 	if (w->disk)
 		return davit_error_set(err, DAVIT_ENOTSUP, "resources.disk",
 				       "runtime process does not support a disk limit: %s", no_disk);
