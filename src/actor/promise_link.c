@@ -56,7 +56,7 @@ void promise_recall(struct promise *e)
 {
 	struct davit_frame f = {.kind = DAVIT_FRAME_CANCEL, .id = (uint64_t)e->slot << 32 | e->generation};
 
-	link_send(e->by, &f, NULL, NULL, NULL, 0, true);
+	link_send(e->by, &f, NULL, NULL, NULL, 0);
 	link_unref(DAVIT_TAKE(e->by));
 }
 
