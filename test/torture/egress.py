@@ -231,7 +231,7 @@ def test_kills_of_the_daemon(home):
         points = {"process": ["process.create.bundle", "process.create.egress", "process.create.network"],
                   "docker": ["engine.create.network", "engine.create.egress"],
                   "podman": ["engine.create.network", "engine.create.egress"]}.get(
-                      runtime, ["oci.create.root", "oci.create.namespace", "oci.create.egress"])
+                      runtime, ["oci.create.root", "net.namespace", "net.egress"])
         for point in points:
             home.kill_daemon()
             home.start_daemon({"DAVIT_FAULT": point})

@@ -193,7 +193,7 @@ static bool translates_ports(const struct davit_workload *w)
 
 static void describe(struct local_runtime *p, const char *id, struct davit_inspection *now)
 {
-	oci_network_address(oci_runtime_of(p)->place, id, now->address, sizeof now->address);
+	local_net_address_of(&oci_runtime_of(p)->place->nets, id, now->address, sizeof now->address);
 }
 
 static const struct local_ops ops = {
