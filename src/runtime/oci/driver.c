@@ -34,7 +34,7 @@ static void prepare(struct local_instance *pi)
 	struct davit_error err = {0};
 
 	if (j)
-		j->workload = oci_workload_copy(pi->inst->workload);
+		j->workload = local_workload_copy(pi->inst->workload);
 	if (!j || !j->workload) {
 		if (j)
 			oci_job_free(j);
@@ -299,7 +299,7 @@ static void check(struct davit_runtime *rt, const struct davit_workload *w, stru
 	}
 	j = oci_job_new(o, "check");
 	if (j)
-		j->workload = oci_workload_copy(w);
+		j->workload = local_workload_copy(w);
 	if (!j || !j->workload) {
 		if (j)
 			oci_job_free(j);

@@ -103,10 +103,6 @@ void oci_job_start(struct oci_job *j);
 /* At close: nothing is told any more. */
 void oci_jobs_close(struct oci_runtime *o);
 
-/* --- workload.c --- */
-/* A deep copy of what a thread needs of a workload, in one piece of memory; free() it. */
-struct davit_workload *oci_workload_copy(const struct davit_workload *w);
-
 /* --- rootfs.c: the root file system; all of it blocks --- */
 /* What an image is made of. */
 struct oci_image {

@@ -313,7 +313,7 @@ static void a_copy_of_a_workload_shares_nothing_with_it(void **state)
 	char *argv[] = {arg, NULL};
 	struct davit_mount m = {.source = source, .target = target};
 	struct davit_workload w = {.argv = argv, .image = image, .mounts = &m, .n_mounts = 1, .memory = 7};
-	struct davit_workload *copy = oci_workload_copy(&w);
+	struct davit_workload *copy = local_workload_copy(&w);
 
 	assert_non_null(copy);
 	memset(arg, 'x', 3);
