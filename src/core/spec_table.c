@@ -136,7 +136,8 @@ const struct davit_spec_row davit_spec_rows[] = {
 		"docs/network.md. Of a namespace: what none of its services may exceed."},
 	{ROW("egress.hosts", STRINGS, egress_hosts), .kinds = SERVICE | NAMESPACE, .replaces = true,
 	 .each = davit_spec_host, .flag = "--allow-host",
-	 .doc = "Names, addresses and networks that policy deny lets it reach, with `:PORT` or on every port."},
+	 .doc = "Names, addresses and networks that policy deny lets it reach, with `:PORT` or on every "
+		"port."},
 	{ITEMS("secrets", secrets, secret), .kinds = SERVICE, .max = ITEMS_MAX, .replaces = true,
 	 .flag = "--secret", .doc = "Secrets of its namespace that it gets."},
 	{ROW("serviceAccount", STRING, service_account), .kinds = SERVICE, .replaces = true,
