@@ -236,7 +236,7 @@ static int put_network(const struct oci_place *pl, const struct davit_workload *
 		return 0;
 	*ret_slirp = pl->slirp && strcmp(network, "none");
 	if (strcmp(network, "none") && !pl->slirp)
-		return oci_network_attach(pl, w, rules, network, name, ret, err);
+		return local_net_attach(&pl->nets, w, rules, network, name, ret, err);
 	*ret = strdup("");
 	return *ret ? 0 : out_of_memory(err);
 }
@@ -245,7 +245,7 @@ static int make_files(const struct oci_place *pl, const struct davit_workload *w
 		      const struct oci_image *image, struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int dir = open(bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DAVIT_AUTO_FREE char *root = oci_path(pl->roots, w->id, "root");
+	DAVIT_AUTO_FREE char *root = local_path(pl->roots, w->id, "root");
 	DAVIT_AUTO_STRV argv = NULL;
 	DAVIT_AUTO_STRV env = NULL;
 	DAVIT_AUTO_FREE char *network = NULL;
@@ -316,7 +316,7 @@ static int make(const struct oci_place *pl, const struct davit_workload *w, cons
 
 int oci_bundle_make(const struct oci_place *pl, const struct davit_workload *w, struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->bundles, w->id);
+	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->nets.bundles, w->id);
 	int r;
 
 	if (!bundle)
@@ -330,14 +330,14 @@ int oci_bundle_make(const struct oci_place *pl, const struct davit_workload *w, 
 /* The bundle goes last: it is what a leftover is found by. */
 int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->bundles, id);
+	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->nets.bundles, id);
 	int r = bundle ? oci_containers_delete(pl, id, err) : out_of_memory(err);
 
 	DAVIT_FAULT("oci.remove.engine");
 	if (!r)
 		oci_groups_remove(pl, id);
 	if (!r)
-		r = oci_network_detach(pl, id, err);
+		r = local_net_detach(&pl->nets, id, err);
 	DAVIT_FAULT("oci.remove.network");
 	if (!r)
 		r = oci_rootfs_remove(pl, id, err);
@@ -372,7 +372,7 @@ static void each(const char *dir, void (*fn)(void *user, const char *id), void *
 
 void oci_bundle_each(const struct oci_place *pl, void (*fn)(void *user, const char *id), void *user)
 {
-	each(pl->bundles, fn, user);
+	each(pl->nets.bundles, fn, user);
 	/* After a reboot these alone are left. */
 	each(pl->roots, fn, user);
 	each(pl->engine, fn, user);

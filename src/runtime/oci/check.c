@@ -135,7 +135,7 @@ static int check_network(const struct oci_place *pl, const struct davit_workload
 	why = strcmp(network, "bridge") ? pl->why_no_bridge : pl->why_no_network;
 	if (*why)
 		return davit_error_set(err, DAVIT_ENOTSUP, "network", "failed to create network: %s", why);
-	if (strcmp(network, "bridge") && !oci_network_exists(pl, network))
+	if (strcmp(network, "bridge") && !local_net_exists(&pl->nets, network))
 		return davit_error_set(err, DAVIT_ENOENT, "network", "network '%s' not found", network);
 	return 0;
 }

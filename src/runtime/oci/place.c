@@ -14,23 +14,16 @@
 #include <sys/un.h>
 #include <sys/vfs.h>
 
-char *oci_path(const char *base, const char *id, const char *file)
-{
-	char *path;
-
-	return asprintf(&path, file ? "%s/%s/%s" : "%s/%s", base, id, file) < 0 ? NULL : path;
-}
-
 void oci_place_drop(struct oci_place *pl)
 {
 	if (!pl || --pl->references)
 		return;
 	free(pl->run_dir);
-	free(pl->bundles);
+	free(pl->nets.bundles);
 	free(pl->roots);
 	free(pl->engine);
 	free(pl->volumes);
-	free(pl->networks);
+	free(pl->nets.networks);
 	free(pl->images);
 	free(pl->init);
 	free(pl->image_program);
@@ -130,7 +123,7 @@ static int make_directories(struct oci_place *pl, const struct davit_runtime *rt
 	if (!real || !state)
 		return davit_error_errno(err, errno, "oci", "cannot resolve %s",
 					 real ? rt->state_dir : rt->run_dir);
-	pl->bundles = davit_path_join(real, "bundles");
+	pl->nets.bundles = davit_path_join(real, "bundles");
 	pl->engine = davit_path_join(real, "engine");
 	pl->roots = davit_path_join(state, "roots");
 	/* Images, volumes and networks are the daemon's, not one runtime's: its state directories
@@ -140,16 +133,16 @@ static int make_directories(struct oci_place *pl, const struct davit_runtime *rt
 		slash[-8] = '\0';
 	pl->images = davit_path_join(state, "images");
 	pl->volumes = davit_path_join(state, "volumes");
-	pl->networks = davit_path_join(state, "networks");
+	pl->nets.networks = davit_path_join(state, "networks");
 	pl->image_program = davit_path_join(rt->libexec_dir, "davit-image");
 	pl->copy_program = davit_path_join(rt->libexec_dir, "davit-copy");
 	pl->init = davit_path_join(rt->libexec_dir, "davit-init");
 	pl->slirp_hook = davit_path_join(rt->libexec_dir, "davit-slirp");
-	if (!pl->bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes || !pl->networks ||
-	    !pl->init || !pl->slirp_hook || !pl->image_program || !pl->copy_program)
+	if (!pl->nets.bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes ||
+	    !pl->nets.networks || !pl->init || !pl->slirp_hook || !pl->image_program || !pl->copy_program)
 		return davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");
 	pl->run_dir = DAVIT_TAKE(real);
-	const char *const dirs[] = {pl->bundles, pl->engine, pl->roots, pl->volumes, pl->networks};
+	const char *const dirs[] = {pl->nets.bundles, pl->engine, pl->roots, pl->volumes, pl->nets.networks};
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dirs) && !r; i++)
 		r = davit_mkdirs(dirs[i], 0700, err);
 	return r;
@@ -178,7 +171,7 @@ static void probe_slirp(struct oci_place *pl)
 	pl->slirp = find_program("slirp4netns");
 	snprintf(pl->why_no_network, sizeof pl->why_no_network, "%s",
 		 !pl->slirp ? "davitd does not run as root, and slirp4netns is not installed"
-		 : strlen(pl->bundles) + sizeof "/0123456789abcdef/slirp.2147483647" > sizeof a.sun_path
+		 : strlen(pl->nets.bundles) + sizeof "/0123456789abcdef/slirp.2147483647" > sizeof a.sun_path
 			 ? "the path of the run directory is too long for the socket of slirp4netns"
 		 : access("/dev/net/tun", R_OK | W_OK) < 0
 			 ? "davitd does not run as root and may not open /dev/net/tun"

@@ -2,8 +2,9 @@
  *
  * A copy of a workload for a thread: the core may free its own at any close.
  */
-#include "runtime/oci/impl.h"
+#include "local/local.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Run twice: with at NULL it only counts. */
@@ -100,7 +101,7 @@ static void copy(struct copier *c, const struct davit_workload *w, struct davit_
 	to->egress = egress(c, w->egress, w->n_egress);
 }
 
-struct davit_workload *oci_workload_copy(const struct davit_workload *w)
+struct davit_workload *local_workload_copy(const struct davit_workload *w)
 {
 	struct davit_workload scratch, *to;
 	struct copier c = {0};
