@@ -94,7 +94,7 @@ static int reconnect(struct davit_sqlite_writer *w, struct davit_error *err)
 		return r;
 	/* A storm of ends changes hundreds of pages in a transaction: those that find no place are
 	 * written early, and read again. Given back when there is nothing to do. */
-	r = davit_db_exec(w->db, w->path, "PRAGMA cache_size=-2048", err);
+	r = davit_db_exec(w->db, w->path, "PRAGMA cache_size=-1024", err);
 	for (int i = 0; r == 0 && i < STATEMENTS; i++) {
 		if (sqlite3_prepare_v3(w->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &w->stmt[i], NULL) !=
 		    SQLITE_OK)
