@@ -95,6 +95,30 @@ class Bare(Subject):
         wait_until("end of the children", lambda: not any(alive(p) for p in below))
 
 
+class Kept(Bare):
+    """The bare loop with what whoever keeps a process cannot do without: two pipes, a control group that is looked
+    at, and a message. None where there is no group in which this may be done."""
+    name = "bare loop that keeps"
+
+    @staticmethod
+    def groups():
+        """The directory of our own group of the v2 hierarchy."""
+        mounts = [line.split() for line in read("/proc/self/mounts").decode().splitlines()]
+        own = [line[3:] for line in read("/proc/self/cgroup").decode().splitlines() if line.startswith("0::")]
+        found = [m[1] + own[0].rstrip("/") for m in mounts if m[2] == "cgroup2" and own]
+        return found[0] if found and os.access(found[0], os.W_OK) else None
+
+    def prepare(self, n, argv):
+        self.group = tempfile.mkdtemp(prefix="bench-", dir=self.groups())
+        self.argv = [os.path.join(BUILD, "bench-spawn"), "-k", self.group, str(n)] + argv
+
+    def clean(self):
+        for path in [os.path.join(self.group, d) for d in os.listdir(self.group) if d.isdigit()] + [self.group]:
+            wait_until(f"end of {path}", lambda: not read(os.path.join(path, "cgroup.procs")), 10)
+            os.rmdir(path)
+        super().clean()
+
+
 class Davit(Subject):
     name = "davit"
 
