@@ -207,6 +207,11 @@ static void a_region_keeps_what_it_gave_until_all_of_it_goes(void **state)
 
 	for (int k = 0; k < 2000; k++)
 		assert_non_null(many[k] = davit_region_printf(&r, "piece %d", k));
+	for (int k = 510; k < 514; k++) {
+		const char *padded = davit_region_printf(&r, "%*d", k, 7);
+		assert_int_equal(strlen(padded), k);
+		assert_int_equal(padded[k - 1], '7');
+	}
 	large = davit_region_take(&r, 1 << 20);
 	assert_non_null(large);
 	memset(large, 'x', 1 << 20);

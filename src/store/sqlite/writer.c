@@ -93,8 +93,9 @@ static int reconnect(struct davit_sqlite_writer *w, struct davit_error *err)
 	if (r < 0)
 		return r;
 	/* A storm of ends changes hundreds of pages in a transaction: those that find no place are
-	 * written early, and read again. Given back when there is nothing to do. */
-	r = davit_db_exec(w->db, w->path, "PRAGMA cache_size=-2048", err);
+	 * written early, and read again. Given back when there is nothing to do. The log is taken
+	 * over into the file when it has the size that it keeps on the disk anyway. */
+	r = davit_db_exec(w->db, w->path, "PRAGMA cache_size=-1024; PRAGMA wal_autocheckpoint=2000", err);
 	for (int i = 0; r == 0 && i < STATEMENTS; i++) {
 		if (sqlite3_prepare_v3(w->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &w->stmt[i], NULL) !=
 		    SQLITE_OK)
