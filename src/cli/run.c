@@ -23,10 +23,14 @@
 static void name_option(struct davit_cli *cli, struct davit_error *err)
 {
 	const struct davit_option *o = err->where[0] ? davit_spec_option_of(err->where) : NULL;
+	size_t n = strlen(err->where);
 
-	if (o && davit_option_find(cli->command, o->name) && davit_cli_flag(cli, o->name) &&
-	    strncmp(err->message, "--", 2) != 0)
-		davit_error_prefix(err, "--%s", o->name);
+	if (!o || !davit_option_find(cli->command, o->name) || !davit_cli_flag(cli, o->name) ||
+	    !strncmp(err->message, "--", 2))
+		return;
+	if (!strncmp(err->message, err->where, n) && !strncmp(err->message + n, ": ", 2))
+		memmove(err->message, err->message + n + 2, strlen(err->message + n + 2) + 1);
+	davit_error_prefix(err, "--%s", o->name);
 }
 
 static void post_target(struct davit_cli *cli, const char *mode, struct davit_buf *out)
