@@ -131,8 +131,10 @@ const struct davit_option davit_options_spec[] = {
 
 const struct davit_option *davit_spec_option_of(const char *field)
 {
+	size_t n = strcspn(field, "["); /* of a list the option gives each */
+
 	for (const struct davit_option *o = davit_options_spec; o->name; o++)
-		if (!strcmp(o->field, field))
+		if (!strncmp(o->field, field, n) && !o->field[n])
 			return o;
 	return NULL;
 }

@@ -376,13 +376,17 @@ EOF
 }
 
 @test "a run survives its host and the daemon: its log is whole, and nothing ran twice" {
-  { task one "for i in 1 2 3 4 5 6; do echo line \$i; sleep 0.2; done; echo 1 >made/x" 'outputs: [{name: made}]'
+  { task one "for i in 1 2 3 4 5 6; do echo line \$i; sleep 0.4; done; echo 1 >made/x" 'outputs: [{name: made}]'
     task two 'cat made/x' 'inputs: [{name: made}]'; } | pipeline
   id=$(davit job pipeline.yml build --background)
+  kills=0
+  # A machine may be too busy for three before the run has ended.
+  killed() { kill_host "$id" && kills=$((kills + 1)) || ended "$id"; }
   for i in 1 2 3; do
-    eventually kill_host "$id"
+    eventually killed
     sleep 0.3
   done
+  [ "$kills" -ge 1 ]
   kill -9 "$(davit daemon status -o json | jq .pid)"
   davit run-log -f "$id" >out
   [ "$(cat out)" = "$(printf 'one | line %s\n' 1 2 3 4 5 6; echo 'two | 1')" ]

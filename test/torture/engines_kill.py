@@ -116,9 +116,10 @@ def each_kill_leaks_nothing(home, runtime):
         home.cli("kill", name, check=False)
     wait_until(lambda: not home.json("status"), "all services are gone", 0.2)
     for kind in ("volume", "network"):
-        for o in home.json(kind, "ls", "--runtime", runtime):
-            if o["name"].startswith("davit-"):
-                wait_until(lambda: home.cli(kind, "rm", "--runtime", runtime, o["name"]), "%s rm" % kind, 0.2)
+        # Docker may have two networks with one name; both go with it.
+        for name in {o["name"] for o in home.json(kind, "ls", "--runtime", runtime)}:
+            if name.startswith("davit-"):
+                wait_until(lambda: home.cli(kind, "rm", "--runtime", runtime, name), "%s rm" % kind, 0.2)
     # A load that was killed leaves its folder to the next job of davit-image, which removes it (docs/images.md).
     home.cli("load", "--runtime", runtime, ARCHIVE)
     try:
