@@ -343,6 +343,23 @@ EOF
   [ "$(curl -s --unix-socket "$socket" "http://davit/v1/runs/$id/steps/${step//\//%2F}/log")" = b ]
 }
 
+@test "a gigabyte without a newline is kept in part, through little memory and disk, and davit goes on" {
+  task floods 'head -c 1000000000 /dev/zero | tr "\\0" x; echo over >&2; sleep 600' | pipeline
+  id=$(davit job pipeline.yml build --background)
+  eventually grep -q '"stream":"stderr"' "$DAVIT_HOME/state/runs/$id/events"
+  davit runs "$id" >/dev/null
+  for pid in "$(cat "$DAVIT_HOME/state/runs/$id/lock")" "$(davit daemon status -o json | jq .pid)"; do
+    peak=$(awk '/^VmHWM/ {print $2}' "/proc/$pid/status")
+    echo "process $pid: $peak kB"
+    [ "$peak" -lt 100000 ]
+  done
+  [ "$(du -sm "$DAVIT_HOME" | cut -f 1)" -lt 200 ]
+  davit run other -- true
+  davit abort --force "$id"
+  eventually ended "$id"
+  grep -a '"event":"note"' "$DAVIT_HOME/state/runs/$id/events" | grep -q 'of its output are not kept'
+}
+
 @test "runs that have ended are kept by number and age, and prune tells why" {
   task one 'true' | pipeline
   for i in 1 2 3; do davit job pipeline.yml build 2>/dev/null; done
