@@ -67,6 +67,15 @@ two | 6" ]
   [ "$(davit runs -o json | jq length)" = 0 ]
   run davit job pipeline.yml biuld
   [[ $output == *"there is no job 'biuld'"* ]]
+  printf '  - task: x\n    timeout: 5 parsecs\n    config: {run: {path: ls}}\n' | pipeline
+  run davit job pipeline.yml build
+  [[ $output == *"pipeline.yml:5:14: timeout must be a duration"* ]]
+  # The task in it, too.
+  printf '  - task: x\n    config:\n      rnu: {path: ls}\n' | pipeline
+  run davit job pipeline.yml build
+  [ "$status" -eq 1 ]
+  [[ $output == *"pipeline.yml:6:7: unknown key 'rnu'; did you mean 'run'?"* ]]
+  [ "$(davit runs -o json | jq length)" = 0 ]
 }
 
 @test "get, task and put over a bare repository: what was put is what the next get fetches" {

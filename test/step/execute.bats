@@ -303,6 +303,10 @@ PY
   "$BUILD/davit" execute -c t.yml -i in=a --json >log 3>&- &
   pid=$!
   eventually grep -q '"event":"start"' log
+  run davit artifacts --why
+  [ "$status" -eq 0 ]
+  [[ $output == *"kept    tree "*": there is room for it"* ]]
+  [[ $output == *"kept    tree "*": it is in use"* ]]
   run davit artifacts prune --why
   [[ $output == *"kept    tree"*"it is in use"* ]]
   [[ $output == *"removed tree"*"not used for 0 minutes, and the store had to become smaller"* ]]
