@@ -108,7 +108,7 @@ static int get_named(struct davit_cli *cli, struct davit_artifacts *s, struct da
 
 struct pruning {
 	struct davit_cli *cli;
-	bool why;
+	bool why, caches; /* caches: of these alone */
 	uint64_t things, bytes;
 };
 
@@ -118,7 +118,7 @@ static void collected(void *user, const struct davit_kept *k, bool removed, cons
 
 	p->things += removed;
 	p->bytes += removed ? k->bytes : 0;
-	if (!p->why)
+	if (!p->why || (p->caches && k->kind != DAVIT_KEPT_CACHE))
 		return;
 	if (p->cli->format == DAVIT_FORMAT_JSON) {
 		json_t *v = kept_json(k);
@@ -148,6 +148,14 @@ static int prune(struct davit_cli *cli, struct davit_artifacts *s, struct davit_
 	return 0;
 }
 
+/* Removes nothing, and tells why each is there. */
+static int explain(struct davit_cli *cli, struct davit_artifacts *s, bool caches, struct davit_error *err)
+{
+	struct pruning p = {.cli = cli, .why = true, .caches = caches};
+
+	return davit_artifacts_collect(s, UINT64_MAX, collected, &p, NULL, err);
+}
+
 /* ------------------------------------------------------------------------------ commands */
 
 struct verb {
@@ -171,15 +179,18 @@ static int run(struct davit_cli *cli, bool caches, struct davit_error *err)
 	if (name && !verb->name)
 		return davit_cli_usage(cli, err, "'%.64s' is not known: davit %s %s", name,
 				       cli->command->name, cli->command->usage);
-	if (!caches && (!name || verb->run != prune) &&
-	    (davit_cli_flag(cli, "why") || davit_cli_value(cli, "to")))
-		return davit_cli_usage(cli, err, "--why and --to are for 'davit artifacts prune'");
+	if (!caches && (!name || verb->run != prune) && davit_cli_value(cli, "to"))
+		return davit_cli_usage(cli, err, "--to is for 'davit artifacts prune'");
+	if (name && verb->run != prune && davit_cli_flag(cli, "why"))
+		return davit_cli_usage(cli, err, "--why does not go with '%s'", name);
 	if (name && verb->run == prune && cli->n_args > 1)
 		return davit_cli_usage(cli, err, "prune takes no argument: davit artifacts prune --to SIZE");
 	r = davit_artifacts_open(NULL, 0, &s, err);
 	if (r < 0)
 		return r;
-	r = name ? verb->run(cli, s, err) : list(cli, s, caches, err);
+	r = name			 ? verb->run(cli, s, err)
+	    : davit_cli_flag(cli, "why") ? explain(cli, s, caches, err)
+					 : list(cli, s, caches, err);
 	davit_artifacts_close(s);
 	return r;
 }

@@ -200,7 +200,8 @@ const struct davit_command davit_command_intercept = {
 };
 
 static const struct davit_option artifacts_options[] = {
-	{"why", 0, NULL, DAVIT_OPTION_FLAG, .doc = "With prune: tell of each why it went or stayed"},
+	{"why", 0, NULL, DAVIT_OPTION_FLAG,
+	 .doc = "Tell of each why it is kept; with prune, why it went or stayed"},
 	{"to", 0, "SIZE", DAVIT_OPTION_SIZE, .doc = "With prune: how much may be left (default: 0)"},
 	{0},
 };
@@ -233,7 +234,11 @@ const struct davit_command davit_command_artifacts = {
 	.examples = artifacts_examples,
 };
 
-static const struct davit_option *const caches_lists[] = {davit_options_common, NULL};
+static const struct davit_option caches_options[] = {
+	{"why", 0, NULL, DAVIT_OPTION_FLAG, .doc = "Tell of each why it is kept"},
+	{0},
+};
+static const struct davit_option *const caches_lists[] = {davit_options_common, caches_options, NULL};
 static const char *const caches_examples[] = {
 	"davit caches",
 	"caches of tasks",

@@ -190,10 +190,10 @@ int step_make_room(struct davit_artifacts *s, uint64_t bytes, davit_collected_fn
 		struct item *it = &all.v[i];
 		char name[80];
 
-		if (total <= bytes && !(bytes == 0 && !it->kept.in_use)) {
-			say(fn, user, it, false, "there is room for it");
-		} else if (it->kept.in_use) {
+		if (it->kept.in_use) {
 			say(fn, user, it, false, "it is in use");
+		} else if (bytes && total <= bytes) {
+			say(fn, user, it, false, "there is room for it");
 		} else {
 			r = step_discard(s, it->kept.kind, it->key, it->kept.bytes, name, err);
 			if (r == 0 && davit_strv_add(swept, name) < 0)

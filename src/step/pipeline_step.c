@@ -6,6 +6,7 @@
 #include "step/pipeline_impl.h"
 
 #include "base/nearest.h"
+#include "base/units.h"
 
 #include <string.h>
 
@@ -163,6 +164,10 @@ static int leaf(struct pipeline_reader *r, const struct kind *kind, const struct
 		return davit_tree_error(r->err, t->line, t->column, "task",
 					"the task '%.64s' needs config or file%s", text,
 					davit_tree_get(t, "config") ? ", not both" : "");
+	if (!strcmp(kind->name, "task") && davit_tree_get(t, "config"))
+		e = davit_task_check(davit_tree_get(t, "config"), r->err);
+	if (e < 0)
+		return e;
 	spec = json_object();
 	for (const struct davit_tree *c = t->first; e == 0 && spec && c; c = c->next) {
 		if (c == name || is_wrapper(c->key) || !strcmp(c->key, "resource"))
@@ -290,6 +295,7 @@ static int across(struct pipeline_reader *r, const struct davit_tree *list, cons
 static int wrap_timeout(struct pipeline_reader *r, const struct davit_tree *t, json_t *plan, json_t **ret)
 {
 	json_t *v = NULL;
+	int64_t after;
 	int e = pipeline_value(r, t, &v);
 
 	if (e == 0 && json_is_integer(v)) { /* seconds; the plan says it as text */
@@ -298,7 +304,7 @@ static int wrap_timeout(struct pipeline_reader *r, const struct davit_tree *t, j
 		json_decref(v);
 		v = json_string(text);
 	}
-	if (e == 0 && !json_is_string(v))
+	if (e == 0 && (!json_is_string(v) || davit_duration_parse(json_string_value(v), &after, NULL) < 0))
 		e = davit_tree_error(r->err, t->line, t->column, "timeout",
 				     "timeout must be a duration, as in 1h30m");
 	if (e == 0)

@@ -165,7 +165,12 @@ static void what_is_wrong_is_refused_with_line_column_and_the_nearest_key(void *
 		{RESOURCES "  plan: {}\n", 7, 9, "plan must be a list of steps"},
 		{"var_sources: []\n", 1, 1, "var_sources are not supported"},
 		{RESOURCES "  plan: []\n---\njobs: []\n", 9, 1, "a pipeline is one document"},
-		{RESOURCES "  plan:\n  - task: a\n    file: x\n    timeout: soon\n", 0, 0, "soon"},
+		{RESOURCES "  plan:\n  - task: a\n    file: x\n    timeout: soon\n", 10, 14,
+		 "timeout must be a duration"},
+		{RESOURCES "  plan:\n  - task: a\n    config: {run: {path: x}, inputs: [{nam: a}]}\n", 9, 40,
+		 "did you mean 'name'?"},
+		{RESOURCES "  plan:\n  - task: a\n    config: {platform: linux}\n", 9, 13,
+		 "run: {path: PROGRAM}"},
 		{"jobs: [{name: a, plan: []}, {name: b}]\n", 0, 0, "there is no job 'unit'; there are: a, b"},
 		{"", 0, 0, "the pipeline is empty"},
 	};

@@ -28,6 +28,7 @@ struct program {
 	struct davit_resource_file file;
 	struct davit_resource_spec spec;
 	json_t *version, *params;
+	const char *path; /* of the resource's file */
 	bool json;
 	uv_signal_t on_abort[ABORTS];
 	int status;
@@ -42,14 +43,12 @@ static int complain(const struct program *p, const struct davit_error *err)
 {
 	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
-	char place[40] = "";
 
-	if (!p->json) {
-		if (err->line)
-			snprintf(place, sizeof place, "%u:%u: ", err->line, err->column);
-		fprintf(stderr, "davit: %s%s\n", place, err->message);
-		return 0;
-	}
+	if (!p->json && err->line && p->path)
+		return fprintf(stderr, "davit: %s:%u:%u: %s\n", p->path, err->line, err->column,
+			       err->message);
+	if (!p->json)
+		return fprintf(stderr, "davit: %s\n", err->message);
 	davit_json_open(&j);
 	davit_json_key(&j, "error");
 	davit_json_open(&j);
@@ -262,7 +261,7 @@ static int command(struct program *p, int argc, char **argv, struct davit_error 
 	if (r == 0 && action != DAVIT_RESOURCE_CHECK)
 		r = directory(&p->spec, argv[2], &dir, err);
 	if (r == 0)
-		r = davit_resource_file_read(argv[1], &p->file, err);
+		r = davit_resource_file_read(p->path = argv[1], &p->file, err);
 	if (r == 0) {
 		p->spec.type = p->file.type;
 		p->spec.source = p->file.source;

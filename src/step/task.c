@@ -10,6 +10,7 @@
 #include "base/tree.h"
 #include "base/units.h"
 #include "base/util.h"
+#include "step/pipeline_impl.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -454,6 +455,32 @@ static int check(struct reader *r, const struct davit_tree *t)
 	if (!task->platform)
 		task->platform = "linux";
 	return 0;
+}
+
+/* A value that is filled in later is of no type yet. */
+static bool has_vars(const struct davit_tree *t)
+{
+	if (t->kind == DAVIT_TREE_SCALAR)
+		return t->text && strstr(t->text, "((");
+	for (const struct davit_tree *c = t->first; c; c = c->next)
+		if (has_vars(c))
+			return true;
+	return false;
+}
+
+int davit_task_check(const struct davit_tree *t, struct davit_error *err)
+{
+	struct task *task = has_vars(t) ? NULL : calloc(1, sizeof *task);
+	struct reader r = {task, err};
+	int e;
+
+	if (!task)
+		return 0;
+	e = read_keys(&r, t, task_keys, DAVIT_ARRAY_SIZE(task_keys), &task->public);
+	if (e == 0)
+		e = check(&r, t);
+	davit_task_free(&task->public);
+	return e;
 }
 
 int davit_task_parse(const char *text, size_t len, struct davit_task **ret, struct davit_error *err)

@@ -67,6 +67,15 @@ two | 6" ]
   [ "$(davit runs -o json | jq length)" = 0 ]
   run davit job pipeline.yml biuld
   [[ $output == *"there is no job 'biuld'"* ]]
+  printf '  - task: x\n    timeout: 5 parsecs\n    config: {run: {path: ls}}\n' | pipeline
+  run davit job pipeline.yml build
+  [[ $output == *"pipeline.yml:5:14: timeout must be a duration"* ]]
+  # The task in it, too.
+  printf '  - task: x\n    config:\n      rnu: {path: ls}\n' | pipeline
+  run davit job pipeline.yml build
+  [ "$status" -eq 1 ]
+  [[ $output == *"pipeline.yml:6:7: unknown key 'rnu'; did you mean 'run'?"* ]]
+  [ "$(davit runs -o json | jq length)" = 0 ]
 }
 
 @test "get, task and put over a bare repository: what was put is what the next get fetches" {
@@ -341,6 +350,23 @@ EOF
   [ "$(sed -n 's/^data: //p' sse | tail -1 | jq -r .event)" = end ]
   step=$(jq -r 'select(.event == "start" and .name == "two").step' events)
   [ "$(curl -s --unix-socket "$socket" "http://davit/v1/runs/$id/steps/${step//\//%2F}/log")" = b ]
+}
+
+@test "a gigabyte without a newline is kept in part, through little memory and disk, and davit goes on" {
+  task floods 'head -c 1000000000 /dev/zero | tr "\\0" x; echo over >&2; sleep 600' | pipeline
+  id=$(davit job pipeline.yml build --background)
+  eventually grep -q '"stream":"stderr"' "$DAVIT_HOME/state/runs/$id/events"
+  davit runs "$id" >/dev/null
+  for pid in "$(cat "$DAVIT_HOME/state/runs/$id/lock")" "$(davit daemon status -o json | jq .pid)"; do
+    peak=$(awk '/^VmHWM/ {print $2}' "/proc/$pid/status")
+    echo "process $pid: $peak kB"
+    [ "$peak" -lt 100000 ]
+  done
+  [ "$(du -sm "$DAVIT_HOME" | cut -f 1)" -lt 200 ]
+  davit run other -- true
+  davit abort --force "$id"
+  eventually ended "$id"
+  grep -a '"event":"note"' "$DAVIT_HOME/state/runs/$id/events" | grep -q 'of its output are not kept'
 }
 
 @test "runs that have ended are kept by number and age, and prune tells why" {

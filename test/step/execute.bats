@@ -275,6 +275,26 @@ PY
   [ -z "$(pgrep -fx 'sleep 1008')" ]
 }
 
+@test "an input of many files is mounted as one of few is" {
+  command -v strace >/dev/null || skip "strace is not installed"
+  mkdir few many
+  touch few/1
+  (cd many && seq 3000 | xargs touch)
+  task t.yml 'ls in | wc -l' 'inputs: [{name: in}]'
+  calls() { # of all that have to do with the step, once it is in the store
+    davit execute -c t.yml -i "in=$1" >/dev/null
+    id=$(davit artifacts -o json | jq -r --argjson n "$2" 'map(select(.kind == "tree" and .entries > $n)) | .[0].id')
+    strace -f -qq -o calls -e trace=file "$BUILD/davit" execute -c t.yml -i "in=artifact:$id" >out
+    wc -l <calls
+  }
+  few=$(calls few 0)
+  [ "$(cat out)" = 1 ]
+  many=$(calls many 2999)
+  [ "$(cat out)" = 3000 ]
+  echo "$few and $many"
+  [ "$many" -lt $((few + 100)) ]
+}
+
 @test "the ceiling holds, what is in use stays, and prune says why" {
   mkdir a b; head -c 100000 /dev/zero >a/x; head -c 100000 /dev/urandom >b/x
   task t.yml 'touch o/started; while [ ! -e in/stop ]; do sleep 0.1; done' 'inputs: [{name: in}]' 'outputs: [{name: o}]'
@@ -283,6 +303,10 @@ PY
   "$BUILD/davit" execute -c t.yml -i in=a --json >log 3>&- &
   pid=$!
   eventually grep -q '"event":"start"' log
+  run davit artifacts --why
+  [ "$status" -eq 0 ]
+  [[ $output == *"kept    tree "*": there is room for it"* ]]
+  [[ $output == *"kept    tree "*": it is in use"* ]]
   run davit artifacts prune --why
   [[ $output == *"kept    tree"*"it is in use"* ]]
   [[ $output == *"removed tree"*"not used for 0 minutes, and the store had to become smaller"* ]]

@@ -114,6 +114,20 @@ PY
   [ "$(davit execute -c t.yml)" = 0 ]
 }
 
+@test "its limits are those of its cgroup" {
+  [ "$(id -u)" = 0 ] || skip "needs root"
+  image localhost/bb:1
+  task_in localhost/bb:1 t.yml 'sleep 100' 'container_limits: {memory: 64MB, cpu: 0.5, pids: 99}'
+  "$BUILD/davit" execute -c t.yml --json >log 3>&- &
+  pid=$!
+  eventually grep -q '"event":"start"' log
+  found=$(find /sys/fs/cgroup -name "$(jq -r 'select(.event == "start").id' <log)")
+  cat $(find $found -name memory.max -o -name memory.limit_in_bytes) | grep -qx 67108864
+  cat $(find $found -name pids.max) | grep -qx 99
+  cat $(find $found -name cpu.max -o -name cpu.cfs_quota_us) | grep -q '^50000'
+  kill -INT $pid; wait $pid || [ $? -eq 3 ]
+}
+
 @test "with --cache it is the image's content that counts, not its name" {
   image localhost/bb:1
   task_in localhost/bb:1 t.yml 'cat /dev/urandom | sed 1q >o/a' 'outputs: [{name: o}]'
