@@ -7,7 +7,7 @@
 #include "actor/process.h"
 
 enum {
-	TOGETHER = 32, /* that are written at once */
+	TOGETHER = 64, /* that are written at once */
 	SETTLE = 64,   /* kept, before one looks whether the process is done with them */
 };
 
