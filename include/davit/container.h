@@ -117,8 +117,7 @@ struct davit_options {
 	int64_t period;	       /* ns; 0: 60 s */
 	bool auto_shutdown;    /* when a significant child is done, the others are stopped */
 	bool isolate;	       /* a child out of retries stays failed; else this container fails as well */
-	int64_t shutdown_time; /* ns a child has to stop when asked, before it is destroyed the hard way; 0: 5
-				  s */
+	int64_t shutdown_time; /* ns a child has to stop when asked, before it is destroyed hard; 0: 5 s */
 };
 
 /* A named command: answers through davit_reply, or by its error. */
@@ -144,7 +143,9 @@ struct davit_definition {
 	/* Before, on and after each transition; an error of BEFORE or ON fails it, one of
 	 * a stop, a failure or a destruction is logged and holds nothing up. */
 	int (*hook)(struct davit_context *c, enum davit_operation op, enum davit_phase phase);
-	const struct davit_command_entry *commands; /* ended by one without a name; NULL: none */
+	/* Ended by one without a name; a command that is not in it is refused (DAVIT_ENOENT).
+	 * NULL: commands go to the behaviour, as messages of type DAVIT_TYPE_COMMAND. */
+	const struct davit_command_entry *commands;
 	const struct davit_remedy *remedies; /* the first that fits is taken; ended by one without solvers */
 	/* DAVIT_PROCESS: the program and its arguments, ended by NULL, that speaks the protocol
 	 * of docs/channel.md; instead of all the callbacks. */
@@ -279,11 +280,24 @@ struct davit_create {
 	unsigned flags;	    /* enum davit_create_flags */
 };
 
-/* Makes definitions known by their names. */
+/* Makes definitions known by their names; borrowed until the system is closed. 0;
+ * DAVIT_EINVAL: neither behaviour nor command, or no name; DAVIT_ENOMEM. */
 int davit_register(struct davit_system *s, const struct davit_definition *d);
+/* What follows returns 0 when it was asked for, or DAVIT_EINVAL (an alias that is none, no
+ * definition, no such operation) or DAVIT_ENOMEM, and then there is no promise. How it went
+ * the promise tells: it is fulfilled with the alias, or rejected with DAVIT_ESTATE where the
+ * table of state.h says error, and with what a callback or hook has returned. None blocks, but
+ * for what davit_find has to ask.
+ *
+ * Those within other processes are operated as all are; DAVIT_ECLOSED if the process ends
+ * meanwhile, DAVIT_EPERM from within a process for what does not stand beneath it. */
+
+/* Rejected with DAVIT_ENOENT: there is no such parent or definition; DAVIT_ENOTSUP: no
+ * processes here, or the parent is within another process; DAVIT_EEXIST: the alias cannot
+ * be freed by force now. */
 int davit_container_create(struct davit_context *c, const struct davit_create *what,
 			   struct davit_promise *ret);
-/* With all beneath it, the deepest and last first. */
+/* With all beneath it, the deepest and last first. What is not there is destroyed already. */
 int davit_container_destroy(struct davit_context *c, const char *address, unsigned flags,
 			    struct davit_promise *ret);
 int davit_container_start(struct davit_context *c, const char *address, struct davit_promise *ret);
@@ -319,8 +333,11 @@ struct davit_container_info {
 	size_t n_children;
 };
 bool davit_exists(struct davit_context *c, const char *address);
+/* 0, or DAVIT_ENOENT. Of one within another process it is what was last heard of it; what
+ * waits there is not known here. */
 int davit_container_get(struct davit_context *c, const char *address, struct davit_container_info *ret);
-/* The aliases of its children, in order: fills at most n, returns how many there are. */
+/* The aliases of its children, in the order in which they came, those within its process
+ * behind the others: fills at most n, returns how many there are; or DAVIT_ENOENT. */
 int davit_container_children(struct davit_context *c, const char *address, char (*ret_aliases)[64], size_t n);
 
 #pragma GCC visibility pop

@@ -3,7 +3,7 @@
  * Promises: a result that is still to come. Each has one producer, who settles it
  * once, and one consumer, who hears of it once: davit_then, davit_done, one of the
  * combinators, davit_await or davit_forget takes the handle, and it is not to be used
- * afterwards. So nothing has to be freed, and nothing can leak.
+ * afterwards, but for davit_cancel. So nothing has to be freed, and nothing can leak.
  *
  * Callbacks run as the consumer: between two of its messages, with its context. Those
  * of a thread outside run on a worker.

@@ -95,6 +95,7 @@ struct tree {
 	int (*resolve)(void *arg, const char *alias, struct davit_ref *ret);
 	void *resolve_arg;
 	struct davit_map remotes; /* struct remote, by alias */
+	uint64_t n_remotes_ever;
 	struct command *commands; /* process_manage.c */
 };
 

@@ -396,23 +396,33 @@ int container_get_for(struct davit_context *c, struct davit_ref ref, const char 
 	return r;
 }
 
-/* Under the lock: those within processes, behind the first `at`. How many there are then. */
-static size_t remote_children(struct tree *t, const char *parent, char (*ret_aliases)[64], size_t at,
-			      size_t n)
+static int by_order(const void *a, const void *b)
 {
+	const struct remote *const *x = a, *const *y = b;
+
+	return (*x)->order < (*y)->order ? -1 : (*x)->order > (*y)->order;
+}
+
+/* Under the lock: those within processes, behind the first `at`. How many there are then, or
+ * DAVIT_ENOMEM. */
+static int remote_children(struct tree *t, const char *parent, char (*ret_aliases)[64], size_t at, size_t n)
+{
+	DAVIT_AUTO_FREE const struct remote **all = calloc(t->remotes.len + 1, sizeof *all);
+	size_t pos = 0, found = 0;
 	const char *key;
 	void *value;
-	size_t pos = 0;
 
+	if (!all)
+		return DAVIT_ENOMEM;
 	while (davit_map_next(&t->remotes, &pos, &key, &value)) {
 		const struct remote *r = value;
-		if (strcmp(r->parent, parent))
-			continue;
-		if (at < n)
-			snprintf(ret_aliases[at], sizeof *ret_aliases, "%s", r->alias);
-		at++;
+		if (!strcmp(r->parent, parent))
+			all[found++] = r;
 	}
-	return at;
+	qsort(all, found, sizeof *all, by_order);
+	for (size_t i = 0; i < found && at + i < n; i++)
+		snprintf(ret_aliases[at + i], sizeof *ret_aliases, "%s", all[i]->alias);
+	return (int)(at + found);
 }
 
 int davit_container_children(struct davit_context *c, const char *address, char (*ret_aliases)[64], size_t n)
@@ -420,6 +430,7 @@ int davit_container_children(struct davit_context *c, const char *address, char 
 	struct tree *t = c->system->tree;
 	struct container *k, *child;
 	const struct remote *r = NULL;
+	int found = DAVIT_ENOENT;
 	size_t i = 0;
 
 	pthread_mutex_lock(&t->lock);
@@ -431,11 +442,11 @@ int davit_container_children(struct davit_context *c, const char *address, char 
 			i++;
 		}
 	if (k)
-		i = remote_children(t, k->alias, ret_aliases, i, n);
+		found = remote_children(t, k->alias, ret_aliases, i, n);
 	else if ((r = lookup_remote(t, address)))
-		i = remote_children(t, r->alias, ret_aliases, 0, n);
+		found = remote_children(t, r->alias, ret_aliases, 0, n);
 	pthread_mutex_unlock(&t->lock);
-	return k || r ? (int)i : DAVIT_ENOENT;
+	return found;
 }
 
 int davit_broadcast(struct davit_context *c, uint32_t type, const void *data, size_t size)

@@ -62,6 +62,7 @@ static struct remote *make(struct davit_context *c, struct link *l, const char *
 		return NULL;
 	snprintf(r->alias, sizeof r->alias, "%s", alias);
 	r->link = link_ref(l);
+	r->order = ++t->n_remotes_ever;
 	r->state = DAVIT_STATE_STARTED;
 	if (!(a = actor_new(c, nothing))) {
 		remote_free(r);

@@ -15,6 +15,7 @@ struct remote {
 	struct davit_ref ref;
 	char alias[64], name[64], parent[64];
 	char path[256];
+	uint64_t order; /* in which they came */
 	/* As its process has announced it. */
 	enum davit_state state;
 	enum davit_container_type type;

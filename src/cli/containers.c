@@ -162,7 +162,7 @@ static int run_destroy(struct davit_cli *cli, struct davit_error *err)
 	r = davit_api_call(cli, "DELETE", davit_buf_str(&target), NULL, &answer, err);
 	if (r < 0)
 		return r;
-	davit_buf_addf(&text, "%s: destroyed", alias_of(cli));
+	davit_buf_addf(&text, "%s: destroyed", davit_string(answer, "alias"));
 	return davit_container_done(cli, answer, davit_buf_str(&text), err);
 }
 

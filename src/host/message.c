@@ -24,15 +24,67 @@ static json_t *answer_of(const struct davit_outcome *o)
 	return digits.oom ? NULL : json_pack("{s:s}", "hex", davit_buf_str(&digits));
 }
 
+/* State of a call that awaits an answer. */
+struct asking {
+	struct davit_promise promise;
+	bool gone; /* who has asked; there is nobody to reply to */
+};
+
+/* The container hears that nobody awaits its answer any more. */
+static void on_gone(struct davit_http_request *r)
+{
+	struct host_call *call = r->user;
+	struct asking *a = call->state;
+
+	a->gone = true;
+	davit_cancel(call->host->c, a->promise);
+}
+
+/* Why there was no answer, as far as one can see. */
+static void too_late(struct host_call *call)
+{
+	struct davit_container_info info;
+
+	if (davit_container_get(call->host->c, call->address, &info) || info.state == DAVIT_STATE_STARTED)
+		host_fail_with(call, DAVIT_ETIMEDOUT, NULL, "no answer came in time");
+	else
+		host_fail_with(call, DAVIT_ETIMEDOUT, NULL, "no answer came in time: '%s' is %s", info.alias,
+			       davit_state_name(info.state));
+}
+
 static void answered(struct host *h, const struct davit_outcome *o, void *arg)
 {
 	struct host_call *call = arg;
+	struct asking *a = call->state;
 
-	(void)h;
+	if (a->gone) {
+		host_call_free(call);
+		return;
+	}
+	call->request->closed = NULL;
 	if (o->state == DAVIT_PROMISE_FULFILLED)
 		host_reply(call, answer_of(o));
+	else if (o->code == DAVIT_ETIMEDOUT && !h->closed)
+		too_late(call);
 	else
 		host_fail_outcome(call, o);
+}
+
+/* When p has ended, or who has asked is gone. 0, or DAVIT_ENOMEM: p is forgotten. */
+static int await_answer(struct host_call *call, struct davit_promise p)
+{
+	struct asking *a = calloc(1, sizeof *a);
+
+	if (!a) {
+		davit_forget(call->host->c, p);
+		return DAVIT_ENOMEM;
+	}
+	a->promise = p;
+	call->state = a;
+	call->free_state = free;
+	call->request->user = call;
+	call->request->closed = on_gone;
+	return host_when(call->host, p, answered, call);
 }
 
 /* With a NUL behind the text, which is not counted (actor.h). */
@@ -99,8 +151,10 @@ void host_message(struct host_call *call, const char *verb)
 	if (r == 0 && !strcmp(verb, "send"))
 		host_reply(call, json_object());
 	else if (r == 0)
-		r = host_when(call->host, p, answered, call);
-	if (r < 0)
+		r = await_answer(call, p);
+	if (r < 0) {
+		call->request->closed = NULL;
 		host_fail_with(call, r, "alias", "'%.100s' does not take it: %s", call->address,
 			       davit_error_doc(r));
+	}
 }

@@ -322,7 +322,7 @@ static void destroyed(struct host *h, const struct davit_outcome *o, void *arg)
 	if (r < 0)
 		host_fail(call, &err);
 	else
-		host_reply(call, json_pack("{s:s, s:s}", "alias", call->address, "state",
+		host_reply(call, json_pack("{s:s, s:s}", "alias", what->aliases[0], "state",
 					   davit_state_name(DAVIT_STATE_DESTROYED)));
 }
 

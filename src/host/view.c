@@ -41,7 +41,8 @@ static int add_child(struct host *h, json_t *list, const char *alias, const char
 static int add_children(struct host *h, json_t *node, const struct davit_container_info *info,
 			const char *path)
 {
-	size_t room = info->n_children + 8;
+	int there = davit_container_children(h->c, info->alias, NULL, 0);
+	size_t room = (there > 0 ? (size_t)there : 0) + 8;
 	char(*aliases)[64] = calloc(room, sizeof *aliases);
 	json_t *list = json_array();
 	int n = aliases ? davit_container_children(h->c, info->alias, aliases, room) : 0;

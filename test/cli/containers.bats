@@ -393,6 +393,77 @@ NODE
   [ "$status" -eq 2 ]
 }
 
+# A container that has others within its process, in Python.
+build_house() {
+  mkdir -p process/House
+  cat >process/House/House.py <<'PYTHON'
+#!/usr/bin/env python3
+import davit
+
+class Room(davit.Container):
+    options = {"restart": "never"}
+
+    async def behave(self, message):
+        if message.text == "fail":
+            raise davit.Error("io", "no light")
+        if message.text == "wait":
+            self.log("it begins")
+            await message.until_canceled()
+            self.log("nobody waits")
+        return "%s: %s" % (self.path, message.text)
+
+class House(davit.Container):
+    async def behave(self, message):
+        await self.create(message.text, type=Room)
+        return "built"
+
+davit.run(House)
+PYTHON
+  chmod +x process/House/House.py
+}
+
+@test "containers within a process are seen, reached and operated by alias and path" {
+  build_house
+  davit process:create Main H House --start
+  for i in $(seq 10); do [ "$(davit request H "room$i")" = built ]; done
+  [ "$(davit tree -o json | jq -r '.. | select(.kind? == "process") | [.children[].name] | join(" ")')" = \
+    "room1 room2 room3 room4 room5 room6 room7 room8 room9 room10" ]
+  [ "$(davit request H/room1 hi)" = "Main/H/room1: hi" ]
+  [ "$(davit request room1 hi)" = "Main/H/room1: hi" ]
+  run davit request I/room1 hi
+  [ "$status" -eq 1 ] && [ "$output" = "davit: there is no container 'I/room1'" ]
+  [ "$(davit container:stop H/room1)" = "room1: stopped" ]
+  run davit request H/room1 hi --timeout 200ms
+  [ "$status" -eq 1 ] && [ "$output" = "davit: no answer came in time: 'room1' is stopped" ]
+  [ "$(davit thread:start H room1)" = "room1: started" ]
+  run davit request H/room1 fail
+  [ "$status" -eq 1 ]
+  eventually eval '[ "$(state_of room1)" = failed ]'
+  [ "$(davit container:status H/room1 -o json | jq -r .reason)" = "no light" ]
+  [ "$(davit container:continue H/room1)" = "room1: started" ]
+  run davit thread:create H/room1 X House
+  [ "$status" -eq 1 ] && [[ "$output" == *"there is no thread container"* || "$output" == *"within another process"* ]]
+  davit arch:stop H
+  [ "$(davit arch:status H -o json | jq -r '.. | .state? // empty' | sort | uniq -c | xargs)" = "11 stopped" ]
+  [ "$(davit container:destroy H/room1)" = "room1: destroyed" ]
+  [ "$(state_of room1)" = destroyed ]
+  davit container:destroy H
+  [ "$(state_of room2)" = destroyed ]
+}
+
+@test "a request whose asker goes away is cancelled" {
+  build_house
+  davit process:create Main H House --start
+  davit request H room
+  "$BUILD/davit" request room wait --timeout 1h >/dev/null 2>&1 3>&- &
+  pid=$!
+  eventually project_logged "it begins"
+  kill $pid
+  wait $pid || true
+  eventually project_logged "nobody waits"
+  [ "$(davit request room hi)" = "Main/H/room: hi" ]
+}
+
 # It is not once awake in a whole second.
 is_asleep() {
   local before
