@@ -191,15 +191,15 @@ struct davit_spec {
 	size_t n_volumes;
 	struct davit_secret_ref *secrets;
 	size_t n_secrets;
-	char *service_account;	     /* serviceAccount */
-	struct davit_log_config log; /* logs.maxSize, logs.maxFiles, logs.policy, logs.rate */
-	bool no_new_privileges;	     /* noNewPrivileges */
-	bool read_only_root;	     /* readOnlyRootFilesystem */
-	char **cap_add, **cap_drop;  /* capabilities.add, .drop: "CAP_NET_ADMIN", "ALL" */
-	char *network;		     /* "bridge", "host", "none", or the name of one */
-	char **dns;		     /* addresses */
+	char *service_account;		 /* serviceAccount */
+	struct davit_log_config log;	 /* logs.maxSize, logs.maxFiles, logs.policy, logs.rate */
+	bool no_new_privileges;		 /* noNewPrivileges */
+	bool read_only_root;		 /* readOnlyRootFilesystem */
+	char **cap_add, **cap_drop;	 /* capabilities.add, .drop: "CAP_NET_ADMIN", "ALL" */
+	char *network;			 /* "bridge", "host", "none", or the name of one */
+	char **dns;			 /* addresses */
 	enum davit_egress_policy egress; /* egress.policy; of a Namespace too */
-	char **egress_hosts;	     /* egress.hosts, in the form of base/host.h */
+	char **egress_hosts;		 /* egress.hosts, in the form of base/host.h */
 	struct davit_health_check *health;
 	size_t n_health;
 
