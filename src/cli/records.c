@@ -150,8 +150,9 @@ const struct davit_command davit_command_supervisor = {
 
 /* --- namespaces --- */
 
-static const char *const namespace_columns[] = {"NAME", "SERVICES", "INSTANCES", "MEMORY"};
-static const char *const namespace_keys[] = {"name", "quota.services", "quota.instances", "quota.memory"};
+static const char *const namespace_columns[] = {"NAME", "SERVICES", "INSTANCES", "MEMORY", "EGRESS"};
+static const char *const namespace_keys[] = {"name", "quota.services", "quota.instances", "quota.memory",
+					     "egress.policy"};
 static const struct record_kind namespaces = {
 	"namespace",	   "/v1/namespaces", false,
 	namespace_columns, namespace_keys,   DAVIT_ARRAY_SIZE(namespace_columns),
@@ -173,7 +174,7 @@ const struct davit_command davit_command_namespace = {
 	.group = "System",
 	.summary = "List and remove quotas of namespaces",
 	.details = "A namespace needs no record to be used; davit apply -f FILE with kind: Namespace sets a "
-		   "quota. "
+		   "quota, or a policy of what its services may connect to (egress). "
 		   "An empty column means no limit.",
 	.options = namespace_options,
 	.min_args = 1,

@@ -200,10 +200,16 @@ strategy: one-for-all
 kind: Namespace
 name: small
 quota: {services: 1}
+---
+kind: Namespace
+name: shut
+egress: deny
 EOT
   davit apply -f "$BATS_TEST_TMPDIR/records.yaml"
   [ "$(davit supervisor list -o json | jq -r '.[0].strategy')" = one-for-all ]
-  [ "$(davit namespace list -o json | jq -r '.[0].quota.services')" = 1 ]
+  [ "$(davit namespace list -o json | jq -r '.[] | select(.name == "small").quota.services')" = 1 ]
+  davit namespace list | grep -q '^shut .*deny'
+  davit namespace rm shut
   davit run --namespace small one --command /bin/sleep --args 100
   run davit run --namespace small two --command /bin/sleep --args 100
   [ "$status" -eq 1 ]

@@ -218,6 +218,27 @@ def test_a_network_that_leads_out(home):
     wait_until(lambda: not os.listdir(bundles), "no file is left")
 
 
+def test_a_policy_of_egress(home):
+    """without root a policy lets a container reach what it names and nothing else, and holds its root to it"""
+    if not shutil.which("slirp4netns") or not shutil.which("nft", path="/usr/sbin:/usr/bin:/sbin"):
+        raise Skip("slirp4netns or nft is not installed")
+    open_tun(home)
+    image = begin(home)
+    outside = Outside()
+    home.cleanups.append(outside.close)
+    port = outside.web.getsockname()[1]
+    fetched = {}
+    for name, more in (("open", ()), ("shut", ("--egress", "deny")), ("other", ("--egress", "deny", "--allow-host",
+                       "%s:%d" % (outside.ADDRESS, port + 1))), ("let", ("--egress", "deny", "--allow-host",
+                       "%s:%d" % (outside.ADDRESS, port)))):
+        home.cli("run", name, *image, *more, "--", "sleep", "1000")
+        fetched[name] = home.cli("exec", name, "--", "wget", "-q", "-O", "-", "http://%s:%d/" % (
+            outside.ADDRESS, port), check=False).stdout
+    equal(fetched, {"open": "from outside\n", "shut": "", "other": "", "let": "from outside\n"})
+    p = home.cli("exec", "let", "--", "ip", "link", "set", "tap0", "down", check=False)
+    check(p.returncode != 0, "its root has no power over its network", p.stdout)
+
+
 def test_a_network_that_does_not_come_up(home):
     """without root a program is not started without its network, and the end of the run says why"""
     slirp = shutil.which("slirp4netns")
