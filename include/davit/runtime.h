@@ -79,7 +79,8 @@ extern "C" {
 	X(COPY, "copy", "files can be copied in and out")                                                    \
 	X(PAUSE, "pause", "an instance can be frozen and thawed")                                            \
 	X(SECRETS, "secrets", "secrets arrive as files in a private directory")                              \
-	X(SERVICE_ACCOUNT, "service-account", "the platform's own identity can be chosen")
+	X(SERVICE_ACCOUNT, "service-account", "the platform's own identity can be chosen")                   \
+	X(EGRESS, "egress", "which connections a workload may open can be limited")
 
 enum davit_capability {
 #define X(sym, name, doc) DAVIT_CAP_##sym,
@@ -145,6 +146,12 @@ struct davit_log_config {
 	uint64_t rate; /* with DROP: bytes a second and instance */
 };
 
+/* One layer of what a workload may reach. */
+struct davit_egress {
+	char *from;   /* who says so, for people: "service", "namespace acme" */
+	char **hosts; /* ended by NULL, in the form of base/host.h; may be empty: nothing */
+};
+
 enum davit_ready_signal {
 	DAVIT_READY_NONE,   /* ready is not the driver's business for this workload */
 	DAVIT_READY_NOTIFY, /* READY=1 on NOTIFY_SOCKET */
@@ -198,6 +205,13 @@ struct davit_workload {
 	int ready_fd; /* with DAVIT_READY_FD: 3 or more */
 	mode_t umask; /* 022 unless asked otherwise */
 	bool no_new_privileges;
+
+	/* With DAVIT_CAP_EGRESS. A connection that the workload opens must be allowed by every
+	 * layer; without any it may open what it likes. Connections to itself (loopback) and
+	 * answers to those that others opened are none of it. Enforced where the workload cannot
+	 * change it, from before its program runs: DAVIT_ENOTSUP from create where that cannot be. */
+	struct davit_egress *egress;
+	size_t n_egress;
 };
 
 /* --------------------------------------------------------------------- exits */

@@ -59,6 +59,11 @@ enum davit_escalation {
 	DAVIT_ESCALATE_RESTART, /* the failed child is started afresh after the cool-down */
 };
 
+enum davit_egress_policy {
+	DAVIT_EGRESS_ALLOW, /* it may connect to anything: the default */
+	DAVIT_EGRESS_DENY,  /* ... to nothing but egress.hosts */
+};
+
 enum davit_update_order {
 	DAVIT_UPDATE_START_FIRST, /* the default: the new one is ready before the old one stops */
 	DAVIT_UPDATE_STOP_FIRST,
@@ -186,13 +191,15 @@ struct davit_spec {
 	size_t n_volumes;
 	struct davit_secret_ref *secrets;
 	size_t n_secrets;
-	char *service_account;	     /* serviceAccount */
-	struct davit_log_config log; /* logs.maxSize, logs.maxFiles, logs.policy, logs.rate */
-	bool no_new_privileges;	     /* noNewPrivileges */
-	bool read_only_root;	     /* readOnlyRootFilesystem */
-	char **cap_add, **cap_drop;  /* capabilities.add, .drop: "CAP_NET_ADMIN", "ALL" */
-	char *network;		     /* "bridge", "host", "none", or the name of one */
-	char **dns;		     /* addresses */
+	char *service_account;		 /* serviceAccount */
+	struct davit_log_config log;	 /* logs.maxSize, logs.maxFiles, logs.policy, logs.rate */
+	bool no_new_privileges;		 /* noNewPrivileges */
+	bool read_only_root;		 /* readOnlyRootFilesystem */
+	char **cap_add, **cap_drop;	 /* capabilities.add, .drop: "CAP_NET_ADMIN", "ALL" */
+	char *network;			 /* "bridge", "host", "none", or the name of one */
+	char **dns;			 /* addresses */
+	enum davit_egress_policy egress; /* egress.policy; of a Namespace too */
+	char **egress_hosts;		 /* egress.hosts, in the form of base/host.h */
 	struct davit_health_check *health;
 	size_t n_health;
 

@@ -32,7 +32,7 @@ static void check_balance(struct davit_system *s)
 {
 	struct davit_system_stats st;
 
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 12000; i++) {
 		davit_system_stats(s, &st);
 		if (st.sent == st.handled + st.dead)
 			return;
@@ -139,7 +139,7 @@ static void order_holds_through_restarts_and_nothing_is_lost(void **unused)
 	restarts_wanted = 50;
 	for (int i = 0; i < 2; i++) {
 		davit_container_create(c, &what[i], &p);
-		assert_int_equal(davit_await(c, p, 5 * SEC, NULL, NULL), 0);
+		assert_int_equal(davit_await(c, p, 60 * SEC, NULL, NULL), 0);
 	}
 	davit_container_get(c, "R", &info);
 	send_all(c, info.ref);
@@ -166,7 +166,7 @@ static void a_sender_waits_at_a_full_mailbox_with_policy_block(void **unused)
 
 	restarts_wanted = 0;
 	davit_container_create(c, &what, &p);
-	assert_int_equal(davit_await(c, p, 5 * SEC, NULL, NULL), 0);
+	assert_int_equal(davit_await(c, p, 60 * SEC, NULL, NULL), 0);
 	davit_container_get(c, "R", &info);
 	send_all(c, info.ref);
 	davit_container_get(c, "R", &info);
@@ -219,7 +219,7 @@ static void a_million_actors_come_and_go_and_leave_nothing(void **unused)
 	assert_int_equal(errors, 0);
 	for (int i = 0; i < 2; i++)
 		davit_kill(c, ref[i]);
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 12000; i++) {
 		davit_system_stats(s, &after);
 		if (after.actors == before.actors)
 			break;
@@ -249,11 +249,11 @@ static void containers_come_and_go_from_several_threads(void **unused)
 					       &p[i]);
 		}
 		for (int i = 0; i < 50; i++)
-			assert_int_equal(davit_await(c, p[i], 5 * SEC, NULL, NULL), 0);
+			assert_int_equal(davit_await(c, p[i], 60 * SEC, NULL, NULL), 0);
 		davit_flush(c, DAVIT_DESTROY_FORCE, &p[0]);
-		assert_int_equal(davit_await(c, p[0], 5 * SEC, NULL, NULL), 0);
+		assert_int_equal(davit_await(c, p[0], 60 * SEC, NULL, NULL), 0);
 	}
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 12000; i++) {
 		davit_system_stats(s, &after);
 		if (after.actors == before.actors)
 			break;
@@ -277,7 +277,7 @@ static int post(struct davit_context *c, struct davit_message *m)
 static int stuck(struct davit_context *c, struct davit_message *m)
 {
 	davit_tell(c, other, HIT, NULL, 0);
-	for (int i = 0; i < 2000 && !atomic_load(&seen); i++)
+	for (int i = 0; i < 60000 && !atomic_load(&seen); i++)
 		nanosleep(&(struct timespec){0, 1000000}, NULL);
 	if (!seen)
 		errors++;
@@ -384,7 +384,7 @@ static void requests_from_outside_are_awaited(void **unused)
 		struct davit_message *m = davit_message_new(c, GO, sizeof i);
 		memcpy(m->data, &i, sizeof i);
 		assert_int_equal(davit_request(c, ref, &m, NULL, &p), 0);
-		assert_int_equal(davit_await(c, p, 5 * SEC, &o, NULL), 0);
+		assert_int_equal(davit_await(c, p, 60 * SEC, &o, NULL), 0);
 		assert_memory_equal(o->data, &i, sizeof i);
 		davit_outcome_free(o);
 	}

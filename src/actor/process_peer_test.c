@@ -193,7 +193,7 @@ static const char *later(const char *want)
 {
 	const char *got = "";
 
-	for (int i = 0; i < 2000 && !strstr(got = ask("A", "answer?"), want); i++)
+	for (int i = 0; i < 30000 && !strstr(got = ask("A", "answer?"), want); i++)
 		nap();
 	return got;
 }
@@ -216,7 +216,7 @@ static void it_asks_others_and_the_manager_of_its_parent(void **unused)
 	assert_non_null(strstr(later("alias"), "{\"alias\":\"A1\"}"));
 	assert_string_equal(ask("Main/A/A1", "hi"), "peer: hi");
 	ask("A", "manage {\"do\":\"destroy\",\"address\":\"A1\",\"force\":\"both\"}");
-	for (int i = 0; i < 5000 && davit_exists(c, "A1"); i++)
+	for (int i = 0; i < 30000 && davit_exists(c, "A1"); i++)
 		nap();
 	assert_false(davit_exists(c, "A1"));
 }

@@ -70,7 +70,7 @@ void nap(void)
 
 int finish(struct davit_promise p)
 {
-	return davit_await(c, p, 20 * SEC, NULL, NULL);
+	return davit_await(c, p, 60 * SEC, NULL, NULL);
 }
 
 int make(const char *parent, const char *alias, const struct davit_definition *d, unsigned flags)
@@ -112,7 +112,7 @@ void become(const char *alias, enum davit_state want)
 	struct davit_container_info i = {.state = DAVIT_STATE_DESTROYED};
 
 	/* The failure is told to the tree, which has its text, a moment after the state. */
-	for (int n = 0; n < 10000; n++, nap())
+	for (int n = 0; n < 30000; n++, nap())
 		if (!davit_container_get(c, alias, &i) && i.state == want &&
 		    (i.state == DAVIT_STATE_FAILED) == (i.failure != 0))
 			break;
@@ -130,7 +130,7 @@ const char *ask_with(const char *alias, const char *text, const struct davit_req
 
 	memcpy(m->data, text, strlen(text) + 1);
 	assert_int_equal(davit_request(c, find(alias), &m, o, &p), 0);
-	if (davit_await(c, p, 20 * SEC, &outcome, &err))
+	if (davit_await(c, p, 60 * SEC, &outcome, &err))
 		snprintf(answer, sizeof answer, "!%s", err.message);
 	else
 		snprintf(answer, sizeof answer, "%s", (const char *)outcome->data);
@@ -152,7 +152,7 @@ void balanced(void)
 {
 	struct davit_system_stats n;
 
-	for (int i = 0; i < 5000; i++) {
+	for (int i = 0; i < 30000; i++) {
 		davit_system_stats(sys, &n);
 		if (n.sent == n.handled + n.dead)
 			break;
@@ -163,7 +163,7 @@ void balanced(void)
 
 void gone(pid_t pid)
 {
-	for (int i = 0; i < 5000 && !kill(pid, 0); i++)
+	for (int i = 0; i < 30000 && !kill(pid, 0); i++)
 		nap();
 	assert_int_equal(kill(pid, 0), -1);
 }

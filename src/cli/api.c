@@ -5,6 +5,7 @@
 #include "net/client.h"
 #include "net/url.h"
 
+#include <errno.h>
 #include <string.h>
 #include <time.h>
 
@@ -108,8 +109,8 @@ static const char *cause_of(const struct davit_cli *cli, char buf[64])
 }
 
 /* Sends on cli->client and reads the whole answer. */
-static int exchange(struct davit_cli *cli, const struct davit_client_request *request, struct davit_buf *out,
-		    struct davit_error *err)
+static int try_exchange(struct davit_cli *cli, const struct davit_client_request *request,
+			struct davit_buf *out, struct davit_error *err)
 {
 	int status, r;
 
@@ -129,6 +130,29 @@ static int exchange(struct davit_cli *cli, const struct davit_client_request *re
 	return r;
 }
 
+static bool went_away(int r, const struct davit_error *why)
+{
+	return r == DAVIT_ECLOSED || (r < 0 && (why->sys_errno == ECONNRESET || why->sys_errno == EPIPE));
+}
+
+/* A question is asked again, of the next daemon, when this one has died meanwhile: the kernel takes
+ * connections for one that has just been killed. A command may have been obeyed, and is not repeated. */
+static int exchange(struct davit_cli *cli, const struct davit_client_request *request, struct davit_buf *out,
+		    struct davit_error *err)
+{
+	struct davit_error why = {0};
+	int r = try_exchange(cli, request, out, &why);
+
+	if (went_away(r, &why) && !strcmp(request->method, "GET")) {
+		davit_buf_reset(out);
+		davit_error_clear(&why);
+		r = try_exchange(cli, request, out, &why);
+	}
+	if (r < 0 && err)
+		*err = why;
+	return r;
+}
+
 int davit_api_send(struct davit_cli *cli, const char *method, const char *target, const char *type,
 		   const void *body, size_t len, json_t **ret_answer, struct davit_error *err)
 {
@@ -143,8 +167,16 @@ int davit_api_send(struct davit_cli *cli, const char *method, const char *target
 		.cause = cause_of(cli, cause),
 	};
 	json_t *answer = NULL;
+	bool again = !cli->client && !strcmp(method, "GET");
 	int r = exchange(cli, &request, &out, err);
 
+	/* A daemon that is killed takes connections to its last moment: what only asks, asks the next. */
+	for (int64_t pause = FIRST_PAUSE; again && r == DAVIT_ECLOSED && pause < LONGEST_PAUSE; pause *= 4) {
+		nanosleep(&(struct timespec){.tv_nsec = pause}, NULL);
+		davit_error_clear(err);
+		davit_buf_reset(&out);
+		r = exchange(cli, &request, &out, err);
+	}
 	if (r < 0)
 		return r;
 	if (out.len)

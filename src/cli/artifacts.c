@@ -99,7 +99,7 @@ static int get_named(struct davit_cli *cli, struct davit_artifacts *s, struct da
 		return davit_cli_usage(cli, err, "which, and where to? davit artifacts get ID DIR|FILE.tar");
 	r = davit_artifacts_find(s, cli->args[1], &h, err);
 	if (r == 0)
-		r = davit_steps_download(s, &h, cli->args[2], err);
+		r = davit_artifacts_get(s, &h, cli->args[2], err);
 	davit_artifact_release(&h);
 	return r;
 }

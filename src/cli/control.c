@@ -65,8 +65,10 @@ static int start_or_stop(struct davit_cli *cli, bool run, struct davit_error *er
 
 	if (r < 0)
 		return r;
-	if (!workspace)
-		return simple(cli, "POST", run ? "/start" : "/stop", run ? "started" : "stopping", err);
+	if (!workspace) {
+		r = simple(cli, "POST", run ? "/start" : "/stop", run ? "started" : "stopping", err);
+		return davit_workspace_neither(cli, davit_cli_arg(cli, 1), r, err);
+	}
 	r = davit_workspace_switch(cli, workspace, run, err);
 	json_decref(workspace);
 	return r;

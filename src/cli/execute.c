@@ -206,7 +206,7 @@ static int download(struct execute *e, const struct davit_result *r)
 
 			if (strncmp(r->outputs[i].name, v, n) != 0 || r->outputs[i].name[n])
 				continue;
-			if (davit_steps_download(e->store, &r->outputs[i].tree, v + n + 1, &err) < 0) {
+			if (davit_artifacts_get(e->store, &r->outputs[i].tree, v + n + 1, &err) < 0) {
 				say(e, err.message);
 				status = EXIT_ERRORED;
 			}
@@ -516,8 +516,10 @@ static int execute(struct execute *e)
 	if (!file)
 		return davit_cli_usage(e->cli, e->err, "which task? davit execute -c TASK.yml");
 	r = davit_task_load(file, &e->task, e->err);
-	if (r == 0 && behind)
-		r = davit_execute_check_behind(e);
+	if (r == 0 && behind && e->json)
+		r = davit_cli_usage(
+			e->cli, e->err,
+			"--json does not go with --background: 'davit run-log -o json ID' has the events");
 	if (r == 0)
 		r = check_inputs(e);
 	if (r == 0)

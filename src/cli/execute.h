@@ -32,9 +32,8 @@ struct execute {
 	struct davit_error *err;
 };
 
-/* execute_behind.c: refuses options that need somebody who waits. */
-int davit_execute_check_behind(struct execute *e);
-/* Hands the task, with its inputs, to the daemon, and prints the run's id. */
+/* execute_behind.c: hands the task, with its inputs and where its outputs go, to the daemon, and prints the
+ * run's id. */
 int davit_execute_behind(struct execute *e, const char *file);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TASK_MAX ((size_t)1 << 20)
 
@@ -29,16 +30,36 @@ static int make_plan(struct execute *e, const char *file, json_t **ret)
 	}
 	while ((v = davit_cli_next(e->cli, "param", &pos)))
 		json_object_setn_new(params, v, strcspn(v, "="), json_string(strchr(v, '=') + 1));
-	spec = json_pack("{s:s#,s:o,s:b,s:b,s:I,s:s*,s:s*,s:s*}", "text", davit_buf_str(&text), text.len,
+	spec = json_pack("{s:s#,s:o,s:b,s:b,s:b,s:I,s:s*,s:s*,s:s*}", "text", davit_buf_str(&text), text.len,
 			 "params", params, "privileged", davit_cli_flag(e->cli, "privileged"), "hermetic",
-			 davit_cli_flag(e->cli, "hermetic"), "grace",
-			 (json_int_t)davit_cli_duration(e->cli, "grace", 0), "rootfs", real ? real : root,
-			 "image_name", davit_cli_value(e->cli, "image"), "runtime",
+			 davit_cli_flag(e->cli, "hermetic"), "cache", davit_cli_flag(e->cli, "cache"),
+			 "grace", (json_int_t)davit_cli_duration(e->cli, "grace", 0), "rootfs",
+			 real ? real : root, "image_name", davit_cli_value(e->cli, "image"), "runtime",
 			 davit_cli_value(e->cli, "runtime"));
 	*ret = json_pack("{s:s,s:s,s:o}", "kind", "task", "name", slash ? slash + 1 : file, "spec", spec);
 	if (*ret && timeout)
 		*ret = json_pack("{s:s,s:s,s:o}", "kind", "timeout", "after", timeout, "step", *ret);
 	return *ret ? 0 : davit_error_set(e->err, DAVIT_ENOMEM, NULL, "out of memory");
+}
+
+/* Where its host is to write what it makes: the host has another directory. */
+static json_t *make_outputs(struct execute *e)
+{
+	json_t *outputs = NULL;
+	size_t pos = 0;
+	const char *v;
+
+	while ((v = davit_cli_next(e->cli, "output", &pos))) {
+		const char *to = strchr(v, '=') + 1;
+		DAVIT_AUTO_FREE char *here = *to == '/' ? strdup("") : getcwd(NULL, 0), *path = NULL;
+
+		if (!outputs)
+			outputs = json_object();
+		if (!here || asprintf(&path, "%s%s%s", here, *to == '/' ? "" : "/", to) < 0)
+			path = NULL;
+		json_object_setn_new(outputs, v, (size_t)(to - v) - 1, json_string(path ? path : ""));
+	}
+	return outputs;
 }
 
 static json_t *make_run(struct execute *e, const char *file, json_t *plan)
@@ -53,8 +74,9 @@ static json_t *make_run(struct execute *e, const char *file, json_t *plan)
 	}
 	if (asprintf(&scope, "execute %s", real ? real : file) < 0)
 		scope = NULL;
-	return json_pack("{s:s,s:s,s:o,s:o,s:o*,s:s*}", "name", slash ? slash + 1 : file, "kind", "execute",
-			 "plan", plan, "inputs", inputs, "holds", holds, "scope", scope);
+	return json_pack("{s:s,s:s,s:o,s:o,s:o*,s:o*,s:s*}", "name", slash ? slash + 1 : file, "kind",
+			 "execute", "plan", plan, "inputs", inputs, "outputs", make_outputs(e), "holds",
+			 holds, "scope", scope);
 }
 
 int davit_execute_behind(struct execute *e, const char *file)
@@ -73,21 +95,4 @@ int davit_execute_behind(struct execute *e, const char *file)
 	json_decref(body);
 	json_decref(run);
 	return r;
-}
-
-int davit_execute_check_behind(struct execute *e)
-{
-	static const char *const waiting[] = {"output", "cache", "json"};
-
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(waiting); i++) {
-		size_t pos = 0;
-		bool given = i ? davit_cli_flag(e->cli, waiting[i])
-			       : davit_cli_next(e->cli, "output", &pos) != NULL;
-
-		if (given)
-			return davit_cli_usage(e->cli, e->err, "--%s does not go with --background%s",
-					       waiting[i],
-					       i ? "" : ": 'davit runs ID' names what it has made");
-	}
-	return 0;
 }

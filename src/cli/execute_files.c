@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Inputs and outputs of davit execute: directories, archives, and what git says of a directory.
+ * Inputs of davit execute: directories, archives, and what git says of a directory.
  */
 #include "base/buf.h"
 #include "base/file.h"
@@ -133,40 +133,4 @@ int davit_steps_upload(struct davit_artifacts *s, const char *from, bool all, st
 	if (fd < 0)
 		return davit_error_errno(err, errno, NULL, "cannot open %s", from);
 	return davit_artifacts_put_tar(s, fd, ret, err);
-}
-
-static bool ends_with(const char *s, const char *end)
-{
-	size_t n = strlen(s), k = strlen(end);
-
-	return n > k && !strcmp(s + n - k, end);
-}
-
-int davit_steps_download(struct davit_artifacts *s, const struct davit_artifact_hold *h, const char *to,
-			 struct davit_error *err)
-{
-	enum davit_artifact_packing packing = DAVIT_PACK_NONE;
-	DAVIT_AUTO_CLOSE int fd = -1;
-	DAVIT_AUTO_FREE char *temporary = NULL;
-	int r;
-
-	if (ends_with(to, ".tar.gz") || ends_with(to, ".tgz"))
-		packing = DAVIT_PACK_GZIP;
-	else if (ends_with(to, ".tar.zst"))
-		packing = DAVIT_PACK_ZSTD;
-	else if (!ends_with(to, ".tar"))
-		return davit_artifacts_get_directory(s, h, to, err);
-	if (asprintf(&temporary, "%s.part", to) < 0) {
-		temporary = NULL;
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	}
-	fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (fd < 0)
-		return davit_error_errno(err, errno, NULL, "cannot write %s", temporary);
-	r = davit_artifacts_get_tar(s, h, fd, packing, err);
-	if (r == 0 && rename(temporary, to) < 0)
-		r = davit_error_errno(err, errno, NULL, "cannot write %s", to);
-	if (r < 0)
-		unlink(temporary);
-	return r;
 }

@@ -174,6 +174,10 @@ static int post(struct davit_cli *cli, const char *runtime, const char *source, 
 
 	if (!body)
 		return davit_cli_usage(cli, err, "the source's path or the runtime's name is not UTF-8 text");
+	if (davit_cli_flag(cli, "name") && !davit_cli_value(cli, "name")[0]) {
+		json_decref(body);
+		return davit_cli_usage(cli, err, "--name: must not be empty");
+	}
 	set(body, "name", davit_cli_value(cli, "name"));
 	set(body, "agent", davit_cli_value(cli, "agent"));
 	set(body, "project", davit_cli_value(cli, "project"));

@@ -252,8 +252,8 @@ static int check_counts(struct davit_cli *cli, struct davit_error *err)
 		return davit_cli_usage(cli, err, "'%s' needs more arguments: davit %s %s", called, called,
 				       usage);
 	if (cli->n_args > max)
-		return davit_cli_usage(cli, err, "'%s' does not take the argument '%.64s': davit %s %s",
-				       called, cli->args[max], called, usage);
+		return davit_cli_usage(cli, err, "'%s' does not take the argument '%.64s': davit %s%s%s",
+				       called, cli->args[max], called, usage[0] ? " " : "", usage);
 	if (cli->rest && !c->rest)
 		return davit_cli_usage(cli, err, "'%s' takes no command after '--': davit %s %s", called,
 				       called, usage);

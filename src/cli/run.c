@@ -23,10 +23,14 @@
 static void name_option(struct davit_cli *cli, struct davit_error *err)
 {
 	const struct davit_option *o = err->where[0] ? davit_spec_option_of(err->where) : NULL;
+	size_t n = strlen(err->where);
 
-	if (o && davit_option_find(cli->command, o->name) && davit_cli_flag(cli, o->name) &&
-	    strncmp(err->message, "--", 2) != 0)
-		davit_error_prefix(err, "--%s", o->name);
+	if (!o || !davit_option_find(cli->command, o->name) || !davit_cli_flag(cli, o->name) ||
+	    !strncmp(err->message, "--", 2))
+		return;
+	if (!strncmp(err->message, err->where, n) && !strncmp(err->message + n, ": ", 2))
+		memmove(err->message, err->message + n + 2, strlen(err->message + n + 2) + 1);
+	davit_error_prefix(err, "--%s", o->name);
 }
 
 static void post_target(struct davit_cli *cli, const char *mode, struct davit_buf *out)
@@ -223,26 +227,34 @@ static int refuse_spec_options(struct davit_cli *cli, struct davit_error *err)
 	return 0;
 }
 
+/* Sends a spec that the options are in, and attends what it is of. */
+static int send_spec(struct davit_cli *cli, const char *mode, json_t *spec, struct davit_error *err)
+{
+	json_t *refs = NULL;
+	int r = check_watch(cli, spec, err);
+
+	if (r == 0)
+		r = post_spec(cli, mode, spec, &refs, err);
+	return r < 0 ? r : attend(cli, spec, refs, err);
+}
+
 static int run_run(struct davit_cli *cli, struct davit_error *err)
 {
-	json_t *spec, *refs = NULL;
+	json_t *spec;
 	int r = check_modes(cli, err);
 
 	if (r == 0 && davit_cli_value(cli, "file")) {
 		r = refuse_spec_options(cli, err);
 		return r < 0 ? r : run_from_file(cli, "create", err);
 	}
-	spec = r == 0 ? json_object() : NULL;
-	if (r == 0)
-		r = davit_spec_options_apply(cli, spec, err);
+	if (r < 0)
+		return r;
+	spec = json_object();
+	r = davit_spec_options_apply(cli, spec, err);
 	if (r == 0)
 		r = davit_spec_options_name(cli, spec, err);
 	if (r == 0)
-		r = check_watch(cli, spec, err);
-	if (r == 0)
-		r = post_spec(cli, "create", spec, &refs, err);
-	if (r == 0)
-		r = attend(cli, spec, refs, err);
+		r = send_spec(cli, "create", spec, err);
 	json_decref(spec);
 	return r;
 }
@@ -251,7 +263,7 @@ static int run_run(struct davit_cli *cli, struct davit_error *err)
 static int run_update(struct davit_cli *cli, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
-	json_t *answer = NULL, *spec = NULL, *refs = NULL;
+	json_t *answer = NULL, *spec = NULL;
 	int r = check_modes(cli, err);
 
 	if (r == 0 && davit_cli_value(cli, "file")) {
@@ -273,11 +285,7 @@ static int run_update(struct davit_cli *cli, struct davit_error *err)
 	if (r == 0)
 		r = davit_spec_options_apply(cli, spec, err);
 	if (r == 0)
-		r = check_watch(cli, spec, err);
-	if (r == 0)
-		r = post_spec(cli, "update", spec, &refs, err);
-	if (r == 0)
-		r = attend(cli, spec, refs, err);
+		r = send_spec(cli, "update", spec, err);
 	json_decref(spec);
 	return r;
 }

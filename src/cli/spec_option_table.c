@@ -74,6 +74,10 @@ const struct davit_option davit_options_spec[] = {
 	 .doc = "bridge, host, none or the name of a network"},
 	{"dns", 0, "ADDRESS", DAVIT_OPTION_STRING, .repeat = true, .field = "dns",
 	 .doc = "The address of a name server"},
+	{"egress", 0, "POLICY", DAVIT_OPTION_CHOICE, .choices = "allow|deny", .field = "egress.policy",
+	 .doc = "What it may connect to: anything (allow, the default), or each --allow-host alone (deny)"},
+	{"allow-host", 0, "HOST[:PORT]", DAVIT_OPTION_STRING, .repeat = true, .field = "egress.hosts",
+	 .doc = "With --egress deny: a name, an address or a network that it may connect to"},
 	{"health-http", 0, "[PORT]/PATH", DAVIT_OPTION_STRING, .repeat = true, .field = "health",
 	 .doc = "It is well when GET of this path is answered (default port: its first)"},
 	{"health-tcp", 0, "PORT", DAVIT_OPTION_INT, .repeat = true, .min = 1, .max = 65535, .field = "health",
@@ -127,8 +131,10 @@ const struct davit_option davit_options_spec[] = {
 
 const struct davit_option *davit_spec_option_of(const char *field)
 {
+	size_t n = strcspn(field, "["); /* of a list the option gives each */
+
 	for (const struct davit_option *o = davit_options_spec; o->name; o++)
-		if (!strcmp(o->field, field))
+		if (!strncmp(o->field, field, n) && !o->field[n])
 			return o;
 	return NULL;
 }

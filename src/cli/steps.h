@@ -26,8 +26,5 @@ int davit_steps_job(struct davit_cli *cli, struct davit_error *err);
  * a git repository's ignored files are left out unless `all`. Blocks. */
 int davit_steps_upload(struct davit_artifacts *s, const char *from, bool all, struct davit_artifact_hold *ret,
 		       struct davit_error *err);
-/* Writes an output to a directory, or to a tar archive if the name ends like one. Blocks. */
-int davit_steps_download(struct davit_artifacts *s, const struct davit_artifact_hold *h, const char *to,
-			 struct davit_error *err);
 
 #endif

@@ -50,9 +50,9 @@ static int find_open(struct davit_core *c, const char *name, const struct core_r
 			if (n < DAVIT_ARRAY_SIZE(names))
 				names[n++] = k->name;
 		const char *near = davit_nearest(name, names, n);
-		return davit_error_set(err, DAVIT_ENOENT, "runtime",
-				       "there is no runtime '%s'%s%s%s; see davit runtimes", name,
-				       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
+		return davit_error_set(err, DAVIT_ENOENT, "runtime", "there is no runtime '%s'%s%s%s", name,
+				       near ? "; did you mean '" : "; see davit runtimes", near ? near : "",
+				       near ? "'?" : "");
 	}
 	/* What it can do is not known, or it cannot be asked. */
 	if (r->phase != RUNTIME_OPEN) {
@@ -317,6 +317,8 @@ int check_service(const struct proposal *p, const struct davit_spec *spec, struc
 	struct davit_map visited = {0};
 	int r = command_check_capabilities(p->c, spec, err);
 
+	if (r == 0)
+		r = egress_check_service(p->c, spec, err);
 	if (r == 0 && spec->profile)
 		r = profile_check(p->c, spec->profile, err);
 	if (r == 0) {

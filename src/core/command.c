@@ -77,6 +77,9 @@ static int add_other(struct pending *p, const struct proposal *pr, const struct 
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (ns) {
 		const struct namespace_record *n = davit_map_get(&c->namespaces, id);
+		int r = egress_check_namespace(c, spec, err);
+		if (r < 0)
+			return r;
 		revision = n ? n->revision : 0;
 	} else {
 		const struct supervisor *s = davit_map_get(&c->supervisors, id);

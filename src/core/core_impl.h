@@ -336,6 +336,22 @@ int workload_of_spec(struct davit_core *c, const struct davit_spec *spec, struct
 int workload_names(struct davit_workload *w, const struct davit_spec *spec, struct davit_error *err);
 int workload_settings(struct davit_workload *w, const struct davit_spec *spec, const struct built *b,
 		      struct davit_error *err);
+/* workload_egress.c: what it may reach, by its service and its namespace. */
+int workload_egress(struct davit_core *c, const struct davit_spec *spec, struct davit_workload *w,
+		    struct davit_error *err);
+/* Whether the runtime can enforce that: what has a policy never starts without. */
+int workload_egress_check(const struct core_runtime *r, const struct davit_workload *w,
+			  struct davit_error *err);
+/* The same before there is a workload: of a service; and of all that are in a namespace. */
+int egress_check_service(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err);
+int egress_check_namespace(struct davit_core *c, const struct davit_spec *ns, struct davit_error *err);
+/* Part of a service's generation: 0 without a policy of its namespace. */
+uint64_t egress_generation(struct davit_core *c, const struct davit_spec *spec);
+/* The namespace's record has changed or gone: its services are looked at again. */
+void egress_changed(struct davit_core *c, const char *ns);
+/* A list of {from, hosts}, and one line for people, empty without a policy. */
+void egress_write(const struct davit_workload *w, struct davit_json *j);
+void egress_text(const struct davit_workload *w, struct davit_buf *out);
 /* Allocates the driver's instance for the workload as it is. */
 int workload_attach(struct instance *i, struct davit_error *err);
 void workload_fini(struct davit_workload *w);

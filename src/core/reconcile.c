@@ -369,6 +369,7 @@ static void reconcile_deleting(struct davit_service *s)
 static uint64_t generation_of(const struct davit_service *s)
 {
 	return davit_spec_hash(s->spec) ^ (uint64_t)s->nonce * UINT64_C(0x9e3779b97f4a7c15) ^
+	       egress_generation(s->core, s->spec) ^
 	       (build_needed(s) && s->built ? s->built->source_hash : 0);
 }
 

@@ -419,6 +419,7 @@ void registry_put(struct davit_core *c, const struct davit_kv *kv)
 			namespace_free(davit_map_remove(&c->namespaces, key));
 		else
 			put_namespace(c, key, kv);
+		egress_changed(c, key);
 	}
 }
 

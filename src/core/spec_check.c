@@ -449,6 +449,8 @@ int davit_spec_check(const struct davit_spec *s, struct davit_error *err)
 		r = all[i](s, err);
 	for (size_t i = 0; !r && s->kind == DAVIT_KIND_SERVICE && i < DAVIT_ARRAY_SIZE(of_services); i++)
 		r = of_services[i](s, err);
+	if (!r)
+		r = davit_spec_check_egress(s, err);
 	if (!r && s->kind != DAVIT_KIND_SERVICE)
 		r = check_pairs(s, err);
 	if (!r && s->kind == DAVIT_KIND_SUPERVISOR)

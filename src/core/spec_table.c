@@ -130,6 +130,14 @@ const struct davit_spec_row davit_spec_rows[] = {
 		"given."},
 	{ROW("dns", STRINGS, dns), .kinds = SERVICE, .replaces = true, .each = davit_spec_address,
 	 .flag = "--dns", .doc = "Addresses of name servers."},
+	{ROW("egress.policy", ENUM, egress), .kinds = SERVICE | NAMESPACE, .replaces = true, .is_short = true,
+	 .values = "allow|deny", .deflt = "allow", .flag = "--egress",
+	 .doc = "Whether it may open connections to anything, or to `egress.hosts` alone: see "
+		"docs/network.md. Of a namespace: what none of its services may exceed."},
+	{ROW("egress.hosts", STRINGS, egress_hosts), .kinds = SERVICE | NAMESPACE, .replaces = true,
+	 .each = davit_spec_host, .flag = "--allow-host",
+	 .doc = "Names, addresses and networks that policy deny lets it reach, with `:PORT` or on every "
+		"port."},
 	{ITEMS("secrets", secrets, secret), .kinds = SERVICE, .max = ITEMS_MAX, .replaces = true,
 	 .flag = "--secret", .doc = "Secrets of its namespace that it gets."},
 	{ROW("serviceAccount", STRING, service_account), .kinds = SERVICE, .replaces = true,

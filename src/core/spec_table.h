@@ -2,7 +2,8 @@
  *
  * The table of a spec's options. Reading, writing, copying, checking and the
  * documentation all walk it, so that an option is a row here, a member of struct
- * davit_spec, and nothing else. Internal to spec*.c.
+ * davit_spec, and nothing else. Internal to spec*.c
+ * and to workload_egress.c.
  */
 #ifndef DAVIT_CORE_SPEC_TABLE_H
 #define DAVIT_CORE_SPEC_TABLE_H
@@ -106,10 +107,15 @@ int davit_spec_bad(struct davit_error *err, const char *path, const char *fmt, .
 	__attribute__((format(printf, 3, 4)));
 /* What the table cannot say of `health` (spec_health.c). */
 int davit_spec_check_health(const struct davit_spec *s, struct davit_error *err);
+/* spec_egress.c: its own policy; then whether a service can have one at all. `who` says so: "egress.policy
+ * deny", "the policy of namespace acme". */
+int davit_spec_check_egress(const struct davit_spec *s, struct davit_error *err);
+int davit_spec_check_confined(const struct davit_spec *s, const char *who, struct davit_error *err);
 
 /* For rows of texts: an IP address; a Linux capability ("net_admin" becomes
  * "CAP_NET_ADMIN"), where an unknown one has its nearest. */
 int davit_spec_address(struct davit_region *a, const char *text, const char **ret, struct davit_error *err);
+int davit_spec_host(struct davit_region *a, const char *text, const char **ret, struct davit_error *err);
 int davit_spec_linux_capability(struct davit_region *a, const char *text, const char **ret,
 				struct davit_error *err);
 

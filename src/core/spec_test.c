@@ -90,7 +90,9 @@ static void sample(const struct davit_spec_row *row, struct davit_json *j)
 	case DAVIT_TYPE_STRINGS:
 		if (row->each) {
 			davit_json_raw(j, !strcmp(row->path, "dns") ? "[\"::1\",\"10.0.0.1\"]"
-								    : "[\"CAP_CHOWN\",\"ALL\"]");
+					  : !strcmp(row->path, "egress.hosts")
+						  ? "[\"a.test:443\",\"10.0.0.0/8\"]"
+						  : "[\"CAP_CHOWN\",\"CAP_KILL\"]");
 			break;
 		}
 		davit_json_raw(j, "[\"a b\",\"\xc3\xbc\\n\\\"\"]");
@@ -195,6 +197,8 @@ static char *spec_with(const struct davit_spec_row *row, bool with)
 			davit_json_put_string(&j, "policy", "drop");
 		if (!strcmp(row->path, "logs.policy"))
 			davit_json_put_string(&j, "rate", "1Mi");
+		if (!strcmp(row->path, "egress.hosts"))
+			davit_json_put_string(&j, "policy", "deny");
 		davit_json_key(&j, rest);
 		if (row->type == DAVIT_TYPE_ITEMS)
 			davit_json_raw(&j, items_sample(row));
@@ -631,7 +635,7 @@ static void the_hash_follows_what_instances_depend_on(void **state)
 		const struct davit_spec_row *row = &davit_spec_rows[i];
 		char *with = spec_with(row, true), *without = spec_with(row, false);
 		bool differs = strcmp(row->path, "kind") != 0 && hash_of(with) != hash_of(without);
-		bool want = row->kinds == 1; /* of services only */
+		bool want = row->kinds & 1; /* of services */
 
 		for (size_t k = 0; k < DAVIT_ARRAY_SIZE(others); k++)
 			want &= strcmp(row->path, others[k]) != 0;

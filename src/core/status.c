@@ -508,6 +508,10 @@ void davit_service_write_inspect(const struct davit_service *s, struct davit_jso
 		write_env(s, &i->workload, j);
 		davit_json_put_string(j, "directory", i->workload.directory);
 		davit_json_put_string(j, "user", i->workload.user);
+		if (i->workload.n_egress) {
+			davit_json_key(j, "egress");
+			egress_write(&i->workload, j);
+		}
 		davit_json_close(j);
 	}
 	davit_json_close_array(j);

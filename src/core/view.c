@@ -206,6 +206,12 @@ static void instance_chain(struct chain *ch, const struct instance *i)
 			link_of_chain(ch, what, node->rule_name, NULL, node->decided, 0, detail);
 		}
 	}
+	if (i->workload.n_egress) {
+		DAVIT_AUTO_BUF egress = DAVIT_BUF_INIT;
+
+		egress_text(&i->workload, &egress);
+		link_of_chain(ch, what, "egress", NULL, 0, 0, davit_buf_str(&egress));
+	}
 	if (i->held_for)
 		link_of_chain(ch, what, "dependency", NULL, 0, 0, i->held_for);
 	if (i->state == DAVIT_STATE_STARTED) {

@@ -340,6 +340,10 @@ static int fill(struct instance *i, struct davit_error *err)
 				       "it belongs to an earlier version of the spec");
 	r = workload_settings(w, spec, s->built, err);
 	if (r == 0)
+		r = workload_egress(i->core, spec, w, err);
+	if (r == 0 && !i->adopting)
+		r = workload_egress_check(i->runtime, w, err);
+	if (r == 0)
 		r = build_ports(i, err);
 	if (r == 0)
 		r = build_env(i->core, spec, s->built, w, err);
@@ -359,6 +363,8 @@ int workload_of_spec(struct davit_core *c, const struct davit_spec *spec, struct
 		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (r == 0)
 		r = workload_settings(w, spec, NULL, err);
+	if (r == 0)
+		r = workload_egress(c, spec, w, err);
 	if (r == 0 && spec->n_ports) {
 		w->ports = malloc(spec->n_ports * sizeof *w->ports);
 		if (!w->ports)
@@ -411,11 +417,17 @@ void workload_fini(struct davit_workload *w)
 		free(w->mounts[k].source);
 		free(w->mounts[k].target);
 	}
+	for (size_t k = 0; k < w->n_egress; k++) {
+		free(w->egress[k].from);
+		davit_strv_free(w->egress[k].hosts);
+	}
+	free(w->egress);
 	free(w->mounts);
 	free(w->ports);
 	free(w->rlimits);
 	w->mounts = NULL;
 	w->ports = NULL;
 	w->rlimits = NULL;
-	w->n_mounts = w->n_ports = w->n_rlimits = 0;
+	w->egress = NULL;
+	w->n_mounts = w->n_ports = w->n_rlimits = w->n_egress = 0;
 }

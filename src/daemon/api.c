@@ -423,6 +423,13 @@ struct davit_selector api_selector(const struct api_call *call)
 	return sel;
 }
 
+struct davit_selector api_selector_of(const struct davit_service *s)
+{
+	const struct davit_spec *spec = davit_service_spec(s);
+
+	return (struct davit_selector){spec->namespace_, spec->name, spec->version};
+}
+
 int api_service(struct api_call *call, struct davit_service **ret)
 {
 	struct davit_selector sel = api_selector(call);

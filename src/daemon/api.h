@@ -89,6 +89,8 @@ bool api_streams(void *daemon, const struct davit_http_request *r);
 /* The selector of {namespace}/{name}/{version} or of ?namespace=&name=&version=;
  * borrowed from the call. A version "-" is any. */
 struct davit_selector api_selector(const struct api_call *call);
+/* The one that means this service; borrowed from it. */
+struct davit_selector api_selector_of(const struct davit_service *s);
 /* The service that the path names: 0, or a code after the error was answered. */
 int api_service(struct api_call *call, struct davit_service **ret);
 /* The {runtime} of the path, NULL for "-", the default one. */

@@ -56,12 +56,12 @@ static int start_exec(const char *body)
 
 static void a_command_gets_its_input_and_gives_output_and_status(void **state)
 {
-	char data[256];
+	char data[256], id[32];
 	int fd;
 
 	(void)state;
 	works("POST", "/v1/services", "{\"name\":\"x\",\"command\":[\"fake\"]}");
-	usleep(50000);
+	instance_of_service("x", id);
 	fd = start_exec("{\"command\":[\"cat\"]}");
 	send_frame(fd, 0, "hello");
 	assert_int_equal(take_frame(fd, data), 1);

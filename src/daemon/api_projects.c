@@ -12,13 +12,6 @@
 
 #define WAIT (60 * DAVIT_NSEC_PER_SEC) /* for a start or a stop */
 
-static struct davit_selector selector_of(const struct davit_service *s)
-{
-	const struct davit_spec *spec = davit_service_spec(s);
-
-	return (struct davit_selector){spec->namespace_, spec->name, spec->version};
-}
-
 /* --- writing --- */
 
 static const char *state_of(const struct davit_service_look *now)
@@ -167,7 +160,7 @@ static void await(struct api_call *call, bool running)
 		api_fail(call, &err);
 		return;
 	}
-	sel = selector_of(s);
+	sel = api_selector_of(s);
 	davit_op_init(&call->op, call->daemon->loop, awaited, call);
 	davit_op_begin(&call->op, WAIT);
 	r = davit_core_await(call->daemon->core, &sel, running, &call->op, &err);
@@ -177,7 +170,8 @@ static void await(struct api_call *call, bool running)
 	}
 }
 
-static void created(struct davit_op *op, int result)
+/* It is to run: answers when it does. */
+static void started(struct davit_op *op, int result)
 {
 	if (result < 0)
 		api_fail(op->user, &op->error);
@@ -202,19 +196,11 @@ void api_projects_create(struct api_call *call)
 		api_fail_with(call, DAVIT_EEXIST, "name", "there is a project '%s' already", w.name);
 	else if (w.directory && w.directory[0] != '/')
 		api_fail_with(call, DAVIT_EINVAL, "directory", "the directory must be an absolute path");
-	else if (project_create(call, &w, created, &err) < 0)
+	else if (project_create(call, &w, started, &err) < 0)
 		api_fail(call, &err);
 }
 
 /* --- start, stop, removal --- */
-
-static void started(struct davit_op *op, int result)
-{
-	if (result < 0)
-		api_fail(op->user, &op->error);
-	else
-		await(op->user, true);
-}
 
 static void stopped(struct davit_op *op, int result)
 {
@@ -238,7 +224,7 @@ static void control(struct api_call *call, enum davit_service_verb verb, void (*
 		reply(call, call->path[0]);
 		return;
 	}
-	sel = selector_of(s);
+	sel = api_selector_of(s);
 	davit_op_init(&call->op, call->daemon->loop, done, call);
 	davit_op_begin(&call->op, 0);
 	if (davit_core_control(call->daemon->core, &sel, verb, call->cause, &call->op, &err) < 0)
@@ -287,7 +273,7 @@ void api_project_delete(struct api_call *call)
 			      call->path[0]);
 		return;
 	}
-	sel = selector_of(s);
+	sel = api_selector_of(s);
 	davit_op_init(&call->op, call->daemon->loop, dropped, call);
 	davit_op_begin(&call->op, 0);
 	if (davit_core_kill(call->daemon->core, &sel, now.answers, call->cause, &call->op, &err) < 0)

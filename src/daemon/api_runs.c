@@ -86,6 +86,7 @@ static void reply_run(struct api_call *call, const struct davit_run *r, const js
 	davit_json_open(&j);
 	write_run(&j, r);
 	put_value(&j, "inputs", json_object_get(r->about, "inputs"));
+	put_value(&j, "outputs", json_object_get(r->about, "outputs"));
 	put_value(&j, "notes", json_object_get(r->about, "notes"));
 	put_value(&j, "artifacts", json_object_get(r->end, "artifacts"));
 	put_value(&j, "plan", plan);
@@ -120,11 +121,29 @@ static int check_texts(const json_t *map, const char *what, struct davit_error *
 	return 0;
 }
 
+/* The host of a run has no directory that anybody else knows. */
+static int check_outputs(const json_t *map, struct davit_error *err)
+{
+	const char *key, *path;
+	json_t *v;
+
+	json_object_foreach((json_t *)(uintptr_t)map, key, v)
+	{
+		path = json_string_value(v);
+		if (!path || *path != '/')
+			return davit_error_set(err, DAVIT_EINVAL, "outputs",
+					       "outputs.%.64s must be an absolute path", key);
+	}
+	return 0;
+}
+
 static int check_body(const json_t *body, struct davit_error *err)
 {
 	struct davit_plan *plan = NULL;
 	int r = check_texts(json_object_get(body, "inputs"), "inputs", err);
 
+	if (r == 0)
+		r = check_outputs(json_object_get(body, "outputs"), err);
 	if (r == 0)
 		r = davit_plan_read(json_object_get(body, "plan"), NULL, NULL, &plan, err);
 	davit_plan_free(plan);

@@ -255,25 +255,35 @@ static void a_log_resumes_exactly_and_follows_later_instances(void **state)
 	davit_client_close(c);
 }
 
+static void count_lines(const char *target, size_t lines[2])
+{
+	struct davit_client *c = open_stream(target);
+	json_t *v;
+
+	lines[0] = lines[1] = 0;
+	while ((v = next(c))) {
+		lines[json_integer_value(json_object_get(v, "index")) & 1]++;
+		json_decref(v);
+	}
+	davit_client_close(c);
+}
+
 static void tail_counts_lines_of_each_instance(void **state)
 {
-	struct davit_client *c;
 	size_t lines[2] = {0};
-	json_t *v;
 
 	(void)state;
 	works("POST", "/v1/services",
 	      "{\"name\":\"t\",\"instances\":2,\"command\":[\"fake\",\"log\",\"x\",\"every\",\"1ms\","
 	      "\"count\",\"20\"]}");
-	usleep(200000);
-	c = open_stream("/v1/services/default/t/-/logs?tail=7");
-	while ((v = next(c))) {
-		lines[json_integer_value(json_object_get(v, "index")) & 1]++;
-		json_decref(v);
-	}
+	/* When all is written. */
+	for (int i = 0; i < 6000 && (lines[0] < 20 || lines[1] < 20); i++)
+		count_lines("/v1/services/default/t/-/logs", lines);
+	assert_int_equal(lines[0], 20);
+	assert_int_equal(lines[1], 20);
+	count_lines("/v1/services/default/t/-/logs?tail=7", lines);
 	assert_int_equal(lines[0], 7);
 	assert_int_equal(lines[1], 7);
-	davit_client_close(c);
 	kill_service("t");
 }
 

@@ -40,13 +40,6 @@ int workspace_find(struct davit_daemon *d, const char *wanted, struct davit_serv
 	return r;
 }
 
-struct davit_selector workspace_selector(const struct davit_service *s)
-{
-	const struct davit_spec *spec = davit_service_spec(s);
-
-	return (struct davit_selector){spec->namespace_, spec->name, spec->version};
-}
-
 /* ------------------------------------------------------------------------ writing */
 
 /* The four words of workspaces, as things are now. */
@@ -266,7 +259,7 @@ void order_await(struct order *o, void (*done)(struct davit_op *, int))
 
 	if (!s)
 		return;
-	sel = workspace_selector(s);
+	sel = api_selector_of(s);
 	strcpy(o->name, sel.name);
 	if (davit_core_await(o->call->daemon->core, &sel, o->run, order_step(o, done, WAIT), &err) < 0) {
 		davit_timer_stop(&o->call->op.deadline);
@@ -299,7 +292,7 @@ static void control(struct order *o)
 
 	if (!s)
 		return;
-	sel = workspace_selector(s);
+	sel = api_selector_of(s);
 	davit_service_look(s, &now);
 	if (o->run && now.running && now.wanted && now.answers) {
 		order_reply(o, s);
@@ -379,7 +372,7 @@ static void drop(struct order *o)
 
 	if (!s)
 		return;
-	sel = workspace_selector(s);
+	sel = api_selector_of(s);
 	davit_service_look(s, &now);
 	r = may_drop(o, sel.name, &now, &err);
 	if (r == 0)

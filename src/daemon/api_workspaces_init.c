@@ -143,7 +143,7 @@ static void first_start(struct davit_op *op, int result)
 	}
 	o->why = op->error;
 	davit_error_prefix(&o->why, "workspace '%s' was not started", o->name);
-	sel = workspace_selector(s);
+	sel = api_selector_of(s);
 	if (davit_core_kill(o->call->daemon->core, &sel, now.answers, o->call->cause,
 			    order_step(o, record_gone, 0), &err) < 0)
 		order_fail(o, &o->why);

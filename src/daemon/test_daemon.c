@@ -128,7 +128,7 @@ struct davit_client *dial(void)
 	struct davit_client *c;
 
 	assert_int_equal(davit_client_open(d.paths.socket, &c, NULL), 0);
-	davit_client_set_timeout(c, 10 * DAVIT_NSEC_PER_SEC);
+	davit_client_set_timeout(c, 60 * DAVIT_NSEC_PER_SEC);
 	return c;
 }
 
@@ -241,7 +241,7 @@ char *instance_of_service(const char *name, char id[32])
 	char target[128];
 
 	snprintf(target, sizeof target, "/v1/services/default/%s/-", name);
-	for (int i = 0; i < 500; i++) {
+	for (int i = 0; i < 6000; i++) {
 		int status;
 		json_t *v = ask("GET", target, NULL, &status);
 		json_t *first = json_array_get(json_object_get(v, "instances"), 0);

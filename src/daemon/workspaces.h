@@ -58,7 +58,5 @@ void order_reply(struct order *o, struct davit_service *s);
 /* By id, its beginning, or name: 0, DAVIT_ENOENT, DAVIT_EINVAL. */
 int workspace_find(struct davit_daemon *d, const char *wanted, struct davit_service **ret,
 		   struct davit_error *err);
-/* Borrowed from the service. */
-struct davit_selector workspace_selector(const struct davit_service *s);
 
 #endif

@@ -82,14 +82,14 @@ static void starts_in_a_burst_are_answered_and_logged_each_for_itself(void **sta
 
 		snprintf(id, sizeof id, "%016zx", i);
 		if (i % 3 == 0) {
-			assert_int_equal(client_done(c, tags[i], 3000), DAVIT_EEXEC);
+			assert_int_equal(client_done(c, tags[i]), DAVIT_EEXEC);
 			assert_string_equal(c->message, "cannot execute /x/y: No such file or directory");
 			continue;
 		}
-		assert_true(client_wait(c, KEEPER_SPAWNED, tags[i], id, 3000, &p));
+		assert_true(client_wait(c, KEEPER_SPAWNED, tags[i], id, PATIENCE, &p));
 		assert_true(alive(p.u.spawned.pid));
 		snprintf(want, sizeof want, "stdout %s\n", id);
-		WAIT_FOR(3000, (free(log), log = client_log(c, id)) && *log);
+		WAIT_FOR((free(log), log = client_log(c, id)) && *log);
 		assert_string_equal(log, want);
 		free(log);
 	}
@@ -98,7 +98,7 @@ static void starts_in_a_burst_are_answered_and_logged_each_for_itself(void **sta
 	assert_int_equal(client_create(c, ID(91), NULL), 0);
 	client_send(c, &m.h, KEEPER_SPAWN, ID(91), sizeof m, good, sizeof good, NULL, 0);
 	client_send(c, &m.h, KEEPER_SPAWN, ID(91), sizeof m, good, sizeof good, NULL, 0);
-	assert_int_equal(client_done(c, c->tag, 3000), DAVIT_ESTATE);
+	assert_int_equal(client_done(c, c->tag), DAVIT_ESTATE);
 	assert_int_equal(client_signal(c, ID(91), SIGKILL, 0, 0), 0);
 	assert_int_equal(client_exit(c, ID(91), 1).signal, SIGKILL);
 }
@@ -125,7 +125,7 @@ static void a_storm_of_ends_is_told_once_each_and_holds_up_nobody(void **state)
 		snprintf(id, sizeof id, "%016x", i);
 		assert_int_equal(client_exit(c, id, 1).signal, SIGKILL);
 	}
-	assert_int_equal(client_stop(c, "0000000000000000", SIGTERM, 5000, 10000), 0);
+	assert_int_equal(client_stop(c, "0000000000000000", SIGTERM, 5000), 0);
 	assert_int_equal(client_exit(c, "0000000000000000", 1).signal, SIGTERM);
 	assert_false(client_wait(c, KEEPER_EXITED, 0, NULL, 0, &p));
 }
@@ -269,9 +269,9 @@ static void a_message_above_a_packet_travels_in_a_memfd(void **state)
 		assert_int_equal(sendmsg(c->fd, &msg, 0), sizeof *h);
 		close(fd);
 		if (!sealed)
-			assert_int_equal(client_done(c, 9999, 2000), DAVIT_EPROTO);
+			assert_int_equal(client_done(c, 9999), DAVIT_EPROTO);
 	}
-	assert_true(client_wait(c, KEEPER_SPAWNED, 9999, NULL, 2000, &p));
+	assert_true(client_wait(c, KEEPER_SPAWNED, 9999, NULL, PATIENCE, &p));
 	client_exit(c, ID(01), 1);
 	log = client_log(c, ID(01));
 	assert_string_equal(log, "stdout 100000\n");
@@ -286,19 +286,19 @@ static void malformed_messages_change_nothing(void **state)
 	uint64_t tag;
 
 	tag = client_send(c, &cr.h, KEEPER_CREATE, ID(01), sizeof cr, "label", 5, NULL, 0);
-	assert_int_equal(client_done(c, tag, 2000), DAVIT_EPROTO);
+	assert_int_equal(client_done(c, tag), DAVIT_EPROTO);
 	assert_false(client_inspect(c, ID(01), &p));
 	tag = client_send(c, &cr.h, KEEPER_CREATE, ID(01), sizeof cr, "l\0relative\0\0", 12, NULL, 0);
-	assert_int_equal(client_done(c, tag, 2000), DAVIT_EINVAL);
+	assert_int_equal(client_done(c, tag), DAVIT_EINVAL);
 	assert_string_equal(c->message, "the log directory 'relative' is not absolute");
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
 	tag = client_send(c, &m.h, KEEPER_SPAWN, ID(01), sizeof m, "/bin/sh\0\0", 9, NULL, 0);
-	assert_int_equal(client_done(c, tag, 2000), DAVIT_EPROTO);
+	assert_int_equal(client_done(c, tag), DAVIT_EPROTO);
 	m.argc = 1;
 	m.envc = 0;
 	m.n_groups = UINT32_MAX;
 	tag = client_send(c, &m.h, KEEPER_SPAWN, ID(01), sizeof m, "/bin/sh\0\0", 9, NULL, 0);
-	assert_int_equal(client_done(c, tag, 2000), DAVIT_EPROTO);
+	assert_int_equal(client_done(c, tag), DAVIT_EPROTO);
 	assert_int_equal(client_simple(c, 63, ID(01)), DAVIT_ENOTSUP);
 	assert_int_equal(client_spawn(c, ID(77), 1, ARGV("/bin/true"), NULL), DAVIT_ENOENT);
 	/* What is no message at all ends the connection, not the keeper. */
@@ -331,7 +331,7 @@ static void a_newline_on_the_descriptor_means_ready(void **state)
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
 	assert_true(client_spawn(c, ID(01), 1,
 				 ARGV("/bin/sh", "-c", "ls /proc/self/fd; echo >&5; sleep 1000"), &o) > 0);
-	assert_true(client_wait(c, KEEPER_READY, 0, ID(01), 3000, &p));
+	assert_true(client_wait(c, KEEPER_READY, 0, ID(01), PATIENCE, &p));
 	assert_int_equal(p.u.text.run, 1);
 	assert_true(client_inspect(c, ID(01), &p));
 	assert_true(p.u.instance.ready);
@@ -368,17 +368,17 @@ static void sd_notify_is_heard_from_the_instance_only(void **state)
 	self[n] = '\0';
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
 	assert_true(client_spawn(c, ID(01), 1, ARGV(self, "--notify", "STATUS=warming up"), &o) > 0);
-	assert_true(client_wait(c, KEEPER_STATUS, 0, ID(01), 3000, &p));
+	assert_true(client_wait(c, KEEPER_STATUS, 0, ID(01), PATIENCE, &p));
 	assert_string_equal(p.u.bytes + sizeof p.u.text, "warming up");
 	/* A foreign process of the same user. */
 	snprintf(a.sun_path, sizeof a.sun_path, "%s/notify/%s", c->run, ID(01));
 	assert_int_equal(sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&a, sizeof a), 7);
 	close(fd);
 	assert_false(client_wait(c, KEEPER_READY, 0, ID(01), 100, &p));
-	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000, 2000), 0);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000), 0);
 	assert_true(client_spawn(c, ID(01), 2, ARGV(self, "--notify", "WATCHDOG=1\nREADY=1\nSTATUS=serving"),
 				 &o) > 0);
-	assert_true(client_wait(c, KEEPER_READY, 0, ID(01), 3000, &p));
+	assert_true(client_wait(c, KEEPER_READY, 0, ID(01), PATIENCE, &p));
 	assert_true(client_inspect(c, ID(01), &p));
 	assert_true(p.u.instance.ready);
 	assert_string_equal(p.u.bytes + sizeof p.u.instance + strlen("label of " ID(01)) + 1, "serving");
@@ -408,7 +408,7 @@ static void a_command_runs_beside_the_instance_with_passed_streams(void **state)
 	assert_memory_equal(buf, "got word\n", 9);
 	assert_int_equal(read(out[0], buf, 1), 0); /* the keeper holds no copy */
 	close(out[0]);
-	assert_true(client_wait(c, KEEPER_EXEC_EXITED, tag, ID(01), 3000, &p));
+	assert_true(client_wait(c, KEEPER_EXEC_EXITED, tag, ID(01), PATIENCE, &p));
 	assert_int_equal(p.u.exited.exit.code, 3);
 }
 
@@ -427,12 +427,12 @@ static void a_command_ends_by_its_tag_or_with_the_instance(void **state)
 	assert_true(pid > 0);
 	close(null);
 	assert_int_equal(client_signal(c, ID(01), SIGTERM, 0, first), 0);
-	assert_true(client_wait(c, KEEPER_EXEC_EXITED, first, ID(01), 3000, &p));
+	assert_true(client_wait(c, KEEPER_EXEC_EXITED, first, ID(01), PATIENCE, &p));
 	assert_int_equal(p.u.exited.exit.signal, SIGTERM);
 	assert_true(alive(pid));
-	assert_int_equal(client_stop(c, ID(01), SIGTERM, 500, 3000), 0);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 500), 0);
 	assert_false(alive(pid));
-	assert_true(client_wait(c, KEEPER_EXEC_EXITED, second, ID(01), 1000, &p));
+	assert_true(client_wait(c, KEEPER_EXEC_EXITED, second, ID(01), PATIENCE, &p));
 }
 
 int main(int argc, char **argv)

@@ -8,11 +8,39 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 /* Detaches `script` as a workload in a session of its own, as crun does. A shell may
  * wait for what has ended before the shell itself: it must not be that fast. */
 #define DETACH(script) "setsid sh -c '" script "' & echo $! > $PIDFILE; "
+
+/* Part of a launcher: it waits here until go(), and held() for it. */
+#define HOLD "echo $$ > $PIDFILE.held; while [ ! -e $PIDFILE.go ]; do sleep 0.02; done; "
+
+static void go(struct client *c, const char *id)
+{
+	char path[128];
+
+	snprintf(path, sizeof path, "%s/%s.pid.go", c->dir, id);
+	assert_int_equal(mkdir(path, 0700), 0);
+}
+
+/* The pid in the file of an instance with this suffix, once it is there. */
+static pid_t written_pid(struct client *c, const char *id, const char *suffix)
+{
+	DAVIT_AUTO_FREE char *text = NULL;
+	char path[128];
+
+	snprintf(path, sizeof path, "%s/%s.pid%s", c->dir, id, suffix);
+	WAIT_FOR((free(text), text = slurp(path)) && strchr(text, '\n'));
+	return atoi(text);
+}
+
+static void held(struct client *c, const char *id)
+{
+	written_pid(c, id, ".held");
+}
 
 static uint64_t launch(struct client *c, const char *id, uint32_t run, const char *script, int limit_ms)
 {
@@ -41,15 +69,13 @@ static void the_process_of_the_pid_file_becomes_the_main_process(void **state)
 	assert_true(pid > 0);
 	assert_true(alive(pid));
 	assert_int_equal(started(c, ID(01)), pid);
-	nap(100);
+	WAIT_FOR((free(log), log = client_log(c, ID(01)), strstr(log, "stdout works\n")));
+	assert_non_null(strstr(log, "stdout launching\n"));
+	assert_non_null(strstr(log, "stderr launched\n"));
 	assert_int_equal(client_signal(c, ID(01), SIGUSR1, 0, 0), 0);
 	assert_int_equal(client_exit(c, ID(01), 1).signal, SIGUSR1);
-	log = client_log(c, ID(01));
-	assert_non_null(strstr(log, "stdout launching\n"));
-	assert_non_null(strstr(log, "stdout works\n"));
-	assert_non_null(strstr(log, "stderr launched\n"));
 	/* And once more. */
-	pid = client_spawned(c, launch(c, ID(01), 2, DETACH("sleep 0.1; exit 7"), 0));
+	pid = client_spawned(c, launch(c, ID(01), 2, DETACH("sleep 0.5; exit 7"), 0));
 	assert_true(pid > 0);
 	assert_int_equal(client_exit(c, ID(01), 2).code, 7);
 }
@@ -62,7 +88,7 @@ static void a_stop_ends_what_was_launched(void **state)
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
 	pid = client_spawned(c, launch(c, ID(01), 1, DETACH("sleep 1000 & exec sleep 1000"), 0));
 	assert_true(pid > 0);
-	assert_int_equal(client_stop(c, ID(01), SIGTERM, 300, 5000), 0);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 300), 0);
 	assert_int_equal(client_exit(c, ID(01), 1).signal, SIGTERM);
 	assert_false(alive(pid));
 }
@@ -72,12 +98,12 @@ static void the_exit_of_a_workload_that_is_faster_than_its_launcher_is_known(voi
 	struct client *c = *state;
 
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
-	for (uint32_t run = 1; run <= 5; run++) {
+	for (uint32_t run = 1; run <= 3; run++) {
 		/* The workload is the keeper's child when the subshell has ended, and ends
 		 * before the launcher; strange children that do so must not disturb. */
 		int pid = client_spawned(
 			c, launch(c, ID(01), run,
-				  "(true & true &) ; ( " DETACH("sleep 0.05; exit 42") "); sleep 0.25", 0));
+				  "(true & true &) ; ( " DETACH("sleep 0.3; exit 42") "); sleep 0.8", 0));
 		if (pid < 0)
 			fail_msg("%s", c->message);
 		struct keeper_exit e = client_exit(c, ID(01), run);
@@ -104,25 +130,23 @@ static size_t zombies(pid_t of)
 static void orphans_are_reaped_during_a_launch_when_they_are_older_and_after_it_otherwise(void **state)
 {
 	struct client *c = *state;
-	char go[96];
+	char script[200];
+	pid_t older, own;
 	uint64_t tag;
-	int fd;
 
-	client_shell(c, ID(02), "(sleep 0.3 &) ; exec sleep 1000"); /* older than the launch */
-	nap(50);
+	/* Older than the launch. */
+	snprintf(script, sizeof script, "(sleep 0.5 & echo $! >%s/" ID(02) ".pid) ; exec sleep 1000", c->dir);
+	client_shell(c, ID(02), script);
+	older = written_pid(c, ID(02), "");
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
-	tag = launch(
-		c, ID(01), 1,
-		"(sleep 0.1 &) ; while [ ! -e $PIDFILE.go ]; do sleep 0.05; done; " DETACH("exec sleep 1000"),
-		0);
-	nap(600);
-	WAIT_FOR(10000, zombies(c->keeper) == 1); /* the launch's own */
-	snprintf(go, sizeof go, "%s/" ID(01) ".pid.go", c->dir);
-	fd = open(go, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-	assert_true(fd >= 0);
-	close(fd);
+	tag = launch(c, ID(01), 1, "(sleep 0.1 & echo $! > $PIDFILE.own) ; " HOLD DETACH("exec sleep 1000"),
+		     0);
+	own = written_pid(c, ID(01), ".own");
+	WAIT_FOR(kill(older, 0) < 0);
+	WAIT_FOR(!alive(own) && zombies(c->keeper) == 1); /* the launch's own */
+	go(c, ID(01));
 	assert_true(client_spawned(c, tag) > 0);
-	WAIT_FOR(2000, zombies(c->keeper) == 0);
+	WAIT_FOR(zombies(c->keeper) == 0);
 }
 
 static void a_launcher_that_fails_is_quoted_and_the_run_does_not_count(void **state)
@@ -145,7 +169,7 @@ static void a_launcher_that_fails_is_quoted_and_the_run_does_not_count(void **st
 	assert_int_equal(client_spawned(c, client_launch(c, ID(01), 1, ARGV("/no/such"), 0)), DAVIT_EEXEC);
 	assert_string_equal(c->message, "cannot execute /no/such: No such file or directory");
 	/* After a run that counted, that one is what the slot tells. */
-	assert_true(client_spawned(c, launch(c, ID(01), 1, DETACH("sleep 0.1; exit 5"), 0)) > 0);
+	assert_true(client_spawned(c, launch(c, ID(01), 1, DETACH("sleep 0.5; exit 5"), 0)) > 0);
 	assert_int_equal(client_exit(c, ID(01), 1).code, 5);
 	assert_int_equal(client_spawned(c, launch(c, ID(01), 2, "exit 3", 0)), DAVIT_EEXEC);
 	assert_false(client_wait(c, KEEPER_EXITED, 0, ID(01), 100, &p));
@@ -226,7 +250,7 @@ static void an_old_pid_file_is_not_believed(void **state)
 	struct client *c = *state;
 
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
-	assert_true(client_spawned(c, launch(c, ID(01), 1, DETACH("sleep 0.1; exit 0"), 0)) > 0);
+	assert_true(client_spawned(c, launch(c, ID(01), 1, DETACH("sleep 0.5; exit 0"), 0)) > 0);
 	client_exit(c, ID(01), 1);
 	assert_int_equal(client_spawned(c, launch(c, ID(01), 2, "true", 0)), DAVIT_EEXEC);
 	assert_non_null(strstr(c->message, "No such file"));
@@ -258,11 +282,11 @@ static void a_stop_during_the_launch_ends_it_at_once(void **state)
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
 	tag = launch(c, ID(01), 1, DETACH("exec sleep 1000") "trap true TERM; sleep 1000", 0);
 	snprintf(path, sizeof path, "%s/%s.pid", c->dir, ID(01));
-	WAIT_FOR(2000, access(path, F_OK) == 0);
+	WAIT_FOR(access(path, F_OK) == 0);
 	nap(50);
 	assert_int_equal(client_simple(c, KEEPER_REMOVE, ID(01)), DAVIT_ESTATE);
 	assert_int_equal(client_signal(c, ID(01), SIGUSR1, 0, 0), DAVIT_ESTATE);
-	assert_int_equal(client_stop(c, ID(01), SIGTERM, 60000, 5000), 0);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 600000), 0);
 	assert_int_equal(client_spawned(c, tag), DAVIT_ECANCELED);
 	DAVIT_AUTO_FREE char *pid = slurp(path);
 	assert_non_null(pid);
@@ -281,7 +305,7 @@ static void an_intermediate_process_does_not_matter(void **state)
 	/* The launcher's child starts the workload and ends. */
 	pid = client_spawned(
 		c, launch(c, ID(01), 1,
-			  "sh -c 'setsid sh -c \"sleep 0.1; exit 9\" & echo $! > $PIDFILE'; true", 0));
+			  "sh -c 'setsid sh -c \"sleep 0.5; exit 9\" & echo $! > $PIDFILE'; true", 0));
 	assert_true(pid > 0);
 	assert_int_equal(client_exit(c, ID(01), 1).code, 9);
 }
@@ -293,14 +317,17 @@ static void a_launch_goes_on_when_the_daemon_has_gone(void **state)
 
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
 	assert_int_equal(client_create(c, ID(02), NULL), 0);
-	launch(c, ID(01), 1, DETACH("exec sleep 1000") "sleep 0.3", 0);
-	launch(c, ID(02), 1, "sleep 0.3; echo sorry >&2; exit 1", 0);
-	nap(100);
+	launch(c, ID(01), 1, DETACH("exec sleep 1000") HOLD, 0);
+	launch(c, ID(02), 1, HOLD "echo sorry >&2; exit 1", 0);
+	held(c, ID(01));
+	held(c, ID(02));
 	client_disconnect(c);
 	client_connect(c);
 	assert_true(started(c, ID(01)) > 0);
+	go(c, ID(01));
+	go(c, ID(02));
 	/* Told with the process that is the main one from then on. */
-	assert_true(client_wait(c, KEEPER_SPAWNED, 0, ID(01), 2000, &p));
+	assert_true(client_wait(c, KEEPER_SPAWNED, 0, ID(01), PATIENCE, &p));
 	assert_int_equal(p.u.h.tag, 0);
 	assert_int_equal(p.u.spawned.pid, started(c, ID(01)));
 	struct keeper_exit e = client_exit(c, ID(02), 1);
@@ -315,10 +342,13 @@ static void an_upgrade_during_the_launch_changes_nothing(void **state)
 
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
 	assert_int_equal(client_create(c, ID(02), NULL), 0);
-	a = launch(c, ID(01), 1, "echo one >&2; sleep 0.4; " DETACH("sleep 0.1; exit 3"), 0);
-	b = launch(c, ID(02), 1, "echo one >&2; sleep 0.4; echo two >&2; exit 3", 0);
-	nap(150);
+	a = launch(c, ID(01), 1, "echo one >&2; " HOLD DETACH("sleep 0.5; exit 3"), 0);
+	b = launch(c, ID(02), 1, "echo one >&2; " HOLD "echo two >&2; exit 3", 0);
+	held(c, ID(01));
+	held(c, ID(02));
 	assert_int_equal(client_simple(c, KEEPER_UPGRADE, ""), 0);
+	go(c, ID(01));
+	go(c, ID(02));
 	assert_true(client_spawned(c, a) > 0);
 	assert_int_equal(client_exit(c, ID(01), 1).code, 3);
 	assert_int_equal(client_spawned(c, b), DAVIT_EEXEC);
@@ -339,10 +369,12 @@ static void a_keeper_killed_while_the_launcher_runs_takes_up_the_launch(void **s
 	pid_t pid;
 
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
-	launch(c, ID(01), 1, "sleep 0.3; " DETACH("sleep 0.3; exit 6"), 0);
-	nap(100);
+	launch(c, ID(01), 1, HOLD DETACH("sleep 0.5; exit 6"), 0);
+	assert_int_equal(client_simple(c, KEEPER_LIST, ""),
+			 0); /* the keeper has read that, and so the launch */
 	restart(c);
-	assert_true(client_wait(c, KEEPER_SPAWNED, 0, ID(01), 2000, &p));
+	go(c, ID(01));
+	assert_true(client_wait(c, KEEPER_SPAWNED, 0, ID(01), PATIENCE, &p));
 	pid = p.u.spawned.pid;
 	assert_int_equal(started(c, ID(01)), pid);
 	assert_int_equal(client_exit(c, ID(01), 1).code, 6);
@@ -352,22 +384,19 @@ static void a_launcher_that_ended_while_no_keeper_was_there_has_launched(void **
 {
 	struct client *c = *state;
 	pid_t pid;
-	char path[128];
 
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
-	launch(c, ID(01), 1, "sleep 0.15; " DETACH("exec sleep 1000"), 0);
-	nap(50);
+	launch(c, ID(01), 1, HOLD DETACH("exec sleep 1000"), 0);
+	assert_int_equal(client_simple(c, KEEPER_LIST, ""),
+			 0); /* the keeper has read that, and so the launch */
 	client_kill_keeper(c);
-	nap(300);
-	while (waitpid(-1, NULL, WNOHANG) > 0)
-		;
+	go(c, ID(01));
+	WAIT_FOR(waitpid(-1, NULL, WNOHANG) > 0); /* the launcher, which is ours now */
 	client_start_keeper(c);
 	client_connect(c);
-	snprintf(path, sizeof path, "%s/%s.pid", c->dir, ID(01));
-	DAVIT_AUTO_FREE char *text = slurp(path);
 	pid = started(c, ID(01));
-	assert_int_equal(pid, atoi(text));
-	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000, 3000), 0);
+	assert_int_equal(pid, written_pid(c, ID(01), ""));
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000), 0);
 	assert_false(alive(pid));
 }
 
@@ -399,12 +428,12 @@ static void a_keeper_that_dies_at_any_point_of_a_launch_neither_loses_nor_repeat
 		assert_int_equal(p.u.instance.state, i == 0 ? KEEPER_SLOT_CREATED : KEEPER_SLOT_RUNNING);
 		if (i == 0)
 			continue;
-		nap(300);
+		WAIT_FOR(started(c, id) == written_pid(c, id, ""));
 		assert_true(client_inspect(c, id, &p));
 		assert_int_equal(p.u.instance.state, KEEPER_SLOT_RUNNING);
 		assert_int_equal(p.u.instance.run, 1);
 		assert_true(alive(p.u.instance.pid));
-		assert_int_equal(client_stop(c, id, SIGTERM, 1000, 3000), 0);
+		assert_int_equal(client_stop(c, id, SIGTERM, 1000), 0);
 		assert_int_equal(client_exit(c, id, 1).signal, SIGTERM);
 		while (waitpid(-1, NULL, WNOHANG) > 0)
 			;

@@ -65,7 +65,7 @@ static void a_run_directory_of_200_bytes_serves_all(void **state)
 	assert_true(strlen(c->run) > 200);
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
 	assert_true(client_spawn(c, ID(01), 1, ARGV(self, "--notify", "READY=1\nSTATUS=far away"), &o) > 0);
-	assert_true(client_wait(c, KEEPER_READY, 0, ID(01), 3000, &p));
+	assert_true(client_wait(c, KEEPER_READY, 0, ID(01), PATIENCE, &p));
 	assert_true(client_shell(c, ID(02), "echo here") > 0);
 	client_exit(c, ID(02), 1);
 	log = client_log(c, ID(02));
@@ -92,7 +92,7 @@ static void strings_that_do_not_fit_a_slot_are_kept_all_the_same(void **state)
 	snprintf(text, sizeof text, "STATUS=%s\nREADY=1", status);
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
 	assert_true(client_spawn(c, ID(01), 1, ARGV(self, "--notify", text), &o) > 0);
-	assert_true(client_wait(c, KEEPER_READY, 0, ID(01), 3000, &p));
+	assert_true(client_wait(c, KEEPER_READY, 0, ID(01), PATIENCE, &p));
 	assert_true(client_inspect(c, ID(01), &p));
 	assert_string_equal(status_of(&p), status);
 	assert_string_equal(p.u.bytes + sizeof p.u.instance, "label of " ID(01));
@@ -114,18 +114,21 @@ static void a_main_process_that_names_its_successor_is_followed(void **state)
 {
 	struct client *c = *state;
 	struct spawn_options o = {.ready = DAVIT_READY_NOTIFY};
-	char script[640];
+	char script[900], go[160];
 	struct keeper_exit e;
 	struct packet p;
 	pid_t first;
 
-	/* The first process starts the second, which tells of itself; the first ends. */
-	snprintf(script, sizeof script, "'%s' --main & sleep 0.2; exit 9", self);
+	/* The first process starts the second, which tells of itself; then the first ends. */
+	snprintf(go, sizeof go, "%s/go", c->dir);
+	snprintf(script, sizeof script, "'%s' --main & while [ ! -e %s ]; do sleep 0.02; done; exit 9", self,
+		 go);
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
 	first = client_spawn(c, ID(01), 1, ARGV("/bin/sh", "-c", script), &o);
 	assert_true(first > 0);
-	assert_true(client_wait(c, KEEPER_READY, 0, ID(01), 3000, &p));
-	WAIT_FOR(3000, !alive(first));
+	assert_true(client_wait(c, KEEPER_READY, 0, ID(01), PATIENCE, &p));
+	assert_int_equal(mkdir(go, 0700), 0);
+	WAIT_FOR(!alive(first));
 	assert_true(client_inspect(c, ID(01), &p));
 	assert_int_equal(p.u.instance.state, KEEPER_SLOT_RUNNING);
 	assert_true(p.u.instance.pid > 0 && p.u.instance.pid != first);
@@ -180,7 +183,7 @@ static void a_command_on_a_terminal_has_it_as_its_own(void **state)
 	}
 	assert_memory_equal(buf, "own", 3);
 	assert_int_equal(write(master, "\003", 1), 1); /* the key that interrupts */
-	assert_true(client_wait(c, KEEPER_EXEC_EXITED, tag, ID(01), 3000, &p));
+	assert_true(client_wait(c, KEEPER_EXEC_EXITED, tag, ID(01), PATIENCE, &p));
 	assert_int_equal(p.u.exited.exit.signal, SIGINT);
 	close(master);
 }
@@ -207,7 +210,7 @@ static void without_descriptors_a_start_is_refused_and_works_again_later(void **
 	assert_non_null(strstr(c->message, "130"));
 	assert_in_range(n, 3, 50);
 	/* Others go on, and what they gave back can be taken. */
-	assert_int_equal(client_stop(c, "0000000000000000", SIGTERM, 1000, 3000), 0);
+	assert_int_equal(client_stop(c, "0000000000000000", SIGTERM, 1000), 0);
 	assert_int_equal(client_simple(c, KEEPER_REMOVE, "0000000000000000"), 0);
 	assert_true(client_spawn(c, id, 1, ARGV("/bin/sleep", "1000"), NULL) > 0);
 }
@@ -244,7 +247,7 @@ static void an_upgrade_to_another_layout_is_refused_and_changes_nothing(void **s
 	assert_int_equal(client_simple(c, KEEPER_UPGRADE, ""), DAVIT_ENOTSUP);
 	assert_true(client_inspect(c, ID(01), &p));
 	assert_int_equal(p.u.instance.pid, pid);
-	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000, 3000), 0);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000), 0);
 }
 
 /* ---------------------------------------------------------------------- its own end */
@@ -253,7 +256,7 @@ static int short_setup(void **state)
 {
 	int r;
 
-	setenv("DAVIT_KEEPER_LINGER", "200", 1);
+	setenv("DAVIT_KEEPER_LINGER", "1000", 1); /* a busy machine needs some of it to connect */
 	r = client_setup(state);
 	unsetenv("DAVIT_KEEPER_LINGER");
 	return r;
@@ -264,19 +267,19 @@ static void a_keeper_without_slots_and_daemon_ends_by_itself(void **state)
 	struct client *c = *state;
 	char path[512];
 
-	nap(400);
+	nap(1300);
 	assert_true(alive(c->keeper)); /* a daemon is there */
 	client_shell(c, ID(01), "sleep 1000");
 	client_disconnect(c);
-	nap(400);
+	nap(1300);
 	assert_true(alive(c->keeper)); /* an instance is */
 	client_connect(c);
 	assert_int_equal(client_simple(c, KEEPER_QUIT, ""), DAVIT_ESTATE);
-	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000, 3000), 0);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 1000), 0);
 	assert_int_equal(client_simple(c, KEEPER_QUIT, ""), DAVIT_ESTATE);
 	assert_int_equal(client_simple(c, KEEPER_REMOVE, ID(01)), 0);
 	client_disconnect(c);
-	WAIT_FOR(3000, !alive(c->keeper));
+	WAIT_FOR(!alive(c->keeper));
 	snprintf(path, sizeof path, "%s/keeper-0.slots", c->run);
 	assert_int_equal(access(path, F_OK), -1);
 	client_start_keeper(c); /* for the teardown */

@@ -18,7 +18,7 @@ static void both_streams_are_kept_apart_and_times_are_there(void **state)
 	struct client *c = *state;
 	DAVIT_AUTO_FREE char *log = NULL;
 
-	client_shell(c, ID(01), "echo one; sleep 0.1; echo two >&2; sleep 0.1; echo three");
+	client_shell(c, ID(01), "echo one; sleep 0.5; echo two >&2; sleep 0.5; echo three");
 	client_exit(c, ID(01), 1);
 	log = client_log(c, ID(01));
 	assert_string_equal(log, "stdout one\nstderr two\nstdout three\n");
@@ -39,9 +39,8 @@ static void a_line_without_its_end_is_written_at_once_and_joined(void **state)
 	struct client *c = *state;
 	DAVIT_AUTO_FREE char *log = NULL, *raw = NULL;
 
-	client_shell(c, ID(01), "printf begin-; sleep 0.2; echo end; printf last");
-	WAIT_FOR(3000,
-		 (free(raw), raw = client_raw_log(c, ID(01), NULL, NULL), strstr(raw, "stdout P begin-\n")));
+	client_shell(c, ID(01), "printf begin-; sleep 1; echo end; printf last");
+	WAIT_FOR((free(raw), raw = client_raw_log(c, ID(01), NULL, NULL), strstr(raw, "stdout P begin-\n")));
 	client_exit(c, ID(01), 1);
 	log = client_log(c, ID(01));
 	assert_string_equal(log, "stdout begin-end\nstdout last\n");
@@ -150,7 +149,7 @@ static void what_a_descendant_writes_after_the_exit_is_kept(void **state)
 
 	client_shell(c, ID(01), "(sleep 0.3; echo late) & echo early");
 	client_exit(c, ID(01), 1);
-	WAIT_FOR(3000, (free(log), log = client_log(c, ID(01)), !strcmp(log, "stdout early\nstdout late\n")));
+	WAIT_FOR((free(log), log = client_log(c, ID(01)), !strcmp(log, "stdout early\nstdout late\n")));
 }
 
 static void an_instance_that_comes_again_goes_on_behind_its_old_log(void **state)
@@ -190,8 +189,8 @@ static void a_flood_of_one_does_not_starve_the_others(void **state)
 	assert_int_equal(client_exit(c, ID(02), 1).code, 0);
 	log = client_log(c, ID(02));
 	assert_string_equal(log, "stdout hello\n");
-	assert_int_equal(client_stop(c, ID(01), SIGTERM, 0, 3000), 0);
-	assert_int_equal(client_stop(c, ID(03), SIGTERM, 0, 3000), 0);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 0), 0);
+	assert_int_equal(client_stop(c, ID(03), SIGTERM, 0), 0);
 }
 
 /* A file system of 64 kB where the logs go, or false. */
@@ -247,7 +246,7 @@ static void a_full_disk_under_drop_is_counted_and_stops_nobody(void **state)
 	assert_true(client_spawn(c, ID(01), 1, ARGV("/usr/bin/seq", "1", "20000"), NULL) > 0);
 	assert_int_equal(client_exit(c, ID(01), 1).code, 0);
 	assert_int_equal(mount("tmpfs", c->log, "tmpfs", MS_REMOUNT, "size=8m"), 0);
-	WAIT_FOR(3000, (free(log), log = client_log(c, ID(01)), strstr(log, " dropped\n")));
+	WAIT_FOR((free(log), log = client_log(c, ID(01)), strstr(log, " dropped\n")));
 	assert_int_equal(client_simple(c, KEEPER_REMOVE, ID(01)), 0);
 	assert_int_equal(umount2(c->log, MNT_DETACH), 0);
 }

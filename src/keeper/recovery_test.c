@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
@@ -18,10 +19,10 @@ static void an_exit_without_a_daemon_is_told_by_the_list(void **state)
 	struct client *c = *state;
 	struct packet p;
 
-	client_shell(c, ID(01), "sleep 0.2; exit 5");
+	pid_t pid = client_shell(c, ID(01), "sleep 1; exit 5");
 	client_shell(c, ID(02), "sleep 1000");
 	client_disconnect(c);
-	nap(400);
+	WAIT_FOR(kill(pid, 0) < 0); /* reaped */
 	client_connect(c);
 	assert_true(client_inspect(c, ID(01), &p));
 	assert_int_equal(p.u.instance.state, KEEPER_SLOT_ENDED);
@@ -67,7 +68,27 @@ static void many_requests_sent_without_reading_are_all_answered(void **state)
 		tags[i] = client_send(c, &m.h, KEEPER_STOP, id, sizeof m, NULL, 0, NULL, 0);
 	}
 	for (int i = 0; i < 400; i++)
-		assert_int_equal(client_done(c, tags[i], 5000), 0);
+		assert_int_equal(client_done(c, tags[i]), 0);
+}
+
+/* Prints 1 to 60 and ends with 9; the second half when it is told to. */
+static pid_t count_to_60(struct client *c, const char *id)
+{
+	char script[400];
+
+	snprintf(script, sizeof script,
+		 "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.01; "
+		 "while [ $n = 30 ] && [ ! -e %s/go ]; do sleep 0.02; done; done; exit 9",
+		 c->dir);
+	return client_shell(c, id, script);
+}
+
+static void go(struct client *c)
+{
+	char path[160];
+
+	snprintf(path, sizeof path, "%s/go", c->dir);
+	assert_int_equal(mkdir(path, 0700), 0);
 }
 
 static void a_new_keeper_takes_up_what_the_killed_one_ran(void **state)
@@ -76,8 +97,7 @@ static void a_new_keeper_takes_up_what_the_killed_one_ran(void **state)
 	DAVIT_AUTO_FREE char *log = NULL;
 	struct keeper_exit e;
 	struct packet p;
-	pid_t pid = client_shell(
-		c, ID(01), "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 9");
+	pid_t pid = count_to_60(c, ID(01));
 	pid_t gone = client_shell(c, ID(02), "sleep 1000");
 	char want[1200] = "";
 
@@ -96,6 +116,7 @@ static void a_new_keeper_takes_up_what_the_killed_one_ran(void **state)
 	assert_int_equal(p.u.instance.state, KEEPER_SLOT_ENDED);
 	assert_int_equal(p.u.instance.exit.kind, DAVIT_EXIT_UNKNOWN);
 	assert_string_equal(p.u.instance.exit.reason, "ended while the keeper was down");
+	go(c);
 	e = client_exit(c, ID(01), 1);
 	assert_int_equal(e.kind, DAVIT_EXIT_CODE);
 	assert_int_equal(e.code, 9);
@@ -176,7 +197,7 @@ static void a_keeper_that_dies_at_any_point_of_a_spawn_neither_loses_nor_repeats
 		assert_int_equal(p.u.instance.run, i == 0 ? 0 : 1);
 		if (i > 0) {
 			assert_true(alive(p.u.instance.pid));
-			assert_int_equal(client_stop(c, id, SIGTERM, 1000, 3000), 0);
+			assert_int_equal(client_stop(c, id, SIGTERM, 1000), 0);
 			assert_int_equal(client_exit(c, id, 1).signal, SIGTERM);
 		}
 	}
@@ -294,7 +315,7 @@ static void a_keeper_that_dies_while_it_writes_loses_no_line(void **state)
 		client_start_keeper(c);
 		client_connect(c);
 		struct packet p;
-		WAIT_FOR(3000, client_inspect(c, id, &p) && p.u.instance.state == KEEPER_SLOT_ENDED);
+		WAIT_FOR(client_inspect(c, id, &p) && p.u.instance.state == KEEPER_SLOT_ENDED);
 		assert_int_equal(p.u.instance.exit.code, 4);
 		log = client_log(c, id);
 		for (char *line = log; *line; line = strchr(line, '\n') + 1) {
@@ -308,12 +329,14 @@ static void a_keeper_that_dies_while_it_writes_loses_no_line(void **state)
 static void a_stop_survives_the_keeper(void **state)
 {
 	struct client *c = *state;
-	struct keeper_stop m = {.signo = SIGTERM, .grace_ns = INT64_C(400000000)};
-	pid_t pid = client_shell(c, ID(01), "trap '' TERM; while :; do sleep 0.1; done");
+	struct keeper_stop m = {.signo = SIGTERM, .grace_ns = INT64_C(3000000000)};
+	pid_t pid = client_shell(c, ID(01), "trap '' TERM; echo deaf; while :; do sleep 0.1; done");
+	DAVIT_AUTO_FREE char *log = NULL;
 
-	nap(50);
+	WAIT_FOR((free(log), log = client_log(c, ID(01)), strstr(log, "deaf\n")));
 	client_send(c, &m.h, KEEPER_STOP, ID(01), sizeof m, NULL, 0, NULL, 0);
-	nap(50);
+	assert_int_equal(client_simple(c, KEEPER_LIST, ""),
+			 0); /* the keeper has read that, and so the stop */
 	client_kill_keeper(c);
 	client_start_keeper(c);
 	client_connect(c);
@@ -329,8 +352,7 @@ static void an_upgrade_keeps_children_logs_and_the_connection(void **state)
 	DAVIT_AUTO_FREE char *children = NULL;
 	struct keeper_exit e;
 	struct packet p;
-	pid_t pid = client_shell(
-		c, ID(01), "n=0; while [ $n -lt 60 ]; do n=$((n+1)); echo $n; sleep 0.01; done; exit 9");
+	pid_t pid = count_to_60(c, ID(01));
 
 	for (int i = 0; i < 5; i++) {
 		nap(50);
@@ -341,6 +363,7 @@ static void an_upgrade_keeps_children_logs_and_the_connection(void **state)
 	assert_int_equal(atoi(children), pid);
 	assert_true(client_inspect(c, ID(01), &p));
 	assert_int_equal(p.u.instance.pid, pid);
+	go(c);
 	e = client_exit(c, ID(01), 1);
 	assert_int_equal(e.kind, DAVIT_EXIT_CODE);
 	assert_int_equal(e.code, 9);
@@ -398,8 +421,8 @@ static void a_forged_record_never_hits_a_foreign_process(void **state)
 	client_connect(c);
 	assert_int_equal(c->welcome.lost, 1);
 	assert_int_equal(client_signal(c, ID(01), SIGKILL, 2, 0), DAVIT_ESTATE);
-	assert_int_equal(client_stop(c, ID(01), SIGTERM, 100, 3000), 0);
-	assert_int_equal(client_stop(c, ID(01), SIGKILL, 0, 3000), 0);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 100), 0);
+	assert_int_equal(client_stop(c, ID(01), SIGKILL, 0), 0);
 	assert_true(alive(victim));
 	kill(victim, SIGKILL);
 	waitpid(victim, NULL, 0);

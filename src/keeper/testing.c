@@ -146,7 +146,7 @@ void client_connect(struct client *c)
 	assert_int_equal(connect(c->fd, (struct sockaddr *)&a, sizeof a), 0);
 	close(dir);
 	tag = client_send(c, &m.h, KEEPER_HELLO, "", sizeof m, NULL, 0, NULL, 0);
-	assert_true(client_wait(c, KEEPER_WELCOME, tag, NULL, 3000, &p));
+	assert_true(client_wait(c, KEEPER_WELCOME, tag, NULL, PATIENCE, &p));
 	c->welcome = p.u.welcome;
 	c->keeper = p.u.welcome.pid;
 }
@@ -162,7 +162,7 @@ void client_kill_keeper(struct client *c)
 {
 	client_disconnect(c);
 	assert_int_equal(kill(c->keeper, SIGKILL), 0);
-	WAIT_FOR(3000, !alive(c->keeper));
+	WAIT_FOR(!alive(c->keeper));
 	assert_int_equal(waitpid(c->keeper, NULL, 0), c->keeper);
 }
 
@@ -227,8 +227,8 @@ int client_teardown(void **state)
 		client_connect(c);
 	h.flags = KEEPER_FLAG_KILL;
 	uint64_t tag = client_send(c, &h, KEEPER_QUIT, "", sizeof h, NULL, 0, NULL, 0);
-	assert_true(client_wait(c, KEEPER_DONE, tag, NULL, 5000, &p));
-	WAIT_FOR(5000, !alive(c->keeper));
+	assert_true(client_wait(c, KEEPER_DONE, tag, NULL, PATIENCE, &p));
+	WAIT_FOR(!alive(c->keeper));
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
 	client_disconnect(c);
@@ -341,11 +341,11 @@ static int take_done(struct client *c, const struct packet *p)
 	return p->u.done.result;
 }
 
-int client_done(struct client *c, uint64_t tag, int ms)
+int client_done(struct client *c, uint64_t tag)
 {
 	struct packet p;
 
-	assert_true(client_wait(c, KEEPER_DONE, tag, NULL, ms, &p));
+	assert_true(client_wait(c, KEEPER_DONE, tag, NULL, PATIENCE, &p));
 	return take_done(c, &p);
 }
 
@@ -367,8 +367,8 @@ int client_create(struct client *c, const char *id, const struct log_options *o)
 	if (o->cgroup)
 		davit_buf_add(&body, o->cgroup, strlen(o->cgroup) + 1);
 	davit_buf_addc(&body, '\0');
-	return client_done(c, client_send(c, &m.h, KEEPER_CREATE, id, sizeof m, body.data, body.len, NULL, 0),
-			   3000);
+	return client_done(c,
+			   client_send(c, &m.h, KEEPER_CREATE, id, sizeof m, body.data, body.len, NULL, 0));
 }
 
 static void add_command(struct davit_buf *b, struct keeper_spawn *m, const char *const *argv,
@@ -399,7 +399,7 @@ static void add_command(struct davit_buf *b, struct keeper_spawn *m, const char 
 int client_spawned(struct client *c, uint64_t tag)
 {
 	struct packet p;
-	int64_t end = now_ms() + 5000;
+	int64_t end = now_ms() + PATIENCE;
 
 	while (now_ms() < end) {
 		if (client_wait(c, KEEPER_SPAWNED, tag, NULL, 2, &p))
@@ -461,7 +461,7 @@ int client_exec(struct client *c, const char *id, const char *const *argv, const
 static int attached(struct client *c, uint64_t tag, struct packet *ret)
 {
 	struct packet p;
-	int64_t end = now_ms() + 5000;
+	int64_t end = now_ms() + PATIENCE;
 
 	while (now_ms() < end) {
 		if (client_wait(c, KEEPER_ATTACHED, tag, NULL, 2, &p)) {
@@ -499,32 +499,32 @@ int client_attach(struct client *c, const char *id, struct packet *ret)
 	return attached(c, client_send(c, &m.h, KEEPER_ATTACH, id, sizeof m, NULL, 0, NULL, 0), ret);
 }
 
-int client_stop(struct client *c, const char *id, int signo, int grace_ms, int wait_ms)
+int client_stop(struct client *c, const char *id, int signo, int grace_ms)
 {
 	struct keeper_stop m = {.signo = signo, .grace_ns = (int64_t)grace_ms * 1000000};
 
-	return client_done(c, client_send(c, &m.h, KEEPER_STOP, id, sizeof m, NULL, 0, NULL, 0), wait_ms);
+	return client_done(c, client_send(c, &m.h, KEEPER_STOP, id, sizeof m, NULL, 0, NULL, 0));
 }
 
 int client_signal(struct client *c, const char *id, int signo, uint32_t scope, uint64_t exec_tag)
 {
 	struct keeper_signal m = {.signo = signo, .scope = scope, .exec_tag = exec_tag};
 
-	return client_done(c, client_send(c, &m.h, KEEPER_SIGNAL, id, sizeof m, NULL, 0, NULL, 0), 3000);
+	return client_done(c, client_send(c, &m.h, KEEPER_SIGNAL, id, sizeof m, NULL, 0, NULL, 0));
 }
 
 int client_simple(struct client *c, uint32_t type, const char *id)
 {
 	struct keeper_header h = {0};
 
-	return client_done(c, client_send(c, &h, type, id, sizeof h, NULL, 0, NULL, 0), 3000);
+	return client_done(c, client_send(c, &h, type, id, sizeof h, NULL, 0, NULL, 0));
 }
 
 struct keeper_exit client_exit(struct client *c, const char *id, uint32_t run)
 {
 	struct packet p;
 
-	assert_true(client_wait(c, KEEPER_EXITED, 0, id, 5000, &p));
+	assert_true(client_wait(c, KEEPER_EXITED, 0, id, PATIENCE, &p));
 	assert_int_equal(p.u.exited.run, run);
 	return p.u.exited.exit;
 }
@@ -536,7 +536,7 @@ bool client_inspect(struct client *c, const char *id, struct packet *ret)
 	struct packet p;
 	bool found = false;
 
-	assert_int_equal(client_done(c, tag, 3000), 0);
+	assert_int_equal(client_done(c, tag), 0);
 	while (take(c, KEEPER_INSTANCE, tag, NULL, &p))
 		if (!strcmp(p.u.h.id, id)) {
 			*ret = p;

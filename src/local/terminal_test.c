@@ -104,7 +104,7 @@ static struct davit_op *begin(struct world *w)
 {
 	waiting = (struct wait){.loop = w->loop};
 	davit_op_init(&waiting.op, w->loop, on_done, &waiting);
-	davit_op_begin(&waiting.op, 10 * DAVIT_NSEC_PER_SEC);
+	davit_op_begin(&waiting.op, 60 * DAVIT_NSEC_PER_SEC);
 	return &waiting.op;
 }
 
@@ -130,9 +130,10 @@ static void turn(struct world *w, int ms)
 	davit_timer_stop(&t);
 }
 
+/* Fails after a minute, which no machine is too busy for. */
 #define WAIT_FOR(w, condition)                                                                               \
 	do {                                                                                                 \
-		for (int left_ = 5000; !(condition) && left_ > 0; left_ -= 5)                                \
+		for (int left_ = 60000; !(condition) && left_ > 0; left_ -= 5)                               \
 			turn((w), 5);                                                                        \
 		assert_true(condition);                                                                      \
 	} while (0)

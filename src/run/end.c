@@ -60,6 +60,48 @@ static struct ending ending_of(const struct host *h, const struct davit_error *w
 			       root->ended};
 }
 
+/* --------------------------------------------------------------------- outputs that a user asked for */
+
+/* What it was given under that name is not what it has made. */
+static const struct davit_artifact_hold *made(const struct host *h, const char *name)
+{
+	const struct davit_artifact_hold *a = host_artifact(h, name);
+	const char *given = json_string_value(json_object_get(json_object_get(h->about, "inputs"), name));
+
+	return a && given && !strcmp(a->id, given) && h->plan->root->outcome != DAVIT_PLAN_SUCCEEDED ? NULL
+												     : a;
+}
+
+static void tell_failure(struct host *h, const char *text)
+{
+	struct davit_json *j = events_begin(&h->events, "note", NULL);
+
+	davit_json_put_string(j, "text", text);
+	events_end(&h->events);
+}
+
+/* Each to where it is to go. The last one that cannot be written is in err. */
+static int write_outputs(struct host *h, struct davit_error *err)
+{
+	const char *name;
+	json_t *to;
+	int result = 0;
+
+	json_object_foreach(json_object_get(h->about, "outputs"), name, to)
+	{
+		const struct davit_artifact_hold *a = made(h, name);
+		int r = a ? davit_artifacts_get(h->store, a, json_string_value(to), err) : 0;
+
+		DAVIT_FAULT("run-output");
+		if (r == 0)
+			continue;
+		davit_error_prefix(err, "the output '%s' cannot be written", name);
+		tell_failure(h, err->message);
+		result = r;
+	}
+	return result;
+}
+
 static int write_end(struct host *h, const struct ending *e, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *path = davit_path_join(h->dir, "end.json");
@@ -99,9 +141,13 @@ static void tell_end(struct host *h, const struct ending *e)
 int host_conclude(struct host *h, const struct davit_error *why, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *holds = davit_path_join(h->dir, "holds");
-	const struct ending e = ending_of(h, why);
+	struct davit_error failed;
+	struct ending e;
 	int r;
 
+	if (!why && write_outputs(h, &failed) < 0 && h->plan->root->outcome == DAVIT_PLAN_SUCCEEDED)
+		why = &failed;
+	e = ending_of(h, why);
 	forget_rest(h);
 	DAVIT_FAULT("run-ending");
 	tell_end(h, &e);

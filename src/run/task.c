@@ -329,6 +329,8 @@ static void task_done(struct leaf *l, const struct davit_result *r)
 	struct davit_error err;
 	char buf[96];
 
+	if (r->cached)
+		leaf_note(l, "nothing was executed: this is the result of an earlier run");
 	for (size_t i = 0; i < r->n_outputs; i++) {
 		struct davit_artifact_hold hold = DAVIT_ARTIFACT_HOLD_INIT;
 
@@ -349,6 +351,7 @@ static int run_task(struct leaf *l, struct davit_error *err)
 	struct task_leaf *t = l->state;
 	struct davit_run_spec spec = {.privileged = flag_of(l, "privileged"),
 				      .hermetic = flag_of(l, "hermetic"),
+				      .cache = flag_of(l, "cache"),
 				      .runtime = text_of(l, "runtime"),
 				      .grace = json_integer_value(json_object_get(l->config, "grace")),
 				      .log_max = LOG_MAX};

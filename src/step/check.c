@@ -11,8 +11,10 @@
 static const struct step_runtime runtimes[] = {
 	{.name = "process"},
 	{.name = "oci", .images = true},
-	{.name = "docker", .images = true, .driver = "davit-step-engine"},
-	{.name = "podman", .images = true, .driver = "davit-step-engine"},
+	{.name = "crun", .images = true, .driver = "davit-step-oci"},
+	{.name = "runc", .images = true, .driver = "davit-step-oci"},
+	{.name = "docker", .images = true, .engine = true, .driver = "davit-step-engine"},
+	{.name = "podman", .images = true, .engine = true, .driver = "davit-step-engine"},
 };
 
 const struct step_runtime *step_runtime(const struct davit_run_spec *spec)
@@ -35,7 +37,8 @@ static int unknown(const char *name, struct davit_error *err)
 	near = davit_nearest(name, names, DAVIT_ARRAY_SIZE(names));
 	return davit_error_set(err, DAVIT_ENOTSUP, "runtime",
 			       near ? "steps do not run on '%.64s'; did you mean %s?"
-				    : "steps do not run on '%.64s', but on process, oci, docker and podman",
+				    : "steps do not run on '%.64s', but on process, oci, crun, runc, docker "
+				      "and podman",
 			       name, near);
 }
 
@@ -50,18 +53,14 @@ static int check_runtime(const struct davit_run_spec *spec, struct davit_error *
 	if (image && (!spec->image.location || !*spec->image.location))
 		return davit_error_set(err, DAVIT_EINVAL, "image", "it is not said which image");
 	if (image && !r->images)
-		return davit_error_set(err, DAVIT_ENOTSUP, "runtime",
-				       "the runtime %s has no images: a step in one needs the runtime oci, "
-				       "docker or podman",
-				       r->name);
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, "runtime",
+			"the runtime %s has no images: a step in one needs the runtime oci, crun, "
+			"runc, docker or podman",
+			r->name);
 	if (!image && r->images)
 		return davit_error_set(err, DAVIT_EINVAL, "runtime",
 				       "a step on the runtime %s needs an image", r->name);
-	if (spec->cache && r->driver)
-		return davit_error_set(err, DAVIT_ENOTSUP, "cache",
-				       "the runtime %s does not support results of earlier steps: what its "
-				       "image holds is not known here",
-				       r->name);
 	return 0;
 }
 
@@ -76,8 +75,6 @@ static int check_kind(const struct davit_run_spec *spec, size_t n, struct davit_
 	if (spec->durable && !is_name(spec->durable))
 		return davit_error_set(err, DAVIT_EINVAL, "durable",
 				       "'%.64s' is not the name of a durable step", spec->durable);
-	if (spec->durable && spec->cache)
-		return davit_error_set(err, DAVIT_EINVAL, "cache", "a durable step is not looked up");
 	if (spec->plain && (n || spec->image.type != DAVIT_ARTIFACT_EMPTY || spec->hermetic || spec->user ||
 			    !spec->dir || spec->dir[0] != '/'))
 		return davit_error_set(err, DAVIT_EINVAL, "plain",

@@ -34,8 +34,8 @@ static int no_memory(struct davit_error *err)
 /* ------------------------------------------------------------------------ what it leaves */
 
 /* Into the lock's file, for each file of a step costs the file system something: behind the last report,
- * texts that end with NUL - "o" and the name of an output, "g" and the directory of a cgroup - and an empty
- * one. */
+ * texts that end with NUL - "o" and the name of an output, "g" and the directory of a cgroup, "k" and the key
+ * under which its result is to be remembered - and an empty one. */
 int step_keep_order(const struct davit_execution *x, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
@@ -46,6 +46,10 @@ int step_keep_order(const struct davit_execution *x, struct davit_error *err)
 	}
 	for (size_t i = 0; i < x->n_cgroup_dirs; i++) {
 		davit_buf_addf(&b, "g%s", x->cgroup_dirs[i]);
+		davit_buf_addc(&b, '\0');
+	}
+	if (x->remember && !x->unkeyed) {
+		davit_buf_addf(&b, "k%s", x->key);
 		davit_buf_addc(&b, '\0');
 	}
 	davit_buf_addc(&b, '\0');
@@ -62,6 +66,10 @@ static int take_text(struct davit_execution *x, const char *text, struct davit_e
 
 	if (*text == 'g' && x->n_cgroup_dirs < CGROUP_DIRS_MAX)
 		snprintf(x->cgroup_dirs[x->n_cgroup_dirs++], CGROUP_PATH_MAX, "%s", text + 1);
+	if (*text == 'k') {
+		x->remember = true;
+		snprintf(x->key, sizeof x->key, "%s", text + 1);
+	}
 	if (*text != 'o')
 		return 0;
 	o->name = strdup(text + 1);

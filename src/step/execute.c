@@ -16,8 +16,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
-static void deliver(struct davit_execution *x)
+void step_deliver(struct davit_execution *x)
 {
 	davit_defer(&x->deliver);
 }
@@ -70,13 +71,11 @@ static void run_outputs(uv_work_t *work)
 
 	x->result.out_of_memory = x->end.out_of_memory || ran_out_of_memory(x);
 	r = step_take_outputs(x, &x->error);
-	if (r == 0 && x->remember && x->result.outcome == DAVIT_OUTCOME_SUCCEEDED)
+	if (r == 0 && x->remember && !x->unkeyed && x->result.outcome == DAVIT_OUTCOME_SUCCEEDED)
 		r = step_remember(x, &x->error);
 	if (r < 0)
 		x->error.code = r;
 }
-
-static void finish_freeing(struct davit_execution *x);
 
 static void after_outputs(uv_work_t *work, int status)
 {
@@ -84,7 +83,7 @@ static void after_outputs(uv_work_t *work, int status)
 
 	x->working = false;
 	if (x->freed) {
-		finish_freeing(x);
+		step_finish_freeing(x);
 		return;
 	}
 	if (x->error.code) {
@@ -92,7 +91,7 @@ static void after_outputs(uv_work_t *work, int status)
 		davit_error_copy(&x->result.error, &x->error);
 	}
 	x->complete = true;
-	deliver(x);
+	step_deliver(x);
 }
 
 static void end(struct davit_execution *x)
@@ -109,7 +108,7 @@ static void end(struct davit_execution *x)
 		x->result.outcome = DAVIT_OUTCOME_ERRORED;
 		davit_error_set(&x->result.error, DAVIT_ENOMEM, NULL, "out of memory");
 		x->complete = true;
-		deliver(x);
+		step_deliver(x);
 	}
 }
 
@@ -220,95 +219,6 @@ int step_watch(struct davit_execution *x, struct davit_error *err)
 	return 0;
 }
 
-static int run(struct davit_execution *x, struct davit_error *err)
-{
-	int r = step_spawn(x, err);
-
-	return r < 0 ? r : step_watch(x, err);
-}
-
-static void run_image(uv_work_t *work)
-{
-	struct davit_execution *x = work->data;
-	int r = step_image_take(x, &x->error);
-
-	if (r < 0)
-		x->error.code = r;
-}
-
-static void after_image(uv_work_t *work, int status)
-{
-	struct davit_execution *x = work->data;
-
-	x->working = x->taking = false;
-	if (x->freed) {
-		finish_freeing(x);
-		return;
-	}
-	if (!x->error.code && !x->end.aborted && step_image_order(x, &x->error) == 0 &&
-	    run(x, &x->error) == 0)
-		return;
-	if (x->end.aborted)
-		x->result.outcome = DAVIT_OUTCOME_ABORTED;
-	else
-		x->result.outcome = DAVIT_OUTCOME_ERRORED;
-	davit_error_copy(&x->result.error, &x->error);
-	x->ended = x->complete = true;
-	deliver(x);
-}
-
-/* In a thread, for it can have to be fetched. */
-static int begin_with_image(struct davit_execution *x, struct davit_error *err)
-{
-	char id[80], text[600];
-	int r = step_image_id(x->store, x->image, id, sizeof id, err);
-
-	if (r < 0)
-		return r;
-	snprintf(text, sizeof text, "fetching the image %s", x->image);
-	if (!*id && davit_strv_add(&x->notes, text) < 0)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	x->work.data = x;
-	x->working = uv_queue_work(davit_loop_uv(x->loop), &x->work, run_image, after_image) == 0;
-	x->taking = x->working;
-	return x->working ? 0 : davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-}
-
-static int begin(struct davit_execution *x, const struct davit_run_spec *spec,
-		 const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
-{
-	int r = step_check(spec, n, err), known = 0;
-
-	if (r < 0)
-		return r;
-	if (spec->durable) {
-		x->durable = true;
-		snprintf(x->id, sizeof x->id, "%s", spec->durable);
-	}
-	if (asprintf(&x->directory, "%s/runs/%s", x->store->directory, x->id) < 0) {
-		x->directory = NULL;
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	}
-	if (spec->cache && !spec->durable) {
-		r = step_key(x, spec, artifacts, n, err);
-		known = r == 0 ? step_recall(x, err) : r;
-	}
-	if (known > 0) {
-		x->complete = true;
-		deliver(x);
-		return 0;
-	}
-	if (known == 0)
-		r = step_prepare(x, spec, artifacts, n, err);
-	else
-		r = known;
-	if (r == 0)
-		r = x->image ? begin_with_image(x, err) : run(x, err);
-	if (r == 0 && x->notes)
-		deliver(x);
-	return r;
-}
-
 struct davit_execution *step_new(struct davit_loop *loop, struct davit_artifacts *store,
 				 const struct davit_execution_events *on, void *user)
 {
@@ -337,7 +247,7 @@ int davit_execute(struct davit_loop *loop, struct davit_artifacts *store, const 
 
 	if (!x)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	r = begin(x, spec, artifacts, n, err);
+	r = step_begin(x, spec, artifacts, n, err);
 	if (r < 0) {
 		davit_execution_free(x);
 		return r;
@@ -432,7 +342,8 @@ static void after_let_go(uv_work_t *work, int status)
 static void let_go(struct davit_execution *x)
 {
 	x->work.data = x;
-	if (x->helper > 0 && uv_queue_work(davit_loop_uv(x->loop), &x->work, run_let_go, after_let_go) == 0)
+	if ((x->helper > 0 || x->control >= 0) &&
+	    uv_queue_work(davit_loop_uv(x->loop), &x->work, run_let_go, after_let_go) == 0)
 		return;
 	step_let_go(x);
 	free(x);
@@ -446,7 +357,7 @@ static void on_closed(uv_handle_t *handle)
 		let_go(x);
 }
 
-static void finish_freeing(struct davit_execution *x)
+void step_finish_freeing(struct davit_execution *x)
 {
 	int handles = x->closing;
 
@@ -474,5 +385,5 @@ void davit_execution_free(struct davit_execution *x)
 		send(x->control, &o, sizeof o, MSG_NOSIGNAL | MSG_DONTWAIT);
 	}
 	if (!x->working) /* else the thread's end does it */
-		finish_freeing(x);
+		step_finish_freeing(x);
 }

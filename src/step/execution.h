@@ -31,6 +31,7 @@ struct step_cache {
 struct step_runtime {
 	const char *name;
 	bool images;	    /* it needs one, and another root cannot be had there */
+	bool engine;	    /* images, files and limits are those of an engine */
 	const char *driver; /* the program that runs them, or NULL: davit-step does */
 };
 
@@ -50,7 +51,8 @@ struct davit_execution {
 	struct step_output *outputs;
 	size_t n_outputs;
 	char **notes;  /* to be told once it has begun */
-	bool remember; /* it is asked for results of earlier ones */
+	bool remember; /* it is asked for results of earlier ones, and `key` is, or will be, its own */
+	bool unkeyed;  /* `key` lacks the image, which is not known yet */
 	const struct step_runtime *runtime;
 	char *image;   /* its name, where the root is made here; or NULL */
 	bool has_user; /* the spec names one, so that the image's does not count */
@@ -60,6 +62,8 @@ struct davit_execution {
 	pid_t fetcher;		  /* the program that does; 0: none */
 	atomic_bool unwanted;	  /* none is to be started any more */
 	bool taking;		  /* the thread is at it: there is no helper yet */
+	bool fetching_image;	  /* of an engine, which did not have it */
+	char image_id[80];	  /* of the image, once it is there */
 	char key[STEP_KEY_MAX];
 
 	bool has_group; /* these cgroups are there: */
@@ -92,6 +96,13 @@ struct davit_execution {
 struct davit_execution *step_new(struct davit_loop *loop, struct davit_artifacts *store,
 				 const struct davit_execution_events *on, void *user);
 int step_watch(struct davit_execution *x, struct davit_error *err);
+/* begin.c: all of davit_execute but the object itself. */
+int step_begin(struct davit_execution *x, const struct davit_run_spec *spec,
+	       const struct davit_artifact *artifacts, size_t n, struct davit_error *err);
+/* execute.c: notes, and the result if it is complete, are told in the next turn of the loop. */
+void step_deliver(struct davit_execution *x);
+/* Frees what was freed by its owner while a thread had it. */
+void step_finish_freeing(struct davit_execution *x);
 /* Takes a report as if the helper had sent it just now. */
 void step_take_report(struct davit_execution *x, const struct step_report *r);
 
@@ -125,15 +136,23 @@ void step_image_let_go(struct davit_execution *x);
 /* The image's ID, for keys; "" when it is not there. */
 int step_image_id(struct davit_artifacts *s, const char *name, char *ret, size_t size,
 		  struct davit_error *err);
+/* The same of the image of an engine, x->image, in a thread; with `fetch` it is fetched first. */
+int step_image_ask(struct davit_execution *x, bool fetch, char *ret, size_t size, struct davit_error *err);
 /* Lets go of the image of a step that was killed. */
 void step_image_sweep(struct davit_artifacts *s, const char *id);
+
+/* spawn.c: lets go of all that a step whose keeper was killed had beside its directory: its image, its
+ * groups, its container. */
+void step_sweep_killed(struct davit_artifacts *s, const char *id);
 
 /* prepare.c: adds a record to the order. */
 void step_record(struct davit_execution *x, enum step_tag tag, const char *text);
 
-/* remember.c: the key of a step, from everything that its result depends on. Blocks shortly. */
+/* remember.c: the key of a step, from everything that its result depends on, but for an image, whose ID is
+ * to be added: then `unkeyed` is set. Blocks shortly. */
 int step_key(struct davit_execution *x, const struct davit_run_spec *spec,
 	     const struct davit_artifact *artifacts, size_t n, struct davit_error *err);
+void step_key_image(struct davit_execution *x, const char *id);
 /* Is there a result of that key? Then it is the execution's. 1 or 0, or a code. */
 int step_recall(struct davit_execution *x, struct davit_error *err);
 /* Keeps the result. In a thread. */

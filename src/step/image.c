@@ -54,6 +54,8 @@ static int hold(struct davit_execution *x, struct davit_error *err)
 	holder(x->id, name);
 	r = davit_image_hold(s, name, x->image, false, &x->found, err);
 	x->held = r == 0;
+	if (r == 0)
+		snprintf(x->image_id, sizeof x->image_id, "%s", x->found->id);
 	davit_image_store_close(s);
 	return r;
 }
@@ -85,16 +87,14 @@ static void hear(int fd, char *ret)
 	ret[n] = '\0';
 }
 
-static int start_fetch(struct davit_execution *x, const char *program, const char *store, int out, pid_t *ret)
+static int start(struct davit_execution *x, const char *program, char *const *argv, const int fds[3],
+		 pid_t *ret)
 {
-	char *const argv[] = {(char *)"davit-image", (char *)"--store", (char *)store,
-			      (char *)"--reference", x->image,		(char *)"pull",
-			      (char *)"--",	     x->image,		NULL};
 	int e = ECANCELED;
 
 	pthread_mutex_lock(&x->fetching);
 	if (!atomic_load(&x->unwanted)) {
-		e = davit_start_program(program, argv, (const int[]){-1, -1, out}, false, ret);
+		e = davit_start_program(program, argv, fds, false, ret);
 		x->fetcher = e ? 0 : *ret;
 	}
 	pthread_mutex_unlock(&x->fetching);
@@ -102,7 +102,7 @@ static int start_fetch(struct davit_execution *x, const char *program, const cha
 }
 
 /* Waits; the pid is nobody else's until it is forgotten here. */
-static bool end_fetch(struct davit_execution *x, pid_t pid)
+static bool end(struct davit_execution *x, pid_t pid)
 {
 	siginfo_t info;
 	int status;
@@ -115,20 +115,19 @@ static bool end_fetch(struct davit_execution *x, pid_t pid)
 	return waitpid(pid, &status, 0) == pid && status == 0;
 }
 
-static int fetch(struct davit_execution *x, struct davit_error *err)
+/* Runs a program to its end. What it says at `from` (1 or 2) is in `said`; 0 if it succeeds, DAVIT_ENOENT if
+ * it does not. */
+static int ask(struct davit_execution *x, const char *program, char *const *argv, int from,
+	       char said[SAID_MAX + 1], struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *program = davit_path_join(x->store->paths.libexec, "davit-image");
-	DAVIT_AUTO_FREE char *store = store_path(x->store);
-	char said[SAID_MAX + 1];
-	const char *reason;
-	int ends[2], e;
+	int ends[2], fds[3] = {-1, -1, -1}, e;
 	pid_t pid;
 
-	if (!program || !store)
-		return no_memory(err);
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot make a pipe");
-	e = start_fetch(x, program, store, ends[1], &pid);
+	fds[2] = ends[1];
+	fds[from] = ends[1];
+	e = start(x, program, argv, fds, &pid);
 	close(ends[1]);
 	if (e == 0)
 		hear(ends[0], said);
@@ -137,14 +136,49 @@ static int fetch(struct davit_execution *x, struct davit_error *err)
 		return davit_error_set(err, DAVIT_ECANCELED, NULL, "aborted");
 	if (e)
 		return davit_error_errno(err, e, NULL, "cannot start %s", program);
-	if (end_fetch(x, pid))
+	if (end(x, pid))
 		return 0;
-	if (atomic_load(&x->unwanted))
-		return davit_error_set(err, DAVIT_ECANCELED, NULL, "aborted");
+	return atomic_load(&x->unwanted) ? davit_error_set(err, DAVIT_ECANCELED, NULL, "aborted")
+					 : DAVIT_ENOENT;
+}
+
+static int fetch(struct davit_execution *x, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *program = davit_path_join(x->store->paths.libexec, "davit-image");
+	DAVIT_AUTO_FREE char *store = store_path(x->store);
+	char *const argv[] = {(char *)"davit-image", (char *)"--store", store,
+			      (char *)"--reference", x->image,		(char *)"pull",
+			      (char *)"--",	     x->image,		NULL};
+	char said[SAID_MAX + 1];
+	const char *reason;
+	int r;
+
+	if (!program || !store)
+		return no_memory(err);
+	r = ask(x, program, argv, STDERR_FILENO, said, err);
+	if (r != DAVIT_ENOENT)
+		return r;
 	reason = !strncmp(said, "davit-image: ", 13) ? said + 13 : said;
 	return davit_error_set(err, DAVIT_ENOENT, "image",
 			       "image '%.200s' not found locally, and it cannot be fetched: %s", x->image,
 			       *reason ? reason : "davit-image was killed");
+}
+
+int step_image_ask(struct davit_execution *x, bool with_fetch, char *ret, size_t size,
+		   struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *program = davit_path_join(x->store->paths.libexec, x->runtime->driver);
+	char *const argv[] = {(char *)"davit-step-driver", (char *)x->runtime->name,
+			      (char *)(with_fetch ? "fetch" : "image"), x->image, NULL};
+	char said[SAID_MAX + 1];
+	int r = program ? ask(x, program, argv, STDOUT_FILENO, said, err) : no_memory(err);
+
+	if (r == DAVIT_ENOENT)
+		return davit_error_set(err, DAVIT_ENOENT, "image", "%s",
+				       *said ? said : "davit-step-engine was killed");
+	if (r == 0)
+		snprintf(ret, size, "%s", said);
+	return r;
 }
 
 int step_image_take(struct davit_execution *x, struct davit_error *err)

@@ -388,7 +388,8 @@ static bool needs_group(const struct davit_run_spec *spec)
 {
 	const struct davit_step_limits *l = &spec->limits;
 
-	return l->cpu_millicores || l->memory || l->pids || spec->plain || !namespaces_limit();
+	return l->cpu_millicores || l->memory || l->pids || spec->plain || step_runtime(spec)->driver ||
+	       !namespaces_limit();
 }
 
 static int limit(struct preparing *p)
@@ -531,21 +532,23 @@ static int prepare(struct preparing *p)
 	record_text(x, STEP_DIRECTORY, x->directory);
 	record_options(p);
 	x->runtime = step_runtime(p->spec);
-	if (x->runtime->driver) {
+	if (x->runtime->driver)
 		r = record_driver(p);
-	} else if (p->spec->image.type == DAVIT_ARTIFACT_IMAGE) {
+	/* An engine knows its images itself, unless it has to be asked before which one it is. */
+	if (p->spec->image.type == DAVIT_ARTIFACT_IMAGE && (!x->runtime->engine || x->remember)) {
 		x->image = strdup(p->spec->image.location);
 		x->has_user = p->spec->user && *p->spec->user;
 		if (!x->image)
 			return no_memory(p->err);
-	} else if (p->spec->image.type != DAVIT_ARTIFACT_EMPTY) {
+	} else if (p->spec->image.type != DAVIT_ARTIFACT_IMAGE &&
+		   p->spec->image.type != DAVIT_ARTIFACT_EMPTY) {
 		r = locate(p, &p->spec->image, "image", &root);
 		if (r == 0)
 			record_text(x, STEP_ROOT, root);
 	}
 	if (r == 0)
 		r = take_places(p);
-	if (r == 0 && !x->runtime->driver && needs_group(p->spec))
+	if (r == 0 && !x->runtime->engine && needs_group(p->spec))
 		r = limit(p);
 	if (r == 0)
 		r = record_program(p);

@@ -16,7 +16,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-#define FORMAT "davit step 1" /* to be changed with what a step sees */
+#define FORMAT "davit step 2" /* to be changed with what a step sees */
 #define RECORD_MAX 65536
 
 /* ----------------------------------------------------------------------------- the key */
@@ -100,10 +100,10 @@ static int put_artifact(crypto_generichash_state *h, const struct davit_artifact
 int step_key(struct davit_execution *x, const struct davit_run_spec *spec,
 	     const struct davit_artifact *artifacts, size_t n, struct davit_error *err)
 {
-	struct davit_artifact named = spec->image;
+	const struct davit_artifact image = {.type = spec->image.type};
+	bool named = spec->image.type == DAVIT_ARTIFACT_IMAGE;
 	uint8_t digest[STEP_DIGEST];
 	crypto_generichash_state h;
-	char image[80];
 	int r;
 
 	for (size_t i = 0; i < n; i++)
@@ -111,14 +111,9 @@ int step_key(struct davit_execution *x, const struct davit_run_spec *spec,
 			return 0;
 	if (spec->image.type == DAVIT_ARTIFACT_DIRECTORY)
 		return 0;
-	if (spec->image.type == DAVIT_ARTIFACT_IMAGE) {
-		r = step_image_id(x->store, spec->image.location, image, sizeof image, err);
-		if (r < 0 || !*image) /* one that must be fetched is not known yet */
-			return r;
-		named.location = image;
-	}
 	crypto_generichash_init(&h, NULL, 0, sizeof digest);
 	put(&h, FORMAT);
+	put(&h, step_runtime(spec)->name);
 	put(&h, spec->path);
 	put_all(&h, spec->args);
 	put_all(&h, spec->env);
@@ -127,7 +122,7 @@ int step_key(struct davit_execution *x, const struct davit_run_spec *spec,
 	put_number(&h, spec->privileged);
 	put_number(&h, spec->hermetic);
 	put_number(&h, geteuid());
-	r = put_artifact(&h, &named, x->store, err);
+	r = put_artifact(&h, named ? &image : &spec->image, x->store, err);
 	if (spec->image.type == DAVIT_ARTIFACT_EMPTY)
 		put_host(&h);
 	for (size_t i = 0; r == 0 && i < n; i++)
@@ -135,7 +130,22 @@ int step_key(struct davit_execution *x, const struct davit_run_spec *spec,
 	crypto_generichash_final(&h, digest, sizeof digest);
 	step_hex(digest, sizeof digest, x->key);
 	x->remember = r == 0;
+	x->unkeyed = named;
 	return r;
+}
+
+/* A name says nothing: another image can have it tomorrow. */
+void step_key_image(struct davit_execution *x, const char *id)
+{
+	uint8_t digest[STEP_DIGEST];
+	crypto_generichash_state h;
+
+	crypto_generichash_init(&h, NULL, 0, sizeof digest);
+	put(&h, x->key);
+	put(&h, id);
+	crypto_generichash_final(&h, digest, sizeof digest);
+	step_hex(digest, sizeof digest, x->key);
+	x->unkeyed = false;
 }
 
 /* ---------------------------------------------------------------------------- remembering */

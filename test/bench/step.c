@@ -3,8 +3,13 @@
  * usage: bench-step ROUNDS PROGRAM   runs davit_execute() ROUNDS times, one after the other, with two inputs
  *                                    and one output, and prints the median milliseconds of one: from the call
  *                                    to its result
- *        bench-step put DIRECTORY    puts a directory into a store and prints the milliseconds
- *        bench-step mount DIRECTORY  the milliseconds of a step with that directory, which is in the store
+ *        bench-step put DIRECTORY    puts a copy of a directory into a store, and prints the milliseconds and
+ *                                    those of CPU, as the next two
+ *        bench-step take DIRECTORY   takes the directory itself, as a step's output; it is gone then
+ *        bench-step get DIRECTORY    writes it, which is in the store, to standard error: tar through zstd
+ *        bench-step mount DIRECTORY  the milliseconds of a step with that directory, which is in the store,
+ *                                    and of the next one
+ *
  * DAVIT_HOME is where the store is.
  */
 #include "base/file.h"
@@ -14,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static struct davit_loop *loop;
 static struct davit_error err;
@@ -23,6 +29,15 @@ static double now(void)
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+/* Of all threads of ours. */
+static double cpu(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
 	return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
@@ -82,21 +97,30 @@ int main(int argc, char **argv)
 {
 	struct davit_artifact_hold one = DAVIT_ARTIFACT_HOLD_INIT, two = DAVIT_ARTIFACT_HOLD_INIT;
 	struct davit_artifacts *s;
-	double begin = 0;
+	double begin = 0, used = 0;
 
 	if (argc != 3)
 		return 2;
 	check(davit_artifacts_open(NULL, 0, &s, &err));
 	check(davit_loop_open(&loop, &err));
 	if (!strcmp(argv[1], "put")) {
-		begin = now();
+		begin = now(), used = cpu();
 		check(davit_artifacts_put_directory(s, argv[2], NULL, &one, &err));
-		printf("%.1f\n", now() - begin);
+		printf("%.1f %.1f\n", now() - begin, cpu() - used);
+	} else if (!strcmp(argv[1], "take")) {
+		begin = now(), used = cpu();
+		check(davit_artifacts_adopt(s, argv[2], &one, &err));
+		printf("%.1f %.1f\n", now() - begin, cpu() - used);
+	} else if (!strcmp(argv[1], "get")) {
+		check(davit_artifacts_put_directory(s, argv[2], NULL, &one, &err));
+		begin = now(), used = cpu();
+		check(davit_artifacts_get_tar(s, &one, STDERR_FILENO, DAVIT_PACK_ZSTD, &err));
+		printf("%.1f %.1f\n", now() - begin, cpu() - used);
 	} else if (!strcmp(argv[1], "mount")) {
 		check(davit_artifacts_put_directory(s, argv[2], NULL, &one, &err));
 		small_tree(s, "two", &two);
-		step(s, "true", one.id, two.id);
-		printf("%.1f\n", step(s, "true", one.id, two.id));
+		begin = step(s, "true", one.id, two.id);
+		printf("%.1f %.1f\n", begin, step(s, "true", one.id, two.id));
 	} else {
 		int rounds = atoi(argv[1]);
 		double *ms = calloc((size_t)rounds, sizeof *ms);

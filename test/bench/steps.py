@@ -27,10 +27,10 @@ def cpu():
     return (r.ru_utime + r.ru_stime) * 1e3
 
 
-def in_cpu(function):
-    """(what the function returns, the CPU that it took): on a busy machine the clock tells of others."""
+def in_cpu(argv):
+    """(milliseconds, those of CPU) of a program: on a busy machine the clock tells of others."""
     before = cpu()
-    return function(), cpu() - before
+    return ms(argv), cpu() - before
 
 
 def ms(argv, **more):
@@ -39,10 +39,14 @@ def ms(argv, **more):
     return (time.monotonic() - begin) * 1e3
 
 
+def bench_all(home, *argv):
+    out = subprocess.run([BUILD + "/bench-step", *argv], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                         text=True, env={**os.environ, "DAVIT_HOME": home})
+    return [float(x) for x in out.stdout.split()]
+
+
 def bench(home, *argv):
-    out = subprocess.run([BUILD + "/bench-step", *argv], check=True, capture_output=True, text=True,
-                         env={**os.environ, "DAVIT_HOME": home})
-    return float(out.stdout)
+    return bench_all(home, *argv)[0]
 
 
 def unshare(directory):
@@ -100,6 +104,47 @@ def many_files(directory, n):
                 f.write(block[k:] + b"%d" % i)
 
 
+def few_files(directory, n):
+    """n files of 32 MB, of which half can be compressed."""
+    os.makedirs(directory)
+    for i in range(n):
+        with open(f"{directory}/{i}", "wb") as f:
+            for _ in range(512):
+                f.write(os.urandom(32768) + b"a line of text\n" * 2185)
+
+
+def store_rows(o, work, directory):
+    """What the store does with a directory beside what tar and zstd do, in turn: [(name, [(ms, ms of CPU)])]. An
+    artifact is there when its name is, as the archive is when its file has been closed: neither waits for the disk."""
+    rows = {"`tar \\| zstd -1` to a file": [], "taken, as the output of a step is: renamed, hashed": [],
+            "copied in and hashed, as a directory for `-i` is": [], "the same once more": [],
+            "written out as tar through zstd": []}
+    for i in range(o.rounds):
+        home, other = f"{work}/store{i}", f"{work}/other{i}"
+        subprocess.run(["cp", "-a", directory, work + "/output"], check=True)
+        for row, of in zip(rows.values(), [
+                in_cpu(["sh", "-c", f"tar -C {directory} -c . | zstd -1 -q -f -o {work}/peer.tar.zst"]),
+                bench_all(other, "take", work + "/output"),
+                *(bench_all(home, what, directory) for what in ("put", "put", "get"))]):
+            row.append(of)
+        subprocess.run(["rm", "-rf", other, *([home] if i else [])], check=True)
+    return rows
+
+
+def store_table(o, work, title, directory):
+    rows = store_rows(o, work, directory)
+    medians = {name: [statistics.median(x) for x in zip(*v)] for name, v in rows.items()}
+    peer = next(iter(medians.values()))
+    lines = ["", f"### {title}", "", "| | ms | of CPU | speed against tar and zstd | by CPU |", "|---|---|---|---|---|"]
+    for name, (wall, used) in medians.items():
+        lines.append(f"| {name} | {wall:.0f} | {used:.0f} | {peer[0] / wall:.2f} | {peer[1] / used:.2f} |")
+    first, then = bench_all(f"{work}/store0", "mount", directory)
+    lines += [f"| the first step with it as an input | {first:.1f} | | | |", f"| the next one | {then:.1f} | | | |"]
+    subprocess.run(["rm", "-rf", f"{work}/store0"], check=True)
+    return lines
+
+
+FEW = 4
 PLAN_STEPS, AT_A_TIME = 1000, 8
 
 
@@ -146,18 +191,11 @@ def step(o, subjects):
         for name, v in overhead(o, work).items():
             lines.append(f"| {name} | {v:.1f} |")
         many_files(work + "/many", o.files)
-        put, tar = [], []
-        for i in range(o.rounds):
-            put.append(in_cpu(lambda: bench(f"{work}/store{i}", "put", work + "/many")))
-            tar.append(in_cpu(lambda: ms(["sh", "-c",
-                                          f"tar -C {work}/many -c . | zstd -1 -q -f -o {work}/many.tar.zst"])))
-        mounted = bench(work + "/store0", "mount", work + "/many")
+        few_files(work + "/few", FEW)
         small = bench(work + "/home", "1", "true")
-        lines += ["", f"### {o.files} files of 10 kB", "", "| | ms | of CPU |", "|---|---|---|"]
-        for name, rows in ("into the store", put), ("`tar \\| zstd -1`", tar):
-            lines.append(f"| {name} | {statistics.median(r[0] for r in rows):.0f} | {statistics.median(r[1] for r in rows):.0f} |")
-        lines += [f"| a step with it as an input | {mounted:.1f} | |",
-                  f"| a step with two small inputs | {small:.1f} | |"]
+        lines += ["", f"A step with two small inputs: {small:.1f} ms."]
+        lines += store_table(o, work, f"Into the store: {o.files} files of 10 kB", work + "/many")
+        lines += store_table(o, work, f"Into the store: {FEW} files of 32 MB", work + "/few")
         return lines + plan(o, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)

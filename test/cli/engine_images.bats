@@ -105,7 +105,7 @@ killed_while_it_builds() {
   kill -9 "$(davit daemon status -o json | jq .pid)"
   davit ps >/dev/null
   running() { status_is killed running; }
-  eventually running || eventually running || eventually running
+  eventually running
   built_is killed done
   davit logs --build killed | grep -q 'trying again'
   [ "$(images_of killed)" -eq 1 ]

@@ -23,14 +23,15 @@ ours() {
 }
 
 teardown() {
-  local left i
-  [ -z "${TMUX_TMPDIR:-}" ] || tmux kill-server 2>/dev/null || true
-  timeout 20 davit daemon stop --all >/dev/null 2>&1 || true
-  for i in 1 2 3 4 5 6 7 8 9 10; do
-    left=$(ours)
-    [ -n "$left" ] || break
-    sleep 0.1
-  done
+  local left end=$((SECONDS + 10)) pid
+  for pid in ${BEHIND-}; do kill "$pid" 2>/dev/null || true; done
+  if [ -n "${TMUX_TMPDIR:-}" ]; then
+    # For the reader of a failure: what was on the screen.
+    [ -n "${BATS_TEST_COMPLETED:-}" ] || tmux capture-pane -p -t one 2>/dev/null | sed -n 's/./screen: &/p'
+    tmux kill-server 2>/dev/null || true
+  fi
+  timeout 60 davit daemon stop --all >/dev/null 2>&1 || true
+  while left=$(ours) && [ -n "$left" ] && [ $SECONDS -lt $end ]; do sleep 0.1; done
   cd /
   rm -rf "$DAVIT_HOME"
   if [ -n "$left" ]; then
@@ -40,15 +41,21 @@ teardown() {
   fi
 }
 
-# Waits until a command succeeds, 5 s at most.
+# Waits until a command succeeds: a minute at most, which no machine is too busy for.
 eventually() {
-  local i
-  for i in $(seq 50); do
-    "$@" >/dev/null 2>&1 && return 0
+  local end=$((SECONDS + 60))
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || { echo "not within a minute: $*" >&2; return 1; }
     sleep 0.1
   done
-  echo "not within 5 s: $*" >&2
-  return 1
+}
+
+# behind FILE ARGUMENT...: davit in the background, what it prints in FILE, its pid in $behind; it ends
+# with the test at the latest.
+behind() {
+  "$BUILD/davit" "${@:2}" >"$1" 3>&- &
+  behind=$!
+  BEHIND="${BEHIND-} $behind"
 }
 
 status_is() {
@@ -64,6 +71,9 @@ log_is() {
 }
 log_lines() {
   [ "$(davit logs "$1" | wc -l)" -eq "$2" ]
+}
+more_lines() { # FILE N: it has more than N
+  [ "$(wc -l <"$1")" -gt "$2" ]
 }
 instances() {
   [ "$(davit ps "$1" -o json | jq length)" -eq "$2" ]
@@ -81,5 +91,5 @@ restarted() {
 
 # Every call of davit ends: what would hang fails instead.
 davit() {
-  timeout -k 5 60 davit "$@"
+  timeout -k 5 120 davit "$@"
 }

@@ -11,7 +11,7 @@ path_of() { # a new terminal in the first instance of a service, with a command 
 }
 
 ws() {
-  timeout 30 /usr/bin/python3 "$BATS_TEST_DIRNAME/websocket.py" "$DAVIT_HOME/run/davit.sock" "$@"
+  timeout 120 /usr/bin/python3 "$BATS_TEST_DIRNAME/websocket.py" "$DAVIT_HOME/run/davit.sock" "$@"
 }
 
 start() {
@@ -78,8 +78,8 @@ pid_of_daemon() {
   start t
   desk
   keys one "davit terminal t -- vi $DAVIT_HOME/work/notes" Enter
-  eventually shows one '~'
-  sleep 0.3
+  drawn() { screen one | grep -qx '~'; } # also what was typed has one, in the path or at the prompt
+  eventually drawn
   keys one 'ihello there' Escape
   eventually shows one 'hello there'
   tmux resize-window -t one -x 60 -y 15
@@ -88,7 +88,6 @@ pid_of_daemon() {
   eventually shows one 'hello there'
 
   kill -9 "$(pid_of_daemon)"
-  sleep 0.2
   keys one 'oafter the kill' Escape
   eventually shows one 'after the kill'
   shows one 'hello there'
@@ -114,8 +113,9 @@ pid_of_daemon() {
 @test "the session goes on over an upgrade of the daemon, with nothing shown twice" {
   start t
   desk
-  keys one "davit terminal t -- sh" Enter
-  sleep 0.5
+  keys one "davit terminal t -e 'PS1=inner> ' -- sh" Enter
+  prompted() { screen one | grep -qx 'inner>'; } # trailing spaces are not on a screen
+  eventually prompted
   keys one 'echo one-$((1))' Enter
   eventually shows one 'one-1'
   davit daemon upgrade

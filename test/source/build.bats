@@ -70,7 +70,7 @@ script() { # script DIR TEXT
 	[ "$status" = 0 ]
 	[ "$(get .port)" = null ]
 	start
-	for _ in $(seq 50); do grep -q 'tick 1' "$T/out" && break; sleep 0.1; done
+	eventually grep -q 'tick 1' "$T/out"
 	stop
 	[ "$status" = 0 ]
 	grep -qx 'tick 1' "$T/out"
@@ -210,7 +210,7 @@ script() { # script DIR TEXT
 	make_repository "$T/p"
 	python3 "$BATS_TEST_DIRNAME/git_server.py" "$T" me:p@ss/word >"$T/server" 3>&- &
 	pids="$pids $!"
-	for _ in $(seq 50); do [ -s "$T/server" ] && break; sleep 0.1; done
+	eventually test -s "$T/server"
 	port=$(cat "$T/server")
 	build "http://127.0.0.1:$port/repo.git"
 	[ "$status" = 1 ]
@@ -237,17 +237,17 @@ script() { # script DIR TEXT
 	make_repository "$T/p"
 	python3 "$BATS_TEST_DIRNAME/git_server.py" "$T" me:p@ss/word >"$T/server" 3>&- &
 	pids="$pids $!"
-	for _ in $(seq 50); do [ -s "$T/server" ] && break; sleep 0.1; done
+	eventually test -s "$T/server"
 	port=$(cat "$T/server")
 	export DAVIT_HOME=$T/home
-	run timeout 60 "$BUILD/davit" run private --source "http://127.0.0.1:$port/repo.git" --restart never 3>&-
+	run timeout 120 "$BUILD/davit" run private --source "http://127.0.0.1:$port/repo.git" --restart never 3>&-
 	[ "$status" = 1 ]
 	echo "http://me:p%40ss%2fword@127.0.0.1:$port" |
-		timeout 60 "$BUILD/davit" secret set git-credentials 3>&-
-	timeout 60 "$BUILD/davit" update private --force 3>&- || true
-	run timeout 60 "$BUILD/davit" wait private 3>&-
-	logged=$(timeout 60 "$BUILD/davit" logs --build private; timeout 60 "$BUILD/davit" inspect private)
-	timeout 60 "$BUILD/davit" daemon stop --all
+		timeout 120 "$BUILD/davit" secret set git-credentials 3>&-
+	timeout 120 "$BUILD/davit" update private --force 3>&- || true
+	run timeout 120 "$BUILD/davit" wait private 3>&-
+	logged=$(timeout 120 "$BUILD/davit" logs --build private; timeout 120 "$BUILD/davit" inspect private)
+	timeout 120 "$BUILD/davit" daemon stop --all
 	[ "$status" = 0 ]
 	refute grep -q 'p@ss\|p%40ss' <<<"$logged"
 	refute grep -rq 'p@ss\|p%40ss' "$DAVIT_HOME"
@@ -407,10 +407,10 @@ with zipfile.ZipFile(sys.argv[1], "w") as z:
 
 @test "two builds of the same at once are one build" {
 	mkdir "$T/p"
-	printf 'all:\n\techo built >>%s/count; sleep 1; cp /bin/true prog\n' "$T" >"$T/p/Makefile"
+	printf 'all:\n\techo built >>%s/count; sleep 3; cp /bin/true prog\n' "$T" >"$T/p/Makefile"
 	build "$T/p" >/dev/null 3>&- &
 	other=$!
-	sleep 0.4
+	eventually test -s "$T/count" # it is under way
 	cp "$T/request" "$T/request2"
 	"$BUILD/davit-build" --request "$T/request2" --result "$T/result2"
 	wait "$other"

@@ -29,6 +29,15 @@ need() {
 	done
 }
 
+# eventually COMMAND...: waits until it succeeds: a minute at most, which no machine is too busy for.
+eventually() {
+	local end=$((SECONDS + 60))
+	until "$@" >/dev/null 2>&1; do
+		[ $SECONDS -lt $end ] || { echo "not within a minute: $*" >&2; return 1; }
+		sleep 0.1
+	done
+}
+
 # refute COMMAND...: fails when it succeeds. (A bare `!` never fails a test.)
 refute() {
 	if "$@"; then return 1; fi
@@ -78,7 +87,7 @@ start() {
 }
 
 # The body of a path of what was started, once it answers.
-fetch() { curl -sS --retry 50 --retry-delay 0 --retry-connrefused --retry-max-time 10 "http://127.0.0.1:$port$1"; }
+fetch() { curl -sS --retry 600 --retry-delay 0 --retry-connrefused --retry-max-time 60 "http://127.0.0.1:$port$1"; }
 
 # Ends what was started and sets $status.
 stop() {

@@ -47,7 +47,7 @@ need_root() {
 
 @test "at its deadline it has failed, with its outputs" {
   task t.yml 'echo 1 >o/a; sleep 100' 'outputs: [{name: o}]'
-  run davit execute -c t.yml --timeout 0.5s -o o=o
+  run davit execute -c t.yml --timeout 4s -o o=o
   [ "$status" -eq 1 ]
   [[ $output == *"its time was over"* ]]
   [ "$(cat o/a)" = 1 ]
@@ -75,7 +75,7 @@ need_root() {
   unshare -m --propagation private sh -c '
     mount -t tmpfs -o size=8m small small || exit 99
     mkdir small/home
-    DAVIT_HOME=$PWD/small/home timeout 50 davit execute -c "$1" -o o=o
+    DAVIT_HOME=$PWD/small/home timeout 120 davit execute -c "$1" -o o=o
     echo "status $?"
     DAVIT_HOME=$PWD/small/home davit artifacts -o json | jq length
     echo "left $(ls small/home/cache/steps/runs | wc -l)"
@@ -88,7 +88,7 @@ need_root() {
 @test "one that forks without end meets its limit, and the host does not" {
   need_root
   task t.yml 'i=0; while [ $i -lt 200 ]; do sleep 30 & i=$((i+1)); done; echo "got to $i"' 'container_limits: {pids: 40}'
-  run davit execute -c t.yml --timeout 10s
+  run davit execute -c t.yml --timeout 60s
   echo "$output"
   [[ $output == *fork* ]]
   [[ $output != *"got to 200"* ]]
@@ -105,7 +105,7 @@ need_root() {
 
 @test "limits are those of its cgroup, and one that takes too much memory is told so" {
   need_root
-  task t.yml 'sleep 5' 'container_limits: {memory: 64MB, cpu: 0.5, pids: 99}'
+  task t.yml 'sleep 100' 'container_limits: {memory: 64MB, cpu: 0.5, pids: 99}'
   "$BUILD/davit" execute -c t.yml --json >log 3>&- &
   pid=$!
   eventually grep -q '"event":"start"' log
@@ -135,13 +135,13 @@ while True: s.accept()[0].close()' >port &
 server=$!
 while [ ! -s port ]; do sleep 0.05; done
 port=$(cat port)
-task="run: {path: python3, args: [-c, 'import socket; socket.create_connection((\"127.0.0.1\", $port), 3); print(\"connected\")']}"
+task="run: {path: python3, args: [-c, 'import socket; socket.create_connection((\"127.0.0.1\", $port), 30); print(\"connected\")']}"
 echo "$task" >t.yml
 davit execute -c t.yml; echo "control $?"
 davit execute -c t.yml --hermetic; echo "hermetic $?"
 kill $server
 SH
-  run timeout 50 unshare -n sh net.sh
+  run timeout 120 unshare -n sh net.sh
   echo "$output"
   [[ $output == *connected*"control 0"* ]]
   [[ $output == *"Connection refused"*"hermetic 1"* ]]
@@ -184,7 +184,7 @@ unshare -U true 2>/dev/null || exit 77
 cd "$1" && shift && exec "$@"
 SH
   as_user() { setpriv --reuid 54321 --regid 54321 --clear-groups env DAVIT_HOME="$PWD/user/home" HOME="$PWD/user" sh u.sh "$PWD/user" "$@"; }
-  run as_user timeout 50 "$BUILD/davit" execute -c ../t.yml -i in=../in -o o=o
+  run as_user timeout 120 "$BUILD/davit" execute -c ../t.yml -i in=../in -o o=o
   [ "$status" -ne 77 ] || skip "this host gives no user namespaces to users"
   echo "$output"
   [ "$status" -eq 0 ]
@@ -196,11 +196,11 @@ SH
   [ "$(stat -c %u user/o/a)" = 54321 ]
   [ "$(ls user/home/cache/steps/runs | wc -l)" -eq 0 ]
   task t.yml 'i=0; while [ $i -lt 200 ]; do sleep 30 & i=$((i+1)); done; echo "got to $i"' 'container_limits: {pids: 40}'
-  run as_user timeout 50 "$BUILD/davit" execute -c ../t.yml
+  run as_user timeout 120 "$BUILD/davit" execute -c ../t.yml
   echo "$output"
   [[ $output != *"got to 200"* ]]
   task t.yml true 'container_limits: {memory: 64MB}'
-  run as_user timeout 50 "$BUILD/davit" execute -c ../t.yml
+  run as_user timeout 120 "$BUILD/davit" execute -c ../t.yml
   echo "$output"
   # Only where a cgroup was delegated can it be had; else the reason is given before anything starts.
   [ "$status" -eq 0 ] || [[ $status -eq 2 && $output == *memory* ]]
@@ -214,7 +214,7 @@ SH
   run unshare -m --propagation private sh -c '
     mount -t overlay -o lowerdir=low,upperdir=up,workdir=wk overlay merged || exit 99
     mkdir merged/home
-    DAVIT_HOME=$PWD/merged/home timeout 50 davit execute -c t.yml -i in=in'
+    DAVIT_HOME=$PWD/merged/home timeout 120 davit execute -c t.yml -i in=in'
   [ "$status" -ne 99 ] || skip "no overlayfs here"
   echo "$output"
   [ "$status" -eq 0 ]

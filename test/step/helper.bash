@@ -39,19 +39,17 @@ teardown() {
   [ -z "$left" ] || { echo "left behind: $left" >&2; return 1; }
 }
 
-# Waits until a command succeeds, 5 s at most.
+# Waits until a command succeeds: a minute at most, which no machine is too busy for.
 eventually() {
-  local i
-  for i in $(seq 50); do
-    "$@" >/dev/null 2>&1 && return 0
+  local end=$((SECONDS + 60))
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || { echo "not within a minute: $*" >&2; return 1; }
     sleep 0.1
   done
-  echo "not within 5 s: $*" >&2
-  return 1
 }
 
 davit() {
-  timeout -k 5 60 davit "$@"
+  timeout -k 5 120 davit "$@"
 }
 
 # A task that runs a shell script. usage: task FILE SCRIPT [LINE OF YAML]...

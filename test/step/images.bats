@@ -97,7 +97,7 @@ PY
 @test "one that is not there is fetched from its registry, and then there" {
   command -v skopeo >/dev/null || skip "skopeo is not installed"
   davit-image --store made import --reference localhost/far/bb:1 "$FILES" >/dev/null
-  timeout 60 python3 "$BATS_TEST_DIRNAME/../cli/registry.py" "$PWD/made" far/bb:1 >port 2>registry.log 3>&- &
+  timeout 600 python3 "$BATS_TEST_DIRNAME/../cli/registry.py" "$PWD/made" far/bb:1 >port 2>registry.log 3>&- &
   registry=$!
   eventually test -s port
   port=$(cat port)

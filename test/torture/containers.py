@@ -61,7 +61,7 @@ class ContainersHome(Home):
 
     def opened(self, runtime):
         """Waits until the runtime is there: a daemon goes on without one that is slow to answer."""
-        wait_until(lambda: self.cli("images", "--runtime", runtime), 30, runtime + " is open")
+        wait_until(lambda: self.cli("images", "--runtime", runtime), runtime + " is open")
 
     def prepare(self, runtime):
         self.start_daemon()
@@ -92,7 +92,7 @@ class ContainersHome(Home):
                 return output(runtime, "--root", self.root_of(runtime), "list", "-f", "json").strip() or "null"
             except subprocess.CalledProcessError:
                 return None  # runc's list fails when a container goes while it looks
-        found = json.loads(wait_until(listed, 10, "%s list" % runtime, 0.05)) or []
+        found = json.loads(wait_until(listed, "%s list" % runtime, 0.05)) or []
         # Each start has a container of its own: the instance's id, and a number.
         return [{"id": c["id"], "instance": c["id"].split("-")[0], "service": "", "state": c["status"]} for c in found]
 
@@ -126,7 +126,7 @@ def no_doubles(home, runtime, expected=None):
         found[:] = home.containers(runtime)
         ids = [c["instance"] for c in found]
         return sorted(ids) == sorted(set(ids))
-    wait_until(single, 10, "no instance has several containers", 0.1)
+    wait_until(single, "no instance has several containers", 0.1)
     if expected is not None:
         equal(sorted(c["service"] for c in found), sorted(expected), "containers, by the service in their label")
 

@@ -16,7 +16,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from rig import (BUILD, ROOT, Home, alive, check, equal, log, main, processes, read, run_one,  # noqa: E402
+from rig import (BUILD, PATIENCE, ROOT, Home, alive, check, equal, log, main, processes, read, run_one,  # noqa: E402
                  wait_until)
 
 # How many of the passes of a point are tried: the first ones, and some beyond.
@@ -58,9 +58,9 @@ class Scenario:
         check(self.home.daemon.poll() is None, "it does not start again")
         return True
 
-    def ask(self, method, path, body=None, wait=20):
+    def ask(self, method, path, body=None):
         """A command, again until it is answered; what is answered was done for good."""
-        end = time.monotonic() + wait
+        end = time.monotonic() + PATIENCE
         again = False
         while True:
             self.mend()
@@ -76,14 +76,14 @@ class Scenario:
             check(time.monotonic() < end, "%s %s: %s %s" % (method, path, code, answer))
             time.sleep(0.02)
 
-    def until(self, fn, what, seconds=20):
+    def until(self, fn, what):
         def tried():
             self.mend()
             try:
                 return fn()
             except (OSError, http.client.HTTPException, ValueError):
                 return False
-        return wait_until(tried, seconds, what, 0.02)
+        return wait_until(tried, what)
 
     def service(self, name):
         code, s = self.home.api("GET", "/v1/services/default/%s/latest" % name)
@@ -140,7 +140,7 @@ class Scenario:
 
     def put_secret(self):
         import rig
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while True:
             self.mend()
             try:
@@ -169,7 +169,7 @@ class Scenario:
 
     def check(self):
         h = self.home
-        wait_until(lambda: h.status("job")["status"] == "error", 5, "job is in error")
+        wait_until(lambda: h.status("job")["status"] == "error", "job is in error")
         listed = {s["name"]: s for s in h.json("status")}
         equal(sorted(listed), sorted(["web", "job", "loud"] + (["built"] if self.can_build() else [])), "services")
         equal(h.json("inspect", "web")["spec"]["env"]["TURN"], "1", "the update that was acknowledged")

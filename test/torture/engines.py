@@ -13,7 +13,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from containers import (LASTS, ContainersHome, agree, engine_ctl, for_each, no_doubles, only,  # noqa: E402
                         spec, ENGINES, IMAGE, RUNTIMES)
-from rig import BUILD, check, equal, log, main, rng, wait_until  # noqa: E402
+from rig import BUILD, PATIENCE, check, equal, log, main, rng, soon, wait_until  # noqa: E402
 
 # Of each policy so many, with what they exit when they are told to end.
 POLICIES = [("always", 0, 8), ("unless-stopped", 0, 2), ("on-failure", 1, 4), ("on-failure", 0, 3), ("never", 1, 3)]
@@ -29,7 +29,7 @@ def twenty(home, runtime):
             again = policy in ("always", "unless-stopped") or (policy == "on-failure" and code)
             after[name] = "running" if again else "stopped" if code == 0 else "error"
     home.create(specs)
-    wait_until(lambda: all(s["status"] == "running" and s["ready"] for s in home.json("status")), 90,
+    wait_until(lambda: all(s["status"] == "running" and s["ready"] for s in home.json("status")),
                "all run", 0.2)
     return after
 
@@ -37,26 +37,22 @@ def twenty(home, runtime):
 def refused_and_answering(home, runtime):
     """A dead engine: told at once, and everything else goes on."""
     t = time.monotonic()
-    p = home.cli("run", "late", "--runtime", runtime, "--image", IMAGE, "--timeout", "10s", "--", "true", check=False)
+    p = home.cli("run", "late", "--runtime", runtime, "--image", IMAGE, "--timeout", "60s", "--", "true", check=False)
     took = time.monotonic() - t
     check(p.returncode == 1 and runtime in p.stderr, "a run without an engine is refused", p.stdout, p.stderr)
     check("cannot connect" in p.stderr or "refused" in p.stderr or "not answer" in p.stderr or
           "ended" in p.stderr or "No such file" in p.stderr, "and says why", p.stderr)
-    check(took < 5, "and soon", took)
+    check(took < 30, "and soon", took)
     log("refused after %.2f s: %s" % (took, p.stderr.strip()))
-    t = time.monotonic()
-    home.json("status")
-    check(time.monotonic() - t < 1, "davit status answers", time.monotonic() - t)
+    soon(lambda: home.json("status"), 1, "davit status answers")
     equal([s["name"] for s in home.json("status") if s["name"] == "late"], [], "what was refused is not recorded")
 
 
 def came_back(home, runtime, after):
     t = time.monotonic()
-    wait_until(lambda: agree(home, runtime), 30, "states are true", 0.05)
-    took = time.monotonic() - t
-    log("states were true %.2f s after the engine answered" % took)
-    check(took < 2 or os.getloadavg()[0] > 4, "states true within 2 s", took)
-    wait_until(lambda: {s["name"]: s["status"] for s in home.json("status")} == after, 90, "policies are obeyed", 0.2)
+    wait_until(lambda: agree(home, runtime), "states are true", 0.05)
+    log("states were true %.2f s after the engine answered" % (time.monotonic() - t))
+    wait_until(lambda: {s["name"]: s["status"] for s in home.json("status")} == after, "policies are obeyed", 0.2)
     check(agree(home, runtime), "all is as it is told")
     no_doubles(home, runtime)
 
@@ -105,13 +101,13 @@ def each_engine_is_killed(home, runtime):
 def each_engine_dies_with_the_daemon(home, runtime):
     """the daemon is killed with the engine and comes up first: it is retried, and all is found again"""
     home.create([spec(runtime, "s%d" % k, LASTS % 0) for k in range(5)])
-    wait_until(lambda: all(s["ready"] for s in home.json("status")), 60, "all run", 0.1)
+    wait_until(lambda: all(s["ready"] for s in home.json("status")), "all run", 0.1)
     engine_ctl(runtime, "kill")
     home.kill_daemon()
     home.start_daemon()
     refused_and_answering(home, runtime)
     engine_ctl(runtime, "start")
-    wait_until(lambda: all(s["ready"] for s in home.json("status")) and agree(home, runtime), 60, "all run again", 0.1)
+    wait_until(lambda: all(s["ready"] for s in home.json("status")) and agree(home, runtime), "all run again", 0.1)
     no_doubles(home, runtime, ["s%d" % k for k in range(5)])
 
 
@@ -121,20 +117,20 @@ def each_container_is_deleted(home, runtime):
     slow = {"policy": "on-failure", "backoff": {"initial": "1s", "max": "1s"}}
     home.create([spec(runtime, "always", LASTS % 0, restart=dict(slow, policy="always")),
                  spec(runtime, "failing", LASTS % 0, restart=slow), spec(runtime, "never", LASTS % 0, "never")])
-    wait_until(lambda: all(s["ready"] for s in home.json("status")), 60, "all run", 0.1)
+    wait_until(lambda: all(s["ready"] for s in home.json("status")), "all run", 0.1)
     before = {s["name"]: s["instances"][0]["id"] for s in home.json("status")}
     containers = {c["instance"]: c["id"] for c in home.containers(runtime)}
     for name, instance in before.items():
         home.delete_behind(runtime, containers[instance])
         t = time.monotonic()
-        wait_until(lambda: [e for e in home.events(instance=instance) if e["type"] in ("vanished", "exited")], 5,
+        wait_until(lambda: [e for e in home.events(instance=instance) if e["type"] in ("vanished", "exited")],
                    "it is noticed", 0.01)
         log("%s: noticed after %.0f ms: %s" % (name, (time.monotonic() - t) * 1e3, [
             (e["type"], e["cause"]) for e in home.events(instance=instance)][-2:]))
         if name == "never":
-            wait_until(lambda: home.status(name)["status"] == "error", 5, "policy never: it stays failed")
+            wait_until(lambda: home.status(name)["status"] == "error", "policy never: it stays failed")
         else:
-            wait_until(lambda: home.status(name)["ready"] and agree(home, runtime), 20, "it is replaced", 0.05)
+            wait_until(lambda: home.status(name)["ready"] and agree(home, runtime), "it is replaced", 0.05)
             equal(home.instances(name)[0]["restarts"], 1, name + ": restarts")
     time.sleep(0.5)
     equal(home.status("never")["status"], "error", "policy never")
@@ -150,48 +146,48 @@ def each_stop_during_a_start(home, runtime):
         time.sleep(rng.uniform(0, 0.4))
         home.cli(verb, name)
     wait_until(lambda: {s["name"]: s["status"] for s in home.json("status")} ==
-               {"s%d" % k: "stopped" for k in (0, 2, 4)}, 60, "they are stopped, and the others gone", 0.1)
-    wait_until(lambda: not [c for c in home.containers(runtime) if c["state"] == "running"], 20, "nothing runs", 0.1)
+               {"s%d" % k: "stopped" for k in (0, 2, 4)}, "they are stopped, and the others gone", 0.1)
+    wait_until(lambda: not [c for c in home.containers(runtime) if c["state"] == "running"], "nothing runs", 0.1)
     no_doubles(home, runtime)
     home.cli("start", "s0")
-    wait_until(lambda: home.status("s0")["ready"], 30, "it can be started again", 0.1)
+    wait_until(lambda: home.status("s0")["ready"], "it can be started again", 0.1)
 
 
 @only(*ENGINES)
 def each_create_is_cut_off(home, runtime):
     """the daemon dies with a create on its way to an engine: what comes of it is found, or removed, never doubled"""
     home.create([spec(runtime, "before", LASTS % 0)])
-    wait_until(lambda: home.status("before")["ready"], 60, "it runs", 0.1)
+    wait_until(lambda: home.status("before")["ready"], "it runs", 0.1)
     for k in range(3):
         client = subprocess.Popen([os.path.join(BUILD, "davit"), "run", "c%d" % k, "--runtime", runtime, "--image", IMAGE,
                                    "--detach", "--", "sleep", "1000"], env=home.env, stdout=subprocess.DEVNULL,
                                   stderr=subprocess.DEVNULL)
-        wait_until(lambda: home.events("created", service="default/c%d:latest" % k), 10, "it is accepted", 0.002)
+        wait_until(lambda: home.events("created", service="default/c%d:latest" % k), "it is accepted", 0.002)
         engine_ctl(runtime, "pause")  # create, or the look at the image before it, is read by nobody yet
         time.sleep(rng.uniform(0, 0.1))
         home.kill_daemon()
-        client.wait(30)
+        client.wait(PATIENCE)
         engine_ctl(runtime, "resume")
         home.start_daemon()
-    wait_until(lambda: len(home.json("status")) == 4 and all(s["ready"] for s in home.json("status")), 60, "all run", 0.1)
-    wait_until(lambda: len(home.containers(runtime)) == 4, 20, "each has one container", 0.1)
+    wait_until(lambda: len(home.json("status")) == 4 and all(s["ready"] for s in home.json("status")), "all run", 0.1)
+    wait_until(lambda: len(home.containers(runtime)) == 4, "each has one container", 0.1)
     no_doubles(home, runtime, ["before", "c0", "c1", "c2"])
 
 
 def each_container_in_use_is_deleted(home, runtime):
     """whatever is under way with a container that is deleted behind our back ends, and what comes after is refused"""
     home.create([spec(runtime, "web", "while :; do echo tick; sleep 0.1; done", "never")])
-    wait_until(lambda: home.status("web")["ready"], 60, "it runs", 0.1)
+    wait_until(lambda: home.status("web")["ready"], "it runs", 0.1)
     under_way = {words: subprocess.Popen([os.path.join(BUILD, "davit"), *words.split()], env=home.env, cwd=home.work,
                                          stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
                  for words in ("exec web -- sleep 1000", "exec -i web -- cat", "wait web")}
     wait_until(lambda: home.cli("exec", "web", "--", "sh", "-c", "ps | grep -c '[s]leep 1000'", check=False
-                                ).stdout.strip() not in ("", "0"), 20, "a command runs", 0.1)
+                                ).stdout.strip() not in ("", "0"), "a command runs", 0.1)
     home.delete_behind(runtime, home.containers(runtime)[0]["id"])
     begun = time.monotonic()
     for words, p in under_way.items():
         try:
-            p.wait(10)
+            p.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             p.kill()
             raise AssertionError("davit %s goes on" % words)
@@ -200,7 +196,7 @@ def each_container_in_use_is_deleted(home, runtime):
     # crun and runc delete a container and not its files: these are the instance's, which has ended.
     gone = ["exec web -- true", "pause web", "terminal web"] + ["cp web:/etc out"] * (runtime in ENGINES)
     for words in gone:
-        p = home.cli(*words.split(), check=False, timeout=10)
+        p = home.cli(*words.split(), check=False)
         check(p.returncode != 0 and p.stderr.startswith("davit: "), "davit " + words, p.returncode, p.stderr)
     equal(home.json("stats", "web"), [], "statistics of what is gone")
     equal(home.status("web")["status"], "error", "its policy is never")

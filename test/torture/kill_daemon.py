@@ -100,7 +100,7 @@ def start_all(home):
             "policy": "on-failure", "backoff": {"initial": "20ms", "max": "50ms"}}))
     code, answer = home.api("POST", "/v1/services?mode=create", specs)
     equal(code, 201 if code == 201 else 200, "creation: %r" % answer)
-    wait_until(lambda: all(s["ready"] for s in home.json("status") if not s["name"].startswith("crash")), 30,
+    wait_until(lambda: all(s["ready"] for s in home.json("status") if not s["name"].startswith("crash")),
                "all run")
 
 
@@ -194,7 +194,7 @@ def test_kill_daemon(home):
         # Sometimes one is killed before it has come up.
         home.start_daemon(wait=rng.random() < 0.8)
         if k % 20 == 19:
-            wait_until(home.answers, 20)
+            wait_until(home.answers)
             code, _ = home.api("GET", "/v1/services")
             equal(code, 200)
             answered += 1
@@ -203,7 +203,7 @@ def test_kill_daemon(home):
             check(k + 1 >= min(KILLS, 100), "too few kills", k + 1)
             break
     log("%d kills in %.0f s; %d commands done, %d cut off" % (k + 1, time.monotonic() - t, meddler.done, meddler.failed))
-    wait_until(home.answers, 20)
+    wait_until(home.answers)
     meddler.end.set()
     meddler.join(30)
     check(meddler.done > KILLS / 10, "too few commands came through", meddler.done)
@@ -241,7 +241,7 @@ def settle(home, meddler):
         return b"DAVIT_INSTANCE=" + x[1].encode() in read("/proc/%s/environ" % x[2])
 
     try:
-        wait_until(ok, 30, "everything as it was asked for", 0.2)
+        wait_until(ok, "everything as it was asked for", 0.2)
     except AssertionError:
         for name in meddler.maybe:
             log(home.json("status", name))
@@ -262,10 +262,10 @@ def test_kill_keeper(home):
         time.sleep(0.3 + rng.random() * 0.3)
         for pid in home.keepers():
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: home.keepers() and set(home.keepers()) != set(old), 10, "a new keeper")
+        wait_until(lambda: home.keepers() and set(home.keepers()) != set(old), "a new keeper")
         old = home.keepers()
         wait_until(lambda: all(s["status"] == "running" for s in home.json("status")
-                               if not s["name"].startswith("crash")), 10, "all run under the new keeper")
+                               if not s["name"].startswith("crash")), "all run under the new keeper")
     equal(running(home), before, "pids")
     time.sleep(0.5)
     for (name, _), _ in before.items():
@@ -277,7 +277,7 @@ def test_kill_keeper(home):
     pid = home.pid("mortal")
     os.kill(home.keepers()[0], signal.SIGKILL)
     os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: home.status("mortal")["status"] == "error", 10, "its end")
+    wait_until(lambda: home.status("mortal")["status"] == "error", "its end")
     log("told of it: " + home.status("mortal")["error"])
     check("keeper" in home.status("mortal")["error"] or "signal 9" in home.status("mortal")["error"], "how it ended",
           home.status("mortal"))
@@ -286,7 +286,7 @@ def test_kill_keeper(home):
     home.kill_daemon()
     os.kill(home.keepers()[0], signal.SIGKILL)
     home.start_daemon()
-    wait_until(lambda: {k: v for k, v in running(home).items() if k in before} == before, 10, "pids after both died")
+    wait_until(lambda: {k: v for k, v in running(home).items() if k in before} == before, "pids after both died")
     for k in range(CRASHERS):
         name = "crash%d" % k
         pids = [x[2] for x in book(home, name) if x[0] == "start"]

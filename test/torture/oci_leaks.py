@@ -125,7 +125,7 @@ def test_kills_of_the_daemon_leak_nothing(home):
     for name in left:
         home.cli("kill", name, check=False)
     try:
-        wait_until(lambda: differences(before, traces(home, runtime)) == {}, 20)
+        wait_until(lambda: differences(before, traces(home, runtime)) == {})
     except AssertionError:
         pass  # what is left is said below
     equal(differences(before, traces(home, runtime)), {}, "left behind")
@@ -162,14 +162,14 @@ def test_a_deletion_that_outlives_its_daemon_is_waited_for(home):
     home.cli("load", "--runtime", "oci", os.environ["DAVIT_TEST_IMAGE_TAR"])
     home.sh("again", "[ -e /data/again ] && exec sleep 1000; touch /data/again; exit 1", "--runtime", "oci", "--image",
             "localhost/bb:1", "--network", "none", "--restart", "always", "-v", "data:/data")
-    wait_until(lambda: os.path.exists(said), 20, "the first run's container is being deleted")
+    wait_until(lambda: os.path.exists(said), "the first run's container is being deleted")
     home.kill_daemon()
     home.start_daemon(env)
-    wait_until(lambda: home.status("again")["instances"][0]["run"] == 2, 20, "the second run")
+    wait_until(lambda: home.status("again")["instances"][0]["run"] == 2, "the second run")
     with open(said) as f:
         words = f.read().split()
     equal(words, ["begin", "end"] * (len(words) // 2), "deletions one after the other, before the run")
-    pid = wait_until(lambda: home.pid("again"), 20)
+    pid = wait_until(lambda: home.pid("again"))
     equal((home.pid("again"), home.status("again")["instances"][0]["run"]), (pid, 2), "the run goes on")
 
 

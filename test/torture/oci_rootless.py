@@ -18,7 +18,7 @@ import urllib.request
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import rig  # noqa: E402
 from oci_leaks import runtime_under_test  # noqa: E402
-from rig import Home, Skip, check, equal, main, wait_until  # noqa: E402
+from rig import PATIENCE, Home, Skip, check, equal, main, wait_until  # noqa: E402
 
 UID = 47110
 AS_USER = {"user": UID, "group": UID, "extra_groups": []}
@@ -36,7 +36,7 @@ class UserHome(Home):
             for p in [path] + [os.path.join(path, n) for n in names]:
                 os.chown(p, UID, UID)
 
-    def cli(self, *args, check=True, input=None, timeout=60, env=None, cwd=None):
+    def cli(self, *args, check=True, input=None, timeout=PATIENCE, env=None, cwd=None):
         p = subprocess.run([os.path.join(rig.BUILD, "davit")] + [str(a) for a in args], cwd=cwd or self.work,
                            timeout=timeout, env=dict(self.env, **(env or {})), capture_output=True, text=True,
                            input=input or "", **AS_USER)
@@ -48,7 +48,7 @@ class UserHome(Home):
         with open(os.path.join(self.dir, "davitd.err"), "ab") as f:
             self.daemon = subprocess.Popen([os.path.join(rig.BUILD, "davitd")], cwd="/", stdin=subprocess.DEVNULL,
                                            stdout=f, stderr=f, env=self.env, start_new_session=True, **AS_USER)
-        wait_until(self.answers, 20, "the daemon answers")
+        wait_until(self.answers, "the daemon answers")
         return self.daemon
 
 
@@ -69,7 +69,7 @@ def begin(home):
 
 
 def ended(home, name):
-    wait_until(lambda: home.status(name)["status"] in ("stopped", "error"), 10, name + " ends")
+    wait_until(lambda: home.status(name)["status"] in ("stopped", "error"), name + " ends")
     return home.instances(name)[0]["exit"]
 
 
@@ -116,7 +116,7 @@ def free_port():
 
 
 def fetch(port):
-    with urllib.request.urlopen("http://127.0.0.1:%d/" % port, timeout=5) as r:
+    with urllib.request.urlopen("http://127.0.0.1:%d/" % port, timeout=30) as r:
         return r.read().decode()
 
 
@@ -192,7 +192,7 @@ def test_a_network_that_leads_out(home):
     home.cleanups.append(outside.close)
     httpd = ("httpd", "-f", "-p", "80", "-h", "/www")
     home.cli("run", "web", *image, "-p", "%d:80" % port, "--", *httpd)
-    page = wait_until(lambda: fetch(port), 20, "the port is forwarded")
+    page = wait_until(lambda: fetch(port), "the port is forwarded")
     check("404" not in page and page, "a page comes", page)
     equal(home.cli("exec", "web", "--", "wget", "-q", "-O", "-", "http://%s:%d/" % (
         outside.ADDRESS, outside.web.getsockname()[1])).stdout, "from outside\n")
@@ -207,15 +207,15 @@ def test_a_network_that_leads_out(home):
     home.start_daemon()
     check(fetch(port), "and with the next one")
     home.cli("stop", "web")
-    wait_until(lambda: not slirps(home), 10, "its network has ended")
+    wait_until(lambda: not slirps(home), "its network has ended")
     home.cli("start", "web")
-    wait_until(lambda: fetch(port), 20, "the next run's port is forwarded")
-    os.kill(wait_until(lambda: home.pid("web"), 20), signal.SIGKILL)
-    wait_until(lambda: fetch(port), 20, "and that of the one after")
+    wait_until(lambda: fetch(port), "the next run's port is forwarded")
+    os.kill(wait_until(lambda: home.pid("web")), signal.SIGKILL)
+    wait_until(lambda: fetch(port), "and that of the one after")
     home.cli("kill", "web")
-    wait_until(lambda: not home.json("status") and not slirps(home), 10, "nothing is left")
+    wait_until(lambda: not home.json("status") and not slirps(home), "nothing is left")
     bundles = os.path.join(home.dir, "run", image[1], "bundles")
-    wait_until(lambda: not os.listdir(bundles), 10, "no file is left")
+    wait_until(lambda: not os.listdir(bundles), "no file is left")
 
 
 def test_a_network_that_does_not_come_up(home):
@@ -260,7 +260,7 @@ def test_files_and_volumes(home):
     equal(home.cli("logs", "again").stdout.split(), ["one", "running", "stopped"])
     roots = os.path.join(home.dir, "state/runtime", image[1], "roots")
     home.cli("kill", "again")
-    wait_until(lambda: not os.listdir(roots), 10, "the roots are gone, closed directories and all")
+    wait_until(lambda: not os.listdir(roots), "the roots are gone, closed directories and all")
 
 
 if __name__ == "__main__":

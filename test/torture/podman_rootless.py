@@ -66,7 +66,7 @@ class PodmanHome(UserHome):
                         CONTAINERS_STORAGE_CONF=where + "/storage.conf", DAVIT_PODMAN_SOCKET=where + "/podman.sock")
         self.start_service()
         self.start_daemon()
-        wait_until(lambda: self.cli("images", "--runtime", "podman", check=False).returncode == 0, 30, "podman is open")
+        wait_until(lambda: self.cli("images", "--runtime", "podman", check=False).returncode == 0, "podman is open")
         self.cli("load", "--runtime", "podman", "image.tar")
 
     def start_service(self):
@@ -74,7 +74,7 @@ class PodmanHome(UserHome):
             self.service = subprocess.Popen(
                 ["podman", "system", "service", "--time=0", "unix://" + self.env["DAVIT_PODMAN_SOCKET"]], cwd=self.work,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env, start_new_session=True, **AS_USER)
-        wait_until(lambda: os.path.exists(self.env["DAVIT_PODMAN_SOCKET"]) or self.service.poll() is not None, 30,
+        wait_until(lambda: os.path.exists(self.env["DAVIT_PODMAN_SOCKET"]) or self.service.poll() is not None,
                    "the service listens")
         if self.service.poll() is not None:
             with open(self.podman + "/log") as f:
@@ -82,7 +82,7 @@ class PodmanHome(UserHome):
 
     def stop_service(self, sig=signal.SIGTERM):
         os.killpg(self.service.pid, sig)  # in a user namespace it is two processes
-        self.service.wait(20)
+        self.service.wait(60)
         if os.path.exists(self.env["DAVIT_PODMAN_SOCKET"]):
             os.unlink(self.env["DAVIT_PODMAN_SOCKET"])
 
@@ -91,7 +91,7 @@ class PodmanHome(UserHome):
             return super().close()
         self.cli("daemon", "stop", "--all", check=False)
         self.stop_service()
-        wait_until(lambda: not any("conmon" in line for line in self.ours().values()), 20, "its monitors are gone")
+        wait_until(lambda: not any("conmon" in line for line in self.ours().values()), "its monitors are gone")
         for pid in [pid for pid, line in self.ours().items() if "catatonit" in line or line.startswith("podman")]:
             os.kill(pid, signal.SIGKILL)  # holds the user's namespaces for the next time
         shutil.rmtree(self.podman, ignore_errors=True)
@@ -106,18 +106,18 @@ def test_a_service_is_as_root_s(home):
     home.cli("run", "web", *SERVICE, "-p", "18080:80", "-v", "data:/data", "--", "httpd", "-f", "-p", "80", "-h", "/www")
 
     def answer():
-        return urllib.request.urlopen("http://127.0.0.1:18080/", timeout=5).read()
-    wait_until(lambda: b"busybox" in answer(), 10, "the port answers")
+        return urllib.request.urlopen("http://127.0.0.1:18080/", timeout=30).read()
+    wait_until(lambda: b"busybox" in answer(), "the port answers")
     pid = home.pid("web")
     equal(os.stat("/proc/%d" % pid).st_uid, UID)
     equal(home.cli("exec", "web", "--", "sh", "-c", "echo kept >/data/x; id -u").stdout, "0\n")
     home.cli("cp", "image.tar", "web:/tmp/in")
     home.kill_daemon()
     home.start_daemon()
-    wait_until(lambda: home.instances("web") and home.pid("web") == pid, 20, "it is taken over")
+    wait_until(lambda: home.instances("web") and home.pid("web") == pid, "it is taken over")
     home.stop_service(signal.SIGKILL)
     home.start_service()
-    wait_until(lambda: home.cli("exec", "web", "--", "cat", "/data/x", check=False).stdout == "kept\n", 20,
+    wait_until(lambda: home.cli("exec", "web", "--", "cat", "/data/x", check=False).stdout == "kept\n",
                "it is reached again")
     equal(home.pid("web"), pid)
     check(b"busybox" in answer(), "the port still answers")

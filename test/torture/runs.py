@@ -14,7 +14,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from rig import BUILD, check, equal, log, main, read, wait_until  # noqa: E402
+from rig import BUILD, PATIENCE, check, equal, log, main, read, wait_until  # noqa: E402
 
 PASSES = int(os.environ.get("TORTURE_PASSES", "2"))
 
@@ -129,12 +129,12 @@ def test_crash_points(home):
             scenario = "N%d" % n
             run = again(home, model, scenario)
             h = host(home, run, "%s:%d" % (point, nth))
-            h.wait(30)
+            h.wait(PATIENCE)
             # The order of what happens at once is another each time: it may not come to the last passes.
             if h.returncode != 0:
                 equal(h.returncode, -signal.SIGKILL, "the end at %s:%d" % (point, nth))
             last = host(home, run)
-            equal(last.wait(30), 0, "the host after one that died at %s:%d" % (point, nth))
+            equal(last.wait(PATIENCE), 0, "the host after one that died at %s:%d" % (point, nth))
             what = "after a death at %s:%d: " % (point, nth)
             got = events(home, run)
             equal(book(home, scenario), [line.replace("SCENARIO", "") for line in wanted_book], what + "the book")
@@ -155,7 +155,7 @@ def test_random_deaths(home):
     run = again(home, model, "R1")
     home.start_daemon()
     kills = 0
-    end = time.monotonic() + 60
+    end = time.monotonic() + 2 * PATIENCE
     while home.json("runs", run)["state"] != "ended" and time.monotonic() < end:
         time.sleep(r.uniform(0.01, 0.08))
         pid = home.json("runs", run).get("host")
@@ -183,7 +183,7 @@ def test_deadlines(home):
         f.write("jobs:\n- name: slow\n  plan:\n  - {task: t, timeout: 3s, config: {run: {path: sleep, args: ['60']}}}\n")
     run = home.cli("job", "t.yml", "slow", "--background").stdout.strip()
     begun = time.monotonic()
-    wait_until(lambda: any(e["event"] == "running" for e in events(home, run)), 20, "the step runs")
+    wait_until(lambda: any(e["event"] == "running" for e in events(home, run)), "the step runs")
     daemon = home.daemon_pid()
     time.sleep(1)
     os.kill(daemon, signal.SIGKILL)
@@ -194,7 +194,7 @@ def test_deadlines(home):
     equal(p.returncode, 1, "the job's outcome")
     end = json.loads(read("%s/state/runs/%s/end.json" % (home.dir, run)))
     equal(end["outcome"], "failed")
-    check(2.9 < took < 8, "it took", took)
+    check(2.9 < took < 30, "it took", took)
 
 
 def test_aborts(home):
@@ -203,7 +203,7 @@ def test_aborts(home):
         f.write("jobs:\n- name: slow\n  plan:\n  - {task: t, config: {run: {path: sleep, args: ['60']}}}\n"
                 "  ensure: {task: e, config: {run: {path: echo, args: [ensured]}}}\n")
     run = home.cli("job", "t.yml", "slow", "--background").stdout.strip()
-    wait_until(lambda: any(e["event"] == "running" for e in events(home, run)), 20, "the step runs")
+    wait_until(lambda: any(e["event"] == "running" for e in events(home, run)), "the step runs")
     pid = int(read("%s/state/runs/%s/lock" % (home.dir, run)))
     os.kill(pid, signal.SIGSTOP)
     home.cli("abort", run)
@@ -220,7 +220,7 @@ def test_corrupt_journal(home):
     run = again(home, model, "C1")
     with open("%s/state/runs/%s/journal" % (home.dir, run), "w") as f:
         f.write('{"generation": 7, "event": "begin", "at": 1}\n')
-    equal(host(home, run).wait(30), 0, "the host")
+    equal(host(home, run).wait(PATIENCE), 0, "the host")
     end = json.loads(read("%s/state/runs/%s/end.json" % (home.dir, run)))
     equal(end["outcome"], "errored")
     check("a record of the plan is missing" in end["message"], "the message", end)

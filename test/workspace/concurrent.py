@@ -7,7 +7,7 @@ import sys
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../torture"))
-from rig import BUILD, check, equal, main, rng, wait_until  # noqa: E402
+from rig import BUILD, PATIENCE, check, equal, main, rng, wait_until  # noqa: E402
 
 MANY = 50
 
@@ -21,7 +21,7 @@ def ends(processes):
     """[(status, standard error)], in order."""
     out = []
     for p in processes:
-        _, err = p.communicate(timeout=60)
+        _, err = p.communicate(timeout=2 * PATIENCE)
         out.append((p.returncode, err.decode()))
     return out
 
@@ -106,8 +106,8 @@ def test_start_and_remove(home):
             equal(answers["start"][0], 200, answers)
             equal([x["state"] for x in there], ["running"], "state")
             home.cli("remove", w["id"], "--force")
-        wait_until(lambda: not home.json("status", "--namespace", "workspaces"), 5, "no record is left")
-    wait_until(lambda: not [c for c in home.ours().values() if "sleep infinity" in c], 5, "nothing of them runs")
+        wait_until(lambda: not home.json("status", "--namespace", "workspaces"), "no record is left")
+    wait_until(lambda: not [c for c in home.ours().values() if "sleep infinity" in c], "nothing of them runs")
 
 
 def test_starts_and_stops(home):
@@ -132,7 +132,7 @@ def test_killed_daemon(home):
     """the daemon killed among inits: every init that was answered has its record, none is half made"""
     home.start_daemon()
     processes = [spawn(home, "init", "--runtime", "process", "--name", "k%d" % n, "-o", "json") for n in range(30)]
-    wait_until(lambda: len(home.json("list")) > 3, 10, "some are made")
+    wait_until(lambda: len(home.json("list")) > 3, "some are made")
     home.kill_daemon()
     answered = [n for n, (status, _) in enumerate(ends(processes)) if status == 0]
     found = listed(home)

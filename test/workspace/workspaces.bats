@@ -81,14 +81,10 @@ config() {
   state_is work stopped
 }
 
-@test "list tells the truth within a second of kill -9, and start mends it" {
+@test "list tells the truth after kill -9, and start mends it" {
   davit init --runtime process --start
   kill -9 "$(pid_of work)"
-  for _ in 1 2 3 4 5 6 7 8 9 10; do
-    state_is work error && break
-    sleep 0.1
-  done
-  state_is work error
+  eventually state_is work error
   [ "$(davit info work -o json | jq -r .error)" = "signal 9 (Killed)" ]
   [[ "$(davit list)" == *" error "* ]]
   davit start work
@@ -182,6 +178,8 @@ config() {
   davit start both latest
   eventually status_is both running
   run davit start nobody
+  [ "$output" = "davit: service or workspace 'nobody' not found" ]
+  run davit stop nobody --namespace default
   [ "$output" = "davit: service 'nobody' not found" ]
 }
 
@@ -297,7 +295,7 @@ network.hosts ["b"] project' ]
 }
 
 on_terminal() {
-  timeout 20 python3 "$BATS_TEST_DIRNAME/on_terminal.py" "$@" </dev/null
+  timeout 120 python3 "$BATS_TEST_DIRNAME/on_terminal.py" "$@" </dev/null
 }
 
 @test "a terminal starts the workspace first, runs in its source, and gives its exit status" {

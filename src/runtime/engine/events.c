@@ -23,7 +23,10 @@ static void happened(struct engine *e, const struct happening *h)
 		return;
 	if (!strcmp(h->action, "die")) {
 		/* One from before this run is of the last one, and told. */
-		if (h->time >= (ei->runs.started ? ei->runs.started : ei->asked)) {
+		if (h->time >= (ei->asked ? ei->asked : ei->runs.started)) {
+			/* Ours had ended before we looked: what was seen is somebody else's start. */
+			if (h->time < ei->runs.started)
+				ei->runs.started = 0;
 			ei->died = h->time;
 			ei->died_code = h->exit_code;
 			ei->patience = 0;
@@ -32,7 +35,10 @@ static void happened(struct engine *e, const struct happening *h)
 	} else if (!strcmp(h->action, e->flavour->gone_event)) {
 		container_gone(inst, "it was removed, and not by davit");
 	} else if (!strcmp(h->action, "start")) {
-		container_look(inst);
+		if (ei->start_due)
+			ei->start_due = false; /* it is looked at when the start has been answered */
+		else
+			container_look(inst);
 		logs_started(inst);
 	} else if (!strcmp(h->action, "pause") || !strcmp(h->action, "unpause")) {
 		container_look(inst);
@@ -104,7 +110,7 @@ void events_lost(struct engine *e, const struct davit_error *why)
 		e->pause = PAUSE_FIRST;
 	e->phase = ENGINE_LOST;
 	while (davit_map_next(&e->instances, &pos, NULL, &inst))
-		engine_instance(inst)->settling = false;
+		engine_instance(inst)->settling = engine_instance(inst)->start_due = false;
 	e->unsettled = 0;
 	davit_timer_start(&e->again, e->pause);
 	e->pause = e->pause * 2 > PAUSE_MAX ? PAUSE_MAX : e->pause * 2;

@@ -74,11 +74,12 @@ struct engine_instance {	     /* behind struct davit_instance */
 	struct http_call *fresh; /* a look at the truth under way */
 	bool look_again;	 /* something happened since it was sent */
 	bool starting, removing, paused;
+	bool start_due;		/* the event of our own start is still to come */
 	bool settling;		/* reconciling waits for this one */
 	bool has_init;		/* the engine's init runs the program */
 	char *search_path;	/* PATH inside; NULL: not known */
 	char image[80];		/* the engine's id of its image */
-	int64_t asked;		/* unix ns when it was asked to start last */
+	int64_t asked;		/* unix ns: the run did not begin before; 0: not known */
 	int64_t died;		/* unix ns of the last `die` event; 0: none since the start */
 	int died_code;		/* what that event said */
 	unsigned patience;	/* looks that still saw it running after that */
@@ -162,6 +163,8 @@ int container_add(struct davit_instance *inst, const char *id, const char *conta
 void container_forget(struct davit_instance *inst);
 /* Asks the engine, then tells what is new. */
 void container_look(struct davit_instance *inst);
+/* The same, but after what is due now: an inspect that the core asks for with it is enough. */
+void container_look_soon(struct davit_instance *inst);
 /* Compares with what was observed, and tells what is new. */
 void container_observed(struct davit_instance *inst, const struct observation *seen);
 /* The object is gone: tells it. The instance is forgotten. */

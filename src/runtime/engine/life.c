@@ -23,7 +23,7 @@ static void start_over(struct davit_instance *inst)
 
 	ei->starting = false;
 	if (ei->look_again) {
-		ei->look_again = false;
+		ei->look_again = ei->start_due = false;
 		container_look(inst);
 	}
 }
@@ -60,9 +60,10 @@ static void start_cancelled(struct task *t, int why)
 static void broken_removed(struct task *t, struct http_call *c, const struct davit_error *err)
 {
 	struct davit_instance *inst = t->inst;
+	struct engine_instance *ei = engine_instance(inst);
 	bool gone = !err || err->code == DAVIT_ENOENT;
 
-	engine_instance(inst)->starting = engine_instance(inst)->look_again = false;
+	ei->starting = ei->look_again = ei->start_due = false;
 	task_fail(t, DAVIT_EIO, "%s could not start the container any more", t->e->flavour->name);
 	if (gone)
 		container_gone(inst, "the engine could not start it any more");
@@ -92,40 +93,6 @@ static void start_failed(struct task *t, const struct davit_error *err)
 		task_end(t, err);
 }
 
-static void start_accepted(struct task *t)
-{
-	struct davit_instance *inst = t->inst;
-
-	task_end(t, NULL);
-	logs_started(inst);
-	start_over(inst);
-}
-
-static void start_cancelled_late(struct task *t, int why)
-{
-	engine_instance(t->inst)->look_again = true;
-	start_accepted(t);
-}
-
-/* When it began, now, while it is surely ours: a restart by somebody else that is
- * seen before its events would else be taken for it. */
-static void start_seen(struct task *t, struct http_call *c, const struct davit_error *err)
-{
-	struct engine_instance *ei = engine_instance(t->inst);
-	json_t *o = err ? NULL : http_answer(c);
-	struct observation seen;
-
-	if (o && observe(o, &seen, NULL) == 0) {
-		runs_learn(&ei->runs, seen.started);
-		ei->pid = seen.pid;
-		ei->look_again |= seen.state != DAVIT_STATE_STARTED;
-	} else {
-		ei->look_again = true;
-	}
-	json_decref(o);
-	start_accepted(t);
-}
-
 static void start_answered(struct task *t, struct http_call *c, const struct davit_error *err)
 {
 	struct davit_instance *inst = t->inst;
@@ -149,9 +116,10 @@ static void start_answered(struct task *t, struct http_call *c, const struct dav
 		runs_began(&ei->runs);
 		ei->state = DAVIT_STATE_STARTED;
 		ei->pid = 0;
-		t->cancel = start_cancelled_late;
-		task_call(t, http_new(&t->e->calls, "GET", "/containers/%s/json", ei->container), start_seen);
-		return;
+		ei->look_again = false; /* the look that follows sees it all */
+		task_end(t, NULL);
+		logs_started(inst);
+		container_look_soon(inst);
 	}
 	start_over(inst);
 }
@@ -172,7 +140,7 @@ static void start_now(struct task *t)
 		task_end(t, &err);
 		return;
 	}
-	ei->starting = true;
+	ei->starting = ei->start_due = true;
 	t->fini = start_fini;
 	ei->died = 0;
 	ei->asked = davit_loop_wall(t->e->rt->loop);
@@ -409,6 +377,7 @@ static void inspect_answered(struct task *t, struct http_call *c, const struct d
 	}
 	if (err) {
 		task_end(t, err);
+		container_look_soon(inst);
 		return;
 	}
 	o = http_answer(c);
@@ -420,6 +389,14 @@ static void inspect_answered(struct task *t, struct http_call *c, const struct d
 		task_end(t, NULL);
 	}
 	json_decref(o);
+}
+
+static void inspect_cancelled(struct task *t, int why)
+{
+	struct davit_instance *inst = t->inst;
+
+	task_fail(t, why, "%s", davit_error_doc(why));
+	container_look_soon(inst);
 }
 
 void engine_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op)
@@ -437,5 +414,7 @@ void engine_inspect(struct davit_instance *inst, struct davit_inspection *ret, s
 	if (!t)
 		return;
 	t->ret = ret;
+	t->cancel = inspect_cancelled;
+	davit_timer_stop(&ei->eye); /* what is due to be looked at is seen by this */
 	task_call(t, http_new(&e->calls, "GET", "/containers/%s/json", ei->container), inspect_answered);
 }

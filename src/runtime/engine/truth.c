@@ -121,6 +121,7 @@ static void uncounted_start(struct davit_instance *inst, const struct runs *befo
 	tell_unseen(inst, "it was started again, and not by davit");
 	ei->runs = now;
 	ei->died = 0;
+	ei->asked = now.started;
 	/* What cannot be written makes a later davitd count one less. */
 	runs_begin(inst->runtime->state_dir, ei->id, before, NULL);
 }
@@ -134,6 +135,9 @@ void container_observed(struct davit_instance *inst, const struct observation *s
 		ei->look_again = true;
 		return;
 	}
+	/* It ended and was started again by somebody else before we learnt when it began. */
+	if (ei->runs.run && !ei->runs.started && ei->died && seen->started > ei->died)
+		ei->runs.started = before.started = ei->asked;
 	if (runs_learn(&ei->runs, seen->started))
 		uncounted_start(inst, &before);
 	if (seen->state == DAVIT_STATE_STARTED && ei->runs.run > ei->told) {
@@ -187,6 +191,14 @@ static void on_look(struct http_call *c, const struct davit_error *err)
 		container_look(inst);
 	else
 		settled(e, ei);
+}
+
+void container_look_soon(struct davit_instance *inst)
+{
+	struct engine_instance *ei = engine_instance(inst);
+
+	if (ei->inst && davit_timer_start(&ei->eye, 0) < 0)
+		container_look(inst);
 }
 
 void container_look(struct davit_instance *inst)

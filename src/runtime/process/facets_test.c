@@ -41,7 +41,7 @@ static void a_workload_that_takes_too_much_memory_ends_as_oom(void **state)
 	need(w, DAVIT_CAP_OOM_REPORT);
 	g->w.memory = 16 << 20;
 	guest_run(g);
-	WAIT_FOR(w, 10000, g->exits == 1);
+	WAIT_FOR(w, g->exits == 1);
 	assert_int_equal(g->exit.kind, DAVIT_EXIT_OOM);
 	assert_int_equal(g->exit.signal, SIGKILL);
 }
@@ -50,16 +50,15 @@ static void the_pids_limit_holds(void **state)
 {
 	struct world *w = *state;
 	struct guest *g = world_guest(w, "for i in 1 2 3 4 5 6 7 8 9; do sleep 60 & done; wait");
+	DAVIT_AUTO_FREE char *log = NULL;
 
 	need(w, DAVIT_CAP_PIDS_LIMIT);
 	g->w.pids = 4;
 	guest_run(g);
-	turn(w, 300);
+	WAIT_FOR(w, (free(log), log = guest_log(g, -1), strstr(log, "fork")));
 	/* A shell that cannot fork gives up; either way there were never more. */
 	if (!g->exits)
 		assert_true(guest_stats(g).processes <= 4);
-	DAVIT_AUTO_FREE char *log = guest_log(g, -1);
-	assert_non_null(strstr(log, "fork"));
 }
 
 static void the_cpu_limit_is_written_and_holds(void **state)
@@ -68,7 +67,7 @@ static void the_cpu_limit_is_written_and_holds(void **state)
 	struct guest *g = world_guest(w, "while :; do :; done");
 	const struct cgroups *cg = &local_runtime_of(w->rt)->cgroups;
 	char dir[CGROUP_PATH_MAX];
-	struct davit_stats st;
+	int64_t began = davit_loop_now(w->loop);
 
 	need(w, DAVIT_CAP_CPU_LIMIT);
 	g->w.cpu_millicores = 100;
@@ -79,9 +78,9 @@ static void the_cpu_limit_is_written_and_holds(void **state)
 	else
 		assert_int_equal(cgroup_read(dir, "cpu.cfs_quota_us", NULL), 10000);
 	turn(w, 600);
-	st = guest_stats(g);
-	assert_true(st.cpu_ns > 10 * DAVIT_NSEC_PER_MSEC);
-	assert_true(st.cpu_ns < 250 * DAVIT_NSEC_PER_MSEC);
+	WAIT_FOR(w, guest_stats(g).cpu_ns > 10 * DAVIT_NSEC_PER_MSEC);
+	int64_t used = guest_stats(g).cpu_ns;
+	assert_true(used < 100 * DAVIT_NSEC_PER_MSEC + (davit_loop_now(w->loop) - began) / 4);
 }
 
 static void groups_go_with_their_instance(void **state)
@@ -102,7 +101,7 @@ static void groups_go_with_their_instance(void **state)
 		assert_int_equal(stat(dirs[i], &st), 0);
 	assert_int_equal(guest_stop(g, 2000), 0);
 	assert_int_equal(guest_remove(g), 0);
-	WAIT_FOR(w, 3000, p->sweep.n == 0);
+	WAIT_FOR(w, p->sweep.n == 0);
 	for (size_t i = 0; i < n; i++)
 		assert_int_equal(stat(dirs[i], &st), -1);
 }
@@ -150,7 +149,7 @@ static void stats_count_the_whole_tree(void **state)
 	struct davit_stats st;
 
 	guest_run(g);
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; i < 1200; i++) {
 		DAVIT_AUTO_FREE char *log = guest_log(g, -1);
 
 		if (strstr(log, "done"))
@@ -236,7 +235,7 @@ static void a_follower_sees_each_line_once_while_files_are_rotated(void **state)
 	f = follow(g, (struct davit_log_query){.tail = -1, .follow = true});
 	turn(w, 20);
 	assert_int_equal(guest_start(g), 0);
-	for (int i = 0; i < 2000 && f->n < 3000; i++) {
+	for (int i = 0; i < 12000 && f->n < 3000; i++) {
 		turn(w, 5);
 		if (f->paused) {
 			unsigned n = f->n;
@@ -260,7 +259,7 @@ static void a_log_is_kept_until_it_is_discarded(void **state)
 	struct stat st;
 
 	guest_run(g);
-	WAIT_FOR(w, 5000, g->exits == 1);
+	WAIT_FOR(w, g->exits == 1);
 	DAVIT_AUTO_FREE char *two = guest_log(g, 2);
 	assert_string_equal(two, "stdout 2\nstderr 3\n");
 	assert_int_equal(guest_remove(g), 0);
@@ -327,7 +326,7 @@ static struct command *command_launch(struct world *w, struct guest *g, char *co
 	davit_op_init(&c->op, w->loop, on_started, c);
 	davit_op_begin(&c->op, 0);
 	driver->exec->start(c->x, &c->op);
-	WAIT_FOR(w, 5000, c->started);
+	WAIT_FOR(w, c->started);
 	return c;
 }
 
@@ -358,7 +357,7 @@ static void a_command_runs_inside_with_its_streams(void **state)
 	assert_int_equal(c->started, 1);
 	assert_int_equal(driver->exec->write(c->x, "hello\n", 6), 6);
 	driver->exec->close_input(c->x);
-	WAIT_FOR(w, 5000, c->exits == 1);
+	WAIT_FOR(w, c->exits == 1);
 	assert_string_equal(davit_buf_str(&c->out), "hello\n");
 	assert_string_equal(davit_buf_str(&c->err), "problem\n");
 	assert_int_equal(c->exit.kind, DAVIT_EXIT_CODE);
@@ -380,7 +379,7 @@ static void a_command_that_writes_much_is_heard_to_its_end(void **state)
 	assert_int_equal(c->exits, 0);
 	c->pause = false;
 	driver->exec->resume(c->x);
-	WAIT_FOR(w, 5000, c->exits == 1);
+	WAIT_FOR(w, c->exits == 1);
 	assert_int_equal(c->out.len, 3000000);
 	command_end(c);
 }
@@ -393,11 +392,11 @@ static void a_command_can_have_a_terminal(void **state)
 
 	guest_run(g);
 	c = command_start(w, g, SHELL("tty; stty size; read x; stty size; echo got:$x"), true);
-	WAIT_FOR(w, 5000, strstr(davit_buf_str(&c->out), "33 77"));
+	WAIT_FOR(w, strstr(davit_buf_str(&c->out), "33 77"));
 	assert_non_null(strstr(c->out.data, "/dev/pts/"));
 	driver->exec->resize(c->x, 40, 100);
 	assert_int_equal(driver->exec->write(c->x, "abc\n", 4), 4);
-	WAIT_FOR(w, 5000, c->exits == 1);
+	WAIT_FOR(w, c->exits == 1);
 	assert_non_null(strstr(c->out.data, "40 100"));
 	assert_non_null(strstr(c->out.data, "got:abc"));
 	command_end(c);
@@ -412,18 +411,18 @@ static void a_command_is_signalled_and_killed_when_closed(void **state)
 
 	guest_run(g);
 	c = command_start(w, g, SHELL("trap 'exit 6' USR1; echo up; while :; do sleep 0.02; done"), false);
-	WAIT_FOR(w, 5000, c->out.len > 0);
+	WAIT_FOR(w, c->out.len > 0);
 	assert_int_equal(driver->exec->signal(c->x, SIGUSR1, NULL), 0);
-	WAIT_FOR(w, 5000, c->exits == 1);
+	WAIT_FOR(w, c->exits == 1);
 	assert_int_equal(c->exit.code, 6);
 	assert_int_equal(driver->exec->signal(c->x, SIGUSR1, NULL), DAVIT_ESTATE);
 	command_end(c);
 	d = command_start(w, g, SHELL("echo $$; exec sleep 62"), false);
-	WAIT_FOR(w, 5000, d->out.len > 0);
+	WAIT_FOR(w, d->out.len > 0);
 	pid = strtol(d->out.data, NULL, 10);
 	assert_true(alive((pid_t)pid));
 	command_end(d);
-	WAIT_FOR(w, 5000, !alive((pid_t)pid));
+	WAIT_FOR(w, !alive((pid_t)pid));
 	assert_int_equal(guest_inspect(g).state, DAVIT_STATE_STARTED);
 }
 
@@ -583,7 +582,7 @@ static void a_workload_runs_as_its_user_in_its_directory(void **state)
 	g->w.directory = (char *)(uintptr_t) "/usr/bin";
 	g->w.umask = 027;
 	guest_run(g);
-	WAIT_FOR(w, 5000, g->exits == 1);
+	WAIT_FOR(w, g->exits == 1);
 	DAVIT_AUTO_FREE char *log = guest_log(g, -1);
 	assert_string_equal(log, "stdout 1\nstdout 1\nstdout /usr/bin\nstdout 0027\n");
 }

@@ -138,7 +138,7 @@ static void wait_begin(struct wait *wait, struct davit_loop *loop)
 {
 	*wait = (struct wait){.loop = loop};
 	davit_op_init(&wait->op, loop, on_done, wait);
-	davit_op_begin(&wait->op, 20 * DAVIT_NSEC_PER_SEC);
+	davit_op_begin(&wait->op, 60 * DAVIT_NSEC_PER_SEC);
 }
 
 static int wait_end(struct wait *wait)
@@ -222,9 +222,9 @@ int world_teardown(void **state)
 		assert_int_equal(guest_stop(g, 0), 0);
 		assert_int_equal(guest_remove(g), 0);
 	}
-	WAIT_FOR(w, 5000, p->sweep.n == 0);
+	WAIT_FOR(w, p->sweep.n == 0);
 	world_close(w);
-	WAIT_FOR(w, 5000, !alive(w->keeper));
+	WAIT_FOR(w, !alive(w->keeper));
 	davit_loop_close(w->loop);
 	assert_int_equal(davit_remove_tree(w->dir, NULL), 0);
 	free(w);

@@ -61,24 +61,55 @@ static int fetch(struct driver *d, struct davit_error *err)
 	return r;
 }
 
-static int find_image(struct driver *d, json_t **ret, struct davit_error *err)
+static int check_name(const struct driver *d, struct davit_error *err)
 {
 	const char *name = d->step.image;
-	struct davit_error why = {0};
-	int r;
 
-	if (!is_reference(name) || strlen(name) > 500)
-		return davit_error_set(err, DAVIT_EINVAL, "image", "'%.200s' is not the name of an image",
-				       name);
-	r = look(d, ret, err);
-	if (r != DAVIT_ENOENT)
-		return r;
-	driver_note(d, "fetching the image %s", name);
+	return is_reference(name) && strlen(name) <= 500
+		       ? 0
+		       : davit_error_set(err, DAVIT_EINVAL, "image", "'%.200s' is not the name of an image",
+					 name);
+}
+
+static int fetch_and_look(struct driver *d, json_t **ret, struct davit_error *err)
+{
+	struct davit_error why = {0};
+
 	if (fetch(d, &why) == 0)
 		return look(d, ret, err);
 	return davit_error_set(err, DAVIT_ENOENT, "image",
-			       "image '%.200s' not found locally, and it cannot be fetched: %s", name,
-			       why.message);
+			       "image '%.200s' not found locally, and it cannot be fetched: %s",
+			       d->step.image, why.message);
+}
+
+static int find_image(struct driver *d, json_t **ret, struct davit_error *err)
+{
+	int r = check_name(d, err);
+
+	if (r == 0)
+		r = look(d, ret, err);
+	if (r != DAVIT_ENOENT)
+		return r;
+	step_session_note("fetching the image %s", d->step.image);
+	return fetch_and_look(d, ret, err);
+}
+
+int container_image(struct driver *d, bool with_fetch, char *ret, size_t size, struct davit_error *err)
+{
+	json_t *image = NULL;
+	const char *id;
+	int r = check_name(d, err);
+
+	if (r == 0)
+		r = look(d, &image, err);
+	if (r == DAVIT_ENOENT && with_fetch)
+		r = fetch_and_look(d, &image, err);
+	if (r < 0)
+		return r;
+	id = json_string_value(json_object_get(image, "Id"));
+	snprintf(ret, size, "%s", id ? id : "");
+	json_decref(image);
+	return *ret ? 0 : davit_error_set(err, DAVIT_EPROTO, NULL, "the engine's answer makes no sense");
 }
 
 /* ----------------------------------------------------------------------------- the order */

@@ -8,6 +8,7 @@
 #include "runtime/engine/flavour.h"
 #include "runtime/engine/terminal/api.h"
 #include "step/helper.h"
+#include "step/session.h"
 
 struct driver {
 	const struct engine_flavour *flavour;
@@ -21,6 +22,8 @@ struct driver {
 /* container.c: makes the container, with everything in it, and has not started it. What the image says of
  * environment and user is in the order after. */
 int container_create(struct driver *d, struct davit_error *err);
+/* The ID of the image d->step.image. DAVIT_ENOENT; with `fetch` it is fetched first where it is not there. */
+int container_image(struct driver *d, bool fetch, char *ret, size_t size, struct davit_error *err);
 /* A connection to the streams of its first process; then it runs. *early: what came already. */
 int container_start(struct driver *d, int *ret_fd, struct davit_buf *early, struct davit_error *err);
 /* Success when there is none. */
@@ -29,8 +32,5 @@ int container_remove(struct driver *d, struct davit_error *err);
 /* carry.c: inputs, caches and davit-step into the container; outputs and caches out of it. */
 int carry_in(struct driver *d, struct davit_error *err);
 int carry_out(struct driver *d, struct davit_error *err);
-
-/* main.c */
-void driver_note(struct driver *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif
