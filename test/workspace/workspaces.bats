@@ -178,7 +178,7 @@ config() {
   davit start both latest
   eventually status_is both running
   run davit start nobody
-  [ "$output" = "davit: service 'nobody' not found" ]
+  [ "$output" = "davit: there is no service or workspace 'nobody'" ]
 }
 
 @test "workspaces are no services of anybody's: status does not show them" {
