@@ -123,6 +123,10 @@ struct davit_system_config {
 	void (*dead)(void *arg, enum davit_dead why, struct davit_ref to, const struct davit_message *m);
 	/* Hears of each failure and of what was decided, one line of text; NULL: the log. */
 	void (*log)(void *arg, const char *line);
+	/* The tree of containers is not as before: one has come or gone, or is in another state,
+	 * or was restarted; those within its processes as well. On any thread, also while the
+	 * system's locks are held: be brief, call nothing of the system. May be NULL. */
+	void (*changed)(void *arg);
 	void *arg;
 };
 #define DAVIT_NO_WORKERS (-1)

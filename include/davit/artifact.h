@@ -80,13 +80,15 @@ int davit_artifacts_find(struct davit_artifacts *s, const char *id, struct davit
 /* Takes a copy of the directory `path`. `names` (or NULL: everything) lists what is
  * taken: paths relative to it, each a file, a link, or a directory with all that is in
  * it, without "." or ".." in them; one that is not there is passed over, for a list can be older than
- * the directory. Blocks are shared with the originals where the file system can.
+ * the directory. Blocks are shared with the originals where the file system can, holes stay
+ * holes, and of a large tree that the store has nothing is written.
  * DAVIT_ENOSPC when it is more than the ceiling or the disk has room for. */
 int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, char *const *names,
 				  struct davit_artifact_hold *ret, struct davit_error *err);
 
-/* Moves the directory `path`, which must be on the store's file system and belong to
- * nobody else any more, into the store. It is gone afterwards unless this fails. */
+/* Moves the directory `path`, which must belong to nobody else any more, into the store:
+ * by its name where that is on the same file system, else by a copy. It is gone
+ * afterwards unless this fails. */
 int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct davit_artifact_hold *ret,
 			  struct davit_error *err);
 

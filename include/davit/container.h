@@ -188,8 +188,9 @@ int davit_unbecome(struct davit_context *c);
 
 /* --- addresses, messages --- */
 
-/* The container of an alias ("B"), a path ("Main/A/B", or from the caller: "./B"), or
- * the first in the tree of that name ("name:Hello"). 0, or DAVIT_ENOENT. Unknown
+/* The container of an alias ("B"), a path ("Main/A/B", the end of it: "A/B", or from the
+ * caller: "./B"), or the first in the tree of that name ("name:Hello"); also of one
+ * within another process. 0, or DAVIT_ENOENT. Unknown
  * aliases are asked for at the system's parent, when it has one: by davit_system_resolver,
  * and in a process that is a container at its parent, whose answer is waited for (2 s at
  * most; DAVIT_ENOENT then). */
@@ -225,6 +226,16 @@ int davit_refuse(struct davit_context *c, const struct davit_message *m, int cod
 	__attribute__((format(printf, 4, 5)));
 /* It takes longer: the time of this try begins anew. */
 void davit_progress(struct davit_context *c, const struct davit_message *m);
+/* Is m a request whose answer is still awaited? Not after its answer; not when who asked
+ * has cancelled it, has ended, or did not want to wait that long: also over a channel, from
+ * another process. One that nobody awaits when its turn comes is not handled. A handler that
+ * takes long asks now and then; in a process that answers heartbeats, too. */
+bool davit_awaited(struct davit_context *c, const struct davit_message *m);
+/* For who has taken m, or works on it beside its messages: when nobody awaits the answer any
+ * more, and it was not given, the caller is sent a message of that type, whose data is
+ * m->promise (at once, if it is over already). The last call for m counts; nothing is sent
+ * for what is no request. 0, or DAVIT_ENOMEM. */
+int davit_on_cancel(struct davit_context *c, const struct davit_message *m, uint32_t type);
 /* By when an answer is awaited, monotonic ns of davit_system_now; INT64_MAX: whenever. */
 int64_t davit_deadline(struct davit_context *c, const struct davit_message *m);
 
@@ -280,8 +291,8 @@ int davit_container_stop(struct davit_context *c, const char *address, struct da
 /* Fails it from outside, as by an error of its own. */
 int davit_container_fail(struct davit_context *c, const char *address, int code, const char *message,
 			 struct davit_promise *ret);
-/* Solves the failure of that hash: continue, restart, stop or one of destroy. One that
- * is over already is DAVIT_ESTATE. */
+/* Solves the failure of that hash: continue, restart or stop (others are DAVIT_EINVAL).
+ * One that is over already is DAVIT_ESTATE. */
 int davit_container_solve(struct davit_context *c, const char *address, uint64_t failure,
 			  enum davit_solution solution, struct davit_promise *ret);
 /* Several at once: the promise has one item each. `op` is DAVIT_DO_START, _STOP or

@@ -72,8 +72,9 @@ struct davit_step_limits {
 
 struct davit_run_spec {
 	/* Where it runs: "process": on this host, its root the host's, a tree or a directory; "oci": the
-	 * same with an image of davit's own store as root; "docker", "podman": in a container of
-	 * that engine, with an image of its own. NULL: "oci" for an image, else "process". */
+	 * same with an image of davit's own store as root; "crun", "runc": in a container that this
+	 * program makes of such an image; "docker", "podman": in a container of that engine, with an image
+	 * of its own. NULL: "oci" for an image, else "process". */
 	const char *runtime;
 	/* The root: EMPTY: the host's; TREE or DIRECTORY: that; IMAGE: the image's, with its environment
 	 * and its user where the spec names none. Always copy-on-write. */

@@ -23,19 +23,22 @@
 static struct davit_system *s;
 static struct davit_context *c;
 static char probe_path[512];
-static _Atomic(int) gone; /* lines of the log that tell of an end */
+static _Atomic(int) gone;  /* lines of the log that tell of an end */
+static _Atomic(int) waits; /* and of a request that nobody awaits any more */
 
 static void take_line(void *arg, const char *line)
 {
 	if (strstr(line, "gone child"))
 		gone++;
+	if (strstr(line, "nobody waits"))
+		waits++;
 }
 
 static int open_system(void **unused)
 {
 	struct davit_system_config config = {.workers = 2, .log = take_line};
 
-	gone = 0;
+	gone = waits = 0;
 	if (davit_system_open(&config, &s, NULL))
 		return -1;
 	c = davit_system_context(s);
@@ -142,6 +145,74 @@ static void it_makes_watches_and_ends_others(void **unused)
 	assert_int_equal(gone, 1);
 }
 
+static void wait_for(const char *alias, enum davit_state state)
+{
+	struct davit_container_info i;
+	int left = 10000;
+
+	while ((davit_container_get(c, alias, &i) || i.state != state) && nap(&left))
+		;
+	assert_int_equal(davit_container_get(c, alias, &i), 0);
+	assert_int_equal(i.state, state);
+}
+
+static void containers_within_it_stand_in_the_tree_and_are_operated_from_outside(void **unused)
+{
+	struct davit_container_info i;
+	struct davit_promise p;
+	char aliases[2][64];
+	int left = 10000;
+
+	make("A", &probe);
+	assert_string_equal(ask("A", "inside C1 some words"), "");
+	wait_for("Main/A/C1", DAVIT_STATE_STARTED);
+	assert_int_equal(davit_container_children(c, "A", aliases, 2), 1);
+	assert_string_equal(aliases[0], "C1");
+	assert_string_equal(ask("A/C1", "echo hello"), "hello");
+	assert_string_equal(ask("A", "ask C1 echo"), "got ");
+	davit_container_stop(c, "A/C1", &p);
+	assert_int_equal(davit_await(c, p, 60 * SEC, NULL, NULL), 0);
+	wait_for("C1", DAVIT_STATE_STOPPED);
+	davit_container_fail(c, "C1", DAVIT_EIO, "no", &p);
+	assert_int_equal(davit_await(c, p, 60 * SEC, NULL, NULL), DAVIT_ESTATE);
+	davit_container_start(c, "C1", &p);
+	assert_int_equal(davit_await(c, p, 60 * SEC, NULL, NULL), 0);
+	assert_string_equal(ask("C1", "fail on purpose"), "!the request was not handled: its handler failed");
+	while ((davit_container_get(c, "C1", &i) || !i.restarts || i.state != DAVIT_STATE_STARTED) &&
+	       nap(&left))
+		;
+	assert_int_equal(i.restarts, 1);
+	davit_container_destroy(c, "C1", DAVIT_DESTROY_FORCE, &p);
+	assert_int_equal(davit_await(c, p, 60 * SEC, NULL, NULL), 0);
+	assert_false(davit_exists(c, "C1"));
+}
+
+static void it_hears_that_nobody_awaits_its_answer_any_more(void **unused)
+{
+	const struct davit_request_options soon = {.timeout = 50 * MS}, whenever = {.timeout = -1};
+	struct davit_promise p;
+	struct davit_ref ref;
+	int left = 10000;
+
+	make("A", &probe);
+	assert_string_equal(ask("A", "inside C1"), "");
+	wait_for("C1", DAVIT_STATE_STARTED);
+	assert_int_equal(davit_find(c, "A", &ref), 0);
+	assert_int_equal(davit_ask(c, ref, 1, "await", 5, &soon, &p), 0);
+	assert_int_equal(davit_await(c, p, 60 * SEC, NULL, NULL), DAVIT_ETIMEDOUT);
+	assert_int_equal(davit_find(c, "C1", &ref), 0);
+	assert_int_equal(davit_ask(c, ref, 1, "await", 5, &whenever, &p), 0);
+	davit_cancel(c, p);
+	davit_forget(c, p);
+	assert_int_equal(davit_ask(c, ref, 1, "await", 5, &soon, &p), 0);
+	assert_int_equal(davit_await(c, p, 60 * SEC, NULL, NULL), DAVIT_ETIMEDOUT);
+	/* One that was cancelled so early may not have been begun at all. */
+	while (waits < 2 && nap(&left))
+		;
+	assert_in_range(waits, 2, 3);
+	assert_string_equal(ask("A", "echo hello"), "hello");
+}
+
 /* --- deaths --- */
 
 enum { MESSAGES = 1000, DEATHS = 4 };
@@ -215,6 +286,8 @@ int main(int argc, char **argv)
 		TEST(it_is_asked_ordered_and_told_as_any_other),
 		TEST(a_failure_is_repaired_by_a_fresh_start_in_the_same_process),
 		TEST(it_makes_watches_and_ends_others),
+		TEST(containers_within_it_stand_in_the_tree_and_are_operated_from_outside),
+		TEST(it_hears_that_nobody_awaits_its_answer_any_more),
 		TEST(messages_outlive_its_deaths_in_order_and_none_is_handled_twice),
 		TEST(one_that_is_silent_is_replaced),
 	};

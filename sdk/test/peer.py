@@ -140,3 +140,19 @@ def drain(stream):
 
 def wait(seconds):
     time.sleep(seconds)
+
+
+def run_tests(names, helpers):
+    """All functions of a module but its helpers, as TAP. What the module exits with."""
+    tests = [f for name, f in names.items() if getattr(f, "__module__", "") == "__main__" and name not in helpers]
+    failed = 0
+    print("1..%d" % len(tests))
+    for i, test in enumerate(tests, 1):
+        try:
+            test()
+            word = "ok"
+        except Exception as e:  # whatever it is, the next test is run
+            print("# %s: %s" % (type(e).__name__, str(e).replace("\n", "\n# ")))
+            word, failed = "not ok", failed + 1
+        print("%s %d %s" % (word, i, test.__name__.replace("_", " ")), flush=True)
+    return 1 if failed else 0

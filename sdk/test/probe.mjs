@@ -16,6 +16,8 @@ class Probe extends Container {
 	}
 
 	config() {
+		if (this.args === "never")
+			this.options.restart = "never";
 		this.options.retries = 3;
 		this.trace("config");
 		if (this.args === "bad config")
@@ -174,6 +176,26 @@ class Probe extends Container {
 
 	do_idle() {
 		this.spawn(signal => signal.addEventListener("abort", () => this.log("cut off")));
+	}
+
+	async do_inside(message, rest) {
+		const [, alias, args] = /^(\S*) ?(.*)$/.exec(rest);
+		await this.create(alias, {type: this.constructor, args});
+	}
+
+	async do_child(message, rest) {
+		const [verb, alias] = rest.split(" ");
+		try {
+			await this[verb](alias, verb === "destroy" ? {force: "both"} : {});
+		} catch (e) {
+			return `${e.code}: ${e.message}`;
+		}
+	}
+
+	async do_await(message) {
+		await new Promise(resolve => message.signal.addEventListener("abort", resolve));
+		message.reply("in vain");
+		this.log("nobody waits");
 	}
 
 	async do_manage(message, rest) {

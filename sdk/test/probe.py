@@ -18,6 +18,8 @@ class Probe(davit.Container):
             self.log(text)
 
     def config(self):
+        if self.args == "never":
+            self.options["restart"] = "never"
         self.options["retries"] = 3
         self.trace("config")
         if self.args == "bad config":
@@ -156,6 +158,22 @@ class Probe(davit.Container):
                 raise
         self.spawn(idle())
         await asyncio.sleep(0)
+
+    async def do_inside(self, message, rest):
+        alias, _, args = rest.partition(" ")
+        await self.create(alias, type=type(self), args=args)
+
+    async def do_child(self, message, rest):
+        verb, alias = rest.split(" ")
+        try:
+            await getattr(self, verb)(alias, **({"force": "both"} if verb == "destroy" else {}))
+        except davit.Error as e:
+            return "%s: %s" % (e.code, e)
+
+    async def do_await(self, message, rest):
+        await message.until_canceled()
+        message.reply("in vain")
+        self.log("nobody waits")
 
     async def do_manage(self, message, rest):
         try:

@@ -24,6 +24,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
@@ -81,6 +82,7 @@ enum {
 struct container;
 struct gate;
 struct link;
+struct promise;
 struct remote;
 struct poll;
 struct child;
@@ -158,6 +160,7 @@ struct davit_worker {
 	int32_t until, every;
 	uint32_t looked; /* activations at that look */
 	uint32_t turn;
+	uint32_t left; /* messages that have left the gate of the one that runs, if it stands for a process */
 
 	pthread_t thread;
 	bool started;
@@ -187,6 +190,16 @@ struct tree;
 struct slab;
 struct rules;
 
+/* A process that waits to be wanted (process_spare.c). */
+struct spare {
+	_Atomic(struct link *) link; /* owned; NULL: there is none */
+	bool coming;
+	struct spare_output {
+		dev_t device;
+		ino_t inode;
+	} output[2];
+};
+
 struct davit_system {
 	_Atomic(struct chunk *) *chunks;
 	_Atomic(uint32_t) n_chunks;
@@ -208,6 +221,7 @@ struct davit_system {
 	_Atomic(uint32_t) n_queue, n_idle;
 	_Atomic(bool) drowsy; /* the sentinel sleeps without end */
 	_Atomic(uint32_t) n_blocked;
+	struct spare spare;
 
 	pthread_mutex_t store_lock;	      /* of what follows: the common store */
 	struct davit_message *depot[CLASSES]; /* batches */
@@ -305,6 +319,8 @@ struct davit_actor *queue_steal(struct davit_worker *w, const uint32_t *stuck);
 /* Wakes one that sleeps, if any. */
 void wake_one(struct davit_system *s);
 void wake_sentinel(struct davit_system *s);
+/* While on, this thread puts that off: to wake somebody takes longer than what it is at. */
+void wake_late(struct davit_system *s, bool on);
 
 /* worker.c */
 struct davit_worker *worker_new(struct davit_system *s);
@@ -327,6 +343,9 @@ int send_from(struct davit_context *c, struct davit_ref sender, const char *orig
 	      struct davit_message **m);
 /* Puts m (owned, generation_ set) into the mailbox, past any bound. */
 int mailbox_put(struct davit_context *c, struct davit_actor *a, struct davit_message *m);
+/* The same for m and those behind it, newest first, down to the oldest. */
+int mailbox_put_all(struct davit_context *c, struct davit_actor *a, struct davit_message *m,
+		    struct davit_message *oldest);
 /* As davit_send for what is the system's own: not bounded, not counted; m is consumed. */
 int send_ours(struct davit_context *c, struct davit_ref to, struct davit_message *m);
 /* Puts a signal on the second stack; m is consumed. DAVIT_ECLOSED if `to` has ended. */
@@ -337,8 +356,8 @@ void mailbox_take(struct davit_actor *a);
 void mailbox_close(struct davit_actor *a);
 /* Is there something in the gate's own list? */
 bool gate_holds(struct gate *g);
-/* One message less in the gate. */
-void gate_leave(struct davit_actor *a);
+/* n messages less in the gate. */
+void gate_leave(struct davit_actor *a, uint32_t n);
 
 /* alarm.c */
 enum alarm_kind { ALARM_MESSAGE, ALARM_PROMISE, ALARM_LOOP };
@@ -384,11 +403,15 @@ bool promise_begin(struct davit_context *c, struct davit_promise p, enum davit_d
 
 /* The request goes out by the link of that number, and only from there it can be
  * answered. Returns its deadline. */
-int64_t promise_goes_by(struct davit_context *c, struct davit_promise p, uint32_t via);
+int64_t promise_goes_by(struct davit_context *c, struct davit_promise p, struct link *l);
 /* It was not begun there: it will go again. */
 void promise_comes_back(struct davit_context *c, struct davit_promise p);
 /* All that went by that link, and were not answered. */
-void promises_lost(struct davit_context *c, uint32_t via, int code, const char *text);
+void promises_lost(struct davit_context *c, struct link *l, int code, const char *text);
+/* The other end of l does not await its request of that id any more. */
+void promise_cancelled_by(struct davit_context *c, struct link *l, uint64_t id);
+/* Who asked has ended: what nobody else hears of is cancelled. *asks is empty then. */
+void promises_abandon(struct davit_context *c, struct davit_ref ref, struct promise **asks);
 /* One whose outcome goes out by l as the answer to `id`. timeout -1: without end. */
 int promise_from_link(struct davit_context *c, struct link *l, uint64_t id, int64_t timeout,
 		      struct davit_promise *ret);

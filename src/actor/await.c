@@ -3,8 +3,11 @@
  * What else happens to a promise: it is a request's, and sent again when it is late;
  * it is waited for by a thread outside.
  */
+#include "actor/container_impl.h"
+#include "actor/process.h"
 #include "actor/promise_impl.h"
-#include "davit/container.h"
+
+#include <string.h>
 
 /* --- requests --- */
 
@@ -21,6 +24,8 @@ void promise_request(struct davit_context *c, struct davit_promise p, struct dav
 	e->retries = retries;
 	e->again = m;
 	e->deadline = timeout < 0 ? INT64_MAX : davit_system_now(c->system) + timeout;
+	if (c->self && c->self->container)
+		promise_join(&c->self->container->asks, e);
 	/* Without memory for the alarm it is as good as late. */
 	if (timeout >= 0 && alarm_set(c->system, e->deadline, ALARM_PROMISE,
 				      (struct davit_ref){p.slot, p.generation}, 0, &e->alarm))
@@ -53,9 +58,10 @@ void promise_alarm(struct davit_context *c, struct davit_promise p)
 	struct davit_message *m = NULL;
 	struct davit_ref to;
 	struct promise *e;
+	struct work w;
 	bool late = false;
 
-	pthread_mutex_lock(&t->lock);
+	work_open(c, &w);
 	e = promise_at(t, p);
 	if (e && e->state == DAVIT_PROMISE_PENDING) {
 		to = e->to;
@@ -69,12 +75,95 @@ void promise_alarm(struct davit_context *c, struct davit_promise p)
 			e->alarm = (struct davit_alarm){0, 0};
 		}
 	}
-	pthread_mutex_unlock(&t->lock);
-	if (late)
-		promise_end(c, p, DAVIT_PROMISE_REJECTED, DAVIT_ETIMEDOUT, "no answer came in time");
-	else if (m)
+	if (late) {
+		promise_unwanted(e, &w);
+		promise_settle(t, e,
+			       outcome_new(DAVIT_PROMISE_REJECTED, DAVIT_ETIMEDOUT, "no answer came in time",
+					   NULL, 0),
+			       &w);
+	}
+	work_close(c, &w);
+	if (m && !late)
 		davit_send(c, to, &m);
 	davit_message_free(c, m);
+}
+
+/* --- nobody awaits it any more --- */
+
+bool davit_awaited(struct davit_context *c, const struct davit_message *m)
+{
+	struct davit_actor *self = c->self;
+
+	if (c->system->child && self) { /* what its parent has said meanwhile is heard first */
+		c->self = NULL;
+		uplink_turn(c);
+		c->self = self;
+	}
+	return davit_promise_state(c, m->promise) == DAVIT_PROMISE_PENDING;
+}
+
+int davit_on_cancel(struct davit_context *c, const struct davit_message *m, uint32_t type)
+{
+	struct promises *t = c->system->promises;
+	struct davit_message *tell;
+	struct promise *e;
+	struct work w;
+
+	if (!m->promise.generation)
+		return 0;
+	if (!(tell = davit_message_new(c, type, sizeof m->promise)))
+		return DAVIT_ENOMEM;
+	memcpy(tell->data, &m->promise, sizeof m->promise);
+	tell->sender = davit_self(c);
+	work_open(c, &w);
+	e = promise_at(t, m->promise);
+	if (e && e->state == DAVIT_PROMISE_PENDING) {
+		if (e->tell) {
+			e->tell->next_ = w.waste;
+			w.waste = e->tell;
+		}
+		e->tell = tell;
+	} else { /* it is over already: by its answer, or without */
+		tell->next_ = w.tells;
+		w.tells = tell;
+	}
+	work_close(c, &w);
+	return 0;
+}
+
+/* Under the lock: does what becomes of e matter to nobody but that one? */
+static bool for_alone(struct promises *t, const struct promise *e, struct davit_ref ref)
+{
+	const struct promise *whole;
+	const struct call *call;
+
+	switch (e->consumer) {
+	case CONSUMER_NONE: /* nobody has come, and nobody else knows of it */
+		return true;
+	case CONSUMER_CALL:
+		call = body(e->call);
+		return !call->link && davit_ref_equal(call->to, ref);
+	case CONSUMER_GROUP:
+		whole = promise_at(t, group_result(e->group));
+		return whole && for_alone(t, whole, ref);
+	default: /* it was not to be heard of, but to be done */
+		return false;
+	}
+}
+
+void promises_abandon(struct davit_context *c, struct davit_ref ref, struct promise **asks)
+{
+	struct promises *t = c->system->promises;
+	struct promise *e;
+	struct work w;
+
+	work_open(c, &w);
+	while ((e = *asks)) {
+		promise_leave(e);
+		if (for_alone(t, e, ref))
+			promise_cancel(t, (struct davit_promise){e->slot, e->generation}, &w);
+	}
+	work_close(c, &w);
 }
 
 /* Under the lock: its time begins anew. */

@@ -4,6 +4,7 @@
  * and who waits for that.
  */
 #include "actor/process.h"
+#include "actor/within.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -221,12 +222,49 @@ static struct container *parent_of(struct tree *t, const struct create_request *
 	return k;
 }
 
+/* The alias that an address ends in. */
+static const char *last_of(const char *address)
+{
+	const char *alias = strrchr(address, '/');
+
+	return alias ? alias + 1 : address;
+}
+
+/* The alias is one's within another process, which has been announced. */
+static bool taken_within(struct tree *t, const char *alias, struct davit_ref *ret)
+{
+	const struct remote *r;
+
+	pthread_mutex_lock(&t->lock);
+	r = davit_map_get(&t->remotes, alias);
+	if (r && r->link->end != DAVIT_END_PARENT)
+		r = NULL; /* what is outside of this process is another matter */
+	if (r)
+		*ret = r->ref;
+	pthread_mutex_unlock(&t->lock);
+	return r != NULL;
+}
+
+static void create_within(struct tree *t, struct davit_ref ref, const struct create_request *r,
+			  const char *alias)
+{
+	if (r->flags & DAVIT_CREATE_FORCE)
+		tree_answer(t, r->promise, DAVIT_EEXIST,
+			    "a container within another process has the alias: destroy that one first", NULL);
+	else if (r->flags & DAVIT_CREATE_START)
+		within_operate(
+			t->c, &(struct operate_request){.kind = OP_START, .promise = r->promise, .ref = ref});
+	else
+		tree_answer(t, r->promise, 0, NULL, alias);
+}
+
 void tree_create(struct tree *t, struct davit_message *m)
 {
 	const struct create_request *r = body(m);
 	const struct davit_definition *d = definition_of(t, r);
 	const char *alias = r->text + r->alias;
 	struct container *k, *parent;
+	struct davit_ref within;
 	const char *why = "";
 	int code;
 
@@ -237,8 +275,16 @@ void tree_create(struct tree *t, struct davit_message *m)
 		create_occupied(t, k, r, m);
 		return;
 	}
+	if (taken_within(t, alias, &within)) {
+		create_within(t, within, r, alias);
+		return;
+	}
 	parent = parent_of(t, r);
-	if (!parent || parent->destroying) {
+	if (!parent && r->parent && taken_within(t, last_of(r->text + r->parent), &within)) {
+		tree_answer(t, r->promise, DAVIT_ENOTSUP,
+			    "the parent is within another process, which alone makes what stands beneath it",
+			    NULL);
+	} else if (!parent || parent->destroying) {
 		tree_answer(t, r->promise, parent ? DAVIT_ESTATE : DAVIT_ENOENT,
 			    parent ? "its parent is being destroyed" : "there is no such parent", NULL);
 	} else if (!d || !(d->behaviour || d->command)) {

@@ -8,11 +8,14 @@
 
 #include "actor/process.h"
 #include "actor/remote.h"
+#include "actor/within.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <time.h>
 
 enum { FRAMES = 64 /* of the ring, between two looks at what is to run */, GREETING = 10000 /* ms */ };
@@ -30,7 +33,7 @@ static int said(struct child *ch, const struct davit_frame *f, const unsigned ch
 		link_control(ch->link, DAVIT_FRAME_PONG, f->id, 0, NULL, 0);
 		return 0;
 	case DAVIT_FRAME_OPERATE:
-		return child_operate(ch, f, body);
+		return f->to ? within_asked(ch, f, body) : child_operate(ch, f, body);
 	case DAVIT_FRAME_RESULT:
 		if (f->id != ch->asked)
 			return 0; /* too late */
@@ -194,6 +197,8 @@ static void sleep_once(struct child *ch)
 	struct pollfd p[2] = {{.fd = ch->link->socket.fd, .events = POLLIN},
 			      {.fd = poll_fd(ch->system), .events = POLLIN}};
 
+	if (ch->link->socket.held)
+		link_flush(ch->link);
 	if (spin(ch) || !davit_ring_sleep(&ch->link->ring))
 		return;
 	if (poll_arm(&ch->system->worker[0]->context)) {
@@ -213,40 +218,104 @@ static void sleep_once(struct child *ch)
 
 /* --- the greeting --- */
 
-static int greeted(struct child *ch, const struct davit_frame *f, const unsigned char *body)
+/* Waits for a frame of that kind, the next one. What comes behind it stays in the socket's
+ * buffer; what it had is valid until that is looked at. */
+static int await(struct child *ch, enum davit_frame_kind kind, int ms, struct davit_frame *ret,
+		 const unsigned char **ret_body)
 {
-	struct link *l = ch->link;
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	struct davit_socket *s = &ch->link->socket;
+	struct pollfd p = {.fd = s->fd, .events = POLLIN};
+	int r;
 
-	if (f->kind != DAVIT_FRAME_HELLO || hello_read(body, f->size, &ch->hello))
-		return DAVIT_EPROTO;
-	if (!ch->hello.slots || l->socket.got[0] < 0 || l->socket.got[1] < 0 ||
-	    davit_ring_attach(&l->ring, ch->hello.slots, l->socket.got))
-		return DAVIT_EPROTO;
-	for (int i = 0; i < 2; i++) {
-		close(l->socket.got[i]);
-		l->socket.got[i] = -1;
-	}
-	welcome_json(&b, DAVIT_CHANNEL_PROTOCOL, true);
-	link_control(l, DAVIT_FRAME_WELCOME, 0, 0, b.data, b.len);
-	l->rings = true;
-	return 0;
+	while (!(r = davit_socket_next(s, DAVIT_END_CHILD, ret, ret_body)))
+		if (!davit_socket_receive(s) && (s->ended || DAVIT_EINTR(poll(&p, 1, ms)) <= 0))
+			return DAVIT_ECLOSED;
+	return r < 0 ? r : ret->kind == kind ? 0 : DAVIT_EPROTO;
 }
 
-/* Waits for HELLO. What comes behind it stays in the socket's buffer. */
-static int greet(struct child *ch)
+/* The rings came with the first frame. */
+static int attach(struct child *ch)
 {
-	struct pollfd p = {.fd = ch->link->socket.fd, .events = POLLIN};
+	struct link *l = ch->link;
 	const unsigned char *body;
 	struct davit_frame f;
 	int r;
 
-	while (!(r = davit_socket_next(&ch->link->socket, DAVIT_END_CHILD, &f, &body))) {
-		if (!davit_socket_receive(&ch->link->socket) &&
-		    (ch->link->socket.ended || poll(&p, 1, GREETING) <= 0))
-			return DAVIT_ECLOSED;
+	if ((r = await(ch, DAVIT_FRAME_BELL, GREETING, &f, &body)))
+		return r;
+	if (l->socket.got[0] < 0 || l->socket.got[1] < 0)
+		return DAVIT_EPROTO;
+	r = davit_ring_attach(&l->ring, DAVIT_RING_SLOTS, l->socket.got);
+	for (int i = 0; i < 2; i++) {
+		close(l->socket.got[i]);
+		l->socket.got[i] = -1;
 	}
-	return r < 0 ? r : greeted(ch, &f, body);
+	return r;
+}
+
+static int nothing(struct davit_context *c, struct davit_message *m)
+{
+	return 0;
+}
+
+/* Its own stores are opened: messages, places, promises. Nothing runs here yet, since that
+ * would look at the channel as one does who has been greeted. */
+static void stock(struct davit_context *c)
+{
+	struct davit_promise p;
+	struct davit_ref ref;
+
+	for (size_t size = 0; size <= 256; size = size ? 2 * size : 32)
+		davit_message_free(c, davit_message_new(c, 1, size));
+	if (!davit_promise_new(c, &p))
+		davit_cancel(c, p);
+	if (!davit_spawn(c, nothing, NULL, 0, &ref))
+		davit_kill(c, ref);
+}
+
+/* Waits until it is wanted, as one that has done all of this before. */
+static int become(struct child *ch)
+{
+	struct pollfd p = {.fd = ch->link->socket.fd, .events = POLLIN};
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	const unsigned char *body;
+	struct davit_frame f;
+	const char *why;
+	int r;
+
+	if (!poll(&p, 1, 0)) {
+		process_warm();
+		stock(davit_system_context(ch->system));
+		stock(&ch->system->worker[0]->context);
+	}
+	if ((r = await(ch, DAVIT_FRAME_BECOME, -1, &f, &body)))
+		return r;
+	if ((ch->definition = process_definition(body, f.size)))
+		return 0;
+	why = dlerror();
+	state_json(&b, DAVIT_STATE_DESTROYED, why ? why : "its definition is not found", 0, NULL);
+	link_control(ch->link, DAVIT_FRAME_STATE, 0, DAVIT_EEXEC, b.data, b.len);
+	ch->status = 127;
+	return DAVIT_EEXEC;
+}
+
+static int greet(struct child *ch)
+{
+	struct link *l = ch->link;
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	const unsigned char *body;
+	struct davit_frame f;
+	int r;
+
+	if ((r = await(ch, DAVIT_FRAME_HELLO, GREETING, &f, &body)))
+		return r;
+	if (hello_read(body, f.size, &ch->hello) || ch->hello.slots != l->ring.slots)
+		return DAVIT_EPROTO;
+	prctl(PR_SET_NAME, ch->hello.alias);
+	welcome_json(&b, DAVIT_CHANNEL_PROTOCOL, true);
+	link_say(l, DAVIT_FRAME_WELCOME, 0, 0, b.data, b.len, l->socket.in_n > l->socket.in_at);
+	l->rings = true;
+	return 0;
 }
 
 static void log_line(void *arg, const char *line)
@@ -256,25 +325,28 @@ static void log_line(void *arg, const char *line)
 	link_control(ch->link, DAVIT_FRAME_LOG, 0, 0, line, strlen(line));
 }
 
-int child_main(int channel, const struct davit_definition *d)
+static void run(struct child *ch)
+{
+	ch->status = 0;
+	ch->heard = clock_now();
+	socket_turn(ch);
+	while (!ch->over)
+		if (!davit_system_run(ch->system))
+			sleep_once(ch);
+	link_flush(ch->link);
+}
+
+int child_main(int channel)
 {
 	struct davit_system_config config = {.workers = DAVIT_NO_WORKERS, .log = log_line};
-	struct child ch = {.definition = d, .status = 1};
-	struct davit_error err;
+	struct child ch = {.status = 1};
 
 	config.arg = &ch;
 	if (!(ch.link = link_new(NULL, channel, DAVIT_END_CHILD)))
 		return 1;
-	if (greet(&ch) || system_open(&config, &ch, &ch.system, &err)) {
-		link_unref(ch.link);
-		return 1;
-	}
-	ch.status = 0;
-	ch.heard = clock_now();
-	socket_turn(&ch);
-	while (!ch.over)
-		if (!davit_system_run(ch.system))
-			sleep_once(&ch);
+	if (!attach(&ch) && !system_open(&config, &ch, &ch.system, NULL) && !become(&ch) && !greet(&ch) &&
+	    !child_root(ch.system))
+		run(&ch);
 	davit_system_close(ch.system);
 	link_close(ch.link);
 	link_unref(ch.link);

@@ -12,14 +12,15 @@
 
 struct child {
 	struct davit_system *system;
-	struct link *link; /* as system->uplink */
-	const struct davit_definition *definition;
+	struct link *link;			   /* as system->uplink */
+	const struct davit_definition *definition; /* from BECOME on */
 	struct hello hello;
 	bool over; /* nothing is to be done any more */
 	int status;
 	int64_t heard;
 	uint32_t attention;   /* the parent's, when the socket was last read */
 	uint64_t begun, done; /* messages of the parent's */
+	uint32_t orders;      /* that it has not answered */
 	/* a question under way */
 	uint64_t asked;
 	bool answered;
@@ -29,7 +30,7 @@ struct child {
 
 /* child_life.c */
 
-/* The tree's root: the container itself. */
+/* The tree's root, the container itself, when the greeting has said who that is. */
 int child_root(struct davit_system *s);
 /* What the parent tells it to do. */
 int child_operate(struct child *ch, const struct davit_frame *f, const unsigned char *body);

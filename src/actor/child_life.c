@@ -6,7 +6,6 @@
 #include "actor/child.h"
 
 #include "actor/process.h"
-#include "base/json.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -36,7 +35,8 @@ static void say(struct child *ch, uint64_t id, int code, const char *text, enum 
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 
 	state_json(&b, state, text, failure, options);
-	link_control(ch->link, DAVIT_FRAME_STATE, id, code, b.data, b.len);
+	/* Whoever makes it anew and starts it is told of both at once. */
+	link_say(ch->link, DAVIT_FRAME_STATE, id, code, b.data, b.len, ch->orders > 0);
 }
 
 struct asked {
@@ -52,6 +52,7 @@ static void done(struct davit_context *c, const struct davit_outcome *o, void *a
 	struct container *root = c->system->tree->main;
 	enum davit_state s = root ? (enum davit_state)atomic_load(&root->state) : DAVIT_STATE_DESTROYED;
 
+	ch->orders--;
 	if (a->create && o->code)
 		s = DAVIT_STATE_DESTROYED;
 	say(ch, a->id, o->code, o->message, s, s == DAVIT_STATE_FAILED ? root->failure_hash : 0,
@@ -71,8 +72,13 @@ static int answer_with(struct davit_context *c, struct child *ch, uint64_t id, c
 
 	if (!a)
 		return r ? r : DAVIT_ENOMEM;
+	ch->orders++;
 	*a = (struct asked){ch, id, !strcmp(what, "create"), !strcmp(what, "destroy")};
-	return davit_done(c, p, done, a);
+	if (!(r = davit_done(c, p, done, a)))
+		return 0;
+	ch->orders--;
+	free(a);
+	return r;
 }
 
 static int create(struct davit_context *c, struct tree *t, struct davit_promise *ret)
@@ -130,19 +136,4 @@ int child_operate(struct child *ch, const struct davit_frame *f, const unsigned 
 void uplink_report(struct tree *t, const struct container *k, const struct report *r)
 {
 	say(t->system->child, 0, r->code, r->text, r->state, r->failure, NULL);
-}
-
-void uplink_announce(struct container *k, enum davit_state s)
-{
-	struct child *ch = k->tree->system->child;
-	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
-	struct davit_json j = DAVIT_JSON_INIT(&b);
-
-	davit_json_open(&j);
-	davit_json_put_string(&j, "alias", k->alias);
-	davit_json_put_string(&j, "name", k->definition->name);
-	davit_json_put_string(&j, "parent", k->parent->alias);
-	davit_json_put_string(&j, "state", davit_state_name(s));
-	davit_json_close(&j);
-	link_control(ch->link, DAVIT_FRAME_ANNOUNCE, 0, 0, b.data, b.len);
 }

@@ -18,6 +18,11 @@ struct group {
 	struct davit_outcome **outcome;
 };
 
+struct davit_promise group_result(const struct group *g)
+{
+	return g->result;
+}
+
 static void group_free(struct group *g)
 {
 	for (size_t i = 0; i < g->n; i++)

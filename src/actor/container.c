@@ -315,7 +315,7 @@ static struct davit_message *unlink_after(struct davit_actor *a, struct davit_me
 	if (a->todo_last == m)
 		a->todo_last = prev;
 	if (m->flags_ & MSG_COUNTED)
-		gate_leave(a);
+		gate_leave(a, 1);
 	return m;
 }
 

@@ -128,8 +128,9 @@ struct container {
 	struct davit_message *seen; /* the last of todo that was looked at while held */
 	uint32_t failures;
 	_Atomic(uint64_t) failure_hash;
-	int code;	/* of davit_fail */
-	char text[128]; /* of davit_fail */
+	int code;	      /* of davit_fail */
+	char text[128];	      /* of davit_fail */
+	struct promise *asks; /* requests of its own that are under way; under the promises' lock */
 
 	/* the tree's */
 	struct davit_list children, siblings; /* (lock) */
@@ -220,6 +221,13 @@ void solve_begin(struct container *k);
 void solve_report(struct container *k);
 void solve_stop(struct container *k);
 void solve_timer(struct davit_timer *t);
+
+/* Whoever watches the tree hears that it has changed. */
+static inline void tree_changed(const struct davit_system *s)
+{
+	if (s->config.changed)
+		s->config.changed(s->config.arg);
+}
 
 /* lookup.c */
 /* Under the lock; NULL: there is none. `from`: the caller, or NULL. */

@@ -92,6 +92,7 @@ static void watch(struct link *l)
 void link_flush(struct link *l)
 {
 	pthread_mutex_lock(&l->lock);
+	davit_socket_hold(&l->socket, false);
 	davit_socket_flush(&l->socket);
 	attention(l);
 	watch(l);
@@ -115,6 +116,7 @@ static void socket_send(struct link *l, const struct davit_frame *f, const char 
 		return;
 	if (davit_socket_send(&l->socket, f, from, to, data, urgent))
 		l->socket.broken = true; /* a frame is missing: without memory there is no other way */
+	davit_socket_hold(&l->socket, false);
 	too_late(l, davit_socket_queued(&l->socket));
 	watch(l);
 	while (l->patient && davit_socket_queued(&l->socket) && !l->socket.broken) {
@@ -124,15 +126,27 @@ static void socket_send(struct link *l, const struct davit_frame *f, const char 
 	attention(l);
 }
 
-void link_control(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,
-		  size_t size)
+void link_say(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,
+	      size_t size, bool soon)
 {
 	struct davit_frame f = {
 		.kind = (uint8_t)kind, .id = id, .type = (uint32_t)-code, .size = (uint32_t)size};
 
 	pthread_mutex_lock(&l->lock);
-	socket_send(l, &f, NULL, NULL, data, true);
+	if (!soon) {
+		socket_send(l, &f, NULL, NULL, data, true);
+	} else if (!l->closed) {
+		davit_socket_hold(&l->socket, true);
+		if (davit_socket_send(&l->socket, &f, NULL, NULL, data, true))
+			l->socket.broken = true;
+	}
 	pthread_mutex_unlock(&l->lock);
+}
+
+void link_control(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,
+		  size_t size)
+{
+	link_say(l, kind, id, code, data, size, false);
 }
 
 void link_frame(struct link *l, const struct davit_frame *f, const char *to, const void *data)
@@ -153,6 +167,10 @@ static void publish(struct link *l)
 {
 	if (davit_ring_publish(&l->ring))
 		ring_bell(l);
+	if (UNLIKELY(l->socket.held)) { /* the other may not even know yet that there are rings */
+		davit_socket_hold(&l->socket, false);
+		attention(l);
+	}
 }
 
 static bool ring_room(struct link *l, size_t size)
@@ -203,15 +221,15 @@ static void ring_frame(struct link *l, const struct davit_frame *f, const char *
 	davit_ring_wait(&l->ring);
 }
 
-void link_send(struct link *l, struct davit_frame *f, const char *from, const char *to, const void *data,
-	       size_t size, bool now)
+/* In parts, if it is large. */
+static void message_frames(struct link *l, struct davit_frame *f, const char *from, const char *to,
+			   const void *data, size_t size)
 {
 	const unsigned char *at = data ? data : (const void *)"";
 	bool rings = l->rings;
 	size_t max = rings ? DAVIT_RING_FRAME_MAX : DAVIT_FRAME_MAX, part;
 	uint8_t flags = f->flags;
 
-	pthread_mutex_lock(&l->lock);
 	do {
 		part = size < max - f->from - f->to ? size : max - f->from - f->to;
 		size -= part;
@@ -228,25 +246,21 @@ void link_send(struct link *l, struct davit_frame *f, const char *from, const ch
 			*f = (struct davit_frame){.kind = f->kind, .id = f->id};
 		flags = 0;
 	} while (size);
-	if (rings && now && !l->closed)
-		publish(l);
-	pthread_mutex_unlock(&l->lock);
 }
 
-void link_publish(struct link *l)
+void link_send(struct link *l, struct davit_frame *f, const char *from, const char *to, const void *data,
+	       size_t size)
 {
-	if (!l->rings)
-		return;
 	pthread_mutex_lock(&l->lock);
-	if (!l->closed)
+	message_frames(l, f, from, to, data, size);
+	if (l->rings && !l->closed)
 		publish(l);
 	pthread_mutex_unlock(&l->lock);
 }
 
 bool link_has_room(struct link *l, bool plenty)
 {
-	size_t size = plenty ? (size_t)l->ring.slots / 4 * DAVIT_RING_SLOT : DAVIT_RING_FRAME_MAX;
-
+	size_t size = plenty ? (size_t)l->ring.slots / 4 * DAVIT_RING_SLOT : LINK_ROOM;
 	bool room;
 
 	pthread_mutex_lock(&l->lock);
@@ -327,27 +341,67 @@ static uint32_t time_left(struct davit_context *c, int64_t deadline)
 	return ms < 1 ? 1 : ms > UINT32_MAX ? UINT32_MAX : (uint32_t)ms;
 }
 
-void link_message(struct davit_context *c, struct link *l, struct link_cache *cache, const char *to,
-		  const struct davit_message *m, bool now)
+/* The header of m; the tree and the promises may be asked for it. */
+static void header(struct davit_context *c, struct link *l, const char *from, const char *to,
+		   const struct davit_message *m, struct davit_frame *ret)
 {
-	struct davit_frame f = {.kind = DAVIT_FRAME_MESSAGE, .type = m->type};
-	const struct davit_blob *b = davit_message_blob(m);
-	const void *data = b ? (const void *)b->data : m->data;
-	struct link_cache none = {{0, 0}, ""};
-	const char *from = alias_of_sender(l->system, m->sender, cache ? cache : &none);
-
-	f.from = (uint8_t)strlen(from);
-	f.to = (uint8_t)strlen(to);
+	*ret = (struct davit_frame){.kind = DAVIT_FRAME_MESSAGE,
+				    .type = m->type,
+				    .from = (uint8_t)strlen(from),
+				    .to = (uint8_t)strlen(to)};
 	if (m->promise.generation) {
-		f.kind = DAVIT_FRAME_REQUEST;
-		f.id = (uint64_t)m->promise.slot << 32 | m->promise.generation;
-		f.time = time_left(c, promise_goes_by(c, m->promise, l->number));
+		ret->kind = DAVIT_FRAME_REQUEST;
+		ret->id = (uint64_t)m->promise.slot << 32 | m->promise.generation;
+		ret->time = time_left(c, promise_goes_by(c, m->promise, l));
 	}
 	if (m->flags_ & MSG_GATED)
-		f.flags |= DAVIT_FRAME_FAILED;
+		ret->flags |= DAVIT_FRAME_FAILED;
 	if (m->flags_ & MSG_KEPT)
-		f.flags |= DAVIT_FRAME_KEEP;
-	link_send(l, &f, from, to, data, b ? b->size : m->size, now);
+		ret->flags |= DAVIT_FRAME_KEEP;
+}
+
+void link_message(struct davit_context *c, struct link *l, const char *to, const struct davit_message *m)
+{
+	const struct davit_blob *b = davit_message_blob(m);
+	struct link_cache none = {{0, 0}, ""};
+	const char *from = alias_of_sender(l->system, m->sender, &none);
+	struct davit_frame f;
+
+	header(c, l, from, to, m, &f);
+	link_send(l, &f, from, to, b ? (const void *)b->data : m->data, b ? b->size : m->size);
+}
+
+static void batch_end(struct link *l)
+{
+	if (l->rings && !l->closed)
+		publish(l);
+	l->ring.many = false;
+	pthread_mutex_unlock(&l->lock);
+}
+
+void link_messages(struct davit_context *c, struct link *l, struct link_cache *cache,
+		   const struct davit_message *m)
+{
+	bool locked = false, many = m && m->next_;
+
+	for (; m; m = m->next_) {
+		const struct davit_blob *b = davit_message_blob(m);
+		const char *from;
+		struct davit_frame f;
+		if (locked && (m->promise.generation || !davit_ref_equal(cache->ref, m->sender))) {
+			batch_end(l);
+			locked = false;
+		}
+		from = alias_of_sender(l->system, m->sender, cache);
+		header(c, l, from, "", m, &f);
+		if (!locked)
+			pthread_mutex_lock(&l->lock);
+		locked = true;
+		l->ring.many = many;
+		message_frames(l, &f, from, "", b ? (const void *)b->data : m->data, b ? b->size : m->size);
+	}
+	if (locked)
+		batch_end(l);
 }
 
 void link_answer(struct link *l, uint64_t id, const struct davit_outcome *o)
@@ -355,10 +409,10 @@ void link_answer(struct link *l, uint64_t id, const struct davit_outcome *o)
 	struct davit_frame f = {.kind = DAVIT_FRAME_REPLY, .id = id};
 
 	if (o->state == DAVIT_PROMISE_FULFILLED) {
-		link_send(l, &f, NULL, NULL, o->data, o->size, true);
+		link_send(l, &f, NULL, NULL, o->data, o->size);
 		return;
 	}
 	f.kind = DAVIT_FRAME_REFUSE;
 	f.type = (uint32_t)-o->code;
-	link_send(l, &f, NULL, NULL, o->message, strlen(o->message), true);
+	link_send(l, &f, NULL, NULL, o->message, strlen(o->message));
 }

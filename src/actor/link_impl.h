@@ -20,6 +20,8 @@
 
 struct container;
 
+enum { LINK_REQUESTS = 64 /* lists of them */ };
+
 /* What was last looked up, so that who talks to one other is not looked up again. */
 struct link_cache {
 	struct davit_ref ref;
@@ -51,10 +53,15 @@ struct link {
 	/* who reads, under the poll lock */
 	struct davit_buf large; /* a message in parts, so far */
 	struct davit_frame large_head;
-	struct link_cache from; /* the sender of the last message in */
+	struct link_cache from;			  /* the sender of the last message in */
+	struct davit_message *batch, *batch_last; /* for the owner, newest first */
 	unsigned char scratch[DAVIT_FRAME_MAX];
 
+	/* Requests of the other end that are not answered, by their id; under the promises' lock. */
+	struct promise *requests[LINK_REQUESTS];
+
 	/* the parent's */
+	_Atomic(bool) greeted;	     /* HELLO is on its way: heartbeats may follow */
 	_Atomic(uint32_t) looks;     /* of poll_rings */
 	_Atomic(uint64_t) wanted;    /* with that: `done` that it waits for as well; 0: room alone */
 	_Atomic(bool) stalled;	     /* its stand-in waits for room */
@@ -86,12 +93,21 @@ void link_close(struct link *l);
 /* A frame that is not of messages: JSON, text or nothing. */
 void link_control(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,
 		  size_t size);
+/* The same, that may wait for the next one which does not: another is about to come. */
+void link_say(struct link *l, enum davit_frame_kind kind, uint64_t id, int code, const void *data,
+	      size_t size, bool soon);
 /* A frame of messages: f->kind, flags, id, type, time are given. In parts, if it is
- * large. With publish false it may stay unseen until link_publish. */
+ * large. */
 void link_send(struct link *l, struct davit_frame *f, const char *from, const char *to, const void *data,
-	       size_t size, bool publish);
-void link_publish(struct link *l);
-/* True if a message can go out without being late; `plenty`: many can. */
+	       size_t size);
+/* True if a message can go out without being late, or LINK_SMALL of at most LINK_SMALL_SIZE
+ * bytes; `plenty`: many can. */
+enum {
+	LINK_SMALL = 64,
+	LINK_SMALL_SIZE = 512,
+	LINK_ROOM = LINK_SMALL * (LINK_SMALL_SIZE + 2 * DAVIT_RING_SLOT), /* header and alias, rounded up */
+};
+_Static_assert((int)LINK_ROOM >= (int)DAVIT_RING_FRAME_MAX, "there is room for a large frame as well");
 bool link_has_room(struct link *l, bool plenty);
 /* Sends what waits for room in the socket. */
 void link_flush(struct link *l);
@@ -103,10 +119,13 @@ void link_catch_up(struct link *l);
 void link_await_room(struct link *l);
 /* A frame as it is, whose lengths are set. */
 void link_frame(struct link *l, const struct davit_frame *f, const char *to, const void *data);
-/* m, as MESSAGE or REQUEST, for `to` ("": the other end itself). cache: the caller's, of
- * the last sender's alias; may be NULL. */
-void link_message(struct davit_context *c, struct link *l, struct link_cache *cache, const char *to,
-		  const struct davit_message *m, bool publish);
+/* m, as MESSAGE or REQUEST, for `to` ("": the other end itself). */
+void link_message(struct davit_context *c, struct link *l, const char *to, const struct davit_message *m);
+/* m and those behind it, for the other end itself, seen by it as one. cache: the caller's, of
+ * the last sender's alias. No locked instruction is between two of them, so that the writes
+ * into memory that the other had last do not wait for each other. */
+void link_messages(struct davit_context *c, struct link *l, struct link_cache *cache,
+		   const struct davit_message *m);
 /* How a request that came by l has ended. */
 void link_answer(struct link *l, uint64_t id, const struct davit_outcome *o);
 

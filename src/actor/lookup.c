@@ -28,6 +28,15 @@ static struct container *by_name(struct tree *t, const char *name)
 	return NULL;
 }
 
+/* Is that its path, or the end of it? */
+static bool path_fits(const char *path, const char *address)
+{
+	size_t n = strlen(path), m = strlen(address);
+
+	return n == m ? !strcmp(path, address)
+		      : n > m && path[n - m - 1] == '/' && !strcmp(path + n - m, address);
+}
+
 struct container *lookup(struct tree *t, struct container *from, const char *address)
 {
 	const char *alias = strrchr(address, '/');
@@ -42,7 +51,7 @@ struct container *lookup(struct tree *t, struct container *from, const char *add
 		size_t n = strlen(from->path);
 		return !strncmp(k->path, from->path, n) && !strcmp(k->path + n, address + 1) ? k : NULL;
 	}
-	return strcmp(k->path, address) ? NULL : k;
+	return path_fits(k->path, address) ? k : NULL;
 }
 
 static struct container *caller(const struct davit_context *c)
@@ -61,7 +70,7 @@ static const struct remote *lookup_remote(struct tree *t, const char *address)
 	const char *alias = strrchr(address, '/');
 	const struct remote *r = davit_map_get(&t->remotes, alias ? alias + 1 : address);
 
-	return r && (!alias || !strcmp(r->path, address)) ? r : NULL;
+	return r && (!alias || path_fits(r->path, address)) ? r : NULL;
 }
 
 int find_here(struct tree *t, struct davit_ref from, const char *address, struct davit_ref *ret)
@@ -137,16 +146,23 @@ void container_options(struct davit_system *s, struct davit_ref ref, struct davi
 
 int container_beneath(struct davit_system *s, struct davit_ref ref, const char *address, bool itself)
 {
+	const struct remote *remote;
 	struct container *above, *k;
+	const char *path = NULL;
 	int r = DAVIT_ENOENT;
 	size_t n;
 
 	pthread_mutex_lock(&s->tree->lock);
-	if ((above = of_ref(s->tree, ref)) && (k = lookup(s->tree, above, address))) {
+	if ((above = of_ref(s->tree, ref))) {
+		if ((k = lookup(s->tree, above, address)))
+			path = k->path;
+		else if ((remote = lookup_remote(s->tree, address)))
+			path = remote->path;
+	}
+	if (path) {
 		n = strlen(above->path);
-		r = !strncmp(k->path, above->path, n) && (k->path[n] == '/' || (itself && !k->path[n]))
-			    ? 0
-			    : DAVIT_EPERM;
+		r = !strncmp(path, above->path, n) && (path[n] == '/' || (itself && !path[n])) ? 0
+											       : DAVIT_EPERM;
 	}
 	pthread_mutex_unlock(&s->tree->lock);
 	return r;
@@ -337,10 +353,16 @@ static int get_remote(const struct remote *r, struct davit_container_info *ret)
 {
 	if (!r)
 		return DAVIT_ENOENT;
-	*ret = (struct davit_container_info){.ref = r->ref, .state = (enum davit_state)r->state};
+	*ret = (struct davit_container_info){.ref = r->ref,
+					     .type = r->type,
+					     .state = r->state,
+					     .failure = r->failure,
+					     .code = r->code,
+					     .restarts = r->restarts};
 	snprintf(ret->alias, sizeof ret->alias, "%s", r->alias);
 	snprintf(ret->name, sizeof ret->name, "%s", r->name);
 	snprintf(ret->parent, sizeof ret->parent, "%s", r->parent);
+	snprintf(ret->message, sizeof ret->message, "%s", r->message);
 	return 0;
 }
 

@@ -4,6 +4,7 @@
  */
 #include "actor/child.h"
 #include "actor/remote.h"
+#include "actor/within.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -105,9 +106,7 @@ static int operate_on(struct davit_context *c, uint32_t type, const char *addres
 	}
 	if (is_remote(c->system, r->ref)) {
 		davit_message_free(c, m);
-		if (ret)
-			davit_reject(c, r->promise, DAVIT_ENOTSUP,
-				     "%s is within another process, which operates it", address);
+		within_operate(c, r);
 		return 0;
 	}
 	*(struct operate_request *)body(m) = *r;

@@ -47,15 +47,16 @@ static uint32_t batches_kept(unsigned class)
 /* A slab, cut into batches. */
 static struct davit_message *slab_cut(struct davit_system *s, unsigned class, uint32_t *ret_n)
 {
-	struct slab *slab = aligned_alloc(64, sizeof *slab + SLAB);
+	/* A process that is a container is small, so that it is gone quickly when it dies. */
+	size_t size = class_size(class), all = s->config.workers == DAVIT_NO_WORKERS ? BATCH * size : SLAB;
+	struct slab *slab = aligned_alloc(64, sizeof *slab + all);
 	struct davit_message *batches = NULL, *m = NULL, *next;
-	size_t size = class_size(class);
 
 	if (!slab)
 		return NULL;
 	slab->next = s->slabs;
 	s->slabs = slab;
-	for (size_t i = SLAB / size; i-- > 0; m = next) {
+	for (size_t i = all / size; i-- > 0; m = next) {
 		next = (struct davit_message *)(void *)(slab->bytes + i * size);
 		next->class_ = (uint8_t) class;
 		next->next_ = (i + 1) % BATCH ? m : NULL;

@@ -10,6 +10,7 @@
 #include "base/signals.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -101,20 +102,47 @@ int poll_open(struct davit_system *s)
 	return r;
 }
 
+static struct link *gone_pop(struct poll *p)
+{
+	struct link *l;
+
+	pthread_mutex_lock(&p->lock);
+	l = p->n_gone ? p->gone[--p->n_gone] : NULL;
+	pthread_mutex_unlock(&p->lock);
+	return l;
+}
+
+static int receive(struct davit_context *c, struct link *l, int reads);
+
+/* Its first frame says which process it is, so that it can be waited for. */
+static void meet(struct davit_context *c, struct link *l)
+{
+	struct pollfd p = {.fd = l->socket.fd, .events = POLLIN};
+
+	while (l->pidfd < 0 && !l->ended && DAVIT_EINTR(poll(&p, 1, 1000)) > 0)
+		receive(c, l, 1);
+}
+
 /* All threads have ended, and all containers with their processes. */
 void poll_close(struct davit_system *s)
 {
 	struct poll *p = poll_of(s);
+	struct link *l;
 
 	if (!p)
 		return;
+	if (atomic_load(&s->spare.link))
+		spare_gone(s, s->spare.link);
 	for (size_t i = 0; i < p->n; i++) {
-		struct link *l = p->links[i];
+		l = p->links[i];
 		link_kill(l, DAVIT_ECANCELED, "the system is closed");
+		meet(davit_system_context(s), l);
 		if (l->pidfd >= 0)
 			(void)DAVIT_EINTR(waitid(P_PIDFD, (id_t)l->pidfd, NULL, WEXITED));
 		link_unref(l);
 	}
+	while ((l = gone_pop(p)))
+		link_unref(l);
 	atomic_store(&s->poll, NULL);
 	poll_free(p);
 }
@@ -229,8 +257,6 @@ static void remove_link(struct poll *p, struct link *l)
 	atomic_store(&p->count, p->n);
 }
 
-static int receive(struct davit_context *c, struct link *l, int reads);
-
 /* Everything that it wrote is read; then its death is told. */
 static void over(struct davit_context *c, struct poll *p, struct link *l, const siginfo_t *info)
 {
@@ -243,6 +269,7 @@ static void over(struct davit_context *c, struct poll *p, struct link *l, const 
 		;
 	remove_link(p, l);
 	pthread_mutex_unlock(&p->lock);
+	spare_gone(c->system, l);
 	reason(l, info, &n);
 	pthread_mutex_lock(&l->lock);
 	epoll_ctl(p->epoll, EPOLL_CTL_DEL, l->socket.fd, NULL);
@@ -251,6 +278,8 @@ static void over(struct davit_context *c, struct poll *p, struct link *l, const 
 	l->epoll = -1;
 	pthread_mutex_unlock(&l->lock);
 	link_close(l);
+	if (!l->owner.generation)
+		return;
 	remote_gone(c, l, NULL, n.code, n.text);
 	process_news(c, l, &n);
 }
@@ -353,6 +382,8 @@ static void link_ready(struct davit_context *c, struct poll *p, struct link *l, 
 		see_to(c, l);
 	if (l->ended && l->pidfd < 0)
 		over(c, p, l, &(siginfo_t){0}); /* it was never there */
+	else if (l->ended)
+		ended(c, p, l); /* by now, most often: one round less */
 }
 
 /* --- heartbeats --- */
@@ -391,7 +422,7 @@ static void beats(struct davit_context *c, struct poll *p)
 		pthread_mutex_lock(&p->lock);
 		l = i < p->n ? p->links[i] : NULL;
 		pthread_mutex_unlock(&p->lock);
-		if (l)
+		if (l && atomic_load(&l->greeted))
 			beat(c, p, l, now);
 	}
 }
@@ -455,16 +486,6 @@ static void event(struct davit_context *c, struct poll *p, const struct epoll_ev
 		link_ready(c, p, l, e->events);
 }
 
-static struct link *gone_pop(struct poll *p)
-{
-	struct link *l;
-
-	pthread_mutex_lock(&p->lock);
-	l = p->n_gone ? p->gone[--p->n_gone] : NULL;
-	pthread_mutex_unlock(&p->lock);
-	return l;
-}
-
 bool poll_turn(struct davit_context *c, int ms)
 {
 	struct poll *p = poll_of(c->system);
@@ -476,7 +497,10 @@ bool poll_turn(struct davit_context *c, int ms)
 
 	if (!p)
 		return false;
-	links = atomic_load(&p->count) > 0;
+	/* One to spare has no heart to listen to. */
+	while ((l = gone_pop(p))) /* in the last turn; what came of that had no time to lose */
+		link_unref(l);
+	links = atomic_load(&p->count) > (atomic_load(&c->system->spare.link) ? 1 : 0);
 	left = links ? (p->next_beat - clock_now() + 999999) / 1000000 : -1;
 	if (ms < 0 || (left >= 0 && left < ms))
 		ms = left < 0 && links ? 0 : (int)left;
@@ -486,8 +510,6 @@ bool poll_turn(struct davit_context *c, int ms)
 	if (atomic_load(&p->count))
 		beats(c, p);
 	poll_rings(c);
-	while ((l = gone_pop(p)))
-		link_unref(l);
 	return n > 0;
 }
 
@@ -502,9 +524,11 @@ void poll_main(struct davit_worker *w)
 			poll_rings(&w->context);
 		else
 			poll_turn(&w->context, -1);
+		wake_late(s, true);
 		while ((a = ring_pop(w))) {
 			w->now = clock_now();
 			activate(w, a);
 		}
+		wake_late(s, false);
 	}
 }

@@ -270,6 +270,8 @@ static void answered(struct davit_context *c, struct davit_actor *a, struct cont
 	} else {
 		say(k, 0, "");
 		arrive(c, a, k, n->state);
+		if (n->state == DAVIT_STATE_STARTED && !k->definition->command)
+			spare_refill(c);
 	}
 }
 
@@ -303,14 +305,15 @@ static void died(struct davit_context *c, struct davit_actor *a, struct containe
 {
 	struct process *p = k->process;
 	enum order_kind doing = p->doing.kind;
-	uint32_t number = p->link->number;
+	struct link *link = p->link;
 	bool busy = p->busy;
 
 	process_take_back(c, a);
-	link_unref(DAVIT_TAKE(p->link));
+	p->link = NULL;
 	p->stalled = p->busy = false;
 	p->id = p->create_id = 0;
-	promises_lost(c, number, DAVIT_ECLOSED, n->text);
+	promises_lost(c, link, DAVIT_ECLOSED, n->text);
+	link_unref(link);
 	say(k, p->why ? p->why : n->code, p->why ? p->why_text : n->text);
 	p->why = 0;
 	if (busy && doing == ORDER_CREATE) {
@@ -336,6 +339,7 @@ void process_signal(struct davit_context *c, struct davit_actor *a, struct davit
 	struct process *p = k->process;
 	struct order o = {.kind = ORDER_FAIL};
 
+	process_write(c, k); /* what is told to it now comes after that */
 	if (m->type == SIG_CONTAINER) {
 		order(c, a, k, m);
 	} else if (m->type == SIG_LINKED) {

@@ -7,7 +7,8 @@
  *
  *   process.c       orders and news: the states of the stand-in
  *   process_send.c  messages to the process, and what becomes of them when it dies
- *   process_spawn.c processes made: zygote, rings, greeting
+ *   process_spawn.c processes made: zygote, greeting
+ *   process_spare.c one that is there before it is wanted
  *   poll.c          what all processes of a system have to say (a thread of its own)
  *   process_said.c  frames from a child that are not of messages
  *   child.c, child_life.c  the other side: the system within the process
@@ -51,13 +52,13 @@ struct process {
 	int why;				    /* what a creation said that did not succeed */
 	char why_text[128];
 
-	/* Sent, and not yet done with. */
-	struct davit_message *kept, *kept_last;
+	/* Sent, and not yet done with; the last ones are written when there are enough of them. */
+	struct davit_message *kept, *kept_last, *unwritten;
+	uint32_t n_unwritten;
 	uint64_t sent, done; /* messages, by this process */
 	uint32_t window;
-	int credit;	 /* so many small ones may be sent without a look */
-	bool stalled;	 /* held, for want of room */
-	uint32_t unseen; /* written, and not published */
+	int credit;   /* so many small ones may be sent without a look */
+	bool stalled; /* held, for want of room */
 	struct link_cache sender;
 };
 
@@ -72,8 +73,10 @@ int process_possible(struct davit_system *s, const struct davit_definition *d, c
 /* process_send.c */
 /* A message for it; consumed. */
 void process_message(struct davit_context *c, struct davit_actor *a, struct davit_message *m);
-/* The end of an activation: what was written is published. */
+/* The end of an activation, or of a batch: all that is kept is written. */
 void process_flush(struct davit_context *c, struct davit_actor *a);
+/* Writes what was kept for that. */
+void process_write(struct davit_context *c, struct container *k);
 /* Frees what it is done with. */
 void process_settle(struct davit_context *c, struct container *k);
 /* It has failed, or died: what it had begun is a dead letter. */
@@ -86,10 +89,27 @@ void process_resume(struct davit_context *c, struct davit_actor *a);
 /* process_spawn.c */
 /* A process for k, greeted. 0, or an error with k->text. */
 int process_spawn(struct davit_context *c, struct container *k);
+/* A process asked of the zygote, and the link to it, which nobody watches yet: of a program
+ * and its arguments, or (words NULL) one that waits for BECOME. 0, or an error. */
+int process_ask(struct davit_context *c, const char *alias, const char *const *words, struct link **ret);
+/* l is k's from now on. */
+void process_own(struct link *l, const struct container *k);
 /* The main function of processes of the zygote. */
 int process_main(int channel, const void *request, size_t n);
+/* In such a process: the definition that BECOME means. NULL: it is not to be found. */
+const struct davit_definition *process_definition(const void *data, size_t n);
 /* What the zygote does once, so that what comes from it need not. */
 void process_warm(void);
+
+/* process_spare.c */
+/* A process that waits for BECOME, attached to its rings; owned, and watched by nobody. */
+int spare_new(struct davit_context *c, const char *alias, struct link **ret);
+/* The one to spare, for k; owned. NULL: there is none. */
+struct link *spare_take(struct davit_system *s, const struct container *k);
+/* Sees to it that there is one, when there is time for it. */
+void spare_refill(struct davit_context *c);
+/* It is spare no more: it has ended, or the system has. False: it was not. */
+bool spare_gone(struct davit_system *s, struct link *l);
 
 /* poll.c */
 int poll_open(struct davit_system *s);
@@ -117,7 +137,7 @@ int process_said(struct davit_context *c, struct link *l, const struct davit_fra
 void process_news(struct davit_context *c, struct link *l, const struct news *n);
 
 /* child.c: the system of a process that is a container */
-int child_main(int channel, const struct davit_definition *d);
+int child_main(int channel);
 /* Reads what the parent has sent, without waiting. True if there was anything. */
 bool uplink_turn(struct davit_context *c);
 /* Its root has reported a state that nobody had asked for. */
@@ -127,7 +147,5 @@ void uplink_begin(struct davit_system *s);
 void uplink_done(struct davit_system *s);
 /* Asks the parent: JSON of MANAGE. Waits for the answer, 2 s at most. */
 int uplink_ask(struct davit_context *c, const struct davit_buf *question, struct davit_buf *ret);
-/* One of this process's containers has changed its state. */
-void uplink_announce(struct container *k, enum davit_state s);
 
 #endif

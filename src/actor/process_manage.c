@@ -353,25 +353,3 @@ int process_manage(struct davit_context *c, struct link *l, const struct davit_f
 	json_decref(j);
 	return r;
 }
-
-int process_announce(struct davit_context *c, struct link *l, const struct davit_frame *f,
-		     const unsigned char *body)
-{
-	json_t *j = json_loadb((const char *)body, f->size, 0, NULL);
-	const char *alias = json_is_object(j) ? word(j, "alias") : NULL,
-		   *state = alias ? word(j, "state") : NULL;
-	int s = state ? davit_state_from_name(state) : -1;
-
-	if (s < 0) {
-		json_decref(j);
-		return DAVIT_EPROTO;
-	}
-	if (s == DAVIT_STATE_DESTROYED)
-		remote_gone(c, l, alias, 0, "");
-	else if (remote_announced(c, l, alias, word(j, "name"), word(j, "parent"), s))
-		tree_log(c->system->tree,
-			 "%s: its %s is not known here: the alias is taken, or there are too many", l->alias,
-			 alias);
-	json_decref(j);
-	return 0;
-}

@@ -114,7 +114,6 @@ static void processes_reach_their_parent_and_each_other_by_alias_path_and_name(v
 static void containers_within_a_process_are_reached_from_everywhere(void **unused)
 {
 	struct davit_container_info i;
-	struct davit_promise p;
 	char aliases[2][64];
 
 	start_with(NULL, "A", &between, NULL);
@@ -130,8 +129,6 @@ static void containers_within_a_process_are_reached_from_everywhere(void **unuse
 	assert_string_equal(i.parent, "A");
 	assert_int_equal(davit_container_children(c, "A", aliases, 2), 1);
 	assert_string_equal(aliases[0], "A1");
-	davit_container_stop(c, "A1", &p);
-	assert_int_equal(finish(p), DAVIT_ENOTSUP);
 	/* They end with their process. */
 	ask("A", "crash");
 	for (int n = 0; n < 5000 && davit_exists(c, "A1"); n++)

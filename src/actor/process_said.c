@@ -7,6 +7,7 @@
 #include "actor/process_json.h"
 #include "actor/process_manage.h"
 #include "actor/remote.h"
+#include "actor/within.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -65,7 +66,8 @@ static int state(struct davit_context *c, struct link *l, const struct davit_fra
 			 .code = f->type && f->type < 1000 ? -(int)f->type : 0};
 	struct said s;
 
-	container_options(c->system, l->owner, &n.options);
+	if (l->welcome)
+		container_options(c->system, l->owner, &n.options);
 	if (state_read(body, f->size, &s, &n.options))
 		return DAVIT_EPROTO;
 	n.state = s.state;
@@ -132,6 +134,8 @@ void process_gone(struct davit_context *c, struct link *l, const struct davit_do
 int process_said(struct davit_context *c, struct link *l, const struct davit_frame *f,
 		 const unsigned char *body)
 {
+	if (f->to && f->kind == DAVIT_FRAME_STATE && l->welcome)
+		return within_said(c, l, f, body);
 	if (f->from || f->to)
 		return DAVIT_EPROTO;
 	if (!l->welcome && f->kind != DAVIT_FRAME_SPAWNED && f->kind != DAVIT_FRAME_WELCOME &&
@@ -149,7 +153,7 @@ int process_said(struct davit_context *c, struct link *l, const struct davit_fra
 	case DAVIT_FRAME_MANAGE:
 		return process_manage(c, l, f, body);
 	case DAVIT_FRAME_ANNOUNCE:
-		return process_announce(c, l, f, body);
+		return within_announced(c, l, f, body);
 	case DAVIT_FRAME_LOG:
 		log_line(c, l, f, body);
 		return 0;

@@ -7,17 +7,16 @@
 #include "actor/process.h"
 
 enum {
-	SMALL = 512, /* bytes; so many messages of these fit where one large frame does */
-	CREDIT = 16,
-	UNSEEN = 32, /* written before they are published, at most */
-	SETTLE = 64, /* kept, before one looks whether the process is done with them */
+	TOGETHER = 32, /* that are written at once */
+	SETTLE = 64,   /* kept, before one looks whether the process is done with them */
 };
 
-/* Numbers of the process's, which it could lie about: within what was sent, and never back. */
+/* Numbers of the process's, which it could lie about: within what was written, and never back. */
 static void progress(const struct process *p, uint64_t *ret_done, uint64_t *ret_begun)
 {
 	struct link *l = p->link;
 	uint64_t acked = atomic_load(&l->acked), done = acked >> 1, begun = done + (acked & 1);
+	uint64_t written = p->sent - p->n_unwritten;
 
 	if (l->rings) {
 		begun = atomic_load_explicit(&l->ring.theirs->begun, memory_order_acquire);
@@ -25,8 +24,8 @@ static void progress(const struct process *p, uint64_t *ret_done, uint64_t *ret_
 	}
 	if (done < p->done)
 		done = p->done;
-	*ret_done = done > p->sent ? p->sent : done;
-	*ret_begun = begun < *ret_done ? *ret_done : begun > p->sent ? p->sent : begun;
+	*ret_done = done > written ? written : done;
+	*ret_begun = begun < *ret_done ? *ret_done : begun > written ? written : begun;
 }
 
 static struct davit_message *kept_pop(struct process *p)
@@ -79,10 +78,10 @@ void process_take_back(struct davit_context *c, struct davit_actor *a)
 		a->todo = p->kept;
 		a->container->seen = NULL;
 	}
-	p->kept = p->kept_last = NULL;
+	p->kept = p->kept_last = p->unwritten = NULL;
 	p->sent = p->done = 0;
+	p->n_unwritten = 0;
 	p->credit = 0;
-	p->unseen = 0;
 }
 
 /* May another one be sent? */
@@ -99,7 +98,7 @@ static bool has_room(struct davit_context *c, struct container *k)
 		return true;
 	if (!link_has_room(p->link, false))
 		return false;
-	p->credit = CREDIT;
+	p->credit = LINK_SMALL;
 	return true;
 }
 
@@ -110,6 +109,7 @@ void process_resume(struct davit_context *c, struct davit_actor *a)
 
 	if (atomic_load(&k->state) != DAVIT_STATE_STARTED)
 		return;
+	process_write(c, k);
 	p->stalled = !has_room(c, k);
 	if (p->stalled) {
 		a->flags |= ACTOR_HELD;
@@ -126,6 +126,16 @@ void process_resume(struct davit_context *c, struct davit_actor *a)
 	}
 }
 
+void process_write(struct davit_context *c, struct container *k)
+{
+	struct process *p = k->process;
+
+	if (p->unwritten && p->link)
+		link_messages(c, p->link, &p->sender, p->unwritten);
+	p->unwritten = NULL;
+	p->n_unwritten = 0;
+}
+
 static void keep(struct process *p, struct davit_message *m)
 {
 	m->flags_ &= (uint8_t)~MSG_COUNTED;
@@ -135,6 +145,9 @@ static void keep(struct process *p, struct davit_message *m)
 	else
 		p->kept = m;
 	p->kept_last = m;
+	if (!p->unwritten)
+		p->unwritten = m;
+	p->n_unwritten++;
 	p->sent++;
 }
 
@@ -162,16 +175,17 @@ void process_message(struct davit_context *c, struct davit_actor *a, struct davi
 		davit_message_free(c, m);
 		return;
 	}
-	link_message(c, p->link, &p->sender, "", m, false);
+	p->credit = size <= LINK_SMALL_SIZE ? p->credit - 1 : 0;
 	if (m->flags_ & MSG_GATED) {
+		process_write(c, k);
+		link_message(c, p->link, "", m);
 		COUNT(c->worker, handled);
 		davit_message_free(c, m);
 	} else {
 		keep(p, m);
+		if (p->n_unwritten >= TOGETHER)
+			process_write(c, k);
 	}
-	p->credit = size <= SMALL ? p->credit - 1 : 0;
-	if (++p->unseen >= UNSEEN)
-		process_flush(c, a);
 	if (p->credit <= 0 || p->sent - p->done >= p->window)
 		process_resume(c, a);
 }
@@ -182,9 +196,7 @@ void process_flush(struct davit_context *c, struct davit_actor *a)
 
 	if (!p || !p->link)
 		return;
-	if (p->unseen)
-		link_publish(p->link);
-	p->unseen = 0;
+	process_write(c, a->container);
 	if (p->sent - p->done >= SETTLE)
 		process_settle(c, a->container);
 	atomic_store_explicit(&p->link->unsettled, p->kept ? p->sent : 0, memory_order_release);

@@ -15,14 +15,19 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-/* What the zygote's child is told. Behind it: the file of the definition, or the
- * words of a command, each with its NUL. */
+/* What the zygote's child is told: the words of a command, each with its NUL; none: it is
+ * to wait for BECOME. */
 struct spawn_request {
-	const struct davit_definition *definition; /* NULL: a command */
-	const void *base;			   /* where its file is loaded, here */
 	uint32_t words;
 	char alias[16];
 	char text[];
+};
+
+/* Data of BECOME: a definition, and the file that has it. */
+struct become {
+	const struct davit_definition *definition;
+	const void *base; /* where the file is loaded, here */
+	char file[];
 };
 
 /* --- in the program --- */
@@ -58,43 +63,85 @@ int process_possible(struct davit_system *s, const struct davit_definition *d, c
 	return poll_open(s);
 }
 
-static struct spawn_request *request_new(const struct container *k, size_t *ret_size)
+static struct spawn_request *request_new(const char *alias, const char *const *words, size_t *ret_size)
 {
-	const struct davit_definition *d = k->definition;
 	struct spawn_request *r;
 	size_t n = 0, at = 0;
-	Dl_info info = {0};
 
-	if (d->command)
-		for (size_t i = 0; d->command[i]; i++)
-			n += strlen(d->command[i]) + 1;
-	else if (is_static(static_of(d), &info))
-		n = strlen(info.dli_fname) + 1;
-	if (!n || !(r = calloc(1, sizeof *r + n)))
+	for (size_t i = 0; words && words[i]; i++)
+		n += strlen(words[i]) + 1;
+	if (!(r = calloc(1, sizeof *r + n)))
 		return NULL;
-	snprintf(r->alias, sizeof r->alias, "%s", k->alias);
-	if (!d->command) {
-		r->definition = static_of(d);
-		r->base = info.dli_fbase;
-		memcpy(r->text, info.dli_fname, n);
-	} else {
-		for (size_t i = 0; d->command[i]; i++, r->words++) {
-			memcpy(r->text + at, d->command[i], strlen(d->command[i]) + 1);
-			at += strlen(d->command[i]) + 1;
-		}
+	snprintf(r->alias, sizeof r->alias, "%s", alias);
+	for (; words && words[r->words]; r->words++) {
+		memcpy(r->text + at, words[r->words], strlen(words[r->words]) + 1);
+		at += strlen(words[r->words]) + 1;
 	}
 	*ret_size = sizeof *r + n;
 	return r;
 }
 
-static int greet(struct container *k, struct link *l, const int *fds)
+int process_ask(struct davit_context *c, const char *alias, const char *const *words, struct link **ret)
+{
+	struct spawn_request *request;
+	struct link *l;
+	int ends[2], r;
+	size_t n;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		return errno == ENOMEM ? DAVIT_ENOMEM : DAVIT_EUNAVAIL;
+	if (!(l = link_new(c->system, ends[0], DAVIT_END_PARENT))) {
+		close(ends[0]);
+		close(ends[1]);
+		return DAVIT_ENOMEM;
+	}
+	request = request_new(alias, words, &n);
+	r = request ? davit_zygote_spawn(ends[1], request, n) : DAVIT_ENOMEM;
+	free(request);
+	close(ends[1]);
+	if (r)
+		link_unref(l);
+	else
+		*ret = l;
+	return r;
+}
+
+void process_own(struct link *l, const struct container *k)
+{
+	l->owner = k->ref;
+	l->above = k->parent->ref;
+	l->keepalive = k->options.keepalive ? k->options.keepalive : KEEPALIVE * INT64_C(1000000);
+	snprintf(l->alias, sizeof l->alias, "%s", k->alias);
+}
+
+/* What the waiting process is to be. */
+static int become(struct link *l, const struct davit_definition *d)
+{
+	struct become *b;
+	Dl_info info;
+	size_t n;
+
+	if (!is_static(d, &info))
+		return DAVIT_ENOTSUP;
+	n = sizeof *b + strlen(info.dli_fname) + 1;
+	if (n > DAVIT_FRAME_MAX || !(b = calloc(1, n)))
+		return DAVIT_ENOMEM;
+	b->definition = d;
+	b->base = info.dli_fbase;
+	strcpy(b->file, info.dli_fname);
+	link_control(l, DAVIT_FRAME_BECOME, 0, 0, b, n);
+	free(b);
+	return 0;
+}
+
+static int greet(struct container *k, struct link *l)
 {
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct hello h = {.protocol = DAVIT_CHANNEL_PROTOCOL,
 			  .args = k->args,
 			  .heartbeat = HEARTBEAT * INT64_C(1000000),
 			  .keepalive = l->keepalive,
-			  .window = k->process->window,
+			  .window = l->ring.slots ? l->ring.slots : WINDOW,
 			  .slots = l->ring.slots};
 
 	snprintf(h.alias, sizeof h.alias, "%s", k->alias);
@@ -104,60 +151,52 @@ static int greet(struct container *k, struct link *l, const int *fds)
 	hello_json(&b, &h);
 	if (b.oom || b.len > DAVIT_FRAME_MAX)
 		return b.oom ? DAVIT_ENOMEM : DAVIT_EINVAL; /* its args are too long */
-	davit_socket_pass(&l->socket, fds[0], fds[1]);
 	link_control(l, DAVIT_FRAME_HELLO, 0, 0, b.data, b.len);
+	atomic_store(&l->greeted, true);
 	return 0;
 }
 
-/* A link with its rings, to a process that is asked for. */
-static int spawn(struct container *k, struct link *l, int other)
+/* A process for k, not yet told what it is to be. */
+static int get(struct davit_context *c, struct container *k, struct link **ret)
 {
-	struct spawn_request *request;
-	int fds[2] = {-1, -1}, r;
-	size_t n;
+	int r;
 
-	if (!(request = request_new(k, &n)))
-		return DAVIT_ENOMEM;
-	r = k->definition->command ? 0 : davit_ring_create(&l->ring, DAVIT_RING_SLOTS, fds);
-	k->process->window = l->ring.slots ? l->ring.slots : WINDOW;
-	if (!r && !(r = greet(k, l, fds)))
-		r = davit_zygote_spawn(other, request, n);
-	for (int i = 0; i < 2; i++)
-		if (fds[i] >= 0)
-			close(fds[i]);
-	free(request);
+	if (!k->definition->command && (*ret = spare_take(c->system, k)))
+		return 0;
+	if (k->definition->command)
+		r = process_ask(c, k->alias, k->definition->command, ret);
+	else
+		r = spare_new(c, k->alias, ret);
+	if (r)
+		return r;
+	process_own(*ret, k);
+	if ((r = poll_add(c, *ret)))
+		link_unref(*ret);
 	return r;
 }
 
 int process_spawn(struct davit_context *c, struct container *k)
 {
 	struct process *p = k->process;
-	struct link *l = NULL;
-	int ends[2], r;
+	struct link *l;
+	int r = get(c, k, &l);
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)) {
-		snprintf(k->text, sizeof k->text, "no channel: %s", strerror(errno));
-		return DAVIT_EUNAVAIL;
+	if (!r) {
+		if (!k->definition->command)
+			r = become(l, static_of(k->definition));
+		if (!r)
+			r = greet(k, l);
+		if (r) { /* it ends as one that nobody asks for any more */
+			link_kill(l, r, davit_error_doc(r));
+			link_unref(l);
+		}
 	}
-	if (!(l = link_new(c->system, ends[0], DAVIT_END_PARENT))) {
-		close(ends[0]);
-		close(ends[1]);
-		snprintf(k->text, sizeof k->text, "out of memory");
-		return DAVIT_ENOMEM;
-	}
-	l->owner = k->ref;
-	l->above = k->parent->ref;
-	l->keepalive = k->options.keepalive ? k->options.keepalive : KEEPALIVE * INT64_C(1000000);
-	snprintf(l->alias, sizeof l->alias, "%s", k->alias);
-	if (!(r = spawn(k, l, ends[1])))
-		r = poll_add(c, l);
-	close(ends[1]);
 	if (r) {
 		snprintf(k->text, sizeof k->text, "no process: %s", davit_error_doc(r));
-		link_unref(l);
 		return r;
 	}
 	p->link = l;
+	p->window = l->ring.slots ? l->ring.slots : WINDOW;
 	p->sent = p->done = 0;
 	p->credit = 0;
 	p->why = 0;
@@ -200,50 +239,74 @@ static int run_command(int channel, const struct spawn_request *r, const char *e
 	return excuse(channel, DAVIT_EEXEC, text);
 }
 
-/* The definition here: where it was at the zygote's fork it still is; a file that was
- * loaded later is loaded now. */
-static const struct davit_definition *definition_here(const struct spawn_request *r)
+const struct davit_definition *process_definition(const void *data, size_t n)
 {
-	size_t offset = (size_t)((const char *)r->definition - (const char *)r->base);
+	const struct become *b = data;
 	struct link_map *map;
 	Dl_info info;
+	size_t offset;
 	void *file;
 
-	if (is_static(r->definition, &info) && info.dli_fbase == r->base && !strcmp(info.dli_fname, r->text))
-		return r->definition;
-	if (!(file = dlopen(r->text, RTLD_NOW | RTLD_GLOBAL)))
+	if (n <= sizeof *b || ((const char *)data)[n - 1])
 		return NULL;
-	if (dlinfo(file, RTLD_DI_LINKMAP, &map))
+	/* Where it was at the zygote's fork it still is; a file that was loaded later is loaded now. */
+	if (is_static(b->definition, &info) && info.dli_fbase == b->base && !strcmp(info.dli_fname, b->file))
+		return b->definition;
+	if (!(file = dlopen(b->file, RTLD_NOW | RTLD_GLOBAL)) || dlinfo(file, RTLD_DI_LINKMAP, &map))
 		return NULL;
+	offset = (size_t)((const char *)b->definition - (const char *)b->base);
 	return (const void *)((const char *)(uintptr_t)map->l_addr + offset);
 }
 
 int process_main(int channel, const void *request, size_t n)
 {
 	const struct spawn_request *r = request;
-	const struct davit_definition *d;
 
 	prctl(PR_SET_NAME, r->alias);
-	if (!r->definition)
-		return run_command(channel, r, (const char *)request + n);
-	if (!(d = definition_here(r)))
-		return excuse(channel, DAVIT_EEXEC, dlerror());
-	return child_main(channel, d);
+	return r->words ? run_command(channel, r, (const char *)request + n) : child_main(channel);
 }
 
-/* The symbols of a system and of JSON are bound then, and its memory is there. */
+static int nothing(struct davit_context *c, struct davit_message *m)
+{
+	return 0;
+}
+
+/* The life of a container, so that its symbols are bound, its code is mapped, and memory
+ * is there: the first time takes ten times as long. */
+static void rehearse(struct davit_system *s)
+{
+	static const struct davit_definition d = {.name = "-", .behaviour = nothing};
+	const struct davit_create what = {.alias = "-", .definition = &d, .flags = DAVIT_CREATE_START};
+	struct davit_context *c = davit_system_context(s);
+	struct davit_promise p;
+	static void *pin;
+
+	if (!davit_container_create(c, &what, &p))
+		(void)davit_await(c, p, -1, NULL, NULL);
+	/* What stands at the end of the heap keeps free what is beneath it: malloc would give
+	 * that back, to ask for it again when there is no time. */
+	if (!pin)
+		pin = malloc(1);
+}
+
 void process_warm(void)
 {
 	static const struct davit_system_config config = {.workers = DAVIT_NO_WORKERS, .no_processes = true};
+	static const struct davit_options options;
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct davit_system *s;
+	struct operate o;
 	struct hello h;
 
 	hello_json(&b, &(struct hello){.protocol = DAVIT_CHANNEL_PROTOCOL, .alias = "-", .path = "-"});
 	if (!hello_read(b.data, b.len, &h))
 		free(h.args);
+	davit_buf_reset(&b);
+	operate_json(&b, "create", false, 0, NULL);
+	(void)operate_read(b.data, b.len, &o);
+	state_json(&b, DAVIT_STATE_CREATED, "", 0, &options);
 	if (davit_system_open(&config, &s, NULL))
 		return;
-	davit_system_run(s);
+	rehearse(s);
 	davit_system_close(s);
 }

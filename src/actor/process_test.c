@@ -5,6 +5,7 @@
  */
 #include "actor/test_processes.h"
 
+#include <dirent.h>
 #include <sys/wait.h>
 
 static const struct davit_solver nothing[] = {{.solution = DAVIT_SOLVE_NOTHING}};
@@ -432,6 +433,72 @@ static void a_process_ends_when_the_program_is_killed(void **unused)
 	gone(atoi(line));
 }
 
+/* The process that waits to be wanted; 0: there is none. */
+static pid_t spare(void)
+{
+	static const char name[] = "(davit-spare)";
+	char path[64], stat[128];
+	pid_t pid = 0, parent;
+	struct dirent *e;
+	DIR *d = opendir("/proc");
+	FILE *f;
+
+	assert_non_null(d);
+	while (!pid && (e = readdir(d))) {
+		snprintf(path, sizeof path, "/proc/%.20s/stat", e->d_name);
+		if (!atoi(e->d_name) || !(f = fopen(path, "r")))
+			continue;
+		if (fgets(stat, sizeof stat, f) && strstr(stat, name) &&
+		    sscanf(strstr(stat, name) + sizeof name, "%*c %d", &parent) == 1 && parent == getpid())
+			pid = atoi(e->d_name);
+		fclose(f);
+	}
+	closedir(d);
+	return pid;
+}
+
+static pid_t wait_spare(void)
+{
+	pid_t pid = 0;
+
+	for (int i = 0; i < 10000 && !(pid = spare()); i++)
+		nap();
+	assert_int_not_equal(pid, 0);
+	return pid;
+}
+
+static void one_that_starts_again_takes_the_process_to_spare(void **unused)
+{
+	pid_t waits, was;
+
+	assert_int_equal(make(NULL, "A", &plain, DAVIT_CREATE_START), 0);
+	was = pid_of("A");
+	waits = wait_spare();
+	kill(was, SIGKILL);
+	gone(was);
+	assert_int_equal(pid_of("A"), waits);
+	assert_int_not_equal(wait_spare(), waits);
+}
+
+static void the_death_of_the_process_to_spare_costs_nobody_anything(void **unused)
+{
+	pid_t waits, was;
+
+	assert_int_equal(make(NULL, "A", &plain, DAVIT_CREATE_START), 0);
+	was = pid_of("A");
+	waits = wait_spare();
+	kill(waits, SIGKILL);
+	gone(waits);
+	kill(was, SIGKILL);
+	gone(was);
+	assert_string_equal(ask("A", "hello"), "A: hello");
+	/* There is another one by now, which ends with the system. */
+	waits = wait_spare();
+	davit_system_close(sys);
+	assert_int_equal(kill(waits, 0), -1);
+	assert_int_equal(open_system(NULL), 0);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -445,6 +512,8 @@ int main(int argc, char **argv)
 		T(a_definition_on_the_heap_is_refused),
 		T(one_that_is_silent_is_noticed_and_is_as_before_if_it_comes_back_in_time),
 		T(one_that_is_silent_for_too_long_has_failed),
+		T(one_that_starts_again_takes_the_process_to_spare),
+		T(the_death_of_the_process_to_spare_costs_nobody_anything),
 		T(a_process_ends_when_the_program_is_killed),
 		T(messages_keep_their_order_and_none_is_lost_or_doubled_however_the_process_ends),
 	};

@@ -131,17 +131,52 @@ static void conclude(struct promises *t, struct promise *e, struct work *w)
 	promise_give(t, e);
 }
 
+void promise_join(struct promise **list, struct promise *e)
+{
+	e->same = *list;
+	e->same_of = list;
+	if (e->same)
+		e->same->same_of = &e->same;
+	*list = e;
+}
+
+void promise_leave(struct promise *e)
+{
+	if (!e->same_of)
+		return;
+	*e->same_of = e->same;
+	if (e->same)
+		e->same->same_of = e->same_of;
+	e->same = NULL;
+	e->same_of = NULL;
+}
+
+static void push(struct davit_message **list, struct davit_message *m)
+{
+	m->next_ = *list;
+	*list = m;
+}
+
+void promise_unwanted(struct promise *e, struct work *w)
+{
+	if (e->tell)
+		push(&w->tells, DAVIT_TAKE(e->tell));
+}
+
 void promise_settle(struct promises *t, struct promise *e, struct davit_outcome *o, struct work *w)
 {
+	promise_leave(e);
+	if (UNLIKELY(e->by != NULL))
+		promise_recall(e);
+	if (UNLIKELY(e->tell != NULL))
+		push(&w->waste, DAVIT_TAKE(e->tell));
 	e->state = o->state;
 	e->outcome = o;
 	if (e->alarm.generation)
 		alarm_cancel(t->system, e->alarm);
 	e->alarm = (struct davit_alarm){0, 0};
-	if (e->again) {
-		e->again->next_ = w->waste;
-		w->waste = DAVIT_TAKE(e->again);
-	}
+	if (e->again)
+		push(&w->waste, DAVIT_TAKE(e->again));
 	if (e->waiting)
 		pthread_cond_broadcast(&t->settled);
 	conclude(t, e, w);
@@ -157,6 +192,7 @@ void promise_cancel(struct promises *t, struct davit_promise p, struct work *w)
 		return;
 	from = e->from;
 	of = e->of;
+	promise_unwanted(e, w);
 	promise_settle(t, e, outcome_new(DAVIT_PROMISE_CANCELLED, DAVIT_ECANCELED, "cancelled", NULL, 0), w);
 	promise_cancel(t, from, w);
 	if (of)
@@ -178,13 +214,20 @@ void work_close(struct davit_context *c, struct work *w)
 		struct call *call = body(m);
 		w->calls = m->next_;
 		if (UNLIKELY(call->link != NULL)) {
-			link_answer(call->link, call->id, call->outcome);
+			if (!call->unheard)
+				link_answer(call->link, call->id, call->outcome);
 			davit_outcome_free(call->outcome);
 			link_unref(call->link);
 			davit_message_free(c, m);
 		} else {
 			send_ours(c, call->to, m);
 		}
+	}
+	while ((m = w->tells)) {
+		struct davit_ref to = m->sender;
+		w->tells = m->next_;
+		m->sender = (struct davit_ref){0, 0};
+		send_ours(c, to, m);
 	}
 	while ((m = w->waste)) {
 		w->waste = m->next_;

@@ -36,7 +36,11 @@ struct promise {
 	int64_t timeout, deadline;
 	int retries;
 	uint64_t failure;
-	uint32_t via; /* the link that it went out by; 0: none */
+	uint32_t via;	 /* the link that it went out by; 0: none */
+	struct link *by; /* that, while it is pending; a reference */
+	/* Others of who asked: a container, or whoever is behind a link. */
+	struct promise *same, **same_of;
+	struct davit_message *tell; /* owned: for its receiver, when nobody awaits it any more */
 	struct davit_message *again;
 	struct davit_alarm alarm;
 };
@@ -63,11 +67,13 @@ struct call {
 	struct davit_outcome *outcome; /* owned */
 	struct link *link; /* it is an answer that goes out there, instead of a call; a reference */
 	uint64_t id;
+	bool unheard; /* nobody there awaits that answer any more */
 };
 
 /* What is to be done when the lock is released. */
 struct work {
 	struct davit_message *calls, **last;
+	struct davit_message *tells; /* to their `sender` */
 	struct davit_message *waste;
 };
 
@@ -81,6 +87,13 @@ void promise_extend(struct promises *t, struct promise *e);
 /* o is taken over. */
 void promise_settle(struct promises *t, struct promise *e, struct davit_outcome *o, struct work *w);
 void promise_cancel(struct promises *t, struct davit_promise p, struct work *w);
+/* It is about to be settled because nobody awaits it any more: its receiver is told. */
+void promise_unwanted(struct promise *e, struct work *w);
+/* Among those of one who asked, and out of it again. */
+void promise_join(struct promise **list, struct promise *e);
+void promise_leave(struct promise *e);
+/* promise_link.c: it is settled, and not from behind its link: whoever is there hears of it. */
+void promise_recall(struct promise *e);
 /* p becomes item e->index of e->group. */
 void promise_consume_group(struct promises *t, struct promise *e, struct work *w);
 /* As davit_then, with an arg that is freed when it is over, or cannot be. */
@@ -99,5 +112,7 @@ void outcome_item_free(struct davit_outcome *o);
 /* Item i of g has ended; o is taken over. */
 void group_item(struct promises *t, struct group *g, size_t i, struct davit_outcome *o, struct work *w);
 void group_cancel(struct promises *t, struct group *g, struct work *w);
+/* What it settles. */
+struct davit_promise group_result(const struct group *g);
 
 #endif

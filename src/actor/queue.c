@@ -119,10 +119,22 @@ void wake_one(struct davit_system *s)
 		worker_poke(w);
 }
 
+static _Thread_local bool wakes_late, late;
+
+void wake_late(struct davit_system *s, bool on)
+{
+	wakes_late = on;
+	if (!on && late)
+		wake_sentinel(s);
+}
+
 void wake_sentinel(struct davit_system *s)
 {
 	struct davit_worker *w;
 
+	late = wakes_late;
+	if (late)
+		return;
 	pthread_mutex_lock(&s->lock);
 	w = s->sentinel;
 	atomic_store(&s->drowsy, false);

@@ -49,19 +49,35 @@ static void undeliverable(struct davit_context *c, struct link *l, const struct 
 	message_dead(c, why, (struct davit_ref){0, 0}, m);
 }
 
+/* Those for the root go into its mailbox at once, before anything else does. */
+static void batch_put(struct davit_context *c, struct link *l)
+{
+	struct davit_actor *a = actor_of(c->system, l->owner);
+	struct davit_message *m = DAVIT_TAKE(l->batch), *next;
+
+	if (!m)
+		return;
+	if (a) {
+		mailbox_put_all(c, a, m, l->batch_last);
+		return;
+	}
+	for (; m; m = next) {
+		next = m == l->batch_last ? NULL : m->next_;
+		message_dead(c, DAVIT_DEAD_NOBODY, l->owner, m);
+	}
+}
+
 /* The child's: for its root, which counts what it begins and is done with. */
 static void to_root(struct davit_context *c, struct link *l, struct davit_message *m)
 {
-	struct davit_actor *a = actor_of(c->system, l->owner);
-
 	COUNT(c->worker, sent);
 	m->generation_ = l->owner.generation;
 	if (!(m->flags_ & MSG_GATED))
 		m->flags_ |= MSG_CHANNEL;
-	if (a)
-		mailbox_put(c, a, m);
-	else
-		message_dead(c, DAVIT_DEAD_NOBODY, l->owner, m);
+	m->next_ = l->batch;
+	if (!l->batch)
+		l->batch_last = m;
+	l->batch = m;
 }
 
 static void hand_over(struct davit_context *c, struct link *l, const struct davit_frame *f, const char *from,
@@ -198,7 +214,10 @@ int link_take(struct davit_context *c, struct link *l, const struct davit_frame 
 	case DAVIT_FRAME_PROGRESS:
 		promise_progress(c, promise_of(f->id), l->number);
 		return 0;
-	default: /* CANCEL: what is awaited by nobody is skipped by its deadline */
+	case DAVIT_FRAME_CANCEL:
+		promise_cancelled_by(c, l, f->id);
+		return 0;
+	default:
 		return 0;
 	}
 }
@@ -210,10 +229,13 @@ int link_read_ring(struct davit_context *c, struct link *l, int n)
 
 	while (i < n && (r = davit_ring_peek(&l->ring, l->end, &f)) > 0) {
 		if ((r = link_take(c, l, &f, NULL)))
-			return r;
+			break;
 		davit_ring_next(&l->ring, &f);
 		i++;
 	}
+	batch_put(c, l);
+	if (r < 0)
+		return r;
 	davit_ring_release(&l->ring);
-	return r < 0 ? r : i;
+	return i;
 }

@@ -6,6 +6,7 @@
 #include "actor/remote.h"
 
 #include "actor/container_impl.h"
+#include "actor/within.h"
 #include "davit/state.h"
 
 #include <stdio.h>
@@ -93,24 +94,30 @@ struct davit_ref remote_of(struct davit_context *c, struct link *l, const char *
 	return ref;
 }
 
-int remote_announced(struct davit_context *c, struct link *l, const char *alias, const char *name,
-		     const char *parent, int state)
+int remote_announced(struct davit_context *c, struct link *l, const struct remote *what)
 {
 	struct tree *t = c->system->tree;
 	struct remote *r = NULL;
 
 	tree_lock(c->system);
-	if (!davit_map_get(&t->aliases, alias)) {
-		if (!(r = davit_map_get(&t->remotes, alias)))
-			r = make(c, l, alias);
+	if (!davit_map_get(&t->aliases, what->alias)) {
+		if (!(r = davit_map_get(&t->remotes, what->alias)))
+			r = make(c, l, what->alias);
 		if (r && r->link != l)
 			r = NULL;
 	}
 	if (r) {
-		snprintf(r->name, sizeof r->name, "%s", name ? name : "");
-		snprintf(r->parent, sizeof r->parent, "%s", parent && *parent ? parent : l->alias);
+		memcpy(r->name, what->name, sizeof r->name);
+		memcpy(r->parent, *what->parent ? what->parent : l->alias, sizeof r->parent);
+		memcpy(r->message, what->message, sizeof r->message);
+		r->state = what->state;
+		r->type = what->type;
+		r->failure = what->failure;
+		r->code = what->code;
+		r->restarts = what->restarts;
 		place(c, l, r);
-		r->state = state;
+		within_forward(c->system, r, r->state);
+		tree_changed(c->system);
 	}
 	tree_unlock(c->system);
 	return r ? 0 : DAVIT_EEXIST;
@@ -202,7 +209,7 @@ int remote_send(struct davit_context *c, struct davit_actor *a, struct davit_mes
 		message_dead(c, DAVIT_DEAD_NOBODY, to, m);
 		return DAVIT_ECLOSED;
 	}
-	link_message(c, l, NULL, alias, m, true);
+	link_message(c, l, alias, m);
 	COUNT(c->worker, handled);
 	davit_message_free(c, m);
 	link_unref(l);
@@ -215,7 +222,10 @@ static void end(struct davit_context *c, struct remote *r, int code, const char 
 	struct davit_actor *a = actor_at(c->system, r->ref.slot);
 	struct davit_message *m;
 
+	if (r->link->end == DAVIT_END_PARENT)
+		within_forward(c->system, r, DAVIT_STATE_DESTROYED);
 	davit_map_remove(&c->system->tree->remotes, r->alias);
+	tree_changed(c->system);
 	atomic_store(&a->gate->remote, NULL);
 	atomic_store(&a->gate->limit, 0);
 	a->gate->alias[0] = 0;

@@ -8,14 +8,20 @@
 #define DAVIT_ACTOR_REMOTE_H
 
 #include "actor/link_impl.h"
+#include "davit/container.h"
 
 struct remote {
 	struct link *link; /* owned reference */
 	struct davit_ref ref;
 	char alias[64], name[64], parent[64];
 	char path[256];
-	int state; /* enum davit_state */
-	bool announced;
+	/* As its process has announced it. */
+	enum davit_state state;
+	enum davit_container_type type;
+	uint64_t failure;
+	int code;
+	char message[128];
+	int64_t restarts;
 };
 
 void tree_lock(struct davit_system *s);
@@ -30,10 +36,9 @@ int remote_find(struct davit_context *c, struct link *l, const char *address, st
 bool remote_keep(struct davit_context *c, const char *alias, struct davit_message *m);
 /* One of that alias, behind l, made if need be; nobody, if there are too many. */
 struct davit_ref remote_of(struct davit_context *c, struct link *l, const char *alias);
-/* l has a container of that alias within, in that state. DAVIT_EEXIST: it is another's, or
- * there are too many. */
-int remote_announced(struct davit_context *c, struct link *l, const char *alias, const char *name,
-		     const char *parent, int state);
+/* l has a container of what->alias within, which is as `what` says (but for ref and path).
+ * DAVIT_EEXIST: the alias is another's, or there are too many. */
+int remote_announced(struct davit_context *c, struct link *l, const struct remote *what);
 /* Is that one of them? */
 bool is_remote(struct davit_system *s, struct davit_ref ref);
 /* Those behind l, or the one of that alias, end. */

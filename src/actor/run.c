@@ -94,8 +94,12 @@ static void handle(struct davit_context *c, struct davit_actor *a, struct davit_
 {
 	enum davit_dead why;
 
-	if (UNLIKELY(m->flags_ & MSG_COUNTED))
-		gate_leave(a);
+	if (UNLIKELY(m->flags_ & MSG_COUNTED)) {
+		if (a->flags & ACTOR_PROXY) /* all at once, at the end */
+			c->worker->left++;
+		else
+			gate_leave(a, 1);
+	}
 	if (UNLIKELY(m->generation_ != atomic_load_explicit(&a->generation, memory_order_relaxed))) {
 		message_dead(c, DAVIT_DEAD_NOBODY, (struct davit_ref){a->slot, m->generation_}, m);
 		return;
@@ -161,8 +165,12 @@ void activate(struct davit_worker *w, struct davit_actor *a)
 		}
 	}
 	COUNT(w, activations);
-	if (UNLIKELY(a->flags & ACTOR_PROXY))
+	if (UNLIKELY(a->flags & ACTOR_PROXY)) {
 		process_flush(c, a);
+		if (w->left)
+			gate_leave(a, w->left);
+		w->left = 0;
+	}
 	if (UNLIKELY(a->flags & ACTOR_EXIT)) {
 		actor_end(c, a, a->code, a->code ? "its handler failed" : "");
 		c->self = NULL;

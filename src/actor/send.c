@@ -16,14 +16,14 @@ static bool closed(const struct davit_actor *a, const struct davit_message *m)
 
 /* --- bounds --- */
 
-void gate_leave(struct davit_actor *a)
+void gate_leave(struct davit_actor *a, uint32_t n)
 {
 	struct gate *g = a->gate;
 
-	atomic_fetch_sub(&g->queued, 1);
+	atomic_fetch_sub(&g->queued, n);
 	if (UNLIKELY(atomic_load(&g->waiters))) {
 		atomic_fetch_add(&g->room, 1);
-		futex_wake(&g->room, 1);
+		futex_wake(&g->room, (int)n);
 	}
 }
 
@@ -142,16 +142,27 @@ static int gate_enter(struct davit_context *c, struct davit_actor *a, struct dav
 
 int mailbox_put(struct davit_context *c, struct davit_actor *a, struct davit_message *m)
 {
+	return mailbox_put_all(c, a, m, m);
+}
+
+int mailbox_put_all(struct davit_context *c, struct davit_actor *a, struct davit_message *m,
+		    struct davit_message *oldest)
+{
+	struct davit_message *next;
 	uintptr_t old = atomic_load_explicit(&a->mailbox, memory_order_relaxed);
 
 	do {
 		if (UNLIKELY(old == CLOSED)) {
-			if (m->flags_ & MSG_COUNTED)
-				gate_leave(a);
-			message_dead(c, DAVIT_DEAD_NOBODY, (struct davit_ref){a->slot, m->generation_}, m);
+			for (; m; m = next) {
+				next = m == oldest ? NULL : m->next_;
+				if (m->flags_ & MSG_COUNTED)
+					gate_leave(a, 1);
+				message_dead(c, DAVIT_DEAD_NOBODY,
+					     (struct davit_ref){a->slot, m->generation_}, m);
+			}
 			return DAVIT_ECLOSED;
 		}
-		m->next_ = old == IDLE ? NULL : (struct davit_message *)old;
+		oldest->next_ = old == IDLE ? NULL : (struct davit_message *)old;
 	} while (UNLIKELY(!atomic_compare_exchange_weak_explicit(
 		&a->mailbox, &old, (uintptr_t)m, memory_order_acq_rel, memory_order_relaxed)));
 	if (old == IDLE)

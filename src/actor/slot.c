@@ -214,7 +214,7 @@ static void drain(struct davit_context *c, struct davit_actor *a, struct davit_r
 	while ((m = a->todo)) {
 		a->todo = m->next_;
 		if (m->flags_ & MSG_COUNTED)
-			gate_leave(a);
+			gate_leave(a, 1);
 		message_dead(c, DAVIT_DEAD_ENDED, ref, m);
 	}
 	while ((m = (struct davit_message *)signals)) {
@@ -240,6 +240,7 @@ void actor_end(struct davit_context *c, struct davit_actor *a, int code, const c
 	if (a->flags & ACTOR_HEAP)
 		free(a->state.heap);
 	if (a->container) {
+		promises_abandon(c, ref, &a->container->asks);
 		container_free(c, a->container);
 		a->container = NULL;
 	}

@@ -10,6 +10,7 @@
 #include "actor/process.h"
 #include "actor/process_manage.h"
 #include "actor/remote.h"
+#include "actor/within.h"
 #include "base/log.h"
 #include "loop/hosted.h"
 
@@ -154,6 +155,7 @@ static void op_changed(struct davit_node *n)
 	pthread_mutex_lock(&k->tree->lock);
 	k->restarts = n->total_restarts;
 	pthread_mutex_unlock(&k->tree->lock);
+	tree_changed(k->tree->system);
 }
 
 static const struct davit_supervise_ops ops = {op_start, op_stop, op_changed};
@@ -170,7 +172,7 @@ void tree_remove(struct container *k)
 		davit_supervise_remove(k->brood);
 	davit_supervise_remove(&k->leaf);
 	if (t->system->child && k->parent)
-		uplink_announce(k, DAVIT_STATE_DESTROYED);
+		within_announce(k, DAVIT_STATE_DESTROYED);
 	pthread_mutex_lock(&t->lock);
 	if (davit_map_get(&t->aliases, k->alias) == k)
 		davit_map_remove(&t->aliases, k->alias);
@@ -182,6 +184,7 @@ void tree_remove(struct container *k)
 	else
 		t->main = NULL;
 	pthread_mutex_unlock(&t->lock);
+	tree_changed(t->system);
 	/* The last order: its actor ends, and frees k; its monitors hear of it now. */
 	if ((m = davit_message_new(t->c, SIG_KILL, 0)))
 		send_signal(t->c, k->ref, m);
@@ -228,11 +231,12 @@ static void reported(struct tree *t, const struct report *r)
 		return;
 	root = t->system->child && !k->parent;
 	asked = k->now != NULL || k->destroying;
-	if (t->system->child && !root && r->state != DAVIT_STATE_DESTROYED)
-		uplink_announce(k, r->state);
 	k->known = r->state;
 	if (r->state == DAVIT_STATE_FAILED || k->failure)
 		note_failure(k, r);
+	if (t->system->child && !root && r->state != DAVIT_STATE_DESTROYED)
+		within_announce(k, r->state);
+	tree_changed(t->system);
 	switch (r->state) {
 	case DAVIT_STATE_DESTROYED:
 		if (!k->created)
@@ -376,7 +380,7 @@ int tree_init(struct davit_system *s)
 		return r;
 	actor_of(s, t->ref)->flags |= ACTOR_SYSTEM;
 	if (s->child)
-		return child_root(s);
+		return 0; /* its root comes with the greeting */
 	if (!(t->main = tree_adopt(t, NULL, &main_definition, "Main", "")))
 		return DAVIT_ENOMEM;
 	tree_wait_birth(t->main, &(struct create_request){.flags = DAVIT_CREATE_START});

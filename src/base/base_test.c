@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -18,6 +19,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -86,6 +88,53 @@ static void times_make_the_round_trip(void **state)
 	assert_int_equal(davit_time_parse("2026-01-02T05:04:05+02:00", &v, NULL), 0);
 	assert_int_equal(v, INT64_C(1767323045000000000));
 	assert_int_equal(davit_time_parse("yesterday", &v, NULL), DAVIT_EINVAL);
+}
+
+static void a_time_is_written_as_the_c_library_has_it(void **state)
+{
+	static const int64_t edges[] = {INT64_MIN,
+					-1,
+					0,
+					INT64_C(951782399999999999), /* before and after 2000-02-29 */
+					INT64_C(951868800000000000),
+					INT64_C(4107542399000000000), /* 2100 has no leap day */
+					INT64_C(4107542400000000001),
+					INT64_MAX};
+	char buf[DAVIT_TIME_MAX], want[64];
+
+	(void)state;
+	for (int64_t k = -(int64_t)DAVIT_ARRAY_SIZE(edges); k < 4000; k++) {
+		/* Every 53 days of all that can be told. */
+		int64_t ns =
+			k < 0 ? edges[-k - 1] : INT64_C(-9223372036854775807) + k * INT64_C(4611686018427387);
+		int64_t s = ns / DAVIT_NSEC_PER_SEC, rest = ns % DAVIT_NSEC_PER_SEC;
+		time_t t = (time_t)(rest < 0 ? s - 1 : s);
+		struct tm tm;
+		size_t n = strftime(want, sizeof want, "%Y-%m-%dT%H:%M:%S", gmtime_r(&t, &tm));
+
+		snprintf(want + n, sizeof want - n, ".%09" PRId64 "Z",
+			 rest < 0 ? rest + DAVIT_NSEC_PER_SEC : rest);
+		assert_string_equal(davit_time_format(ns, buf), want);
+	}
+}
+
+static void numbers_and_texts_are_added_whatever_room_is_left(void **state)
+{
+	(void)state;
+	for (size_t filled = 0; filled < 80; filled++) {
+		DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+
+		for (size_t i = 0; i < filled; i++)
+			davit_buf_addc(&b, '.');
+		davit_buf_addf(&b, "%s%d", "", 12);
+		davit_buf_addf(&b, "%s", "");
+		davit_buf_addi(&b, INT64_MIN);
+		davit_buf_addi(&b, 0);
+		davit_buf_addi(&b, INT64_MAX);
+		assert_false(b.oom);
+		assert_string_equal(b.data + filled, "12-922337203685477580809223372036854775807");
+		assert_int_equal(b.len, strlen(b.data));
+	}
 }
 
 static void json_is_escaped_and_bad_utf8_is_replaced(void **state)
@@ -158,6 +207,11 @@ static void a_region_keeps_what_it_gave_until_all_of_it_goes(void **state)
 
 	for (int k = 0; k < 2000; k++)
 		assert_non_null(many[k] = davit_region_printf(&r, "piece %d", k));
+	for (int k = 510; k < 514; k++) {
+		const char *padded = davit_region_printf(&r, "%*d", k, 7);
+		assert_int_equal(strlen(padded), k);
+		assert_int_equal(padded[k - 1], '7');
+	}
 	large = davit_region_take(&r, 1 << 20);
 	assert_non_null(large);
 	memset(large, 'x', 1 << 20);
@@ -259,6 +313,8 @@ int main(void)
 		cmocka_unit_test(durations_are_read_and_written_exactly),
 		cmocka_unit_test(sizes_are_binary_or_decimal_by_their_suffix),
 		cmocka_unit_test(times_make_the_round_trip),
+		cmocka_unit_test(a_time_is_written_as_the_c_library_has_it),
+		cmocka_unit_test(numbers_and_texts_are_added_whatever_room_is_left),
 		cmocka_unit_test(json_is_escaped_and_bad_utf8_is_replaced),
 		cmocka_unit_test(a_map_survives_growth_and_removal),
 		cmocka_unit_test(the_nearest_word_is_found_only_when_near),

@@ -70,16 +70,35 @@ void davit_buf_addc(struct davit_buf *b, char c)
 
 void davit_buf_addv(struct davit_buf *b, const char *fmt, va_list ap)
 {
+	size_t room = b->cap - b->len; /* 0 where there is no memory yet */
 	va_list again;
 	int n;
 
+	/* Most texts fit: they are written once. */
 	va_copy(again, ap);
-	n = vsnprintf(NULL, 0, fmt, again);
+	n = vsnprintf(room ? b->data + b->len : NULL, room, fmt, again);
 	va_end(again);
-	if (n < 0 || davit_buf_reserve(b, (size_t)n) < 0)
-		return;
-	vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);
-	b->len += (size_t)n;
+	if (n >= 0 && (size_t)n >= room) {
+		if (room)
+			b->data[b->len] = '\0';
+		n = davit_buf_reserve(b, (size_t)n) < 0 ? -1
+							: vsnprintf(b->data + b->len, (size_t)n + 1, fmt, ap);
+	}
+	if (n > 0)
+		b->len += (size_t)n;
+}
+
+void davit_buf_addi(struct davit_buf *b, int64_t v)
+{
+	char digits[20], *p = digits + sizeof digits;
+	uint64_t u = v < 0 ? -(uint64_t)v : (uint64_t)v;
+
+	do
+		*--p = (char)('0' + u % 10);
+	while (u /= 10);
+	if (v < 0)
+		*--p = '-';
+	davit_buf_add(b, p, (size_t)(digits + sizeof digits - p));
 }
 
 void davit_buf_addf(struct davit_buf *b, const char *fmt, ...)

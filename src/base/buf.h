@@ -9,6 +9,7 @@
 #include "base/util.h"
 
 #include <stdarg.h>
+#include <stdint.h>
 
 struct davit_buf {
 	char *data; /* NULL while empty and never written */
@@ -30,6 +31,7 @@ int davit_buf_reserve(struct davit_buf *b, size_t n);
 void davit_buf_add(struct davit_buf *b, const void *data, size_t n);
 void davit_buf_adds(struct davit_buf *b, const char *s);
 void davit_buf_addc(struct davit_buf *b, char c);
+void davit_buf_addi(struct davit_buf *b, int64_t v); /* decimal */
 void davit_buf_addf(struct davit_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void davit_buf_addv(struct davit_buf *b, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 /* Drops the first n bytes. */

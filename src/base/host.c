@@ -4,7 +4,6 @@
 #include "base/units.h"
 
 #include <arpa/inet.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -137,6 +136,16 @@ int davit_host_parse(const char *text, struct davit_host *ret, struct davit_erro
 	h.port = port ? (uint16_t)number : 0;
 	*ret = h;
 	return 0;
+}
+
+bool davit_host_covers(const struct davit_host *a, const struct davit_host *b)
+{
+	if (a->family != b->family || a->prefix > b->prefix || (a->port && a->port != b->port))
+		return false;
+	for (unsigned i = 0; i < a->prefix; i++)
+		if ((a->address[i / 8] ^ b->address[i / 8]) & 0x80 >> i % 8)
+			return false;
+	return !strcmp(a->name, b->name);
 }
 
 char *davit_host_format(const struct davit_host *h, char buf[DAVIT_HOST_MAX])

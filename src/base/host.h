@@ -11,6 +11,7 @@
 
 #include "davit/error.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define DAVIT_HOST_NAME_MAX 254			 /* with its NUL */
@@ -26,6 +27,8 @@ struct davit_host {
 
 /* *ret is untouched on failure. DAVIT_EINVAL; the message quotes the text. */
 int davit_host_parse(const char *text, struct davit_host *ret, struct davit_error *err);
+/* Whether all that b lets through, a does. Names are equal or have nothing in common. */
+bool davit_host_covers(const struct davit_host *a, const struct davit_host *b);
 /* The one form that equal ones share. Fills and returns buf. */
 char *davit_host_format(const struct davit_host *h, char buf[DAVIT_HOST_MAX]);
 

@@ -98,10 +98,46 @@ static void what_is_no_host_is_refused_with_the_reason(void **state)
 	assert_int_equal(davit_host_parse(label, &(struct davit_host){0}, NULL), 0);
 }
 
+static void a_host_covers_what_lies_within_it(void **state)
+{
+	static const struct {
+		const char *a, *b;
+		bool covers, back;
+	} cases[] = {
+		{"10.0.0.0/8", "10.1.2.3", true, false},
+		{"10.0.0.0/8", "10.1.2.3:443", true, false},
+		{"10.0.0.0/8:443", "10.1.2.3", false, false},
+		{"10.0.0.0/8:443", "10.1.0.0/16:443", true, false},
+		{"10.0.0.0/8:443", "10.1.0.0/16:80", false, false},
+		{"10.0.0.0/8", "11.0.0.0/8", false, false},
+		{"10.0.0.0/9", "10.128.0.0/9", false, false},
+		{"0.0.0.0/0", "255.0.0.1", true, false},
+		{"0.0.0.0/0", "::1", false, false},
+		{"::/0", "2001:db8::/32", true, false},
+		{"a.test", "a.test:443", true, false},
+		{"a.test", "A.test", true, true},
+		{"a.test", "b.test", false, false},
+		{"a.test", "10.0.0.1", false, false},
+		{"0.0.0.0/0", "a.test", false, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(cases); i++) {
+		struct davit_host a, b;
+
+		assert_int_equal(davit_host_parse(cases[i].a, &a, NULL), 0);
+		assert_int_equal(davit_host_parse(cases[i].b, &b, NULL), 0);
+		if (davit_host_covers(&a, &b) != cases[i].covers ||
+		    davit_host_covers(&b, &a) != cases[i].back)
+			fail_msg("%s and %s", cases[i].a, cases[i].b);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_form_has_one_canonical_text),
+		cmocka_unit_test(a_host_covers_what_lies_within_it),
 		cmocka_unit_test(what_is_no_host_is_refused_with_the_reason),
 	};
 

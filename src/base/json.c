@@ -3,7 +3,6 @@
 
 #include "base/units.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -128,7 +127,7 @@ void davit_json_string(struct davit_json *j, const char *s)
 void davit_json_int(struct davit_json *j, int64_t v)
 {
 	value(j);
-	davit_buf_addf(j->out, "%" PRId64, v);
+	davit_buf_addi(j->out, v);
 }
 
 void davit_json_double(struct davit_json *j, double v)

@@ -69,16 +69,19 @@ char *davit_region_strdup(struct davit_region *a, const char *s)
 
 char *davit_region_printf(struct davit_region *a, const char *fmt, ...)
 {
+	char first[512]; /* most texts fit: they are made once */
 	va_list ap, again;
 	char *text = NULL;
 	int n;
 
 	va_start(ap, fmt);
 	va_copy(again, ap);
-	n = vsnprintf(NULL, 0, fmt, ap);
+	n = vsnprintf(first, sizeof first, fmt, ap);
 	if (n >= 0)
 		text = davit_region_take(a, (size_t)n + 1);
-	if (text)
+	if (text && (size_t)n < sizeof first)
+		memcpy(text, first, (size_t)n + 1);
+	else if (text)
 		vsnprintf(text, (size_t)n + 1, fmt, again);
 	va_end(again);
 	va_end(ap);

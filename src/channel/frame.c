@@ -56,6 +56,7 @@ static const struct {
 	[DAVIT_FRAME_LOG] = {"LOG", AT_PARENT},
 	[DAVIT_FRAME_BELL] = {"BELL", AT_PARENT | AT_CHILD},
 	[DAVIT_FRAME_SPAWNED] = {"SPAWNED", AT_PARENT},
+	[DAVIT_FRAME_BECOME] = {"BECOME", AT_CHILD},
 };
 
 const char *davit_frame_name(unsigned kind)

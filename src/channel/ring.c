@@ -8,12 +8,19 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
-enum { PAGE = 4096 };
+enum {
+	PAGE = 4096,
+	AHEAD = 16 /* slots that are fetched before they are looked at */,
+	SMALL = 4 /* slots */
+};
 _Static_assert(sizeof(struct davit_ring_page) <= PAGE, "the indexes are one page");
 
 static size_t memory_size(uint32_t slots)
@@ -145,8 +152,42 @@ static void put(struct davit_ring *r, uint64_t *at, const void *data, size_t n)
 	memcpy(base, (const unsigned char *)data + first, n - first);
 }
 
-void davit_ring_write(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
-		      const void *data)
+/* Whole slots, past the cache: a slot that the other side has read would first have to be
+ * taken from its cache, which is twenty times as long as to write it. A single one is with
+ * the other sooner without. publish() sees to it that they are there before the index. */
+static void stream(unsigned char *to, const unsigned char *from, size_t slots)
+{
+#ifdef __SSE2__
+	for (size_t i = 0; i < slots * DAVIT_RING_SLOT / sizeof(__m128i); i++)
+		_mm_stream_si128((__m128i *)(void *)to + i,
+				 _mm_load_si128((const __m128i *)(const void *)from + i));
+#else
+	memcpy(to, from, slots * DAVIT_RING_SLOT);
+#endif
+}
+
+static void write_small(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
+			const void *data, uint64_t slots)
+{
+	_Alignas(DAVIT_RING_SLOT) unsigned char frame[SMALL * DAVIT_RING_SLOT];
+	unsigned char *at = frame + DAVIT_FRAME_HEADER;
+	size_t n = f->size - f->from - f->to;
+
+	/* Nothing of this side's stack goes over there. */
+	memset(frame + (slots - 1) * DAVIT_RING_SLOT, 0, DAVIT_RING_SLOT);
+	davit_frame_put(frame, f);
+	if (f->from)
+		memcpy(at, from, f->from);
+	if (f->to)
+		memcpy(at + f->from, to, f->to);
+	if (n)
+		memcpy(at + f->from + f->to, data, n);
+	for (uint64_t i = 0; i < slots; i++)
+		stream(slot(r->mine, r, r->tail + i), frame + i * DAVIT_RING_SLOT, 1);
+}
+
+static void write_large(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
+			const void *data)
 {
 	size_t n = f->size - f->from - f->to;
 	uint64_t at;
@@ -159,7 +200,18 @@ void davit_ring_write(struct davit_ring *r, const struct davit_frame *f, const c
 		put(r, &at, to, f->to);
 	if (n)
 		put(r, &at, data, n);
-	r->tail += slots_of(f->size);
+}
+
+void davit_ring_write(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
+		      const void *data)
+{
+	uint64_t slots = slots_of(f->size);
+
+	if (r->many && slots <= SMALL)
+		write_small(r, f, from, to, data, slots);
+	else
+		write_large(r, f, from, to, data);
+	r->tail += slots;
 }
 
 bool davit_ring_publish(struct davit_ring *r)
@@ -168,6 +220,10 @@ bool davit_ring_publish(struct davit_ring *r)
 
 	if (atomic_load_explicit(&r->mine->tail, memory_order_relaxed) == r->tail)
 		return false;
+#ifdef __SSE2__
+	if (r->many)
+		_mm_sfence();
+#endif
 	atomic_store_explicit(&r->mine->tail, r->tail, memory_order_release);
 	/* Both sides write their word, then read the other's: one of them sees it. */
 	atomic_thread_fence(memory_order_seq_cst);
@@ -189,6 +245,18 @@ void davit_ring_wait(struct davit_ring *r)
 
 /* --- reading --- */
 
+/* Where the next frame is, is known from the one before: without this they would come from
+ * the other's cache one after the other. */
+static void fetch_ahead(struct davit_ring *r)
+{
+	uint64_t to = r->head + AHEAD < r->seen ? r->head + AHEAD : r->seen;
+
+	if (r->fetched < r->head)
+		r->fetched = r->head;
+	for (; r->fetched < to; r->fetched++)
+		__builtin_prefetch(slot(r->theirs, r, r->fetched));
+}
+
 int davit_ring_peek(struct davit_ring *r, enum davit_channel_end end, struct davit_frame *ret)
 {
 	uint64_t tail;
@@ -201,6 +269,7 @@ int davit_ring_peek(struct davit_ring *r, enum davit_channel_end end, struct dav
 		if (tail == r->head)
 			return 0;
 	}
+	fetch_ahead(r);
 	davit_frame_get(slot(r->theirs, r, r->head), ret);
 	if (davit_frame_check(ret, end) || !davit_frame_of_messages(ret->kind) ||
 	    ret->size > DAVIT_RING_FRAME_MAX || slots_of(ret->size) > r->seen - r->head)

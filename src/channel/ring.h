@@ -38,10 +38,12 @@ struct davit_ring {
 	/* who writes */
 	_Alignas(64) uint64_t tail;
 	uint64_t room; /* their head, when it was last looked at */
+	bool many;     /* several frames are published at once: set by who writes them, as a hint */
 	uint32_t rung; /* their `asleep`, when they were last rung for */
 	/* who reads */
 	_Alignas(64) uint64_t head;
-	uint64_t seen; /* their tail, when it was last looked at */
+	uint64_t seen;	  /* their tail, when it was last looked at */
+	uint64_t fetched; /* slots that are on their way, or here */
 	uint64_t released;
 	uint32_t called; /* their `waiting`, when they were last rung for */
 };

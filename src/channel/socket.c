@@ -72,33 +72,45 @@ static void drop(struct davit_socket *s)
 	s->partial = 0;
 }
 
-/* The length of the first frame in a queue. */
-static size_t first_frame(const struct davit_buf *b)
+/* What is left of the frame in which the first n bytes of a queue end. */
+static size_t left_of_frame(const struct davit_buf *b, size_t n)
 {
 	struct davit_frame f;
+	size_t end = 0;
 
-	davit_frame_get((const unsigned char *)b->data, &f);
-	return DAVIT_FRAME_HEADER + f.size;
+	while (end < n) {
+		davit_frame_get((const unsigned char *)b->data + end, &f);
+		end += DAVIT_FRAME_HEADER + f.size;
+	}
+	return end - n;
 }
 
 void davit_socket_flush(struct davit_socket *s)
 {
 	while (davit_socket_queued(s) && !s->broken) {
 		struct davit_buf *b = &s->bulk;
-		size_t n;
+		size_t n, want;
 		if (s->partial ? s->partial_urgent : s->urgent.len > 0)
 			b = &s->urgent;
-		if (!s->partial)
-			s->partial = first_frame(b);
+		want = s->partial ? s->partial : b->len;
+		n = out(s, &(struct iovec){b->data, want}, 1);
+		s->partial = s->partial ? s->partial - n : left_of_frame(b, n);
 		s->partial_urgent = b == &s->urgent;
-		n = out(s, &(struct iovec){b->data, s->partial}, 1);
 		davit_buf_consume(b, n);
-		s->partial -= n;
-		if (s->partial)
+		if (n < want)
 			break;
 	}
 	if (s->broken)
 		drop(s);
+}
+
+void davit_socket_hold(struct davit_socket *s, bool on)
+{
+	bool was = s->held;
+
+	s->held = on;
+	if (was && !on)
+		davit_socket_flush(s);
 }
 
 int davit_socket_send(struct davit_socket *s, const struct davit_frame *f, const char *from, const char *to,
@@ -115,7 +127,7 @@ int davit_socket_send(struct davit_socket *s, const struct davit_frame *f, const
 	if (s->broken || s->fd < 0)
 		return 0;
 	davit_frame_put(header, f);
-	if (!davit_socket_queued(s))
+	if (!davit_socket_queued(s) && !s->held)
 		sent = out(s, iov, 4);
 	if (sent == all || s->broken)
 		return 0;

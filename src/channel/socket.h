@@ -18,6 +18,7 @@ struct davit_socket {
 	struct davit_buf urgent, bulk;
 	size_t partial;	     /* bytes that are left of the frame which was begun */
 	bool partial_urgent; /* of which queue */
+	bool held;	     /* frames wait for the next ones */
 	bool broken;	     /* the other end has gone: what is sent is dropped */
 	int pass[2];	     /* descriptors that go with the next frame sent; -1: none */
 	/* who receives */
@@ -38,6 +39,8 @@ int davit_socket_send(struct davit_socket *s, const struct davit_frame *f, const
 		      const void *data, bool urgent);
 /* Descriptors, borrowed, that go with the next frame; it must be the first one. */
 void davit_socket_pass(struct davit_socket *s, int a, int b);
+/* While on, frames wait; then they go out together. */
+void davit_socket_hold(struct davit_socket *s, bool on);
 /* Sends what waits, as far as that goes. */
 void davit_socket_flush(struct davit_socket *s);
 /* Bytes that wait: while there are some, the socket is to be watched for output. */

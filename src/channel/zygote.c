@@ -10,11 +10,9 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdio_ext.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -32,7 +30,6 @@ static struct {
 	sem_t forked, over;
 	pid_t pid;
 	int error;
-	_Atomic(int) *spare; /* shared: the process that waits for a request; 0: none */
 } zygote = {.lock = PTHREAD_MUTEX_INITIALIZER, .socket = -1};
 
 static void send_frame(int channel, const struct davit_frame *f, const char *text, int fd)
@@ -84,10 +81,13 @@ static void plain_signals(void)
 }
 
 /* The new process. */
-static void begin(const int fds[FDS], const void *request, size_t n)
+static void begin(pid_t parent, const int fds[FDS], const void *request, size_t n)
 {
 	int self;
 
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
 	for (int i = 1; i < FDS; i++)
 		if (fds[i] != i)
 			dup2(fds[i], i);
@@ -128,81 +128,26 @@ static bool take(char *buf, size_t size, size_t *ret_n, int fds[FDS])
 	return true;
 }
 
-/* A process that is there before it is asked for: what it costs to become one is paid
- * while nobody waits. It takes the next request, and says so. */
-static void spare(int taken, pid_t parent, bool ahead)
+/* One request, one process. */
+static void serve(pid_t parent)
 {
 	static char buf[DAVIT_ZYGOTE_REQUEST_MAX];
 	int fds[FDS];
 	size_t n;
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
-	if (ahead)
-		zygote.warm();
-	do {
-		if (!take(buf, sizeof buf, &n, fds))
-			_exit(0);
-	} while (fds[0] < 0);
-	(void)!write(taken, "", 1);
-	close(taken);
-	begin(fds, buf, n);
-}
-
-/* No process can be made: one request is answered with that. */
-static void refuse(int e)
-{
-	static char buf[DAVIT_ZYGOTE_REQUEST_MAX];
-	int fds[FDS];
-	size_t n;
+	long pid;
 
 	if (!take(buf, sizeof buf, &n, fds))
 		_exit(0);
-	for (int i = 0; fds[0] >= 0 && i < FDS; i++) {
-		if (!i)
-			send_failure(fds[0], DAVIT_EUNAVAIL, "cannot fork", e);
-		close(fds[i]);
-	}
-}
-
-/* Waits for a request, which stays where it is. */
-static void wait_request(void)
-{
-	char byte;
-
-	if (DAVIT_EINTR(recv(zygote.socket, &byte, 1, MSG_PEEK)) <= 0)
-		_exit(0);
-}
-
-/* From the first request on there is always one to spare. */
-static void serve(pid_t parent, bool ahead)
-{
-	int taken[2];
-	char byte;
-	long pid;
-
-	if (pipe2(taken, O_CLOEXEC)) {
-		refuse(errno);
+	if (fds[0] < 0)
 		return;
-	}
 	/* The raw call, since fork() makes no siblings; there is one thread, so all is well. */
 	pid = syscall(SYS_clone, CLONE_PARENT, 0, 0, 0, 0);
-	if (!pid) {
-		close(taken[0]);
-		spare(taken[1], parent, ahead);
-	}
-	close(taken[1]);
-	if (pid < 0) {
-		refuse(errno);
-	} else {
-		atomic_store(zygote.spare, (int)pid);
-		if (DAVIT_EINTR(read(taken[0], &byte, 1)) == 1)
-			atomic_store(zygote.spare, 0);
-		else
-			wait_request(); /* it has ended: with the program, or was killed */
-	}
-	close(taken[0]);
+	if (!pid)
+		begin(parent, fds, buf, n);
+	if (pid < 0)
+		send_failure(fds[0], DAVIT_EUNAVAIL, "cannot fork", errno);
+	for (int i = 0; i < FDS; i++)
+		close(fds[i]);
 }
 
 static void zygote_loop(int socket, pid_t parent)
@@ -232,10 +177,8 @@ static void zygote_loop(int socket, pid_t parent)
 	__fpurge(stdout);
 	__fpurge(stderr);
 	zygote.warm();
-	wait_request();
-	serve(parent, false);
 	for (;;)
-		serve(parent, true);
+		serve(parent);
 }
 
 int davit_zygote_exec(int channel, char *const *argv)
@@ -258,9 +201,7 @@ static void *thread_main(void *arg)
 	int ends[2];
 	pid_t self = getpid(), pid;
 
-	zygote.spare =
-		mmap(NULL, sizeof *zygote.spare, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (zygote.spare == MAP_FAILED || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends)) {
 		zygote.error = errno;
 		sem_post(&zygote.forked);
 		return NULL;
@@ -281,10 +222,6 @@ static void *thread_main(void *arg)
 		;
 	close(ends[0]);
 	(void)DAVIT_EINTR(waitpid(pid, NULL, 0));
-	/* The one to spare ends with the socket, too. */
-	if ((pid = atomic_load(zygote.spare)))
-		(void)DAVIT_EINTR(waitpid(pid, NULL, 0));
-	munmap((void *)zygote.spare, sizeof *zygote.spare);
 	return NULL;
 }
 

@@ -167,8 +167,16 @@ int davit_api_send(struct davit_cli *cli, const char *method, const char *target
 		.cause = cause_of(cli, cause),
 	};
 	json_t *answer = NULL;
+	bool again = !cli->client && !strcmp(method, "GET");
 	int r = exchange(cli, &request, &out, err);
 
+	/* A daemon that is killed takes connections to its last moment: what only asks, asks the next. */
+	for (int64_t pause = FIRST_PAUSE; again && r == DAVIT_ECLOSED && pause < LONGEST_PAUSE; pause *= 4) {
+		nanosleep(&(struct timespec){.tv_nsec = pause}, NULL);
+		davit_error_clear(err);
+		davit_buf_reset(&out);
+		r = exchange(cli, &request, &out, err);
+	}
 	if (r < 0)
 		return r;
 	if (out.len)

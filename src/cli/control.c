@@ -67,12 +67,7 @@ static int start_or_stop(struct davit_cli *cli, bool run, struct davit_error *er
 		return r;
 	if (!workspace) {
 		r = simple(cli, "POST", run ? "/start" : "/stop", run ? "started" : "stopping", err);
-		/* Nor is a workspace called that; one of a version or namespace was not looked for. */
-		if (r == DAVIT_ENOENT && !davit_cli_arg(cli, 1) && !davit_cli_value(cli, "namespace") &&
-		    !strstr(err->message, "did you mean"))
-			davit_error_set(err, r, NULL, "there is no service or workspace '%.64s'",
-					cli->args[0]);
-		return r;
+		return davit_workspace_neither(cli, davit_cli_arg(cli, 1), r, err);
 	}
 	r = davit_workspace_switch(cli, workspace, run, err);
 	json_decref(workspace);

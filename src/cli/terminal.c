@@ -27,8 +27,10 @@ static int find_instance(struct davit_cli *cli, bool running, struct davit_buf *
 
 	if (r < 0)
 		return r;
-	if (!*ret_workspace)
-		return davit_choose_instance(cli, name, version, running, ret_id, err);
+	if (!*ret_workspace) {
+		r = davit_choose_instance(cli, name, version, running, ret_id, err);
+		return davit_workspace_neither(cli, version, r, err);
+	}
 	if (running)
 		return davit_workspace_instance(cli, *ret_workspace, ret_id, err);
 	davit_buf_adds(ret_id, davit_string(*ret_workspace, "instance"));
@@ -240,14 +242,15 @@ static int run_terminal(struct davit_cli *cli, struct davit_error *err)
 	if (close)
 		return end_one(cli, close, err);
 	if (!cli->n_args && !davit_cli_value(cli, "attach"))
-		return davit_cli_usage(cli, err, "no service is named: davit terminal %s",
+		return davit_cli_usage(cli, err, "no service or workspace is named: davit terminal %s",
 				       cli->command->usage);
 	if (davit_keys_parse(keys ? keys : DETACH_KEYS, &use.keys, &why) < 0)
 		return davit_cli_usage(cli, err, "%s", why.message);
 	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
 		return davit_cli_usage(cli, err,
 				       "standard input and output must be a terminal; without one use "
-				       "'davit exec NAME -- COMMAND'");
+				       "'davit exec NAME -- COMMAND', for a workspace with "
+				       "--namespace workspaces");
 	r = choose(cli, &target, err);
 	if (r < 0)
 		return r;

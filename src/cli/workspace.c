@@ -85,6 +85,20 @@ int davit_workspace_meant(struct davit_cli *cli, const char *ref, const char *ve
 	return r;
 }
 
+int davit_workspace_neither(const struct davit_cli *cli, const char *version, int code,
+			    struct davit_error *err)
+{
+	static const char service[] = "service ";
+	char rest[sizeof err->message];
+
+	if (code != DAVIT_ENOENT || version || davit_cli_value(cli, "namespace") ||
+	    strncmp(err->message, service, strlen(service)) != 0)
+		return code;
+	memcpy(rest, err->message + strlen(service), sizeof rest - strlen(service));
+	snprintf(err->message, sizeof err->message, "service or workspace %s", rest);
+	return code;
+}
+
 /* *ret is what it is then. */
 static int switch_to(struct davit_cli *cli, json_t *workspace, bool run, json_t **ret,
 		     struct davit_error *err)

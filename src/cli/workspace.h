@@ -17,6 +17,11 @@ void davit_workspace_target(const char *ref, const char *suffix, struct davit_bu
 int davit_workspace_meant(struct davit_cli *cli, const char *ref, const char *version, json_t **ret,
 			  struct davit_error *err);
 
+/* After a service was looked for because no workspace was meant: an error that says that
+ * there is none becomes one that says that there is neither. Returns code. */
+int davit_workspace_neither(const struct davit_cli *cli, const char *version, int code,
+			    struct davit_error *err);
+
 /* Starts or stops it, waits until that is done, and says so. For 'davit start', 'stop'. */
 int davit_workspace_switch(struct davit_cli *cli, json_t *workspace, bool run, struct davit_error *err);
 

@@ -15,6 +15,7 @@ static void write_event(struct davit_core *c, const char *type, const char *serv
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&b);
 
+	davit_buf_reserve(&b, 250); /* most need less */
 	/* The journal opens the object with the id. */
 	j.comma = false;
 	davit_json_put_time(&j, "time", davit_loop_wall(c->loop));

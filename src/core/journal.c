@@ -21,6 +21,8 @@ enum { PENDING_MAX = 50000 };
 #define PACE_OF_BURST (50 * DAVIT_NSEC_PER_MSEC)
 #define PACE_OF_WAITERS (5 * DAVIT_NSEC_PER_MSEC)
 #define PACE_OF_WAITERS_IN_BURST (20 * DAVIT_NSEC_PER_MSEC)
+/* A burst in which nothing came for so long is over. */
+#define LULL (10 * DAVIT_NSEC_PER_MSEC)
 enum { BURST = 8, STORM = 32 }; /* changes in a transaction; in a storm waiters wait as long as others */
 
 struct entry {
@@ -49,6 +51,8 @@ struct davit_journal {
 	struct davit_timer pace;     /* the next transaction that nobody waits for */
 	int64_t sent;		     /* when the last one went, monotonic ns; 0: none did */
 	size_t size;		     /* of the last one */
+	size_t seen;		     /* changes that wait, when that was last another number: */
+	int64_t seen_at;	     /* monotonic ns */
 	struct davit_timer patience; /* for those who wait */
 	unsigned failures;
 	uint64_t last_event, first_event, dropped;
@@ -176,15 +180,21 @@ static void on_pace(struct davit_timer *t)
 static bool too_early(struct davit_journal *j)
 {
 	bool awaited = !davit_list_empty(&j->filling.waits);
-	int64_t pace, left;
+	int64_t now = davit_loop_now(j->loop), pace, left, lull;
 
 	if (j->size < BURST)
 		pace = awaited ? PACE_OF_WAITERS : PACE;
 	else
 		pace = awaited && j->size < STORM ? PACE_OF_WAITERS_IN_BURST : PACE_OF_BURST;
-	left = j->sent + pace - davit_loop_now(j->loop);
-
-	return j->sent && left > 0 && davit_timer_start(&j->pace, left) == 0;
+	left = j->sent + pace - now;
+	if (!j->sent || left <= 0)
+		return false;
+	if (j->seen != j->filling.n) {
+		j->seen = j->filling.n;
+		j->seen_at = now;
+	}
+	lull = j->seen_at + LULL - now;
+	return lull > 0 && davit_timer_start(&j->pace, left < lull ? left : lull) == 0;
 }
 
 /* Puts what could not be written back in front of what came later. */
@@ -266,6 +276,7 @@ static void send(struct davit_journal *j)
 	davit_timer_stop(&j->pace);
 	j->sent = davit_loop_now(j->loop);
 	j->size = j->filling.n;
+	j->seen = 0;
 	changes = calloc(j->filling.n + 1, sizeof *changes);
 	if (!changes) {
 		davit_timer_start(&j->retry, DAVIT_NSEC_PER_SEC);

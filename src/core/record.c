@@ -12,6 +12,7 @@
 #include <string.h>
 
 enum { KEY_SIZE = 8 + DAVIT_ID_MAX };
+enum { USUAL_SIZE = 500 }; /* of a record, so that its buffer is taken once */
 
 static void record_key(const char *id, char key[KEY_SIZE])
 {
@@ -27,6 +28,7 @@ void instance_write_record(struct instance *i)
 	if (i->is_build)
 		return;
 	record_key(i->workload.id, key);
+	davit_buf_reserve(&b, USUAL_SIZE);
 	davit_json_open(&j);
 	davit_json_put_string(&j, "runtime", i->runtime->name);
 	if (i->service && !i->replacement) {

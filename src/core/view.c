@@ -149,10 +149,10 @@ static void decision_detail(const struct instance *i, char *buf, size_t n)
 	const struct davit_node *node = &i->node;
 	const char *policy = policies[node->restart.policy];
 	const char *rule = node->rule_name ? node->rule_name : "policy";
-	char limit[32] = "without limit";
+	char limit[32] = "";
 
 	if (node->restart.retries >= 0)
-		snprintf(limit, sizeof limit, "of %" PRId64, node->restart.retries);
+		snprintf(limit, sizeof limit, " of %" PRId64, node->restart.retries);
 	switch (node->state) {
 	case DAVIT_NODE_WAITING:
 	case DAVIT_NODE_STARTING:
@@ -161,7 +161,7 @@ static void decision_detail(const struct instance *i, char *buf, size_t n)
 			snprintf(buf, n, "rule %s: it is wanted", rule);
 			break;
 		}
-		snprintf(buf, n, "rule %s (restart: %s, cause %s): restarted, restart %" PRId64 " %s", rule,
+		snprintf(buf, n, "rule %s (restart: %s, cause %s): restarted, restart %" PRId64 "%s", rule,
 			 policy, davit_cause_name(node->cause), node->restarts, limit);
 		break;
 	case DAVIT_NODE_COMPLETED:
@@ -169,9 +169,15 @@ static void decision_detail(const struct instance *i, char *buf, size_t n)
 			 davit_cause_name(node->cause));
 		break;
 	case DAVIT_NODE_FAILED:
+		if (!node->restarts) {
+			snprintf(buf, n, "rule %s (restart: %s, cause %s): it stays failed without a restart",
+				 rule, policy, davit_cause_name(node->cause));
+			break;
+		}
 		snprintf(buf, n,
-			 "rule %s (restart: %s, cause %s): it stays failed after %" PRId64 " restarts %s",
-			 rule, policy, davit_cause_name(node->cause), node->restarts, limit);
+			 "rule %s (restart: %s, cause %s): it stays failed after %" PRId64 " restart%s%s",
+			 rule, policy, davit_cause_name(node->cause), node->restarts,
+			 node->restarts == 1 ? "" : "s", limit);
 		break;
 	default:
 		snprintf(buf, n, "rule %s (cause %s)", rule, davit_cause_name(node->cause));

@@ -76,9 +76,7 @@ static const struct api_field run_body[] = {
 	{"plan", API_ANY, "what is to be done (docs/plans.md)", .required = true},
 	{"inputs", API_ANY, "artifacts that are there from the first on: {name: id}"},
 	{"outputs", API_ANY,
-	 "where its host writes what it has made, in the end: {name: a directory, or a file that ends in "
-	 ".tar, "
-	 ".tar.gz, .tgz or .tar.zst}"},
+	 "where its host writes what it has made: {name: a directory, or a .tar, .tar.gz, .tgz, .tar.zst}"},
 	{"holds", API_STRINGS, "ids of artifacts that are not collected while it lasts"},
 	{"notes", API_STRINGS, "what its user was told of it"},
 	{"scope", API_STRING, "what the names of its caches begin with"},
@@ -228,6 +226,13 @@ static const struct api_field project_delete_query[] = {
 	}
 
 static const struct api_field containers_query[] = {PROJECT_QUERY, {0}};
+
+static const struct api_field containers_all_query[] = {
+	PROJECT_QUERY,
+	{"after", API_INT, "a `change` that is known: answered when there is another", .min = 0,
+	 .max = INT64_MAX},
+	{0},
+};
 
 static const struct api_field container_create_query[] = {
 	PROJECT_QUERY,
@@ -394,7 +399,7 @@ const struct api_route api_routes[] = {
 	{"POST", "/v1/projects/{project}/start", api_project_start, "answered when it runs", "Project"},
 	{"POST", "/v1/projects/{project}/stop", api_project_stop, "answered when it does not run", "Project"},
 	{"GET", "/v1/containers", api_containers_forward, "a project and all its containers", "Containers",
-	 .query = containers_query},
+	 .query = containers_all_query},
 	{"POST", "/v1/containers", api_containers_forward,
 	 "create a container; the first makes the default project", "Container",
 	 .query = container_create_query, .body = API_OBJECT, .fields = container_body},

@@ -13,7 +13,7 @@
 
 #define CONTAINERS "/v1/containers"
 
-static void call_free(struct host_call *call)
+void host_call_free(struct host_call *call)
 {
 	const char *key;
 	void *value;
@@ -44,13 +44,13 @@ void host_reply(struct host_call *call, json_t *value)
 		return;
 	}
 	davit_http_reply(call->request, 200, "application/json", text, strlen(text));
-	call_free(call);
+	host_call_free(call);
 }
 
 void host_fail(struct host_call *call, const struct davit_error *err)
 {
 	davit_http_reply_error(call->request, 0, err);
-	call_free(call);
+	host_call_free(call);
 }
 
 void host_fail_with(struct host_call *call, int code, const char *where, const char *fmt, ...)
@@ -132,7 +132,7 @@ static int take_body(struct host_call *call)
 
 /* --- routes --- */
 
-static void get_all(struct host_call *call)
+void host_reply_all(struct host_call *call)
 {
 	struct davit_error err;
 	json_t *root = host_view(call->host, "Main", true, &err);
@@ -140,8 +140,14 @@ static void get_all(struct host_call *call)
 	if (!root)
 		host_fail(call, &err);
 	else
-		host_reply(call,
-			   json_pack("{s:o, s:o}", "project", host_view_self(call->host), "root", root));
+		host_reply(call, json_pack("{s:o, s:I, s:o}", "project", host_view_self(call->host), "change",
+					   (json_int_t)call->host->change, "root", root));
+}
+
+static void get_all(struct host_call *call)
+{
+	if (!host_follow(call))
+		host_reply_all(call);
 }
 
 static void get_one(struct host_call *call)

@@ -23,6 +23,7 @@
 enum { HOST_TYPES = 2 }; /* DAVIT_THREAD, DAVIT_PROCESS */
 
 struct host_result;
+struct host_call;
 struct host_file;
 
 struct host {
@@ -54,6 +55,13 @@ struct host {
 	bool unclean;		   /* the host before this one did not end by itself */
 	unsigned restored, missing;
 	struct davit_ref watcher; /* hears of the ends of what is recorded */
+
+	/* changes.c */
+	_Atomic(bool) dirty; /* the tree has changed, and that is to be told */
+	uv_async_t changes;
+	struct davit_timer moment;
+	uint64_t change;	     /* the number of the last one */
+	struct davit_list followers; /* of struct host_call */
 
 	struct host_file *files; /* definition.c: what was loaded, for ever */
 
@@ -130,6 +138,16 @@ int host_watch_open(struct host *h);
 /* Watches who has the alias, which is recorded. */
 void host_watch(struct host *h, const char *alias);
 
+/* --- changes.c --- */
+
+/* For struct davit_system_config. */
+void host_changed(void *host);
+/* True: the tree is as the call has seen it, which is answered when it is not. */
+bool host_follow(struct host_call *call);
+int host_changes_open(struct host *h, struct davit_error *err);
+/* After the system was closed. */
+void host_changes_close(struct host *h);
+
 /* --- view.c --- */
 
 /* A container and, with `deep`, all beneath it, as JSON: a new reference, or NULL with
@@ -149,7 +167,11 @@ struct host_call {
 	struct davit_map query; /* name -> value, both owned by the call */
 	void *state;		/* of the handler */
 	void (*free_state)(void *state);
+	struct davit_list followers; /* changes.c */
 };
+void host_call_free(struct host_call *call);
+/* Answers with all there is: ends the call. */
+void host_reply_all(struct host_call *call);
 void host_handle(void *host, struct davit_http_request *r);
 /* Each ends the call. `value` is taken; NULL: out of memory. */
 void host_reply(struct host_call *call, json_t *value);

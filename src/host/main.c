@@ -125,6 +125,7 @@ static void close_all(struct host *h)
 	davit_system_close(h->system);
 	h->closed = true;
 	host_results_close(h);
+	host_changes_close(h);
 	host_record_close(h, h->server != NULL);
 	davit_http_server_free(h->server);
 	host_definitions_free(h);
@@ -144,6 +145,8 @@ static int run(struct host *h, const struct davit_system_config *config, struct 
 		uv_signal_start(&ends[i], on_end, signals[i]);
 	}
 	r = host_results_open(h, err);
+	if (r == 0)
+		r = host_changes_open(h, err);
 	if (r == 0) {
 		r = open_all(h, config, err);
 		if (r == 0) {
@@ -164,7 +167,8 @@ static int run(struct host *h, const struct davit_system_config *config, struct 
 int main(int argc, char **argv)
 {
 	struct host h = {.search = {SEARCH_THREAD, SEARCH_PROCESS}};
-	struct davit_system_config config = {.dead = host_dead_letter, .log = host_log_line, .arg = &h};
+	struct davit_system_config config = {
+		.dead = host_dead_letter, .log = host_log_line, .changed = host_changed, .arg = &h};
 	struct davit_error err = {0};
 	int status = take_options(&h, &config, argc, argv);
 

@@ -28,8 +28,8 @@ struct member {
 
 struct image_bundle {
 	struct image_job *job;
-	const char *path; /* borrowed, for messages */
-	int fd;		  /* a directory, or -1 */
+	const char *path, *name; /* borrowed; the name is for messages */
+	int fd;			 /* a directory, or -1 */
 	bool own;
 	uint64_t room;	      /* bytes that may be copied */
 	struct davit_map map; /* name -> struct member */
@@ -74,11 +74,11 @@ static int bad_archive(struct image_bundle *b, struct archive *a, const struct d
 
 	if (cause->code) {
 		davit_error_copy(err, cause);
-		davit_error_prefix(err, "%.128s", b->path);
+		davit_error_prefix(err, "%.128s", b->name);
 		return cause->code;
 	}
 	return davit_error_set(err, DAVIT_ESOURCE, "archive", "%.128s is no tar, or a damaged one: %.200s",
-			       b->path, why ? why : "no reason known");
+			       b->name, why ? why : "no reason known");
 }
 
 struct spool {
@@ -112,18 +112,18 @@ static int spool_file(struct image_bundle *b, struct archive *a, struct spool *s
 		if ((uint64_t)offset + n > budget->limits.bytes || budget->written > budget->limits.bytes)
 			return davit_error_set(err, DAVIT_ESOURCE, "archive",
 					       "%.128s is refused: it is larger than allowed (--max-size)",
-					       b->path);
+					       b->name);
 		if (!image_budget_allows(budget, budget->written, image_stream_packed(sp->in)))
 			return davit_error_set(
 				err, DAVIT_ESOURCE, "archive",
 				"%.128s is refused: it unpacks to more times its size than allowed "
 				"(--max-ratio)",
-				b->path);
+				b->name);
 		if (budget->written > budget->room)
 			return davit_error_set(err, DAVIT_ENOSPC, NULL, "no space is left for %.128s",
-					       b->path);
+					       b->name);
 		if (lseek(fd, offset, SEEK_SET) < 0 || davit_write_full(fd, block, n) < 0)
-			return davit_error_errno(err, errno, NULL, "cannot spool %.128s", b->path);
+			return davit_error_errno(err, errno, NULL, "cannot spool %.128s", b->name);
 	}
 	return r == ARCHIVE_EOF ? 0 : bad_archive(b, a, &sp->err, err);
 }
@@ -162,7 +162,7 @@ static int spool_entry(struct image_bundle *b, struct archive *a, struct spool *
 		return 0;
 	if (b->n >= MEMBERS_MAX)
 		return davit_error_set(err, DAVIT_ESOURCE, "archive",
-				       "%.128s is refused: it has too many entries", b->path);
+				       "%.128s is refused: it has too many entries", b->name);
 	m = calloc(1, sizeof *m);
 	if (!m)
 		return image_oom(err);
@@ -212,7 +212,7 @@ static int open_path(struct image_bundle *b, struct image_budget *budget, struct
 	int r;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return davit_error_errno(err, errno, NULL, "cannot open '%.128s'", b->path);
+		return davit_error_errno(err, errno, NULL, "cannot open '%.128s'", b->name);
 	if (S_ISDIR(st.st_mode)) {
 		b->fd = DAVIT_TAKE_FD(fd);
 		return 0;
@@ -234,6 +234,7 @@ int image_bundle_open(struct image_job *j, const char *path, bool own, struct im
 		return image_oom(err);
 	b->job = j;
 	b->path = path;
+	b->name = image_path_name(path);
 	b->fd = -1;
 	b->own = own;
 	b->room = budget->room;
@@ -296,9 +297,9 @@ static int open_file(struct image_bundle *b, const char *name)
 static int missing(struct image_bundle *b, const char *name, struct davit_error *err)
 {
 	return errno == ENOENT
-		       ? davit_error_set(err, DAVIT_ESOURCE, "archive", "'%.128s' has no '%.100s'", b->path,
+		       ? davit_error_set(err, DAVIT_ESOURCE, "archive", "'%.128s' has no '%.100s'", b->name,
 					 name)
-		       : davit_error_errno(err, errno, NULL, "'%.128s': cannot open '%.100s'", b->path, name);
+		       : davit_error_errno(err, errno, NULL, "'%.128s': cannot open '%.100s'", b->name, name);
 }
 
 bool image_bundle_has(struct image_bundle *b, const char *name)
@@ -327,7 +328,7 @@ int image_bundle_read(struct image_bundle *b, const char *name, struct davit_buf
 	} while (n > 0 && out->len <= IMAGE_JSON_MAX);
 	return out->len > IMAGE_JSON_MAX
 		       ? davit_error_set(err, DAVIT_ESOURCE, "archive",
-					 "'%.128s': '%.100s' is larger than 4 MiB", b->path, name)
+					 "'%.128s': '%.100s' is larger than 4 MiB", b->name, name)
 		       : 0;
 }
 
@@ -351,6 +352,6 @@ int image_bundle_take(struct image_bundle *b, const char *name, char ret_name[16
 		return missing(b, name, err);
 	to = openat(b->job->fd, ret_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (to < 0 || image_copy_data(from, to, b->room) < 0)
-		return davit_error_errno(err, errno, NULL, "cannot copy '%.100s' of '%.128s'", name, b->path);
+		return davit_error_errno(err, errno, NULL, "cannot copy '%.100s' of '%.128s'", name, b->name);
 	return 0;
 }

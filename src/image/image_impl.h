@@ -12,6 +12,7 @@
 
 #include <jansson.h>
 #include <sodium.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #define IMAGE_HEX 65		 /* 64 digits and a NUL */
@@ -272,6 +273,11 @@ int image_copy_stream(struct image_stream *in, int fd, struct image_budget *budg
 		      struct davit_error *err);
 
 /* --- bundle.c: what is loaded, by the names in it --- */
+/* For messages: "-" is standard input. */
+static inline const char *image_path_name(const char *path)
+{
+	return strcmp(path, "-") ? path : "the archive";
+}
 
 struct image_bundle;
 

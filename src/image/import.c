@@ -221,7 +221,7 @@ static int import(struct image_job *j, const struct davit_image_import *i, struc
 	n->n_layers = 1;
 	r = image_new_layer(j, name, n, budget, err);
 	if (r < 0)
-		davit_error_prefix(err, "%.128s", i->load.path);
+		davit_error_prefix(err, "%.128s", image_path_name(i->load.path));
 	if (r == 0)
 		r = make_config(i, n->layers[0].diff, &n->config_text, err);
 	if (r < 0)

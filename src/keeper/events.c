@@ -8,9 +8,17 @@
 #include "base/units.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <time.h>
 
 #define EVENTS 128
+
+/* Each end wakes the keeper, and then the daemon. Where so many came within the last window
+ * (more than 500 a second) they are let collect for a moment, which is short beside the time for
+ * which the daemon gathers them before it commits. */
+#define STORM_WINDOW_NS (16 * DAVIT_NSEC_PER_MSEC)
+#define STORM_ENDS 8
+#define STORM_PAUSE_MS 5
 
 /* An event carries what it is about, and the generation of the descriptor: one
  * that was closed earlier in the same batch does not match any more. */
@@ -99,12 +107,32 @@ static void slot_event(struct keeper *k, enum keeper_source source, uint32_t num
 	}
 }
 
+/* What may come a moment later, or never waits: ends, and the daemon. Output does not,
+ * which a full pipe would hold up. */
+static bool waits_well(enum keeper_source source, uint32_t events)
+{
+	switch (source) {
+	case KEEPER_ON_LISTEN:
+	case KEEPER_ON_CONN:
+	case KEEPER_ON_SIGNAL:
+	case KEEPER_ON_PID:
+		return true;
+	case KEEPER_ON_PIPE:
+	case KEEPER_ON_PIPE_ERR:
+		return events == EPOLLHUP;
+	default:
+		return false;
+	}
+}
+
 static void dispatch(struct keeper *k, const struct epoll_event *e)
 {
 	enum keeper_source source = (enum keeper_source)(e->data.u64 >> 56);
 	uint32_t generation = (uint32_t)(e->data.u64 >> 32) & 0xffffff, number = (uint32_t)e->data.u64;
 	struct keeper_exec_slot *x;
 
+	if (!waits_well(source, e->events))
+		k->pressed = true;
 	switch (source) {
 	case KEEPER_ON_LISTEN:
 		keeper_accept(k);
@@ -188,17 +216,45 @@ static int timeout(const struct keeper *k)
 		       : (int)((left + DAVIT_NSEC_PER_MSEC - 1) / DAVIT_NSEC_PER_MSEC);
 }
 
+/* Are there so many ends that they are let collect? */
+static bool storms(struct keeper *k)
+{
+	int64_t now = keeper_monotonic();
+
+	if (now - k->window >= STORM_WINDOW_NS) {
+		k->storm = k->ends >= STORM_ENDS && now - k->window < 2 * STORM_WINDOW_NS;
+		k->window = now;
+		k->ends = 0;
+	}
+	return k->storm && !k->pressed;
+}
+
+/* Waits for the daemon alone, and not for long. */
+static void collect(const struct keeper *k, int most)
+{
+	struct pollfd daemon[] = {{.fd = k->conn, .events = (short)k->conn_events},
+				  {.fd = k->fd_listen, .events = POLLIN}};
+
+	poll(daemon, DAVIT_ARRAY_SIZE(daemon), most < 0 || most > STORM_PAUSE_MS ? STORM_PAUSE_MS : most);
+}
+
 int keeper_loop(struct keeper *k, struct davit_error *err)
 {
 	struct epoll_event events[EVENTS];
-	int n;
+	int n, wait;
 
 	for (;;) {
 		keeper_conn_flush(k);
 		if (k->quit)
 			return 0;
 		look_around(k);
-		n = epoll_wait(k->epoll, events, EVENTS, timeout(k));
+		wait = timeout(k);
+		if (wait && storms(k)) {
+			collect(k, wait);
+			wait = 0;
+		}
+		k->pressed = false;
+		n = epoll_wait(k->epoll, events, EVENTS, wait);
 		if (n < 0 && errno != EINTR)
 			return davit_error_errno(err, errno, NULL, "cannot wait for events");
 		for (int i = 0; i < n && !k->quit; i++)

@@ -239,8 +239,9 @@ struct keeper {
 	int epoll, fd_listen, fd_lock, fd_slots, fd_null, fd_signal, fd_scratch[2];
 	int fd_self; /* /proc/self/fd */
 	rlim_t descriptors;
-	bool quit;     /* leave the loop */
-	bool quitting; /* QUIT with KILL is under way */
+	bool quit;		   /* leave the loop */
+	bool quitting;		   /* QUIT with KILL is under way */
+	uint32_t no_memory_events; /* bases, by bit, whose groups have no memory.events */
 	uint64_t quit_tag;
 	uint32_t recovered, lost;
 
@@ -259,6 +260,10 @@ struct keeper {
 	int64_t linger;		    /* how long the keeper stays with neither a slot nor a daemon, ns */
 	int64_t swept, sweep_cost;  /* when orphans were last looked for, and how long it took */
 	int64_t scanned, scan_cost; /* when /proc was last walked, and how long it took */
+	int64_t window;		    /* since when ends are counted, to see a storm of them */
+	uint32_t ends;
+	bool storm;   /* the window before had many */
+	bool pressed; /* this turn had something that waits badly */
 
 	int conn;
 	bool greeted;
@@ -352,6 +357,8 @@ bool keeper_has_cgroup(const struct keeper *k, const struct keeper_slot *s);
 /* The nth cgroup's directory; false when there are not so many. */
 bool keeper_cgroup(const struct keeper *k, const struct keeper_slot *s, unsigned n,
 		   char path[KEEPER_PATH_MAX]);
+/* The number of the base of the first cgroup's directory, or -1 where it has none. */
+int keeper_cgroup_base(const struct keeper *k, const struct keeper_slot *s);
 #define KEEPER_FOREACH_CGROUP(path, k, s) for (unsigned n_ = 0; keeper_cgroup(k, s, n_, path); n_++)
 
 /* ------------------------------------------------- events.c: epoll and timers */
@@ -597,7 +604,7 @@ bool keeper_reap_child(struct keeper_end *e, int pidfd);
 void keeper_reap_pending(struct keeper *k);
 void keeper_reap_sweep(struct keeper *k);
 /* The memory cgroup's count of kills, 0 when there is none. */
-uint64_t keeper_oom_kills(const struct keeper *k, const struct keeper_slot *s);
+uint64_t keeper_oom_kills(struct keeper *k, const struct keeper_slot *s);
 
 /* ------------------------------------------------------ stop.c: until nothing is left */
 void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, uint32_t scope, int64_t grace_ns);

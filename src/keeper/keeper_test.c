@@ -103,6 +103,33 @@ static void starts_in_a_burst_are_answered_and_logged_each_for_itself(void **sta
 	assert_int_equal(client_exit(c, ID(91), 1).signal, SIGKILL);
 }
 
+static void a_storm_of_ends_is_told_once_each_and_holds_up_nobody(void **state)
+{
+	enum { N = 100 };
+	struct client *c = *state;
+	struct packet p;
+	char id[24];
+	pid_t pid[N];
+
+	for (int i = 0; i < N; i++) {
+		snprintf(id, sizeof id, "%016x", i);
+		pid[i] = client_shell(c, id, "exec sleep 1000");
+	}
+	for (int i = 1; i < N; i++) {
+		assert_int_equal(kill(pid[i], SIGKILL), 0);
+		nap(1);
+		if (i % 10 == 0)
+			assert_int_equal(client_signal(c, "0000000000000000", SIGCONT, 0, 0), 0);
+	}
+	for (int i = 1; i < N; i++) {
+		snprintf(id, sizeof id, "%016x", i);
+		assert_int_equal(client_exit(c, id, 1).signal, SIGKILL);
+	}
+	assert_int_equal(client_stop(c, "0000000000000000", SIGTERM, 5000), 0);
+	assert_int_equal(client_exit(c, "0000000000000000", 1).signal, SIGTERM);
+	assert_false(client_wait(c, KEEPER_EXITED, 0, NULL, 0, &p));
+}
+
 static void a_user_that_may_not_be_taken_is_refused_by_number(void **state)
 {
 	struct client *c = *state;
@@ -415,6 +442,7 @@ int main(int argc, char **argv)
 		T(exit_codes_and_signals_are_told),
 		T(what_cannot_be_executed_is_refused_with_the_reason),
 		T(starts_in_a_burst_are_answered_and_logged_each_for_itself),
+		T(a_storm_of_ends_is_told_once_each_and_holds_up_nobody),
 		T(a_user_that_may_not_be_taken_is_refused_by_number),
 		T(arguments_environment_and_directory_arrive_as_they_are),
 		T(limits_and_privileges_are_set),

@@ -358,13 +358,16 @@ void keeper_log_drain(struct keeper *k, struct keeper_slot *s)
 		}
 		if (keeper_set_has(&k->blocked, keeper_slot_number(k, s)))
 			return;
-		start_turn(&t, s, i);
-		if (partial(s, i))
+		if (partial(s, i)) {
+			start_turn(&t, s, i);
 			append_own(k, &t, i, "");
+		}
 		s->flags &= ~((uint32_t)KEEPER_CUT << i);
 	}
-	start_turn(&t, s, KEEPER_ERR);
-	write_marker(k, &t);
+	if (s->dropped_bytes) {
+		start_turn(&t, s, KEEPER_ERR);
+		write_marker(k, &t);
+	}
 }
 
 void keeper_log_close(struct keeper *k, struct keeper_slot *s)

@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 
 #define SWEEP_PAUSE_NS (20 * DAVIT_NSEC_PER_MSEC)
+#define SWEEP_PAUSE_MAX_NS (100 * DAVIT_NSEC_PER_MSEC)
 
 /* linux/pidfd.h of 6.15 and later; the layout is the kernel's interface. */
 struct pidfd_info_v2 {
@@ -94,15 +95,27 @@ static void collect(int pidfd)
 	DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED | WNOHANG));
 }
 
-uint64_t keeper_oom_kills(const struct keeper *k, const struct keeper_slot *s)
+/* The group is there and the file is not: its parent hands no memory controller down, which
+ * is so for all groups beside it. */
+static void note_missing(struct keeper *k, int base, const char *dir)
+{
+	if (base >= 0 && errno == ENOENT && access(dir, F_OK) == 0)
+		k->no_memory_events |= UINT32_C(1) << base;
+}
+
+uint64_t keeper_oom_kills(struct keeper *k, const struct keeper_slot *s)
 {
 	char dir[KEEPER_PATH_MAX], buf[512], *p;
-	unsigned n = 0;
+	int base = s->flags & KEEPER_CGROUP2 ? keeper_cgroup_base(k, s) : -1;
+	unsigned n = base >= 0 && k->no_memory_events >> base & 1;
 
 	while (keeper_cgroup(k, s, n++, dir)) {
 		bool v2 = n == 1 && s->flags & KEEPER_CGROUP2;
-		if (keeper_read_file(dir, v2 ? "memory.events" : "memory.oom_control", buf, sizeof buf) < 0)
+		if (keeper_read_file(dir, v2 ? "memory.events" : "memory.oom_control", buf, sizeof buf) < 0) {
+			if (v2)
+				note_missing(k, base, dir);
 			continue;
+		}
 		/* "oom_kill 3"; "oom_kill_disable 0" is something else. */
 		for (p = buf; (p = strstr(p, "oom_kill ")); p++)
 			if (p == buf || p[-1] == '\n')
@@ -113,6 +126,7 @@ uint64_t keeper_oom_kills(const struct keeper *k, const struct keeper_slot *s)
 
 void keeper_reap_finish(struct keeper *k, struct keeper_slot *s)
 {
+	k->ends++;
 	keeper_log_drain(k, s);
 	DAVIT_FAULT("keeper.exit.record");
 	s->state = KEEPER_SLOT_ENDED;
@@ -170,13 +184,14 @@ void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x)
 void keeper_reap_signal(struct keeper *k)
 {
 	struct signalfd_siginfo si[8];
+	int64_t pause = SWEEP_PAUSE_NS + 400 * k->sweep_cost;
 
 	while (read(k->fd_signal, si, sizeof si) > 0)
 		;
 	/* At the end of this turn, when what has a pidfd was reaped by that. The
 	 * pause bounds what a storm of exits costs: a sweep looks at every child, and
-	 * takes at most a hundredth of the time. One-shot: armed again by the sweep. */
-	keeper_due(&k->sweep_due, k->swept + SWEEP_PAUSE_NS + 100 * k->sweep_cost);
+	 * takes at most a four-hundredth of the time. One-shot: armed again by the sweep. */
+	keeper_due(&k->sweep_due, k->swept + (pause < SWEEP_PAUSE_MAX_NS ? pause : SWEEP_PAUSE_MAX_NS));
 }
 
 bool keeper_reap_child(struct keeper_end *e, int pidfd)
@@ -227,9 +242,11 @@ void keeper_reap_sweep(struct keeper *k)
 			break;
 		s = keeper_slot_of_pid(k, si.si_pid);
 		x = s ? NULL : exec_of_pid(k, si.si_pid);
-		if (s)
+		if (s) {
 			keeper_reap(k, s);
-		else if (x)
+			if (!s->pid)
+				continue;
+		} else if (x)
 			keeper_reap_exec(k, x);
 		else if (keeper_term_reap_pid(k, si.si_pid))
 			continue;

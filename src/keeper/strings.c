@@ -43,10 +43,13 @@ static void decode(const struct keeper *k, const struct keeper_slot *s, const ch
 {
 	unsigned base = (unsigned char)*code;
 
-	if (base - 1 < KEEPER_BASES)
-		snprintf(path, KEEPER_PATH_MAX, "%s/%s", k->file->bases[base - 1], s->id);
-	else
+	if (base - 1 < KEEPER_BASES) {
+		char *end = stpcpy(path, k->file->bases[base - 1]);
+		*end = '/';
+		strcpy(end + 1, s->id);
+	} else {
 		snprintf(path, KEEPER_PATH_MAX, "%s", code);
+	}
 }
 
 static size_t add_path(struct keeper *k, const char *id, char *to, size_t max, const char *path)
@@ -153,4 +156,11 @@ bool keeper_cgroup(const struct keeper *k, const struct keeper_slot *s, unsigned
 		return false;
 	decode(k, s, dir, path);
 	return true;
+}
+
+int keeper_cgroup_base(const struct keeper *k, const struct keeper_slot *s)
+{
+	unsigned base = (unsigned char)*cgroups_of(k, s);
+
+	return base - 1 < KEEPER_BASES ? (int)base - 1 : -1;
 }

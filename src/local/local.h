@@ -234,6 +234,10 @@ int local_build_create(struct local_instance *pi, struct davit_error *err);
 /* The directory of an instance's log: a heap string. */
 char *local_log_dir(struct davit_runtime *rt, const char *id);
 
+/* --- workload.c --- */
+/* A deep copy of what a thread needs of a workload, in one piece of memory; free() it. */
+struct davit_workload *local_workload_copy(const struct davit_workload *w);
+
 /* --- sweep.c: groups of dead instances --- */
 void local_sweep_init(struct local_runtime *p);
 void local_sweep_fini(struct local_runtime *p);

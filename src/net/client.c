@@ -301,8 +301,15 @@ static int send_body(struct davit_client *c, const struct davit_client_request *
 	return 0;
 }
 
-int davit_client_send(struct davit_client *c, const struct davit_client_request *request, int *ret_status,
-		      struct davit_error *err)
+/* A late answer would be taken for the next request's. */
+static int broken(struct davit_client *c, int r)
+{
+	c->broken = r < 0;
+	return r;
+}
+
+int davit_client_begin(struct davit_client *c, const struct davit_client_request *request,
+		       struct davit_error *err)
 {
 	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	int r;
@@ -324,14 +331,28 @@ int davit_client_send(struct davit_client *c, const struct davit_client_request 
 	r = send_all(c, out.data, out.len, err);
 	if (r == 0 && request->produce)
 		r = send_body(c, request, err);
+	return broken(c, r);
+}
+
+int davit_client_head(struct davit_client *c, int *ret_status, struct davit_error *err)
+{
+	int r = c->broken
+			? davit_error_set(err, DAVIT_ECLOSED, NULL, "the connection to the daemon is closed")
+			: 0;
+
 	while (r == 0 && !c->head_done)
 		r = feed(c, err);
-	if (r < 0) {
-		c->broken = true; /* a late answer would be taken for the next request's */
-		return r;
-	}
-	*ret_status = (int)c->parser.status_code;
-	return 0;
+	if (r == 0)
+		*ret_status = (int)c->parser.status_code;
+	return broken(c, r);
+}
+
+int davit_client_send(struct davit_client *c, const struct davit_client_request *request, int *ret_status,
+		      struct davit_error *err)
+{
+	int r = davit_client_begin(c, request, err);
+
+	return r < 0 ? r : davit_client_head(c, ret_status, err);
 }
 
 const char *davit_client_header(const struct davit_client *c, const char *name)

@@ -113,6 +113,19 @@ int build_image_drop(void *user, const char *runtime, const char *reference)
 	return r;
 }
 
+/* What is made, for whoever collects a build that was killed when the image was there already. */
+static int note_image(struct build *b, const char *reference)
+{
+	json_t *o = json_pack("{s:s, s:s}", "runtime", b->request->runtime, "image", reference);
+	DAVIT_AUTO_FREE char *path = davit_path_join(b->work.path, "image");
+	DAVIT_AUTO_FREE char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+
+	json_decref(o);
+	if (!path || !text)
+		return build_no_memory(b);
+	return davit_write_file(path, text, strlen(text), 0600, b->err);
+}
+
 static int make(struct build *b, const char *reference)
 {
 	const struct davit_image_builder builder = builder_of(b);
@@ -125,6 +138,8 @@ static int make(struct build *b, const char *reference)
 	if (!context || !archive || !key)
 		return build_no_memory(b);
 	r = davit_write_file(key, b->key, strlen(b->key), 0600, b->err);
+	if (r == 0)
+		r = note_image(b, reference);
 	if (r == 0)
 		r = davit_image_pack(context, archive, b->err);
 	if (r < 0)

@@ -221,6 +221,43 @@ static bool is_result_of(struct collection *k, const char *id)
 	return same;
 }
 
+/* Of a build that made one; true when there is none (any more). */
+static bool image_dropped(struct collection *k, const json_t *result)
+{
+	const char *runtime = json_string_value(json_object_get(result, "runtime"));
+	const char *image = json_string_value(json_object_get(result, "image"));
+
+	return !runtime || !image ||
+	       (k->cache->drop_image && k->cache->drop_image(k->cache->user, runtime, image) == 0);
+}
+
+/* Of a build that was killed: the runtime may have its image, of which nobody has heard then. */
+static bool unfinished_image_dropped(struct collection *k, const char *id)
+{
+	DAVIT_AUTO_FREE char *note = davit_cache_path(k->cache, "work", id, "/image"), *json = NULL;
+	DAVIT_AUTO_FREE char *path = davit_cache_path(k->cache, "work", id, "/key");
+	DAVIT_AUTO_BUF key = DAVIT_BUF_INIT;
+	json_t *o = note ? json_load_file(note, 0, NULL) : NULL;
+	bool dropped = true;
+	int lock;
+
+	if (!o || !path || davit_read_file(path, 256, &key, NULL) < 0 || !key.len) {
+		json_decref(o);
+		return true;
+	}
+	/* One that builds the same has the lock; one that has built it has the image. */
+	lock = try_lock(k, key.data);
+	json = davit_cache_path(k->cache, "builds", key.data, ".json");
+	if (lock < 0 || !json)
+		dropped = false;
+	else if (access(json, F_OK) < 0)
+		dropped = image_dropped(k, o);
+	if (lock >= 0)
+		drop_lock(k, key.data, lock);
+	json_decref(o);
+	return dropped;
+}
+
 /* A directory in work/ that a crash left, or whose result was replaced. */
 static int collect_work(struct collection *k, const char *id)
 {
@@ -232,20 +269,10 @@ static int collect_work(struct collection *k, const char *id)
 	if (lock < 0)
 		return 0;
 	/* Again: it may have become a result before we had the lock. */
-	if (!is_result_of(k, id) && !in_use(k, id))
+	if (!is_result_of(k, id) && !in_use(k, id) && unfinished_image_dropped(k, id))
 		remove_tree(k, "work", id);
 	drop_lock(k, id, lock);
 	return 0;
-}
-
-/* Of a build that made one; true when there is none (any more). */
-static bool image_dropped(struct collection *k, const json_t *result)
-{
-	const char *runtime = json_string_value(json_object_get(result, "runtime"));
-	const char *image = json_string_value(json_object_get(result, "image"));
-
-	return !runtime || !image ||
-	       (k->cache->drop_image && k->cache->drop_image(k->cache->user, runtime, image) == 0);
 }
 
 static void evict(struct collection *k, const struct candidate *v)

@@ -11,6 +11,8 @@
 static const struct step_runtime runtimes[] = {
 	{.name = "process"},
 	{.name = "oci", .images = true},
+	{.name = "crun", .images = true, .driver = "davit-step-oci"},
+	{.name = "runc", .images = true, .driver = "davit-step-oci"},
 	{.name = "docker", .images = true, .engine = true, .driver = "davit-step-engine"},
 	{.name = "podman", .images = true, .engine = true, .driver = "davit-step-engine"},
 };
@@ -35,7 +37,8 @@ static int unknown(const char *name, struct davit_error *err)
 	near = davit_nearest(name, names, DAVIT_ARRAY_SIZE(names));
 	return davit_error_set(err, DAVIT_ENOTSUP, "runtime",
 			       near ? "steps do not run on '%.64s'; did you mean %s?"
-				    : "steps do not run on '%.64s', but on process, oci, docker and podman",
+				    : "steps do not run on '%.64s', but on process, oci, crun, runc, docker "
+				      "and podman",
 			       name, near);
 }
 
@@ -50,10 +53,11 @@ static int check_runtime(const struct davit_run_spec *spec, struct davit_error *
 	if (image && (!spec->image.location || !*spec->image.location))
 		return davit_error_set(err, DAVIT_EINVAL, "image", "it is not said which image");
 	if (image && !r->images)
-		return davit_error_set(err, DAVIT_ENOTSUP, "runtime",
-				       "the runtime %s has no images: a step in one needs the runtime oci, "
-				       "docker or podman",
-				       r->name);
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, "runtime",
+			"the runtime %s has no images: a step in one needs the runtime oci, crun, "
+			"runc, docker or podman",
+			r->name);
 	if (!image && r->images)
 		return davit_error_set(err, DAVIT_EINVAL, "runtime",
 				       "a step on the runtime %s needs an image", r->name);

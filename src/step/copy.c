@@ -15,6 +15,8 @@
 #include <sys/stat.h>
 
 #define BLOCK (256 * 1024)
+#define WITHIN_MIN (64 * 1024) /* below that, to read and write costs less */
+#define HOLE (16 * 1024)       /* fewer zeros are written */
 
 struct copying {
 	char path[PATH_MAX]; /* of what is being copied, for messages */
@@ -37,24 +39,59 @@ int step_open_anyway(int at, const char *name, int flags, mode_t mode)
 	return fd;
 }
 
-static int copy_bytes(int from, int to)
+bool step_has_holes(const struct stat *st)
 {
-	char buf[BLOCK];
+	return st->st_blocks * 512 < st->st_size;
+}
+
+int step_write_sparse(int fd, const char *buf, size_t n)
+{
+	static const char zeros[HOLE];
+
+	while (n) {
+		size_t part = n < HOLE ? n : HOLE;
+
+		if (memcmp(buf, zeros, part) ? davit_write_full(fd, buf, part) < 0
+					     : lseek(fd, (off_t)part, SEEK_CUR) < 0)
+			return -1;
+		buf += part;
+		n -= part;
+	}
+	return 0;
+}
+
+/* Without the data passing by here, between file systems that know each other. 0, an errno, or -1: it has to.
+ */
+static int copy_within(int from, int to)
+{
 	ssize_t n;
 
-	if (ioctl(to, FICLONE, from) == 0)
-		return 0;
-	/* Between file systems that know each other the data need not pass by here. */
 	while ((n = copy_file_range(from, NULL, to, NULL, SSIZE_MAX & ~4095, 0)) > 0)
 		;
 	if (n == 0)
 		return 0;
-	if (errno != EXDEV && errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP && errno != EBADF)
-		return errno;
+	return errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP || errno == EBADF
+		       ? -1
+		       : errno;
+}
+
+static int copy_bytes(int from, int to, const struct stat *st)
+{
+	bool holes = step_has_holes(st);
+	char buf[BLOCK];
+	ssize_t n;
+	int e;
+
+	if (st->st_size >= WITHIN_MIN && ioctl(to, FICLONE, from) == 0)
+		return 0;
+	e = !holes && st->st_size >= WITHIN_MIN ? copy_within(from, to) : -1;
+	if (e >= 0)
+		return e;
 	while ((n = DAVIT_EINTR(read(from, buf, sizeof buf))) > 0)
-		if (davit_write_full(to, buf, (size_t)n) < 0)
+		if ((holes ? step_write_sparse(to, buf, (size_t)n) : davit_write_full(to, buf, (size_t)n)) <
+		    0)
 			return errno;
-	return n < 0 ? errno : 0;
+	return n < 0 || (holes && ftruncate(to, lseek(to, 0, SEEK_CUR)) < 0) ? errno : 0;
 }
 
 static int copy_file(int from, int to, const char *name, const struct stat *st)
@@ -75,7 +112,7 @@ static int copy_file(int from, int to, const char *name, const struct stat *st)
 	}
 	if (out < 0)
 		return errno;
-	e = st->st_size ? copy_bytes(in, out) : 0;
+	e = st->st_size ? copy_bytes(in, out, st) : 0;
 	if (e == 0 && (fchmod(out, st->st_mode & 07777) < 0 || futimens(out, times) < 0))
 		e = errno;
 	return e;

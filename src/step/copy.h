@@ -5,6 +5,7 @@
 #ifndef DAVIT_STEP_COPY_H
 #define DAVIT_STEP_COPY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -17,6 +18,11 @@ struct stat;
  * has the name of an entry in `to` is replaced, unless both are directories. `to` gets the mode of
  * `from`. No link is followed. 0 or an errno, and then the path concerned in why. Blocks. */
 int step_copy_tree(int from, int to, char *why, size_t size);
+/* Does a file take less of the disk than its size says? */
+bool step_has_holes(const struct stat *st);
+/* Writes n bytes, but for the zeros, which it passes over: the caller gives the file its size at the end. -1
+ * with errno. */
+int step_write_sparse(int fd, const char *buf, size_t n);
 /* Opens for reading what its permissions forbid even to its owner. -1 with errno. */
 int step_open_anyway(int at, const char *name, int flags, mode_t mode);
 

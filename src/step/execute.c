@@ -342,7 +342,8 @@ static void after_let_go(uv_work_t *work, int status)
 static void let_go(struct davit_execution *x)
 {
 	x->work.data = x;
-	if (x->helper > 0 && uv_queue_work(davit_loop_uv(x->loop), &x->work, run_let_go, after_let_go) == 0)
+	if ((x->helper > 0 || x->control >= 0) &&
+	    uv_queue_work(davit_loop_uv(x->loop), &x->work, run_let_go, after_let_go) == 0)
 		return;
 	step_let_go(x);
 	free(x);

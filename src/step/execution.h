@@ -141,6 +141,10 @@ int step_image_ask(struct davit_execution *x, bool fetch, char *ret, size_t size
 /* Lets go of the image of a step that was killed. */
 void step_image_sweep(struct davit_artifacts *s, const char *id);
 
+/* spawn.c: lets go of all that a step whose keeper was killed had beside its directory: its image, its
+ * groups, its container. */
+void step_sweep_killed(struct davit_artifacts *s, const char *id);
+
 /* prepare.c: adds a record to the order. */
 void step_record(struct davit_execution *x, enum step_tag tag, const char *text);
 

@@ -21,7 +21,6 @@ struct walk {
 	struct step_tree *tree;
 	struct davit_error *err;
 	bool own;
-	bool lazy; /* of files only the names */
 	char path[PATH_MAX];
 	size_t len;
 	struct davit_map seen; /* directories on the way to names */
@@ -75,14 +74,12 @@ static int add(struct walk *w, const struct stat *st)
 	return 0;
 }
 
-static int walk_entry(struct walk *w, int fd, const char *name, unsigned char type, unsigned depth)
+static int walk_entry(struct walk *w, int fd, const char *name, unsigned depth)
 {
 	DAVIT_AUTO_CLOSE int below = -1;
-	struct stat st = {.st_mode = S_IFREG};
+	struct stat st;
 	int r;
 
-	if (w->lazy && type == DT_REG)
-		return add(w, &st);
 	if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return davit_error_errno(w->err, errno, NULL, "cannot read %s", w->path);
 	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) && !S_ISLNK(st.st_mode)) {
@@ -134,7 +131,7 @@ static int walk_directory(struct walk *w, int fd, unsigned depth)
 			break;
 		}
 		w->len = before + (size_t)sprintf(w->path + before, "%s%s", before ? "/" : "", d->d_name);
-		r = walk_entry(w, fd, d->d_name, d->d_type, depth);
+		r = walk_entry(w, fd, d->d_name, depth);
 		w->len = before;
 		w->path[before] = '\0';
 	}
@@ -182,7 +179,7 @@ static int walk_name(struct walk *w, int fd, const char *name)
 		return gone(w, name);
 	memcpy(w->path, name, n + 1);
 	w->len = n;
-	return walk_entry(w, fd, name, DT_UNKNOWN, 0);
+	return walk_entry(w, fd, name, 0);
 }
 
 static bool is_beneath(const char *name)
@@ -232,7 +229,6 @@ int step_tree_list(int fd, char *const *names, struct step_tree *t, struct davit
 		return no_memory(err);
 	w->tree = t;
 	w->err = err;
-	w->lazy = true;
 	r = names ? scan_names(w, fd, names) : walk_directory(w, fd, 0);
 	free(w);
 	step_tree_sort(t);
@@ -256,10 +252,16 @@ int step_tree_scan(int fd, bool own, struct step_tree *t, struct davit_error *er
 
 /* ------------------------------------------------------------------------------ contents */
 
+bool step_tree_small(const struct step_tree *t)
+{
+	return t->n <= ALONE_ENTRIES && t->bytes <= ALONE_BYTES;
+}
+
 /* Neighbours are of one directory: a thread takes several, so that two do not wait for its lock. */
 #define TURN 32
 
 struct work {
+	size_t turn;
 	struct step_tree *tree;
 	step_entry_fn *fn;
 	void *user;
@@ -286,8 +288,8 @@ static void *do_some(void *arg)
 
 	if (!buf)
 		r = no_memory(&err);
-	while (r == 0 && !atomic_load(&w->failed) && (i = atomic_fetch_add(&w->next, TURN)) < w->tree->n)
-		for (size_t end = i + TURN; r == 0 && i < end && i < w->tree->n; i++)
+	while (r == 0 && !atomic_load(&w->failed) && (i = atomic_fetch_add(&w->next, w->turn)) < w->tree->n)
+		for (size_t end = i + w->turn; r == 0 && i < end && i < w->tree->n; i++)
 			r = w->fn(w->user, &w->tree->entries[i], buf, &err);
 	if (r < 0)
 		fail(w, r, &err);
@@ -303,8 +305,11 @@ int step_tree_each(struct step_tree *t, step_entry_fn *fn, void *user, struct da
 	pthread_t threads[THREADS_MAX];
 	int r;
 
-	if (t->n <= ALONE_ENTRIES && t->bytes <= ALONE_BYTES)
+	if (step_tree_small(t))
 		more = 0;
+	/* A few large files are not for one thread alone. */
+	w.turn = t->n / (8 * (more + 1));
+	w.turn = w.turn > TURN ? TURN : w.turn + !w.turn;
 	while (n < more && pthread_create(&threads[n], NULL, do_some, &w) == 0)
 		n++;
 	do_some(&w);
@@ -399,16 +404,21 @@ void step_tree_name(struct step_tree *t)
 	hash_tree(t);
 }
 
-int step_tree_read(int fd, bool own, struct step_tree *t, struct davit_error *err)
+int step_tree_hash(int fd, struct step_tree *t, struct davit_error *err)
 {
 	int r;
 
 	if (sodium_init() < 0)
 		return davit_error_set(err, DAVIT_EINTERNAL, NULL, "libsodium cannot be initialised");
-	r = step_tree_scan(fd, own, t, err);
-	if (r == 0)
-		r = step_tree_each(t, hash_entry, &fd, err);
+	r = step_tree_each(t, hash_entry, &fd, err);
 	if (r == 0)
 		step_tree_name(t);
 	return r;
+}
+
+int step_tree_read(int fd, bool own, struct step_tree *t, struct davit_error *err)
+{
+	int r = step_tree_scan(fd, own, t, err);
+
+	return r < 0 ? r : step_tree_hash(fd, t, err);
 }

@@ -38,11 +38,16 @@ int step_tree_read(int fd, bool own, struct step_tree *t, struct davit_error *er
 int step_tree_scan(int fd, bool own, struct step_tree *t, struct davit_error *err);
 void step_tree_fini(struct step_tree *t);
 
-/* The names of what is in it, or of what `names` lists (not NULL: each a file, a link, or a directory with
- * all that is in it; the directories on the way come, too), by path. Of files the rest is not asked for.
- * DAVIT_EINVAL for a name that is empty, absolute, or has a part that is "." or ".."; one that is not there
- * is passed over. */
+/* What is in it, or what `names` lists of it (not NULL: each a file, a link, or a directory with all that is
+ * in it; the directories on the way come, too), by path. DAVIT_EINVAL for a name that is empty, absolute, or
+ * has a part that is "." or ".."; one that is not there is passed over. */
 int step_tree_list(int fd, char *const *names, struct step_tree *t, struct davit_error *err);
+
+/* Hashes what is in the entries, in several threads where there is much to read, and gives the tree its id.
+ * Blocks. */
+int step_tree_hash(int fd, struct step_tree *t, struct davit_error *err);
+/* Is it so little that a thread more, or to look first whether it is known, is not worth it? */
+bool step_tree_small(const struct step_tree *t);
 
 /* Calls fn with each entry and STEP_BLOCK bytes to use, in several threads where there is much to do, until
  * one fails. Blocks. */

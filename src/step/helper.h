@@ -63,6 +63,8 @@ void step_keep_result(const struct step_report *r);
 void step_init(struct step *s, int out, int err) __attribute__((noreturn));
 /* The same where the namespaces and mounts are made already. */
 void step_init_inside(struct step *s, int out, int err) __attribute__((noreturn));
+/* report.c: to status_fd. */
+void step_report(struct step *s, const struct step_report *r);
 /* Reports that the step cannot be run, and ends. sys_errno may be 0. */
 void step_fail(struct step *s, int code, int sys_errno, const char *fmt, ...)
 	__attribute__((noreturn, format(printf, 4, 5)));
@@ -78,6 +80,15 @@ int step_inside(void);
 
 /* mounts.c: makes the step's file system and enters it. */
 void step_enter_root(struct step *s);
+/* The same file system, but for /proc, at "root" in the step's directory, for who makes the other namespaces
+ * and enters it: a descriptor of it. In mount namespaces of its own. */
+int step_make_root(struct step *s);
+
+/* What a step's program may as root (program.c): a build has to own, change and run files as any user, and to
+ * listen on low ports. */
+#define STEP_RIGHTS                                                                                          \
+	CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_KILL, CAP_SETGID, CAP_SETUID, CAP_SETPCAP,  \
+		CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT, CAP_SETFCAP
 
 /* program.c: adds "NAME=value", which must stay; without memory it is not there. */
 void step_add_env(struct step *s, const char *text);

@@ -11,7 +11,6 @@
 #include <net/if.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,40 +21,6 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
-
-static void send_report(struct step *s, const struct step_report *r)
-{
-	/* A packet: whole or not at all. The monitor reads all the time; without one nobody wants it. */
-	while (send(s->status_fd, r, sizeof *r, MSG_NOSIGNAL) < 0 && errno == EINTR)
-		;
-}
-
-void step_fail(struct step *s, int code, int sys_errno, const char *fmt, ...)
-{
-	struct step_report r = {.kind = STEP_FAILED, .code = code, .sys_errno = sys_errno};
-	size_t n;
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(r.text, sizeof r.text, fmt, ap);
-	va_end(ap);
-	n = strlen(r.text);
-	if (sys_errno)
-		snprintf(r.text + n, sizeof r.text - n, ": %s", strerror(sys_errno));
-	send_report(s, &r);
-	_exit(1);
-}
-
-void step_note(struct step *s, const char *fmt, ...)
-{
-	struct step_report r = {.kind = STEP_NOTE};
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(r.text, sizeof r.text, fmt, ap);
-	va_end(ap);
-	send_report(s, &r);
-}
 
 static int64_t wall(void)
 {
@@ -145,7 +110,7 @@ static void end(struct step *s, int status, const struct rusage *u)
 	r.cpu_system = (int64_t)u->ru_stime.tv_sec * 1000000000 + u->ru_stime.tv_usec * 1000;
 	r.memory_peak = (uint64_t)u->ru_maxrss * 1024;
 	r.out_of_memory = s->inside && ran_out_of_memory();
-	send_report(s, &r);
+	step_report(s, &r);
 	_exit(0);
 }
 
@@ -211,7 +176,7 @@ static void run(struct step *s, int signals, int out, int err)
 	pid_t program = start(s, out, err);
 
 	r.started = wall();
-	send_report(s, &r);
+	step_report(s, &r);
 	for (;;)
 		keep(s, signals, program);
 }

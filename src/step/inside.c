@@ -198,6 +198,7 @@ int step_inside(void)
 	if (!read_order(&in.step) || !open_input(&in.step))
 		return 1;
 	disappear();
+	in.step.rootless = in.step.options.rootless;
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
 	in.children = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -51,6 +51,17 @@ static bool find(const char *directory, pid_t *ret_monitor, pid_t *ret_init)
 	return sscanf(text, "%d %d", ret_monitor, ret_init) == 2;
 }
 
+/* One that somebody else has started on this host is joined like one of ours. */
+static bool find_elsewhere(const char *directory, pid_t *ret_init)
+{
+	char path[PATH_MAX], text[24] = "";
+	DAVIT_AUTO_CLOSE int fd = -1;
+
+	snprintf(path, sizeof path, "%s/" STEP_PID_FILE, directory);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return fd >= 0 && read(fd, text, sizeof text - 1) > 0 && sscanf(text, "%d", ret_init) == 1;
+}
+
 static bool read_order(pid_t monitor, struct step *s)
 {
 	char path[64];
@@ -182,7 +193,7 @@ int step_intercept(int argc, char **argv)
 		fputs("davit: the step does not run\n", stderr);
 		return CANNOT;
 	}
-	if (s.driver)
+	if (s.driver && !find_elsewhere(argv[0], &init))
 		return run_elsewhere(&s, argv + 1, argc - 1);
 	if (s.options.plain) {
 		fputs("davit: this step runs on the host as it is: there is nothing to enter\n", stderr);

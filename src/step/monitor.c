@@ -207,6 +207,18 @@ static void become_init(struct monitor *m, int monitors, int out, int err)
 	step_init(&m->step, out, err);
 }
 
+/* Into the cgroups, of which init is told. */
+static bool place(struct monitor *m)
+{
+	if (!enter_cgroups(m)) {
+		report_failure(m, DAVIT_EIO, errno, "cannot put the step into its cgroup");
+		return false;
+	}
+	/* If it has ended already, it has said why. */
+	send(m->status, "", 1, MSG_NOSIGNAL);
+	return true;
+}
+
 /* Starts init, or what is in its place. False when that cannot be, which is reported. */
 static bool start(struct monitor *m)
 {
@@ -242,8 +254,10 @@ static bool start(struct monitor *m)
 	m->pipes[0] = out[0];
 	m->pipes[1] = err[0];
 	step_tell_intercept(m->init);
-	if (m->step.driver)
+	if (m->step.driver && !m->step.n_cgroups)
 		return true;
+	if (m->step.driver)
+		return place(m);
 	if (m->step.rootless && !map_users(m->init)) {
 		report_failure(m, DAVIT_ENOTSUP, errno, "cannot map the user into a user namespace");
 		return false;
@@ -251,13 +265,7 @@ static bool start(struct monitor *m)
 	/* It makes its mounts while the kernel takes its time (a grace period of RCU) to move it. */
 	if (send(m->status, "", 1, MSG_NOSIGNAL) != 1)
 		return false;
-	if (!enter_cgroups(m)) {
-		report_failure(m, DAVIT_EIO, errno, "cannot put the step into its cgroup");
-		return false;
-	}
-	/* If it has ended already, it has said why. */
-	send(m->status, "", 1, MSG_NOSIGNAL);
-	return true;
+	return place(m);
 }
 
 /* ------------------------------------------------------------------------------ orders */

@@ -380,28 +380,51 @@ static void own_root(struct root *r)
 	attach(r->s, clone_tree(r->s, "/sys", AT_RECURSIVE, MOUNT_ATTR_RDONLY), place(r, "/sys"), "/sys");
 }
 
+/* Its processes' own, which needs their namespace. */
+static void mount_proc(struct root *r)
+{
+	mount_new(r, "proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+	if (r->s->options.pid_max)
+		limit_pids(r);
+	if (!r->s->rootless && !r->s->options.privileged)
+		protect_proc(r);
+}
+
+static void make_root(struct root *r, bool with_proc)
+{
+	struct step *s = r->s;
+
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		step_fail(s, DAVIT_EIO, errno, "cannot separate the mounts from the host's");
+	r->own = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (r->own < 0)
+		step_fail(s, DAVIT_EIO, errno, "cannot open %s", s->directory);
+	if (s->n_roots)
+		own_root(r);
+	else
+		host_root(r);
+	mount_dev(r);
+	if (with_proc)
+		mount_proc(r);
+	close(place(r, BASE));
+	close(place(r, "/tmp/home"));
+	mount_artifacts(r);
+}
+
+int step_make_root(struct step *s)
+{
+	struct root r = {.s = s, .fd = -1};
+
+	make_root(&r, false);
+	close(r.own);
+	return r.fd;
+}
+
 void step_enter_root(struct step *s)
 {
 	struct root r = {.s = s, .fd = -1};
 
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		step_fail(s, DAVIT_EIO, errno, "cannot separate the mounts from the host's");
-	r.own = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (r.own < 0)
-		step_fail(s, DAVIT_EIO, errno, "cannot open %s", s->directory);
-	if (s->n_roots)
-		own_root(&r);
-	else
-		host_root(&r);
-	mount_dev(&r);
-	mount_new(&r, "proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
-	if (s->options.pid_max)
-		limit_pids(&r);
-	if (!s->rootless && !s->options.privileged)
-		protect_proc(&r);
-	close(place(&r, BASE));
-	close(place(&r, "/tmp/home"));
-	mount_artifacts(&r);
+	make_root(&r, true);
 	if (fchdir(r.fd) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
 	    chdir("/") < 0)
 		step_fail(s, DAVIT_EIO, errno, "cannot enter the new root");

@@ -388,7 +388,8 @@ static bool needs_group(const struct davit_run_spec *spec)
 {
 	const struct davit_step_limits *l = &spec->limits;
 
-	return l->cpu_millicores || l->memory || l->pids || spec->plain || !namespaces_limit();
+	return l->cpu_millicores || l->memory || l->pids || spec->plain || step_runtime(spec)->driver ||
+	       !namespaces_limit();
 }
 
 static int limit(struct preparing *p)

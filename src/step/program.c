@@ -198,10 +198,7 @@ static void become(const struct step *s, struct who *w, int fd)
 
 /* ------------------------------------------------------------------------------ rights */
 
-/* What a build needs: to own, change and run files as any user, and to listen on low ports. */
-static const int kept[] = {CAP_CHOWN,  CAP_DAC_OVERRIDE, CAP_FOWNER,  CAP_FSETID,	    CAP_KILL,
-			   CAP_SETGID, CAP_SETUID,	 CAP_SETPCAP, CAP_NET_BIND_SERVICE, CAP_SYS_CHROOT,
-			   CAP_SETFCAP};
+static const int kept[] = {STEP_RIGHTS};
 
 static void drop_bounding(int fd)
 {

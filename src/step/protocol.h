@@ -79,6 +79,7 @@ struct step_options {
 	uint32_t plain;	    /* the program runs on the host as it is */
 	uint32_t input;	    /* there is STEP_FD_INPUT */
 	uint32_t pid_max;   /* of its pid namespace; 0: as it is */
+	uint32_t rootless;  /* of a driver to what is inside: in a user namespace that has one user */
 };
 
 /* Orders: one packet each. */
@@ -125,8 +126,13 @@ struct step_packet {
 };
 #define STEP_PACKET_MAX 65536
 
+/* Where a driver that runs the step on this host after all has a file with the pid of its first process, in
+ * the step's directory: then who joins in needs no driver. */
+#define STEP_PID_FILE "pid"
+
 /* A driver's descriptors: the socket to the monitor, where it is as init is, the order, and where the
- * streams go, and standard input if there is any, which is STEP_INSIDE_INPUT over there. Its arguments:
+ * streams go, and standard input if there is any, which is STEP_INSIDE_INPUT over there. If the order has
+ * cgroups, a byte on the socket says that it is in them. Its arguments:
  * RUNTIME, or RUNTIME "remove" ID after one that was killed. */
 enum { STEP_DRIVER_STATUS = 3, STEP_DRIVER_ORDER, STEP_DRIVER_OUT, STEP_DRIVER_ERR, STEP_DRIVER_INPUT };
 #define STEP_INSIDE_DIRECTORY "/.davit"

@@ -5,6 +5,7 @@
 #include "step/execution.h"
 
 #include "base/file.h"
+#include "base/start.h"
 #include "base/strv.h"
 
 #include <errno.h>
@@ -105,6 +106,35 @@ int step_spawn(struct davit_execution *x, struct davit_error *err)
 	return r;
 }
 
+/* crun and runc have their states there, by their names. */
+static void sweep_container(struct davit_artifacts *s, const char *id, const char *runtime)
+{
+	DAVIT_AUTO_FREE char *program = davit_path_join(s->paths.libexec, "davit-step-oci"),
+			     *directory = NULL, *state = NULL;
+	pid_t pid;
+
+	if (!program || asprintf(&directory, "%s/runs/%s", s->directory, id) < 0)
+		return;
+	state = davit_path_join(directory, runtime);
+	if (!state || access(state, F_OK) < 0)
+		return;
+	char *const argv[] = {(char *)"davit-step-oci", (char *)runtime, (char *)"sweep", directory, NULL};
+	if (davit_start_program(program, argv, (const int[]){-1, -1, -1}, false, &pid) == 0)
+		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+			;
+}
+
+void step_sweep_killed(struct davit_artifacts *s, const char *id)
+{
+	step_image_sweep(s, id);
+	sweep_container(s, id, "crun");
+	sweep_container(s, id, "runc");
+	if (!s->has_cgroups)
+		s->has_cgroups = cgroups_open(&s->cgroups, s->directory, NULL) == 0;
+	if (s->has_cgroups)
+		cgroups_remove(&s->cgroups, id);
+}
+
 /* What was made for a step that never got a helper. */
 static void undo(struct davit_execution *x)
 {
@@ -130,8 +160,22 @@ static void close_all(struct davit_execution *x)
 			close(x->caches[i].fd);
 }
 
+/* One that is another's child tells its end by hanging up: before, who asks for the step would still find it.
+ */
+static void await_hangup(int control)
+{
+	struct step_report r;
+	ssize_t n;
+
+	do
+		n = recv(control, &r, sizeof r, 0);
+	while (n > 0 || (n < 0 && errno == EINTR));
+}
+
 void step_let_go(struct davit_execution *x)
 {
+	if (x->helper <= 0 && x->durable && x->control >= 0)
+		await_hangup(x->control);
 	if (x->helper <= 0)
 		undo(x);
 	close_all(x);

@@ -21,6 +21,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#define STEP_FORMAT "1"
+
 /* The kernel writes back what is older than this by itself: then it costs little to be sure. */
 #define SETTLE_AFTER 60 /* seconds */
 
@@ -165,7 +167,7 @@ static void sweep_abandoned(struct davit_artifacts *s, const char *directory, co
 	if (!abandoned(s, directory, name, run ? "lock" : "meta"))
 		return;
 	if (run)
-		step_image_sweep(s, name);
+		step_sweep_killed(s, name);
 	snprintf(path, sizeof path, "%s/%s", directory, name);
 	davit_remove_at(s->fd, path);
 }
@@ -214,6 +216,23 @@ int step_settle(struct davit_artifacts *s, struct davit_error *err)
 	each(s, "unsettled", forget_unsettled);
 	step_store_unlock(s);
 	return 0;
+}
+
+/* A store without a number is of the first format, which is this. With the lock held. */
+static int check_format(struct davit_artifacts *s, struct davit_error *err)
+{
+	char text[32];
+	long format;
+
+	if (read_small(s->fd, "format", text, sizeof text) <= 0)
+		return write_small(s, "format", STEP_FORMAT, err);
+	format = strtol(text, NULL, 10);
+	return format == strtol(STEP_FORMAT, NULL, 10)
+		       ? 0
+		       : davit_error_set(err, DAVIT_ENOTSUP, NULL,
+					 "%s has the format %ld, and this davit knows " STEP_FORMAT
+					 " only: another version has made it",
+					 s->directory, format);
 }
 
 /* With the lock held. */
@@ -293,7 +312,9 @@ static int open_store(struct davit_artifacts *s, const char *directory, struct d
 		r = step_store_lock(s, err);
 	if (r < 0)
 		return r;
-	r = recover(s, err);
+	r = check_format(s, err);
+	if (r == 0)
+		r = recover(s, err);
 	step_store_unlock(s);
 	if (r == 0 && fstatat(s->fd, "unsettled", &st, 0) == 0 && st.st_nlink &&
 	    st.st_mtime < time(NULL) - SETTLE_AFTER) {

@@ -10,6 +10,7 @@
  *   DIR/runs/ID/           a step that runs: its lock is held by it. A durable one, of whose lock the
  *                          file has an order, stays when nobody holds that, until it is forgotten
  *   DIR/unsettled/ID       empty: the tree may not have reached the disk
+ *   DIR/format             which of these it is: 1; another is refused
  *   DIR/boot               the boot during which those came
  *   DIR/total              bytes of all of it, as decimal digits
  *   DIR/lock               held while any of these names change: never for longer than a few renames

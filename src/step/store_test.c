@@ -177,8 +177,8 @@ static void the_ceiling_holds_and_what_is_held_stays(void **state)
 	assert_int_equal(stored(), 1);
 }
 
-/* Runs put in a child that dies at a crash point. */
-static void die_at(const char *point, const char *name)
+/* Runs put in a child that dies at a crash point, if it comes by. */
+static bool dies_at(const char *point, const char *name)
 {
 	int status;
 	pid_t pid = fork();
@@ -188,33 +188,185 @@ static void die_at(const char *point, const char *name)
 		davit_fault_armed = -1; /* look again */
 		struct davit_artifacts *s;
 		struct davit_artifact_hold h = DAVIT_ARTIFACT_HOLD_INIT;
-		if (davit_artifacts_open(path("store"), 0, &s, NULL) == 0)
-			davit_artifacts_put_directory(s, path(name), NULL, &h, NULL);
-		_exit(0);
+		int r = davit_artifacts_open(path("store"), 0, &s, NULL);
+		if (r == 0)
+			r = davit_artifacts_put_directory(s, path(name), NULL, &h, NULL);
+		_exit(r < 0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSIGNALED(status));
+	assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+	return WIFSIGNALED(status);
 }
 
 static void a_put_that_is_killed_leaves_nothing_or_all_of_it(void **state)
 {
+	static const char *const before[] = {"step-copied", "step-publish"};
 	struct davit_artifact_hold h;
 
 	(void)state;
 	make("a/f", 100, 'a');
-	die_at("step-publish", "a");
-	davit_artifacts_close(store);
-	open_store(0);
-	assert_int_equal(stored(), 0);
-	assert_int_equal(rmdir(path("store/tmp")), 0); /* it was empty */
-	assert_int_equal(mkdir(path("store/tmp"), 0700), 0);
-	die_at("step-published", "a");
+	for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
+		assert_true(dies_at(before[i], "a"));
+		davit_artifacts_close(store);
+		open_store(0);
+		assert_int_equal(stored(), 0);
+		assert_int_equal(rmdir(path("store/tmp")), 0); /* it was empty */
+		assert_int_equal(mkdir(path("store/tmp"), 0700), 0);
+	}
+	assert_true(dies_at("step-published", "a"));
 	davit_artifacts_close(store);
 	open_store(0);
 	assert_int_equal(stored(), 1);
 	h = put("a");
 	assert_int_equal(stored(), 1);
 	davit_artifact_release(&h);
+}
+
+static void what_is_known_is_not_copied_again(void **state)
+{
+	struct davit_artifact_hold a, b;
+
+	(void)state;
+	make("a/f", 5 << 20, 'a');
+	a = put("a");
+	assert_false(dies_at("step-copied", "a"));
+	make("a/f", 5 << 20, 'b'); /* of the same size */
+	assert_true(dies_at("step-copied", "a"));
+	b = put("a");
+	assert_string_not_equal(a.id, b.id);
+	assert_int_equal(stored(), 2);
+	davit_artifact_release(&a);
+	davit_artifact_release(&b);
+}
+
+static void what_is_above_the_ceiling_is_refused_before_it_is_copied(void **state)
+{
+	struct davit_artifact_hold h = DAVIT_ARTIFACT_HOLD_INIT;
+
+	(void)state;
+	make("a/f", 1, 'a');
+	assert_int_equal(truncate(path("a/f"), (off_t)1 << 40), 0);
+	assert_int_equal(davit_artifacts_put_directory(store, path("a"), NULL, &h, &err), DAVIT_ENOSPC);
+	assert_non_null(strstr(err.message, "1099511627776 bytes are more than the store may hold"));
+	assert_int_equal(stored(), 0);
+}
+
+static off_t on_disk(const char *file)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path(file), &st), 0);
+	return (off_t)st.st_blocks * 512;
+}
+
+static void holes_stay_holes_and_count_as_zeros(void **state)
+{
+	const off_t size = 8 << 20;
+	struct davit_artifact_hold a, b;
+	char file[128];
+	int fd;
+
+	(void)state;
+	make("dense/f", (size_t)size, 0);
+	make("sparse/f", 0, 0);
+	for (int i = 0; i < 2; i++) {
+		fd = open(path(i ? "sparse/f" : "dense/f"), O_WRONLY | O_CLOEXEC);
+		assert_int_equal(pwrite(fd, "data", 4, 3 << 20), 4);
+		assert_int_equal(ftruncate(fd, size), 0);
+		close(fd);
+	}
+	if (on_disk("sparse/f") > 1 << 20)
+		skip(); /* there are none here */
+	a = put("sparse");
+	snprintf(file, sizeof file, "store/trees/%s/fs/f", a.id);
+	assert_true(on_disk(file) < 1 << 20);
+	assert_int_equal(davit_artifacts_get_directory(store, &a, path("out"), &err), 0);
+	assert_true(on_disk("out/f") < 1 << 20);
+	b = put("dense");
+	assert_string_equal(a.id, b.id);
+	davit_artifact_release(&b);
+	b = put("out");
+	assert_string_equal(a.id, b.id);
+	davit_artifact_release(&a);
+	davit_artifact_release(&b);
+}
+
+static void modes_odd_names_and_links_that_lead_out_are_kept_as_they_are(void **state)
+{
+	struct davit_artifact_hold a, b;
+	char text[32] = "";
+	struct stat st;
+
+	(void)state;
+	make("a/set", 10, 's');
+	assert_int_equal(chmod(path("a/set"), 06755), 0);
+	make("a/none", 10, 'n');
+	assert_int_equal(chmod(path("a/none"), 0), 0);
+	make("a/two\nlines", 10, 'l');
+	assert_int_equal(link(path("a/set"), path("a/same")), 0);
+	assert_int_equal(symlink("../../../etc/passwd", path("a/out")), 0);
+	assert_int_equal(mkfifo(path("a/pipe"), 0600), 0);
+	a = put("a");
+	assert_int_equal(a.entries, 5);
+	assert_int_equal(a.skipped, 1);
+	assert_int_equal(davit_artifacts_get_directory(store, &a, path("b"), &err), 0);
+	assert_int_equal(stat(path("b/set"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 06755);
+	assert_int_equal(st.st_nlink, 1);
+	assert_int_equal(stat(path("b/none"), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0);
+	assert_int_equal(readlink(path("b/out"), text, sizeof text - 1), 19);
+	assert_string_equal(text, "../../../etc/passwd");
+	b = put("b");
+	assert_string_equal(a.id, b.id);
+	davit_artifact_release(&a);
+	davit_artifact_release(&b);
+}
+
+static void a_directory_is_taken_from_another_file_system_too(void **state)
+{
+	char elsewhere[] = "/dev/shm/davit-store-XXXXXX";
+	struct davit_artifact_hold a, b = DAVIT_ARTIFACT_HOLD_INIT;
+	struct stat here, there;
+
+	(void)state;
+	make("a/f", 100, 'a');
+	a = put("a");
+	assert_int_equal(davit_artifacts_adopt(store, path("a"), &b, &err), 0);
+	assert_string_equal(a.id, b.id);
+	assert_int_equal(access(path("a"), F_OK), -1);
+	davit_artifact_release(&b);
+	if (!mkdtemp(elsewhere) || stat(elsewhere, &there) < 0 || stat(top, &here) < 0 ||
+	    here.st_dev == there.st_dev) {
+		rmdir(elsewhere);
+		davit_artifact_release(&a);
+		skip();
+	}
+	assert_int_equal(davit_artifacts_get_directory(store, &a, elsewhere, &err), 0);
+	assert_int_equal(davit_artifacts_adopt(store, elsewhere, &b, &err), 0);
+	assert_string_equal(a.id, b.id);
+	assert_int_equal(access(elsewhere, F_OK), -1);
+	davit_artifact_release(&a);
+	davit_artifact_release(&b);
+}
+
+static void a_store_of_another_format_is_refused_and_one_without_is_of_the_first(void **state)
+{
+	struct davit_artifacts *s;
+	struct davit_artifact_hold h;
+
+	(void)state;
+	make("a/f", 100, 'a');
+	h = put("a");
+	davit_artifact_release(&h);
+	davit_artifacts_close(store);
+	assert_int_equal(unlink(path("store/format")), 0);
+	open_store(0);
+	assert_int_equal(stored(), 1);
+	assert_int_equal(davit_write_file(path("store/format"), "2", 1, 0600, &err), 0);
+	assert_int_equal(davit_artifacts_open(path("store"), 0, &s, &err), DAVIT_ENOTSUP);
+	assert_non_null(strstr(err.message, "has the format 2"));
+	assert_int_equal(stored(), 1);
 }
 
 static void what_was_not_on_the_disk_when_the_machine_went_down_is_dropped(void **state)
@@ -306,6 +458,17 @@ int main(void)
 		cmocka_unit_test_setup_teardown(the_ceiling_holds_and_what_is_held_stays, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_put_that_is_killed_leaves_nothing_or_all_of_it, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(what_is_known_is_not_copied_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_above_the_ceiling_is_refused_before_it_is_copied,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(holes_stay_holes_and_count_as_zeros, setup, teardown),
+		cmocka_unit_test_setup_teardown(modes_odd_names_and_links_that_lead_out_are_kept_as_they_are,
+						setup, teardown),
+		cmocka_unit_test_setup_teardown(a_directory_is_taken_from_another_file_system_too, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(
+			a_store_of_another_format_is_refused_and_one_without_is_of_the_first, setup,
+			teardown),
 		cmocka_unit_test_setup_teardown(
 			what_was_not_on_the_disk_when_the_machine_went_down_is_dropped, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_made_in_a_store_gets_a_place_of_its_own_on_ext4,

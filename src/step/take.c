@@ -47,8 +47,18 @@ static bool clone_blocks(struct taking *k, int in, int out, off_t size)
 	return false;
 }
 
-/* Reads and hashes `size` bytes, or less if there are no more, and writes them unless they are there. */
-static int carry(int in, int out, bool there, uint64_t size, struct step_entry *e, char *buf)
+/* What is to be done with what is read. */
+enum carry { CARRY_WRITE, CARRY_HOLES, CARRY_HASH };
+
+static int put(int out, enum carry how, const char *buf, size_t n)
+{
+	return how == CARRY_WRITE   ? davit_write_full(out, buf, n)
+	       : how == CARRY_HOLES ? step_write_sparse(out, buf, n)
+				    : 0;
+}
+
+/* Reads and hashes `size` bytes, or less if there are no more, and writes them. */
+static int carry(int in, int out, enum carry how, uint64_t size, struct step_entry *e, char *buf)
 {
 	crypto_generichash_state h;
 	ssize_t n;
@@ -58,14 +68,14 @@ static int carry(int in, int out, bool there, uint64_t size, struct step_entry *
 		uint64_t left = size - e->size;
 
 		n = DAVIT_EINTR(read(in, buf, left < STEP_BLOCK ? (size_t)left : STEP_BLOCK));
-		if (n < 0 || (n > 0 && !there && davit_write_full(out, buf, (size_t)n) < 0))
+		if (n < 0 || (n > 0 && put(out, how, buf, (size_t)n) < 0))
 			return errno;
 		if (n == 0)
 			break;
 		crypto_generichash_update(&h, (const uint8_t *)buf, (unsigned long long)n);
 	}
 	crypto_generichash_final(&h, e->digest, STEP_DIGEST);
-	return 0;
+	return how == CARRY_HOLES && ftruncate(out, (off_t)e->size) < 0 ? errno : 0;
 }
 
 static int open_file(int at, const char *path)
@@ -83,8 +93,9 @@ static int take_file(struct taking *k, struct step_entry *e, char *buf)
 	DAVIT_AUTO_CLOSE int in = open_file(k->from, e->path);
 	DAVIT_AUTO_CLOSE int out = -1;
 	struct timespec times[2];
-	bool plain, cloned;
+	enum carry how;
 	struct stat st;
+	bool plain;
 	int error;
 
 	if (in < 0 || fstat(in, &st) < 0)
@@ -98,8 +109,10 @@ static int take_file(struct taking *k, struct step_entry *e, char *buf)
 	if (out < 0)
 		return errno;
 	/* A clone is read: what has changed in the original meanwhile is not in it. */
-	cloned = clone_blocks(k, in, out, st.st_size);
-	error = carry(cloned ? out : in, out, cloned, (uint64_t)st.st_size, e, buf);
+	how = clone_blocks(k, in, out, st.st_size) ? CARRY_HASH
+	      : step_has_holes(&st)		   ? CARRY_HOLES
+						   : CARRY_WRITE;
+	error = carry(how == CARRY_HASH ? out : in, out, how, (uint64_t)st.st_size, e, buf);
 	if (error)
 		return error;
 	e->changed = st.st_mtim;
@@ -164,16 +177,14 @@ static uint64_t bytes_of(const struct step_tree *t)
 	return n;
 }
 
-int step_tree_take(int from, int to, char *const *names, struct step_tree *t, struct davit_error *err)
+int step_tree_take(int from, int to, struct step_tree *t, struct davit_error *err)
 {
 	struct taking k = {.from = from, .to = to, .mask = umask_of_process()};
 	int r;
 
 	if (sodium_init() < 0)
 		return davit_error_set(err, DAVIT_EINTERNAL, NULL, "libsodium cannot be initialised");
-	r = step_tree_list(from, names, t, err);
-	if (r == 0)
-		r = make_directories(to, t, err);
+	r = make_directories(to, t, err);
 	if (r == 0)
 		r = step_tree_each(t, take_entry, &k, err);
 	if (r == 0)

@@ -7,6 +7,8 @@
 #include "step/take.h"
 #include "step/tar.h"
 
+#include "base/fault.h"
+#include "base/file.h"
 #include "base/strv.h"
 
 #include <archive.h>
@@ -127,18 +129,64 @@ int step_store_tree(struct davit_artifacts *s, struct step_work *w, struct davit
 	return r;
 }
 
-int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, char *const *names,
-				  struct davit_artifact_hold *ret, struct davit_error *err)
+/* Is there a tree of as many entries and bytes? That costs a look at each, where to copy what turns out to be
+ * known costs as much as all of the rest: it is written, and removed again. */
+static bool has_alike(struct davit_artifacts *s, const struct step_tree *t)
 {
-	DAVIT_AUTO_CLOSE int from = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DAVIT_AUTO_CLOSE int to = -1;
-	struct step_work w = STEP_WORK_INIT;
-	struct step_tree t = {0};
-	int r;
+	int at = openat(s->fd, "trees", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *dir = at >= 0 ? fdopendir(at) : NULL;
+	bool found = false;
+	struct dirent *d;
 
-	if (from < 0)
-		return davit_error_errno(err, errno, NULL, "cannot open the directory %s", path);
-	r = step_work_begin(s, &w, err);
+	while (dir && !found && (d = readdir(dir))) {
+		char path[STEP_KEY_MAX + 8];
+		DAVIT_AUTO_CLOSE int fd = -1;
+		struct step_meta m;
+
+		if (strlen(d->d_name) != DAVIT_ARTIFACT_ID_MAX - 1)
+			continue;
+		snprintf(path, sizeof path, "%.64s/meta", d->d_name);
+		fd = openat(at, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		if (fd < 0)
+			continue;
+		step_meta_read(fd, &m);
+		found = m.entries == t->n && m.bytes == t->bytes;
+	}
+	if (dir)
+		closedir(dir);
+	return found;
+}
+
+/* Takes the tree that is there already, if it is. 1 or 0, or a code. */
+static int take_known(struct davit_artifacts *s, int from, struct step_tree *t,
+		      struct davit_artifact_hold *ret, struct davit_error *err)
+{
+	struct step_meta m = {.bytes = t->bytes, .entries = t->n, .skipped = t->skipped};
+	int fd = -1, r;
+
+	/* What cannot be read will be told by the copying. */
+	if (step_tree_small(t) || !has_alike(s, t) || step_tree_hash(from, t, NULL) < 0)
+		return 0;
+	r = step_store_lock(s, err);
+	if (r < 0)
+		return r;
+	r = step_take(s, DAVIT_KEPT_TREE, t->id, LOCK_SH, &fd, err);
+	step_store_unlock(s);
+	if (r < 0)
+		return r == DAVIT_ENOENT ? 0 : r;
+	touch(s, t->id, t);
+	fill_hold(ret, t->id, fd, &m);
+	return 1;
+}
+
+/* A copy of what t lists of `from`. */
+static int copy_in(struct davit_artifacts *s, int from, struct step_tree *t, struct davit_artifact_hold *ret,
+		   struct davit_error *err)
+{
+	struct step_work w = STEP_WORK_INIT;
+	DAVIT_AUTO_CLOSE int to = -1;
+	int r = step_work_begin(s, &w, err);
+
 	if (r < 0)
 		return r;
 	if (mkdirat(w.fd, "fs", 0755) == 0)
@@ -147,15 +195,52 @@ int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, c
 		r = davit_error_errno(err, errno, NULL, "cannot make a tree in %s", s->directory);
 	else
 		r = own_top(s, to, err);
-	if (r == 0) {
-		r = step_tree_take(from, to, names, &t, err);
-		if (r < 0)
-			davit_error_prefix(err, "%s", path);
-	}
 	if (r == 0)
-		r = publish(s, &w, &t, ret, err);
-	step_tree_fini(&t);
+		r = step_tree_take(from, to, t, err);
+	DAVIT_FAULT("step-copied");
+	if (r == 0)
+		r = publish(s, &w, t, ret, err);
 	step_work_end(s, &w);
+	return r;
+}
+
+int davit_artifacts_put_directory(struct davit_artifacts *s, const char *path, char *const *names,
+				  struct davit_artifact_hold *ret, struct davit_error *err)
+{
+	DAVIT_AUTO_CLOSE int from = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct step_tree t = {0};
+	int r;
+
+	if (from < 0)
+		return davit_error_errno(err, errno, NULL, "cannot open the directory %s", path);
+	r = step_tree_list(from, names, &t, err);
+	if (r == 0 && t.bytes > s->ceiling)
+		r = davit_error_set(err, DAVIT_ENOSPC, NULL,
+				    "%" PRIu64 " bytes are more than the store may hold (%" PRIu64 ")",
+				    t.bytes, s->ceiling);
+	if (r == 0)
+		r = take_known(s, from, &t, ret, err);
+	if (r == 0)
+		r = copy_in(s, from, &t, ret, err);
+	if (r < 0)
+		davit_error_prefix(err, "%s", path);
+	step_tree_fini(&t);
+	return r < 0 ? r : 0;
+}
+
+/* From another file system. */
+static int adopt_copy(struct davit_artifacts *s, const char *path, struct davit_artifact_hold *ret,
+		      struct davit_error *err)
+{
+	struct davit_artifact_hold h = DAVIT_ARTIFACT_HOLD_INIT;
+	int r = davit_artifacts_put_directory(s, path, NULL, &h, err);
+
+	if (r == 0)
+		r = davit_remove_tree(path, err);
+	if (r == 0)
+		*ret = h;
+	else
+		davit_artifact_release(&h);
 	return r;
 }
 
@@ -167,11 +252,13 @@ int davit_artifacts_adopt(struct davit_artifacts *s, const char *path, struct da
 
 	if (r < 0)
 		return r;
-	if (renameat(AT_FDCWD, path, w.fd, "fs") < 0)
-		r = davit_error_errno(err, errno, NULL, "cannot take %s into the store", path);
-	else
+	if (renameat(AT_FDCWD, path, w.fd, "fs") == 0)
 		r = step_store_tree(s, &w, ret, err);
-	if (r < 0 && w.fd >= 0 && w.name[0] && renameat(w.fd, "fs", AT_FDCWD, path) < 0 && errno != ENOENT)
+	else if (errno == EXDEV)
+		r = adopt_copy(s, path, ret, err);
+	else
+		r = davit_error_errno(err, errno, NULL, "cannot take %s into the store", path);
+	if (r < 0 && w.name[0] && renameat(w.fd, "fs", AT_FDCWD, path) < 0 && errno != ENOENT)
 		davit_error_prefix(err, "%s is lost", path);
 	step_work_end(s, &w);
 	return r;

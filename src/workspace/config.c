@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/file.h"
+#include "base/host.h"
 #include "base/nearest.h"
 #include "base/tree.h"
 #include "base/units.h"
@@ -365,10 +366,15 @@ static int read_mode(struct reader *r, const struct davit_tree *t, const char *p
 static int read_host(struct reader *r, const struct davit_tree *t, const char *path, json_t **ret)
 {
 	const char *s = line_of(r, t, path);
+	char form[DAVIT_HOST_MAX];
+	struct davit_error why;
+	struct davit_host h;
 
-	if (s && strpbrk(s, " /\\"))
-		return bad(r, t, path, "'%.64s' is not the name or address of a host", s);
-	return give(r, s, ret);
+	if (!s)
+		return r->err->code;
+	if (davit_host_parse(s, &h, &why) < 0)
+		return bad(r, t, path, "%s", why.message);
+	return give(r, davit_host_format(&h, form), ret);
 }
 
 static int read_hosts(struct reader *r, const struct davit_tree *t, const char *path, json_t **ret)

@@ -102,7 +102,7 @@ static const struct {
 	{"{\"network\": {\"mode\": \"allow\", \"hosts\": [\"a\"]}}", 1, 13,
 	 "network: 'hosts' are the exceptions of mode deny"},
 	{"{\"network\": {\"mode\": \"deny\", \"hosts\": [\"http://a\"]}}", 1, 40,
-	 "network.hosts[0]: 'http://a' is not the name or address of a host"},
+	 "network.hosts[0]: 'http://a' is a URL: give the name of its host"},
 	{"{\"secrets\": [\"a/b\"]}", 1, 14, "secrets[0]: 'a/b' is not a name"},
 	{"{\"features\": [\"a\", \"a\"]}", 1, 20, "features[1]: the same as features[0]"},
 	{"{\"command\": []}", 1, 13, "command: must be a list of texts: the program, then its arguments"},
@@ -242,6 +242,8 @@ static const struct merging tightening[] = {
 	{"{}", ALLOW, "{\"network\":{\"mode\":\"allow\"}}", "network.mode=two"},
 	/* of the exceptions, those that both make */
 	{DENY("\"a\", \"b\""), DENY("\"b\", \"c\""), DENIED("\"b\""), "network.mode=one network.hosts=two"},
+	{DENY("\"A.test\", \"10.0.0.0/8:443\""), DENY("\"a.test:443\", \"10.1.2.3\", \"10.1.0.0/16:443\""),
+	 DENIED("\"a.test:443\",\"10.1.0.0/16:443\""), "network.mode=one network.hosts=two"},
 	{DENY("\"a\""), DENY("\"b\""), DENIED(""), "network.mode=one network.hosts=two"},
 	{DENY("\"a\""), DENY(""), DENIED(""), "network.mode=one network.hosts=two"},
 	{DENY(""), DENY("\"a\""), DENIED(""), "network.mode=one network.hosts=one"},

@@ -5,6 +5,7 @@
 #include "workspace/config.h"
 
 #include "base/buf.h"
+#include "base/host.h"
 
 #include <string.h>
 
@@ -110,17 +111,28 @@ static bool denies(const json_t *network)
 	return mode && !strcmp(mode, "deny");
 }
 
-/* The hosts that both layers let through. */
-static json_t *common(const json_t *a, json_t *b)
+static bool covers(const json_t *a, const json_t *b)
 {
-	json_t *both = json_array(), *host;
-	size_t i;
+	struct davit_host x, y;
 
-	json_array_foreach(a, i,
-			   host) if (both && find(b, host, NULL, NULL) && json_array_append(both, host) < 0)
+	return davit_host_parse(json_string_value(a), &x, NULL) == 0 &&
+	       davit_host_parse(json_string_value(b), &y, NULL) == 0 && davit_host_covers(&x, &y);
+}
+
+/* The hosts that both layers let through: of two that overlap, the one within the other. */
+static json_t *common(const json_t *a, const json_t *b)
+{
+	json_t *both = json_array(), *x, *y, *within;
+	size_t i, k;
+
+	json_array_foreach((json_t *)a, i, x) json_array_foreach((json_t *)b, k, y)
 	{
-		json_decref(both);
-		return NULL;
+		within = covers(x, y) ? y : covers(y, x) ? x : NULL;
+		if (both && within && !find(both, within, NULL, NULL) &&
+		    json_array_append(both, within) < 0) {
+			json_decref(both);
+			return NULL;
+		}
 	}
 	return both;
 }
@@ -139,8 +151,7 @@ static int merge_network(struct davit_workspace_merged *m, json_t *network, cons
 		return 0; /* nothing that is denied is allowed again */
 	hosts = json_object_get(old, "hosts");
 	both = common(hosts, json_object_get(network, "hosts"));
-	if (both && json_array_size(both) < json_array_size(hosts) &&
-	    note(m, "network", "hosts", layer) < 0) {
+	if (both && !json_equal(both, hosts) && note(m, "network", "hosts", layer) < 0) {
 		json_decref(both);
 		return -1;
 	}

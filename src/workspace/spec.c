@@ -209,23 +209,22 @@ static int add_ports(struct making *m)
 static int add_network(struct making *m)
 {
 	const json_t *network = asked(m, "network");
+	json_t *hosts = json_object_get(network, "hosts");
 	const char *mode = text(network, "mode");
 
 	if (!mode || strcmp(mode, "deny") != 0)
 		return 0;
-	if (json_array_size(json_object_get(network, "hosts")))
-		return davit_error_set(
-			m->err, DAVIT_ENOTSUP, "network.hosts",
-			"network.hosts: no runtime can let single hosts through; without it, mode "
-			"deny leaves no network at all");
-	if (!davit_can(m->can, DAVIT_CAP_NETWORKS))
+	/* What has ports is reached still; nothing needs rules where there is no network at all. */
+	if (!json_array_size(hosts) && !json_array_size(asked(m, "ports")) &&
+	    davit_can(m->can, DAVIT_CAP_NETWORKS)) {
+		put_text(m, m->spec, "network", "none");
+		return 0;
+	}
+	if (!davit_can(m->can, DAVIT_CAP_EGRESS))
 		return davit_error_set(m->err, DAVIT_ENOTSUP, "network.mode",
 				       "network.mode: runtime %s cannot deny the network: %s", m->w->runtime,
-				       m->can->why_not[DAVIT_CAP_NETWORKS]);
-	if (json_array_size(asked(m, "ports")))
-		return davit_error_set(m->err, DAVIT_EINVAL, "ports",
-				       "ports: none can be forwarded where network.mode is deny");
-	put_text(m, m->spec, "network", "none");
+				       m->can->why_not[DAVIT_CAP_EGRESS]);
+	put(m, m->spec, "egress", json_pack("{s:s, s:O*}", "policy", "deny", "hosts", hosts));
 	return 0;
 }
 

@@ -213,10 +213,31 @@ static void a_denied_network_is_none_or_refused_with_the_reason(void **state)
 	davit_spec_free(s);
 	refused("{\"network\": {\"mode\": \"deny\"}}", &processes, DAVIT_ENOTSUP,
 		"network.mode: runtime some cannot deny the network: it has no such thing");
-	refused("{\"image\": \"i\", \"network\": {\"mode\": \"deny\", \"hosts\": [\"a\"]}}", &containers,
-		DAVIT_ENOTSUP, "no runtime can let single hosts through");
-	refused("{\"image\": \"i\", \"network\": {\"mode\": \"deny\"}, \"ports\": [80]}", &containers,
-		DAVIT_EINVAL, "none can be forwarded where network.mode is deny");
+}
+
+static void what_is_let_through_is_a_policy_of_egress(void **state)
+{
+	static struct davit_capabilities ruleless;
+	struct davit_spec *s = made("{\"image\": \"i:1\", \"network\": {\"mode\": \"deny\","
+				    " \"hosts\": [\"A.test:443\", \"10.0.0.0/8\"]}}",
+				    &containers);
+
+	(void)state;
+	assert_null(s->network);
+	assert_int_equal(s->egress, DAVIT_EGRESS_DENY);
+	assert_string_equal(s->egress_hosts[0], "a.test:443");
+	assert_string_equal(s->egress_hosts[1], "10.0.0.0/8");
+	assert_null(s->egress_hosts[2]);
+	davit_spec_free(s);
+	/* It is reached, and reaches nothing. */
+	s = made("{\"image\": \"i:1\", \"network\": {\"mode\": \"deny\"}, \"ports\": [80]}", &containers);
+	assert_null(s->network);
+	assert_int_equal(s->egress, DAVIT_EGRESS_DENY);
+	assert_true(!s->egress_hosts || !s->egress_hosts[0]);
+	davit_spec_free(s);
+	snprintf(ruleless.why_not[DAVIT_CAP_EGRESS], sizeof ruleless.why_not[0], "it has no rules");
+	refused("{\"image\": \"i\", \"network\": {\"mode\": \"deny\", \"hosts\": [\"a\"]}}", &ruleless,
+		DAVIT_ENOTSUP, "network.mode: runtime some cannot deny the network: it has no rules");
 }
 
 static void what_the_runtime_cannot_is_refused_with_the_reason(void **state)
@@ -257,6 +278,7 @@ int main(void)
 		cmocka_unit_test(a_command_of_the_config_gets_the_usual_signal),
 		cmocka_unit_test(variables_secrets_and_settings_reach_it),
 		cmocka_unit_test(a_denied_network_is_none_or_refused_with_the_reason),
+		cmocka_unit_test(what_is_let_through_is_a_policy_of_egress),
 		cmocka_unit_test(what_the_runtime_cannot_is_refused_with_the_reason),
 		cmocka_unit_test(home_of_the_environment_is_home_inside),
 	};

@@ -393,6 +393,14 @@ NODE
   [ "$status" -eq 2 ]
 }
 
+# It is not once awake in a whole second.
+is_asleep() {
+  local before
+  before=$(awk '/^voluntary/ {print $2}' "/proc/$1/status")
+  sleep 1
+  [ "$before" = "$(awk '/^voluntary/ {print $2}' "/proc/$1/status")" ]
+}
+
 @test "the tree shows containers beneath their project, and follows them" {
   build_probe
   davit thread:create Main A Probe --start
@@ -403,8 +411,17 @@ NODE
   "$BUILD/davit" tree -f >live 3>&- &
   pid=$!
   eventually grep -q "process *created" live
+  # While nothing changes it does nothing.
+  eventually is_asleep $pid
   davit container:start B
   eventually grep -q "process *started" live
+  eventually is_asleep $pid
+  # Through the end of its host, and into the next one.
+  davit project:stop default
+  eventually eval '! tail -n 3 live | grep -q thread'
+  davit project:start default
+  eventually eval 'tail -n 3 live | grep -q "process *started"'
+  eventually is_asleep $pid
   kill $pid
   wait $pid || true
 }
@@ -539,5 +556,31 @@ is_asked() { pgrep -f "^davit request Alphabet silent" >/dev/null; }
   [ "$status" -eq 2 ]
   run davit new spaceship x
   [ "$status" -eq 2 ]
-  ! grep -r "@NAME@\|@TYPE@" thread process
+  run davit new container Snake --language python --type thread
+  [ "$status" -eq 2 ] && [[ "$output" == *"a container in python is a process, no thread"* ]]
+  ! grep -r "@[A-Z]*@" thread process
+}
+
+@test "davit new container writes one in C, Python and Node.js that passes its own test, and answers" {
+  davit new container InC
+  # A library with sanitizers wants them from the program.
+  if ! grep -q __asan_init "$BUILD/src/host/libdavit.so"; then
+    timeout 60 make -s -C thread/InC test
+  fi
+  timeout 60 make -s -C thread/InC
+  [ "$(davit new container InPython -l python)" = \
+    "process/InPython is written; next: make -C process/InPython test && davit process:create Main a InPython --start" ]
+  timeout 60 make -s -C process/InPython test
+  languages="InC:thread InPython:process"
+  if command -v node >/dev/null; then
+    davit new container InNode -l node
+    timeout 60 make -s -C process/InNode test
+    languages="$languages InNode:process"
+  fi
+  for one in $languages; do
+    davit "${one#*:}:create" Main "a-$one" "${one%:*}" --start 2>/dev/null && return 1 # ':' is for names
+    davit "${one#*:}:create" Main "a-${one%:*}" "${one%:*}" --start
+    [ "$(davit request "a-${one%:*}" hello)" = "a-${one%:*}: request 1 was 'hello'" ]
+  done
+  [ "$(davit command a-InPython add '[1, 2]')" = 3 ]
 }

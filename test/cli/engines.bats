@@ -107,6 +107,7 @@ load_cut_off() {
   local i
   # An image of its own, big enough to be cut off.
   mkdir root
+  echo no image >junk
   head -c 60000000 /dev/urandom >root/data
   tar -C root -cf root.tar data
   everything >before
@@ -128,6 +129,11 @@ load_cut_off() {
   run davit load short.tar
   [ "$status" -ne 0 ]
   eventually settled # what had been sent whole may be imported as late as here
+  # What is no image is refused in one line, which says by whom.
+  run davit load junk
+  [ "$status" -ne 0 ]
+  [ "${#lines[@]}" -eq 1 ]
+  [[ "$output" == "davit: $DAVIT_RUNTIME: "*[!:] ]]
 }
 @test "docker: an import that is cut off by the daemon's death leaves nothing" {
   on docker

@@ -12,6 +12,22 @@ load helper
   davit daemon status -o json | jq -e '.pid > 0'
 }
 
+@test "when a daemon dies at a call that only asks, the next one is asked" {
+  mkdir -m 700 "$DAVIT_HOME/run"
+  python3 -c '
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+c, _ = s.accept()
+c.recv(1)
+s.close()
+' "$DAVIT_HOME/run/davit.sock" &
+  eventually grep -qF "$DAVIT_HOME/run/davit.sock" /proc/net/unix
+  [ "$(davit ps -o json)" = "[]" ]
+  wait "$!"
+}
+
 @test "two callers that find no daemon both succeed with one daemon" {
   davit status >a 2>&1 &
   one=$!

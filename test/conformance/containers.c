@@ -5,10 +5,14 @@
  */
 #include "test/conformance/harness.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 static struct call call;
 
@@ -307,6 +311,76 @@ static void somebody_elses_network_is_not_touched(void)
 	CHECK_INT(result(&call), DAVIT_EEXIST);
 }
 
+/* A listener on any free port, or on that of the other. */
+static int listener(const char *address, uint16_t *port)
+{
+	struct sockaddr_in a = {
+		.sin_family = AF_INET, .sin_port = htons(*port), .sin_addr = {inet_addr(address)}};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	socklen_t n = sizeof a;
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof a) < 0 || listen(fd, 8) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&a, &n) < 0)
+		fail(__FILE__, __LINE__, "cannot listen on %s: %s", address, strerror(errno));
+	*port = ntohs(a.sin_port);
+	return fd;
+}
+
+static bool accepted(int fd)
+{
+	DAVIT_AUTO_CLOSE int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
+
+	return c >= 0;
+}
+
+/* It tries what is denied first: when the other has been reached, that is over. */
+static bool denied_is_reached(struct davit_egress *egress, int denied, int allowed, uint16_t port)
+{
+	struct thing *t = make(CONNECTS, port);
+	bool reached;
+
+	if (!t->workload.image)
+		t->workload.user = (char *)"nobody"; /* root is not held */
+	t->workload.egress = egress;
+	t->workload.n_egress = egress ? 1 : 0;
+	CHECK_INT(create(t), 0);
+	CHECK_INT(start(t), 0);
+	WAIT(accepted(allowed));
+	reached = accepted(denied);
+	CHECK_INT(stop(t, 5 * SEC), 0);
+	CHECK_INT(remove_(t), 0);
+	t->workload.user = NULL;
+	t->workload.egress = NULL;
+	t->workload.n_egress = 0;
+	return reached;
+}
+
+static void what_is_not_allowed_is_not_reached(void)
+{
+	static char host[32], *hosts[] = {host, NULL};
+	static struct davit_egress egress = {(char *)"service", hosts};
+	uint16_t port = 0;
+	int denied, allowed;
+
+	need(DAVIT_CAP_EGRESS);
+	need_real("nothing is executed by it, so nothing connects");
+	if (!getenv("DAVIT_TEST_ENGINES"))
+		skip("this machine's own network is left alone: not run by test/engines/with-engines");
+	if (!strcmp(subject->name, "process") &&
+	    shell("setpriv --reuid nobody --clear-groups test -x " CONFORMANCE_GUEST))
+		skip("nobody may not execute the guest where it is");
+	CHECK_INT(shell("ip address replace " TEST_DENIED "/32 dev lo && ip address replace " TEST_ALLOWED
+			"/32 dev lo"),
+		  0);
+	denied = listener(TEST_DENIED, &port);
+	allowed = listener(TEST_ALLOWED, &port);
+	snprintf(host, sizeof host, TEST_ALLOWED ":%u", port);
+	CHECK(denied_is_reached(NULL, denied, allowed, port));
+	CHECK(!denied_is_reached(&egress, denied, allowed, port));
+	close(denied);
+	close(allowed);
+}
+
 static void a_port_inside_may_differ_from_the_hosts(void)
 {
 	static struct davit_port port = {.container = 80};
@@ -472,6 +546,7 @@ const struct test container_tests[] = {
 	{"networks are made, listed and removed", networks_live},
 	{"a volume is made on first use and outlives the instance", a_volume_is_made_on_first_use_and_kept},
 	{"ports: the one inside may differ from the host's", a_port_inside_may_differ_from_the_hosts},
+	{"egress: what is not allowed is not reached", what_is_not_allowed_is_not_reached},
 	{"networks: somebody else's is not touched", somebody_elses_network_is_not_touched},
 	{"engine: what is deleted behind its back is noticed", what_is_deleted_behind_its_back_is_noticed},
 	{"engine: a start by somebody else is a run", what_somebody_else_starts_is_a_run},

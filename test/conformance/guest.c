@@ -3,6 +3,8 @@
  * The workload of the suite on runtimes that run programs: guest VERB [N].
  * It stands alone: nothing of davit is linked into it.
  */
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -63,6 +65,18 @@ static void notify(const char *message)
 		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
 		exit(98);
 	close(fd);
+}
+
+/* The connection stays, where there is one. */
+static void reach(const char *address, int port)
+{
+	const struct sockaddr_in a = {.sin_family = AF_INET,
+				      .sin_port = htons((unsigned short)port),
+				      .sin_addr = {inet_addr(address)}};
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	if (connect(fd, (const struct sockaddr *)&a, sizeof a) < 0)
+		close(fd);
 }
 
 /* Leaves the session, the group and the parent, as daemons do. */
@@ -140,6 +154,8 @@ int main(int argc, char **argv)
 			show(*e);
 		fflush(stdout);
 	}
+	for (int i = 3; !strcmp(verb, "connect") && i < argc; i++)
+		reach(argv[i], n);
 	if (!strcmp(verb, "directory")) {
 		char path[4096];
 		say(getcwd(path, sizeof path) ? path : "?");

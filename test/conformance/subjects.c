@@ -42,6 +42,7 @@ static bool words_of(const char *guest, enum behaviour what, int n, char ***argv
 		[FORKS] = "daemon",
 		[SHOWS] = "show",
 		[SHOWS_DIRECTORY] = "directory",
+		[CONNECTS] = "connect",
 		[X_SAYS] = "say",
 		[X_COPIES] = "copy",
 		[X_SHOWS_NAME] = "name",
@@ -51,6 +52,8 @@ static bool words_of(const char *guest, enum behaviour what, int n, char ***argv
 	if (what == MISSING || what == X_MISSING)
 		return add(argv, "/nonexistent/program", NULL);
 	snprintf(number, sizeof number, "%d", n);
+	if (what == CONNECTS)
+		return add(argv, guest, verbs[what], number, TEST_DENIED, TEST_ALLOWED, NULL);
 	return add(argv, guest, verbs[what], what == SHOWS ? NULL : number, NULL);
 }
 

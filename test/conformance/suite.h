@@ -34,6 +34,7 @@ enum behaviour {
 	FORKS,		/* a daemon (new session, reparented) whose pid it prints, then runs */
 	SHOWS, /* prints the words after its own, then its environment, each in hexadecimal, then runs */
 	SHOWS_DIRECTORY, /* prints its working directory, then runs */
+	CONNECTS,	 /* to port `n` of TEST_DENIED, then of TEST_ALLOWED, then runs */
 	MISSING,	 /* no such program */
 	/* commands of exec */
 	X_SAYS,	      /* "out" on stdout and "err" on stderr, exit code n */
@@ -59,6 +60,10 @@ struct subject {
 };
 
 extern const struct subject *const subjects[]; /* NULL at the end */
+
+/* Addresses that this machine has for a test of egress. */
+#define TEST_DENIED "192.0.2.7"
+#define TEST_ALLOWED "192.0.2.8"
 
 /* --- tests --- */
 

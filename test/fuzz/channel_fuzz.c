@@ -113,7 +113,7 @@ static void by_memory(const uint8_t *data, size_t size)
 		davit_system_run(sys);
 	link_has_room(l, true);
 	link_control(l, DAVIT_FRAME_PING, 1, 0, NULL, 0);
-	link_send(l, &(struct davit_frame){.kind = DAVIT_FRAME_REPLY, .id = 1}, NULL, NULL, data, size, true);
+	link_send(l, &(struct davit_frame){.kind = DAVIT_FRAME_REPLY, .id = 1}, NULL, NULL, data, size);
 	link_catch_up(l);
 	davit_ring_waited_for(&l->ring);
 	remote_gone(c, l, NULL, 0, "");

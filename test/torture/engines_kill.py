@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The daemon is killed at random moments while images are loaded and containers are made, started, stopped and
-removed, on docker, podman, crun and runc.
+"""The daemon is killed at random moments while images are loaded and built and containers are made, started, stopped
+and removed, on docker, podman, crun and runc.
 
     test/engines/with-engines docker podman crun runc -- test/torture/engines_kill.py [WORD]...
     TORTURE_KILLS=N      so many kills of each test
 """
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import oci_leaks  # noqa: E402
-from containers import ENGINES, IMAGE, RUNTIMES, ContainersHome, for_each, no_doubles, output, spec  # noqa: E402
-from rig import CommandError, check, equal, log, main, read, rng, wait_until  # noqa: E402
+from containers import (  # noqa: E402
+    ENGINES, IMAGE, RUNTIMES, ContainersHome, for_each, no_doubles, only, output, spec)
+from rig import CommandError, Skip, check, equal, log, main, read, rng, wait_until  # noqa: E402
 
 KILLS = int(os.environ.get("TORTURE_KILLS", "25"))
 ARCHIVE = os.environ.get("DAVIT_TEST_IMAGE_TAR", "")
@@ -125,6 +127,90 @@ def each_kill_leaks_nothing(home, runtime):
     except AssertionError:
         pass  # what is left is said below
     equal(left(before, traces(home, runtime)), {}, "left behind")
+
+
+# ------------------------------------------------------------------------- builds
+
+def source(home, n):
+    """A directory whose image takes a while: each step is one that nobody has in a cache."""
+    where = os.path.join(home.work, "source%d" % n)
+    os.mkdir(where)
+    with open(os.path.join(where, "Dockerfile"), "w") as f:
+        f.write("FROM %s\nRUN echo %s%d >/one; sleep 0.2\nCOPY text /text\nRUN sleep 0.3; cat /one /text >/two\n"
+                'ENTRYPOINT ["sh", "-c", "trap exit TERM; sleep 100000 & wait"]\n' %
+                (IMAGE, os.path.basename(home.dir), n))
+    with open(os.path.join(where, "text"), "w") as f:
+        f.write("text %d\n" % n)
+    return where
+
+
+def of_builds(home, runtime):
+    """What builds alone leave: their directories, and the containers that podman's list leaves out."""
+    if runtime in ENGINES:  # the layers of steps that were done, without a name: an engine's cache, and so kept
+        output(runtime, "image", "prune", "-f")
+    found = dict(traces(home, runtime), work=oci_leaks.below(os.path.join(home.dir, "cache/work")),
+                 temporary=sorted(n for d in ("/tmp", "/var/tmp") for n in os.listdir(d)
+                                  if n.startswith(("buildah", "libpod", "docker-builder", "storage"))))
+    if runtime == "podman":
+        found["containers"] = lines("podman", "ps", "-a", "-q", "--external")
+    return found
+
+
+def wait_built(home, name):
+    try:
+        wait_until(lambda: home.status(name)["status"] == "running", name + " is built and runs", 0.1)
+    except AssertionError:
+        log(home.cli("logs", "--build", name, check=False).stdout)
+        raise
+
+
+@only("docker", "podman", "crun")
+def each_killed_build_leaves_nothing(home, runtime):
+    """kills of the daemon while images are built leave nothing half built: what is wanted is built and runs, what
+    is not leaves no image, container, mount or directory"""
+    if runtime not in ENGINES and not shutil.which("buildah"):
+        raise Skip("buildah is not installed")
+    before = of_builds(home, runtime)
+    begun, kept, cut = time.monotonic(), [], 0
+    for n in range(min(KILLS, 5)):
+        name = "b%d" % n
+        home.cli("run", name, "--runtime", runtime, "--source", source(home, n), "--stop-grace", "1s", "--detach")
+        time.sleep(rng.uniform(0, 2))
+        home.kill_daemon()
+        time.sleep(rng.choice([0, 0.05, 1.5]))
+        home.start_daemon()
+        if rng.random() < 0.5:
+            home.opened(runtime)
+            time.sleep(rng.uniform(0, 2))
+            home.cli("kill", name)  # in the midst of it, or when it runs already
+            cut += 1
+        else:
+            kept.append(name)
+        if time.monotonic() - begun > 20:
+            break
+    for name in kept:
+        wait_built(home, name)
+        equal(home.cli("exec", name, "--", "cat", "/two").stdout.splitlines()[1], "text %s" % name[1:], "what was built")
+    no_doubles(home, runtime, kept if runtime in ENGINES else None)
+    log("%d kills, %d builds went on, %d were cut off" % (n + 1, len(kept), cut))
+    for name in kept:
+        home.cli("kill", name)
+    # The next build takes the images away that nobody needs.
+    home.cli("run", "last", "--runtime", runtime, "--source", source(home, n + 1), "--stop-grace", "1s")
+    home.cli("kill", "last")
+    wait_until(lambda: not home.json("status"), "all services are gone", 0.2)
+    for image in home.json("images", "--runtime", runtime):
+        for reference in image["references"]:
+            if reference.startswith("localhost/davit/"):
+                check(reference.startswith("localhost/davit/last:"), "an image that nobody needs", reference)
+                home.cli("image", "rm", "--runtime", runtime, reference)
+    before["work"] = oci_leaks.below(os.path.join(home.dir, "cache/work"))
+    equal(len(before["work"]), 1, "builds in the cache: the last one")
+    try:
+        wait_until(lambda: not left(before, of_builds(home, runtime)), step=0.2)
+    except AssertionError:
+        pass  # what is left is said below
+    equal(left(before, of_builds(home, runtime)), {}, "left behind")
 
 
 # --------------------------------------------------------- exits and lines

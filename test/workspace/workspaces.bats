@@ -178,7 +178,9 @@ config() {
   davit start both latest
   eventually status_is both running
   run davit start nobody
-  [ "$output" = "davit: there is no service or workspace 'nobody'" ]
+  [ "$output" = "davit: service or workspace 'nobody' not found" ]
+  run davit stop nobody --namespace default
+  [ "$output" = "davit: service 'nobody' not found" ]
 }
 
 @test "workspaces are no services of anybody's: status does not show them" {

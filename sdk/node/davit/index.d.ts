@@ -46,6 +46,9 @@ export class Message implements Data {
 	readonly sender: string;
 	readonly isRequest: boolean;
 	readonly timeout: number | null;
+	/** Nobody awaits the answer any more; and what tells when. */
+	readonly isCanceled: boolean;
+	readonly signal: AbortSignal;
 	readonly parameters: any;
 	json(): any;
 	later(): void;
@@ -78,12 +81,14 @@ export class Container {
 	spawn(work: (signal: AbortSignal) => unknown): Promise<void>;
 
 	send(to: string, data?: Value, options?: {type?: number; keep?: boolean}): Promise<void>;
-	request(to: string, data?: Value, options?: {type?: number; timeout?: number | null}): Promise<Data>;
-	command(to: string, name: string, parameters?: any, options?: {timeout?: number | null}): Promise<Data>;
+	request(to: string, data?: Value, options?: {type?: number; timeout?: number | null; signal?: AbortSignal}):
+		Promise<Data>;
+	command(to: string, name: string, parameters?: any, options?: {timeout?: number | null; signal?: AbortSignal}):
+		Promise<Data>;
 	broadcast(data?: Value, options?: {type?: number}): Promise<number>;
 
 	create(alias: string, what?: {name?: string; command?: string[]; args?: string; parent?: string; start?: boolean;
-		force?: Force}): Promise<void>;
+		force?: Force; type?: new () => Container}): Promise<void>;
 	start(address: string): Promise<void>;
 	stop(address: string): Promise<void>;
 	destroy(address: string, options?: {force?: Force}): Promise<void>;

@@ -49,6 +49,10 @@ int workload_check(struct engine *e, const struct davit_workload *w, bool comple
 	if (w->log.policy == DAVIT_LOG_DROP)
 		return davit_error_set(err, DAVIT_ENOTSUP, "logs",
 				       "runtime %s does not support dropping output: an engine blocks", name);
+	if (w->n_egress)
+		return davit_error_set(err, DAVIT_ENOTSUP, "egress.policy",
+				       "runtime %s does not support egress: %s", name,
+				       e->capabilities.why_not[DAVIT_CAP_EGRESS]);
 	r = check_words(w->argv, "argument", err);
 	if (r == 0)
 		r = check_words(w->entrypoint, "entrypoint", err);

@@ -102,6 +102,8 @@ static void set_capabilities(struct engine *e, const json_t *info)
 		{DAVIT_CAP_NOTIFY, "an engine has no way to hand a notify socket to davitd and keep it"},
 		{DAVIT_CAP_READY_FD, "an engine passes no descriptors"},
 		{DAVIT_CAP_SERVICE_ACCOUNT, "an engine has no accounts"},
+		{DAVIT_CAP_EGRESS,
+		 "an engine starts a container and its network at once, before rules can be there"},
 	};
 	struct davit_capabilities *c = &e->capabilities;
 

@@ -223,13 +223,17 @@ static void error_of_answer(struct http_call *c, struct davit_error *err)
 {
 	json_t *o = http_answer(c);
 	const char *message = json_string_value(json_object_get(o, "message"));
+	size_t n;
 
 	if (message)
 		davit_error_set(err, http_error_code(c->status), NULL, "%s", message);
 	else
 		davit_error_set(err, http_error_code(c->status), NULL, "HTTP status %ld", c->status);
-	/* Some end in a newline. */
-	err->message[strcspn(err->message, "\n")] = '\0';
+	/* One line: some end in a newline, some in a list. */
+	n = strcspn(err->message, "\n");
+	if (n && err->message[n - 1] == ':')
+		n--;
+	err->message[n] = '\0';
 	json_decref(o);
 }
 

@@ -103,6 +103,7 @@ static bool on_work(struct http_call *c)
 static void worked(struct task *t, struct http_call *c, const struct davit_error *err)
 {
 	struct work *w = t->data;
+	struct davit_error why;
 	bool missing;
 
 	if (!err && c->body.len)
@@ -112,8 +113,13 @@ static void worked(struct task *t, struct http_call *c, const struct davit_error
 		task_end(t, err);
 		return;
 	}
+	if (t->ret) {
+		task_fail(t, DAVIT_EBUILD, "%s", w->error);
+		return;
+	}
 	missing = strstr(w->error, "not found") || strstr(w->error, "does not exist");
-	task_fail(t, t->ret ? DAVIT_EBUILD : missing ? DAVIT_ENOENT : DAVIT_EUNAVAIL, "%s", w->error);
+	davit_error_set(&why, missing ? DAVIT_ENOENT : DAVIT_EUNAVAIL, NULL, "%s", w->error);
+	task_end(t, &why);
 }
 
 static struct task *work_new(struct davit_runtime *rt, davit_progress_fn *progress, void *user,

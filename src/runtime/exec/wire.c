@@ -115,6 +115,19 @@ static void put_mounts(struct davit_json *j, const struct davit_workload *w)
 	davit_json_close_array(j);
 }
 
+static void put_egress(struct davit_json *j, const struct davit_workload *w)
+{
+	davit_json_key(j, "egress");
+	davit_json_open_array(j);
+	for (size_t i = 0; i < w->n_egress; i++) {
+		davit_json_open(j);
+		put_string(j, "from", w->egress[i].from);
+		wire_put_strv(j, "hosts", w->egress[i].hosts);
+		davit_json_close(j);
+	}
+	davit_json_close_array(j);
+}
+
 void wire_put_workload(struct davit_json *j, const char *key, const struct davit_workload *w)
 {
 	static const char *const ready[] = {
@@ -141,6 +154,7 @@ void wire_put_workload(struct davit_json *j, const char *key, const struct davit
 	put_rlimits(j, w);
 	put_ports(j, w);
 	put_mounts(j, w);
+	put_egress(j, w);
 	put_string(j, "secrets_directory", w->secrets_directory);
 	davit_json_key(j, "log");
 	davit_json_open(j);

@@ -10,6 +10,7 @@
 #include "base/fault.h"
 #include "base/file.h"
 #include "base/strv.h"
+#include "local/egress.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -84,15 +85,21 @@ static void host_name(const struct davit_workload *w, char ret[64])
 		snprintf(ret, 64, "%s", w->id);
 }
 
-static int put_names(int dir, const char *name, struct davit_error *err)
+/* The file `names` has the lines that stay in the hosts file, whoever joins the network. */
+static int put_names(int dir, const char *name, const struct local_names *names, struct davit_error *err)
 {
+	DAVIT_AUTO_BUF more = DAVIT_BUF_INIT;
 	DAVIT_AUTO_BUF hosts = DAVIT_BUF_INIT;
 	DAVIT_AUTO_BUF line = DAVIT_BUF_INIT;
 	int r;
 
 	davit_buf_addf(&hosts, "127.0.0.1\tlocalhost %s\n::1\tlocalhost ip6-localhost ip6-loopback\n", name);
+	local_names_write(names, &more);
+	davit_buf_add(&hosts, davit_buf_str(&more), more.len);
 	davit_buf_addf(&line, "%s\n", name);
 	r = put_text(dir, "hosts", &hosts, err);
+	if (!r)
+		r = put_text(dir, "names", &more, err);
 	return r < 0 ? r : put_text(dir, "hostname", &line, err);
 }
 
@@ -203,9 +210,25 @@ static int put_config(int dir, struct oci_config *c, const struct oci_image *ima
 	return put_text(dir, "config.json", &text, err);
 }
 
+/* Rules for what the workload may connect to, if it has a policy: in the file `egress`, for the
+ * hook that needs them there. */
+static int put_rules(int dir, const struct davit_workload *w, struct davit_buf *rules,
+		     struct local_names *names, struct davit_error *err)
+{
+	int r;
+
+	if (!w->n_egress)
+		return 0;
+	r = local_names_resolve(w, names, err);
+	if (!r)
+		r = local_egress_rules(w, names, LOCAL_EGRESS_TABLE, NULL, rules, err);
+	return r < 0 ? r : put_text(dir, "egress", rules, err);
+}
+
 /* *ret is owned: see oci_config.network. */
-static int put_network(const struct oci_place *pl, const struct davit_workload *w, const char *name,
-		       char **ret, bool *ret_slirp, struct davit_error *err)
+static int put_network(const struct oci_place *pl, const struct davit_workload *w,
+		       const struct davit_buf *rules, const char *name, char **ret, bool *ret_slirp,
+		       struct davit_error *err)
 {
 	const char *network = w->network ? w->network : *pl->why_no_network ? "none" : "bridge";
 
@@ -213,7 +236,7 @@ static int put_network(const struct oci_place *pl, const struct davit_workload *
 		return 0;
 	*ret_slirp = pl->slirp && strcmp(network, "none");
 	if (strcmp(network, "none") && !pl->slirp)
-		return oci_network_attach(pl, w, network, name, ret, err);
+		return local_net_attach(&pl->nets, w, rules, network, name, ret, err);
 	*ret = strdup("");
 	return *ret ? 0 : out_of_memory(err);
 }
@@ -222,10 +245,12 @@ static int make_files(const struct oci_place *pl, const struct davit_workload *w
 		      const struct oci_image *image, struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int dir = open(bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DAVIT_AUTO_FREE char *root = oci_path(pl->roots, w->id, "root");
+	DAVIT_AUTO_FREE char *root = local_path(pl->roots, w->id, "root");
 	DAVIT_AUTO_STRV argv = NULL;
 	DAVIT_AUTO_STRV env = NULL;
 	DAVIT_AUTO_FREE char *network = NULL;
+	DAVIT_AUTO_BUF rules = DAVIT_BUF_INIT;
+	struct local_names names = {0};
 	bool slirp = false;
 	char name[64];
 	int r;
@@ -237,9 +262,12 @@ static int make_files(const struct oci_place *pl, const struct davit_workload *w
 	host_name(w, name);
 	r = compose(w, image, &argv, err);
 	if (!r)
-		r = put_names(dir, name, err);
+		r = put_rules(dir, w, &rules, &names, err);
 	if (!r)
-		r = put_network(pl, w, name, &network, &slirp, err);
+		r = put_names(dir, name, &names, err);
+	local_names_fini(&names);
+	if (!r)
+		r = put_network(pl, w, &rules, name, &network, &slirp, err);
 	if (!r)
 		r = put_resolver(dir, w, slirp, err);
 	if (!r)
@@ -258,6 +286,7 @@ static int make_files(const struct oci_place *pl, const struct davit_workload *w
 			.hostname = name,
 			.network = network,
 			.slirp = slirp,
+			.rules = rules.len > 0,
 		};
 
 		r = put_config(dir, &c, image, err);
@@ -287,7 +316,7 @@ static int make(const struct oci_place *pl, const struct davit_workload *w, cons
 
 int oci_bundle_make(const struct oci_place *pl, const struct davit_workload *w, struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->bundles, w->id);
+	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->nets.bundles, w->id);
 	int r;
 
 	if (!bundle)
@@ -301,14 +330,14 @@ int oci_bundle_make(const struct oci_place *pl, const struct davit_workload *w, 
 /* The bundle goes last: it is what a leftover is found by. */
 int oci_bundle_remove(const struct oci_place *pl, const char *id, struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->bundles, id);
+	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->nets.bundles, id);
 	int r = bundle ? oci_containers_delete(pl, id, err) : out_of_memory(err);
 
 	DAVIT_FAULT("oci.remove.engine");
 	if (!r)
 		oci_groups_remove(pl, id);
 	if (!r)
-		r = oci_network_detach(pl, id, err);
+		r = local_net_detach(&pl->nets, id, err);
 	DAVIT_FAULT("oci.remove.network");
 	if (!r)
 		r = oci_rootfs_remove(pl, id, err);
@@ -343,7 +372,7 @@ static void each(const char *dir, void (*fn)(void *user, const char *id), void *
 
 void oci_bundle_each(const struct oci_place *pl, void (*fn)(void *user, const char *id), void *user)
 {
-	each(pl->bundles, fn, user);
+	each(pl->nets.bundles, fn, user);
 	/* After a reboot these alone are left. */
 	each(pl->roots, fn, user);
 	each(pl->engine, fn, user);

@@ -59,6 +59,7 @@ void oci_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 		    : "");
 	say(ret, DAVIT_CAP_PORT_MAPPING, pl->why_no_network);
 	say(ret, DAVIT_CAP_DISK_LIMIT, pl->why_no_disk);
+	say(ret, DAVIT_CAP_EGRESS, pl->why_no_egress);
 	say(ret, DAVIT_CAP_SERVICE_ACCOUNT, no_account);
 	say(ret, DAVIT_CAP_IMAGE_BUILD, pl->why_no_build);
 }
@@ -122,12 +123,19 @@ static int check_network(const struct oci_place *pl, const struct davit_workload
 				"container port %u cannot differ from host port %u in network host",
 				p->container, p->host);
 	}
-	if (host || none)
-		return 0;
+	if (host && w->n_egress)
+		return davit_error_set(err, DAVIT_EINVAL, "network",
+				       "network host cannot be had with a policy of egress: it is the "
+				       "host's own network");
+	if (none || host)
+		return 0; /* nothing leads out of none, whatever the policy is */
+	if (w->n_egress && *pl->why_no_egress)
+		return davit_error_set(err, DAVIT_ENOTSUP, "egress.policy",
+				       "runtime oci does not support egress: %s", pl->why_no_egress);
 	why = strcmp(network, "bridge") ? pl->why_no_bridge : pl->why_no_network;
 	if (*why)
 		return davit_error_set(err, DAVIT_ENOTSUP, "network", "failed to create network: %s", why);
-	if (strcmp(network, "bridge") && !oci_network_exists(pl, network))
+	if (strcmp(network, "bridge") && !local_net_exists(&pl->nets, network))
 		return davit_error_set(err, DAVIT_ENOENT, "network", "network '%s' not found", network);
 	return 0;
 }

@@ -41,7 +41,7 @@ static void parse_user(const char *text, struct oci_user *u)
 int oci_command_read(const struct oci_place *pl, const char *id, struct oci_command *ret,
 		     struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *path = oci_path(pl->bundles, id, "command");
+	DAVIT_AUTO_FREE char *path = local_path(pl->nets.bundles, id, "command");
 	struct oci_command c = {0};
 	size_t words = 0, n = 0;
 	char *p, *end;
@@ -164,9 +164,9 @@ int oci_command_write(struct local_instance *pi, const struct davit_exec *x, cha
 		return r;
 	p->command = turn++ % COMMANDS;
 	snprintf(name, sizeof name, "process-%u.json", p->command);
-	*ret_file = oci_path(pl->bundles, pi->id, name);
+	*ret_file = local_path(pl->nets.bundles, pi->id, name);
 	snprintf(name, sizeof name, "process-%u.pid", p->command);
-	*ret_pid_file = oci_path(pl->bundles, pi->id, name);
+	*ret_pid_file = local_path(pl->nets.bundles, pi->id, name);
 	if (!*ret_file || !*ret_pid_file)
 		return out_of_memory(err);
 	unlink(*ret_pid_file);
@@ -195,7 +195,7 @@ bool oci_command_signal(struct local_runtime *p, const char *id, unsigned comman
 	pid_t pid;
 
 	snprintf(name, sizeof name, "process-%u.pid", command);
-	path = oci_path(oci_runtime_of(p)->place->bundles, id, name);
+	path = local_path(oci_runtime_of(p)->place->nets.bundles, id, name);
 	if (!pi || !pi->pid || !path || davit_read_file(path, 64, &text, NULL) < 0)
 		return false;
 	pid = (pid_t)strtol(davit_buf_str(&text), NULL, 10);

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/strv.h"
+#include "local/egress.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -169,6 +170,13 @@ static void write_user(struct davit_json *j, const struct oci_config *c)
 	davit_json_close(j);
 }
 
+static uint64_t capabilities_of(const struct oci_config *c)
+{
+	const struct davit_workload *w = c->workload;
+
+	return oci_capability_set(c->place->capabilities, w->n_egress > 0, w->cap_add, w->cap_drop);
+}
+
 void oci_config_process(struct davit_json *j, const struct oci_config *c, bool command, bool terminal)
 {
 	const struct davit_workload *w = c->workload;
@@ -184,7 +192,7 @@ void oci_config_process(struct davit_json *j, const struct oci_config *c, bool c
 	write_env(j, c, escaped);
 	davit_json_put_string(j, "cwd", c->directory);
 	davit_json_key(j, "capabilities");
-	oci_capabilities_write(j, oci_capability_set(c->place->capabilities, w->cap_add, w->cap_drop));
+	oci_capabilities_write(j, capabilities_of(c));
 	davit_json_key(j, "rlimits");
 	write_rlimits(j, w);
 	davit_json_put_bool(j, "noNewPrivileges", w->no_new_privileges);
@@ -391,8 +399,7 @@ static void write_linux(struct davit_json *j, const struct oci_config *c)
 	write_strings(j, "maskedPaths", masked, DAVIT_ARRAY_SIZE(masked));
 	write_strings(j, "readonlyPaths", readonly, DAVIT_ARRAY_SIZE(readonly));
 	davit_json_key(j, "seccomp");
-	oci_seccomp_write(j,
-			  oci_capability_set(pl->capabilities, c->workload->cap_add, c->workload->cap_drop));
+	oci_seccomp_write(j, capabilities_of(c));
 	if (pl->cgroup) {
 		DAVIT_AUTO_BUF path = DAVIT_BUF_INIT;
 
@@ -409,9 +416,11 @@ static void write_hooks(struct davit_json *j, const struct oci_config *c)
 	const struct davit_workload *w = c->workload;
 	DAVIT_AUTO_FREE char *socket = davit_path_join(c->bundle, "slirp");
 	DAVIT_AUTO_FREE char *fifo = davit_path_join(c->bundle, "net");
+	DAVIT_AUTO_FREE char *rules = davit_path_join(c->bundle, "egress");
+	const char *nft = local_nft_program();
 	char number[16];
 
-	if (!socket || !fifo)
+	if (!socket || !fifo || !rules)
 		j->out->oom = true;
 	davit_json_open(j);
 	davit_json_key(j, "poststart");
@@ -424,6 +433,8 @@ static void write_hooks(struct davit_json *j, const struct oci_config *c)
 	davit_json_string(j, c->place->slirp);
 	davit_json_string(j, socket ? socket : "");
 	davit_json_string(j, fifo ? fifo : "");
+	davit_json_string(j, nft ? nft : "nft");
+	davit_json_string(j, c->rules && rules ? rules : "");
 	for (size_t i = 0; i < w->n_ports; i++) {
 		const struct davit_port *p = &w->ports[i];
 

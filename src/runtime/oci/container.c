@@ -30,7 +30,7 @@ static int out_of_memory(struct davit_error *err)
 static int open_number(const struct oci_place *pl, const char *id, uint32_t *ret_number,
 		       struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *path = oci_path(pl->bundles, id, "container");
+	DAVIT_AUTO_FREE char *path = local_path(pl->nets.bundles, id, "container");
 	DAVIT_AUTO_CLOSE int fd = path ? open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW) : -1;
 	char text[NUMBER_LENGTH + 1] = "";
 
@@ -112,7 +112,7 @@ static int delete_one(const struct oci_place *pl, const char *name, int lock, st
  * nothing will be started. */
 static int wait_for_others(const struct oci_place *pl, const char *id)
 {
-	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->bundles, id);
+	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->nets.bundles, id);
 	int fd = bundle ? open(bundle, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 
 	if (fd >= 0)

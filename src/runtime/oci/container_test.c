@@ -59,14 +59,15 @@ static int set_up(void **state)
 	put("bundles/" ID "/container", "00000000\n", 0600);
 	davit_buf_addf(&script, "#!/bin/sh\necho \"$*\" >> %s/asked\nexit 1\n", dir);
 	put("program", davit_buf_str(&script), 0755);
-	place = (struct oci_place){
-		.bundles = path_of("bundles"), .engine = path_of("engine"), .program = path_of("program")};
+	place = (struct oci_place){.nets.bundles = path_of("bundles"),
+				   .engine = path_of("engine"),
+				   .program = path_of("program")};
 	return 0;
 }
 
 static int tear_down(void **state)
 {
-	free(place.bundles);
+	free(place.nets.bundles);
 	free(place.engine);
 	free(place.program);
 	return davit_remove_tree(dir, &err);
@@ -143,7 +144,7 @@ static pid_t begin_deletion(int told[2])
 	assert_int_equal(pipe2(told, O_CLOEXEC), 0);
 	pid = fork();
 	if (pid == 0) {
-		int lock = open(place.bundles, O_RDONLY | O_DIRECTORY);
+		int lock = open(place.nets.bundles, O_RDONLY | O_DIRECTORY);
 		int bundle = openat(lock, ID, O_RDONLY | O_DIRECTORY);
 
 		if (flock(bundle, LOCK_EX) < 0 || write(told[1], "x", 1) < 0)

@@ -82,8 +82,8 @@ static int start_child(struct copying *c, struct davit_instance *inst, bool put,
 {
 	const struct oci_place *pl = ((struct oci_runtime *)davit_runtime_state(inst->runtime))->place;
 	const struct local_instance *pi = local_instance_of(inst);
-	DAVIT_AUTO_FREE char *root = oci_path(pl->roots, inst->workload->id, "root");
-	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->bundles, inst->workload->id);
+	DAVIT_AUTO_FREE char *root = local_path(pl->roots, inst->workload->id, "root");
+	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->nets.bundles, inst->workload->id);
 	char pid[16];
 	char *argv[] = {pl->copy_program, root, bundle, pid, (char *)(put ? "put" : "get"),
 			(char *)path,	  NULL};

@@ -34,7 +34,7 @@ static void prepare(struct local_instance *pi)
 	struct davit_error err = {0};
 
 	if (j)
-		j->workload = oci_workload_copy(pi->inst->workload);
+		j->workload = local_workload_copy(pi->inst->workload);
 	if (!j || !j->workload) {
 		if (j)
 			oci_job_free(j);
@@ -193,7 +193,7 @@ static bool translates_ports(const struct davit_workload *w)
 
 static void describe(struct local_runtime *p, const char *id, struct davit_inspection *now)
 {
-	oci_network_address(oci_runtime_of(p)->place, id, now->address, sizeof now->address);
+	local_net_address_of(&oci_runtime_of(p)->place->nets, id, now->address, sizeof now->address);
 }
 
 static const struct local_ops ops = {
@@ -299,7 +299,7 @@ static void check(struct davit_runtime *rt, const struct davit_workload *w, stru
 	}
 	j = oci_job_new(o, "check");
 	if (j)
-		j->workload = oci_workload_copy(w);
+		j->workload = local_workload_copy(w);
 	if (!j || !j->workload) {
 		if (j)
 			oci_job_free(j);

@@ -14,7 +14,7 @@
 
 static int open_file(struct local_runtime *p, const char *id, const char *name, int flags)
 {
-	DAVIT_AUTO_FREE char *path = oci_path(oci_runtime_of(p)->place->bundles, id, name);
+	DAVIT_AUTO_FREE char *path = local_path(oci_runtime_of(p)->place->nets.bundles, id, name);
 
 	return path ? open(path, flags | O_CLOEXEC | O_NOFOLLOW, 0600) : -1;
 }

@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "base/list.h"
 #include "local/local.h"
+#include "local/net.h"
 
 #include <stdatomic.h>
 #include <uv.h>
@@ -21,8 +22,9 @@
 /* Where things are and what this machine can do: made at open, not changed after, shared
  * with the threads that work. */
 struct oci_place {
-	unsigned references; /* counted on the loop's thread */
-	char *run_dir, *bundles, *roots, *engine, *volumes, *networks, *images;
+	unsigned references;	/* counted on the loop's thread */
+	struct local_nets nets; /* bundles of this runtime, networks of all */
+	char *run_dir, *roots, *engine, *volumes, *images;
 	char *init;	     /* path of davit-init */
 	char *image_program; /* path of davit-image */
 	char *copy_program;  /* path of davit-copy */
@@ -39,6 +41,7 @@ struct oci_place {
 	char *slirp_hook;	  /* path of davit-slirp */
 	char why_no_build[112];	  /* "" where images can be built */
 	char why_no_disk[112];	  /* "" where disk space can be limited */
+	char why_no_egress[112];  /* "" where connections can be limited */
 	uint64_t capabilities;	  /* that we may give: our own bounding set */
 };
 
@@ -73,8 +76,6 @@ int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oc
 void oci_place_drop(struct oci_place *pl); /* NULL is allowed */
 /* After the groups are known: sets cgroup. */
 int oci_place_groups(struct oci_place *pl, const struct cgroups *cg, struct davit_error *err);
-/* BUNDLES/ID/file and the like; a heap string, or NULL when out of memory. file may be NULL. */
-char *oci_path(const char *base, const char *id, const char *file);
 
 /* --- job.c: work that blocks, one at a time for one id --- */
 struct oci_job {
@@ -101,10 +102,6 @@ void oci_job_free(struct oci_job *j); /* one that was not started */
 void oci_job_start(struct oci_job *j);
 /* At close: nothing is told any more. */
 void oci_jobs_close(struct oci_runtime *o);
-
-/* --- workload.c --- */
-/* A deep copy of what a thread needs of a workload, in one piece of memory; free() it. */
-struct davit_workload *oci_workload_copy(const struct davit_workload *w);
 
 /* --- rootfs.c: the root file system; all of it blocks --- */
 /* What an image is made of. */
@@ -162,12 +159,14 @@ struct oci_config {
 	const char *hostname;
 	const char *network; /* path of a network namespace, "" for a new one, or NULL: the host's */
 	bool slirp;	     /* the new one leads out by slirp4netns */
+	bool rules;	     /* ... beneath the rules in the bundle's file `egress` */
 };
 void oci_config_write(struct davit_buf *out, const struct oci_config *c);
 /* The value of "process" (of config.json, or for a further command). */
 void oci_config_process(struct davit_json *j, const struct oci_config *c, bool command, bool terminal);
 /* security.c */
-uint64_t oci_capability_set(uint64_t ours, char *const *add, char *const *drop);
+/* confined: what it may connect to is limited. */
+uint64_t oci_capability_set(uint64_t ours, bool confined, char *const *add, char *const *drop);
 /* Knows the name? Its bit, or 0. "ALL" is every bit. */
 uint64_t oci_capability_bit(const char *name);
 void oci_capabilities_write(struct davit_json *j, uint64_t set);
@@ -247,21 +246,6 @@ int oci_run(int in, char *const argv[], struct davit_error *err);
 /* Makes it on first use, and notes that the instance has it. */
 int oci_volume_use(const struct oci_place *pl, const char *name, const char *id, struct davit_error *err);
 void oci_volumes_release(const struct oci_place *pl, const char *id);
-
-/* --- network.c, link.c --- */
-/* Plugs the instance into a network by name, "bridge" among them; all blocks.
- * *ret_namespace is an owned path. */
-int oci_network_attach(const struct oci_place *pl, const struct davit_workload *w, const char *name,
-		       const char *hostname, char **ret_namespace, struct davit_error *err);
-/* Takes away what attach made, whole or in part. */
-int oci_network_detach(const struct oci_place *pl, const char *id, struct davit_error *err);
-/* The instance's address, if it has one. */
-bool oci_network_address(const struct oci_place *pl, const char *id, char *ret, size_t size);
-bool oci_network_exists(const struct oci_place *pl, const char *name);
-/* A pair of interfaces, one of them in another network namespace. */
-int oci_veth_make(const char *ours, const char *theirs, const char *netns, struct davit_error *err);
-/* Nothing happens when there is none. */
-void oci_link_delete(const char *name);
 
 /* --- copy.c --- */
 /* At close: what is under way is ended. */

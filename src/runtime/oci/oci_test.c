@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
+#include "runtime/oci/impl.h"
+
 #include "base/file.h"
 #include "base/strv.h"
-#include "runtime/oci/address.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -22,21 +23,21 @@ static struct davit_error err;
 
 static void put(const char *name, const char *text, mode_t mode)
 {
-	DAVIT_AUTO_FREE char *path = oci_path(dir, "root", name);
+	DAVIT_AUTO_FREE char *path = local_path(dir, "root", name);
 
 	assert_int_equal(davit_write_file(path, text, strlen(text), mode, &err), 0);
 }
 
 static void make(const char *name)
 {
-	DAVIT_AUTO_FREE char *path = oci_path(dir, "root", name);
+	DAVIT_AUTO_FREE char *path = local_path(dir, "root", name);
 
 	assert_int_equal(davit_mkdirs(path, 0755, &err), 0);
 }
 
 static void link_to(const char *target, const char *name)
 {
-	DAVIT_AUTO_FREE char *path = oci_path(dir, "root", name);
+	DAVIT_AUTO_FREE char *path = local_path(dir, "root", name);
 
 	assert_int_equal(symlink(target, path), 0);
 }
@@ -138,7 +139,7 @@ static void a_link_of_the_image_does_not_lead_out_of_it(void **state)
 
 static void a_fifo_is_no_database(void **state)
 {
-	DAVIT_AUTO_FREE char *path = oci_path(dir, "root", "etc/passwd");
+	DAVIT_AUTO_FREE char *path = local_path(dir, "root", "etc/passwd");
 	struct oci_user u;
 
 	assert_int_equal(mkfifo(path, 0600), 0);
@@ -292,11 +293,15 @@ static void capabilities_are_dropped_and_then_added(void **state)
 	char *all[] = {(char *)"ALL", NULL}, *net[] = {(char *)"CAP_NET_ADMIN", NULL};
 	uint64_t admin = oci_capability_bit("NET_ADMIN"), ours = oci_capability_bit("ALL");
 
-	assert_int_equal(oci_capability_set(ours, net, all), admin);
-	assert_int_equal(oci_capability_set(ours, NULL, all), 0);
-	assert_int_equal(oci_capability_set(ours, all, NULL), ours);
-	assert_int_equal(oci_capability_set(ours & ~admin, net, all), 0);
-	assert_int_equal(oci_capability_set(ours, NULL, NULL) & oci_capability_bit("MKNOD"), 0);
+	assert_int_equal(oci_capability_set(ours, false, net, all), admin);
+	assert_int_equal(oci_capability_set(ours, false, NULL, all), 0);
+	assert_int_equal(oci_capability_set(ours, false, all, NULL), ours);
+	assert_int_equal(oci_capability_set(ours & ~admin, false, net, all), 0);
+	assert_int_equal(oci_capability_set(ours, false, NULL, NULL) & oci_capability_bit("MKNOD"), 0);
+	/* What is limited in its connections has nothing to go around that with, asked for or not. */
+	assert_true(oci_capability_set(ours, false, NULL, NULL) & oci_capability_bit("NET_RAW"));
+	assert_int_equal(oci_capability_set(ours, true, all, NULL) & (admin | oci_capability_bit("NET_RAW")),
+			 0);
 	assert_int_equal(oci_capability_bit("NET_ADMINX"), 0);
 }
 
@@ -308,7 +313,7 @@ static void a_copy_of_a_workload_shares_nothing_with_it(void **state)
 	char *argv[] = {arg, NULL};
 	struct davit_mount m = {.source = source, .target = target};
 	struct davit_workload w = {.argv = argv, .image = image, .mounts = &m, .n_mounts = 1, .memory = 7};
-	struct davit_workload *copy = oci_workload_copy(&w);
+	struct davit_workload *copy = local_workload_copy(&w);
 
 	assert_non_null(copy);
 	memset(arg, 'x', 3);
@@ -333,18 +338,18 @@ enum { CLIENTS = 8, EACH = 20 };
 
 /* Takes as many addresses as it is told, and tells them. Leaves without giving one back, as a
  * daemon that is killed. */
-static void take_addresses(const struct oci_place *pl, int client, int out)
+static void take_addresses(const struct local_nets *at, int client, int out)
 {
 	for (int i = 0; i < EACH; i++) {
-		struct net n;
+		struct local_net n;
 		char id[DAVIT_ID_MAX];
 
 		snprintf(id, sizeof id, "%08d%08d", client, i);
-		if (oci_net_init(&n, pl, id, "shared", true, &err) < 0 ||
-		    oci_net_choose_subnet(&n, &err) < 0 || oci_net_choose_address(&n, "host", &err) < 0 ||
+		if (local_net_init(&n, at, id, "shared", true, &err) < 0 ||
+		    local_net_choose_subnet(&n, &err) < 0 || local_net_choose_address(&n, "host", &err) < 0 ||
 		    write(out, &n.host, sizeof n.host) < 0)
 			_exit(1);
-		oci_net_fini(&n);
+		local_net_fini(&n);
 	}
 	_exit(0);
 }
@@ -352,10 +357,10 @@ static void take_addresses(const struct oci_place *pl, int client, int out)
 static void no_address_is_given_twice_and_those_of_the_dead_come_back(void **state)
 {
 	char home[] = "/tmp/davit-oci-XXXXXX", networks[64], bundles[64];
-	struct oci_place pl = {.networks = networks, .bundles = bundles};
+	const struct local_nets at = {.networks = networks, .bundles = bundles};
 	bool seen[256] = {false};
 	int p[2], host, status, taken = 0;
-	struct net n;
+	struct local_net n;
 
 	assert_non_null(mkdtemp(home));
 	snprintf(networks, sizeof networks, "%s/networks", home);
@@ -366,7 +371,7 @@ static void no_address_is_given_twice_and_those_of_the_dead_come_back(void **sta
 
 		assert_true(pid >= 0);
 		if (pid == 0)
-			take_addresses(&pl, c, p[1]);
+			take_addresses(&at, c, p[1]);
 	}
 	close(p[1]);
 	while (read(p[0], &host, sizeof host) == sizeof host) {
@@ -387,14 +392,14 @@ static void no_address_is_given_twice_and_those_of_the_dead_come_back(void **sta
 			char id[DAVIT_ID_MAX];
 
 			snprintf(id, sizeof id, "%08d%08d", c, i);
-			assert_int_equal(oci_net_init(&n, &pl, id, "shared", true, &err), 0);
-			assert_int_equal(oci_net_give_back(&n), --taken);
-			oci_net_fini(&n);
+			assert_int_equal(local_net_init(&n, &at, id, "shared", true, &err), 0);
+			assert_int_equal(local_net_give_back(&n), --taken);
+			local_net_fini(&n);
 		}
-	assert_int_equal(oci_net_init(&n, &pl, "x", "shared", true, &err), 0);
-	assert_int_equal(oci_net_choose_address(&n, "host", &err), 0);
+	assert_int_equal(local_net_init(&n, &at, "x", "shared", true, &err), 0);
+	assert_int_equal(local_net_choose_address(&n, "host", &err), 0);
 	assert_int_equal(n.host, 2);
-	oci_net_fini(&n);
+	local_net_fini(&n);
 	assert_int_equal(davit_remove_tree(home, &err), 0);
 }
 

@@ -5,6 +5,7 @@
 #include "runtime/oci/impl.h"
 
 #include "base/file.h"
+#include "local/egress.h"
 
 #include <errno.h>
 #include <linux/magic.h>
@@ -13,23 +14,16 @@
 #include <sys/un.h>
 #include <sys/vfs.h>
 
-char *oci_path(const char *base, const char *id, const char *file)
-{
-	char *path;
-
-	return asprintf(&path, file ? "%s/%s/%s" : "%s/%s", base, id, file) < 0 ? NULL : path;
-}
-
 void oci_place_drop(struct oci_place *pl)
 {
 	if (!pl || --pl->references)
 		return;
 	free(pl->run_dir);
-	free(pl->bundles);
+	free(pl->nets.bundles);
 	free(pl->roots);
 	free(pl->engine);
 	free(pl->volumes);
-	free(pl->networks);
+	free(pl->nets.networks);
 	free(pl->images);
 	free(pl->init);
 	free(pl->image_program);
@@ -129,7 +123,7 @@ static int make_directories(struct oci_place *pl, const struct davit_runtime *rt
 	if (!real || !state)
 		return davit_error_errno(err, errno, "oci", "cannot resolve %s",
 					 real ? rt->state_dir : rt->run_dir);
-	pl->bundles = davit_path_join(real, "bundles");
+	pl->nets.bundles = davit_path_join(real, "bundles");
 	pl->engine = davit_path_join(real, "engine");
 	pl->roots = davit_path_join(state, "roots");
 	/* Images, volumes and networks are the daemon's, not one runtime's: its state directories
@@ -139,16 +133,16 @@ static int make_directories(struct oci_place *pl, const struct davit_runtime *rt
 		slash[-8] = '\0';
 	pl->images = davit_path_join(state, "images");
 	pl->volumes = davit_path_join(state, "volumes");
-	pl->networks = davit_path_join(state, "networks");
+	pl->nets.networks = davit_path_join(state, "networks");
 	pl->image_program = davit_path_join(rt->libexec_dir, "davit-image");
 	pl->copy_program = davit_path_join(rt->libexec_dir, "davit-copy");
 	pl->init = davit_path_join(rt->libexec_dir, "davit-init");
 	pl->slirp_hook = davit_path_join(rt->libexec_dir, "davit-slirp");
-	if (!pl->bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes || !pl->networks ||
-	    !pl->init || !pl->slirp_hook || !pl->image_program || !pl->copy_program)
+	if (!pl->nets.bundles || !pl->engine || !pl->roots || !pl->images || !pl->volumes ||
+	    !pl->nets.networks || !pl->init || !pl->slirp_hook || !pl->image_program || !pl->copy_program)
 		return davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");
 	pl->run_dir = DAVIT_TAKE(real);
-	const char *const dirs[] = {pl->bundles, pl->engine, pl->roots, pl->volumes, pl->networks};
+	const char *const dirs[] = {pl->nets.bundles, pl->engine, pl->roots, pl->volumes, pl->nets.networks};
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dirs) && !r; i++)
 		r = davit_mkdirs(dirs[i], 0700, err);
 	return r;
@@ -161,8 +155,7 @@ static void probe_bridge(struct oci_place *pl)
 
 	if (pl->uid)
 		why = "davitd does not run as root";
-	else if (access("/usr/sbin/nft", X_OK) < 0 && access("/sbin/nft", X_OK) < 0 &&
-		 access("/usr/bin/nft", X_OK) < 0)
+	else if (!local_nft_program())
 		why = "nft is not installed";
 	snprintf(pl->why_no_bridge, sizeof pl->why_no_bridge, "%s", why);
 	snprintf(pl->why_no_network, sizeof pl->why_no_network, "%s", why);
@@ -178,13 +171,21 @@ static void probe_slirp(struct oci_place *pl)
 	pl->slirp = find_program("slirp4netns");
 	snprintf(pl->why_no_network, sizeof pl->why_no_network, "%s",
 		 !pl->slirp ? "davitd does not run as root, and slirp4netns is not installed"
-		 : strlen(pl->bundles) + sizeof "/0123456789abcdef/slirp.2147483647" > sizeof a.sun_path
+		 : strlen(pl->nets.bundles) + sizeof "/0123456789abcdef/slirp.2147483647" > sizeof a.sun_path
 			 ? "the path of the run directory is too long for the socket of slirp4netns"
 		 : access("/dev/net/tun", R_OK | W_OK) < 0
 			 ? "davitd does not run as root and may not open /dev/net/tun"
 			 : "");
 	if (*pl->why_no_network)
 		free(DAVIT_TAKE(pl->slirp));
+}
+
+static void probe_egress(struct oci_place *pl)
+{
+	snprintf(pl->why_no_egress, sizeof pl->why_no_egress, "%s",
+		 *pl->why_no_network   ? pl->why_no_network
+		 : local_nft_program() ? ""
+				       : "nft is not installed");
 }
 
 /* davit-image looks for it in PATH. */
@@ -233,6 +234,7 @@ int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oc
 	}
 	probe_bridge(pl);
 	probe_slirp(pl);
+	probe_egress(pl);
 	probe_builder(pl);
 	probe_disk(pl);
 	*ret = pl;

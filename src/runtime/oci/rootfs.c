@@ -175,11 +175,11 @@ static int tree_init(struct tree *t, const char *roots, const char *id, bool lim
 {
 	*t = (struct tree){
 		.base = davit_path_join(roots, id),
-		.disk = oci_path(roots, id, "disk"),
-		.fs = oci_path(roots, id, "fs"),
-		.upper = oci_path(roots, id, limited ? "fs/upper" : "upper"),
-		.work = oci_path(roots, id, limited ? "fs/work" : "work"),
-		.root = oci_path(roots, id, "root"),
+		.disk = local_path(roots, id, "disk"),
+		.fs = local_path(roots, id, "fs"),
+		.upper = local_path(roots, id, limited ? "fs/upper" : "upper"),
+		.work = local_path(roots, id, limited ? "fs/work" : "work"),
+		.root = local_path(roots, id, "root"),
 	};
 	return t->base && t->disk && t->fs && t->upper && t->work && t->root ? 0 : out_of_memory(err);
 }

@@ -73,9 +73,18 @@ uint64_t oci_capability_bit(const char *name)
 	return 0;
 }
 
-uint64_t oci_capability_set(uint64_t ours, char *const *add, char *const *drop)
+/* With any of these what limits its connections could be changed, or gone around: packet
+ * sockets are seen by no rule. */
+static const char *const unconfined[] = {
+	"BPF", "NET_ADMIN", "NET_RAW", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO",
+};
+
+uint64_t oci_capability_set(uint64_t ours, bool confined, char *const *add, char *const *drop)
 {
 	uint64_t set = 0;
+
+	for (size_t i = 0; confined && i < DAVIT_ARRAY_SIZE(unconfined); i++)
+		ours &= ~oci_capability_bit(unconfined[i]);
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(defaults); i++)
 		set |= oci_capability_bit(defaults[i]);

@@ -4,9 +4,10 @@
  * execute it when the container's first process, davit-init, has been started, with the
  * container's state, {..., "pid": N, ...}, on standard input.
  *
- *   davit-slirp SLIRP4NETNS SOCKET FIFO [tcp|udp ADDRESS PORT INSIDE]...
+ *   davit-slirp SLIRP4NETNS SOCKET FIFO NFT RULES [tcp|udp ADDRESS PORT INSIDE]...
  *
- * It starts slirp4netns for the namespaces of that process and has it forward the ports.
+ * It has nft load the file RULES (unless that is "") into the namespaces of that process,
+ * starts slirp4netns for them, and has it forward the ports.
  * davit-init waits at the fifo: its end without a word tells that all of it works, a word
  * what does not. (A hook before that would be simpler. But until davit-init is executed crun's
  * own program stands there, and nobody but root may look at its namespaces.) What stays
@@ -16,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -37,7 +39,7 @@
 #define ANSWER_MAX 1024
 
 struct slirp {
-	const char *program, *fifo;
+	const char *program, *fifo, *nft, *rules;
 	char socket[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	char *const *ports; /* by fours */
 	pid_t container, child;
@@ -135,6 +137,50 @@ static void wait_for_init(struct slirp *s)
 		if (has_ended(s, LOOK_MS))
 			exit(0);
 	close(fd);
+}
+
+/* --- what it may connect to --- */
+
+static _Noreturn void become_nft(const struct slirp *s)
+{
+	static const char *const kinds[] = {"user", "net"};
+	char *argv[] = {(char *)(uintptr_t)s->nft, (char *)"-f", (char *)(uintptr_t)s->rules, NULL};
+	char path[48];
+
+	dup2(s->words, STDERR_FILENO);
+	for (int i = 0; i < 2; i++) {
+		int fd;
+
+		snprintf(path, sizeof path, "/proc/%d/ns/%s", (int)s->container, kinds[i]);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 || setns(fd, 0) < 0) {
+			dprintf(STDERR_FILENO, "cannot enter %s: %s", path, strerror(errno));
+			_exit(126);
+		}
+	}
+	execv(s->nft, argv);
+	dprintf(STDERR_FILENO, "cannot execute %s: %s", s->nft, strerror(errno));
+	_exit(127);
+}
+
+/* Before there is a way out. */
+static void limit(struct slirp *s)
+{
+	char words[300];
+	int status = -1;
+	ssize_t n;
+	pid_t pid;
+
+	if (!*s->rules)
+		return;
+	pid = fork();
+	if (pid == 0)
+		become_nft(s);
+	if (pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && !WEXITSTATUS(status))
+		return;
+	n = pread(s->words, words, sizeof words - 1, 0);
+	words[n > 0 ? n : 0] = '\0';
+	fail(s, "what it may connect to cannot be limited", words);
 }
 
 static void start(struct slirp *s)
@@ -243,6 +289,7 @@ static _Noreturn void serve(struct slirp *s)
 	if (s->container_fd < 0)
 		exit(0);
 	wait_for_init(s);
+	limit(s);
 	start(s);
 	for (size_t i = 0; s->ports[i]; i += 4)
 		forward(s, s->ports + i);
@@ -256,14 +303,16 @@ int main(int argc, char **argv)
 	struct slirp s = {0};
 	pid_t pid;
 
-	if (argc < 4 || (argc - 4) % 4) {
-		fprintf(stderr,
-			"usage: davit-slirp SLIRP4NETNS SOCKET FIFO [tcp|udp ADDRESS PORT INSIDE]...\n");
+	if (argc < 6 || (argc - 6) % 4) {
+		fprintf(stderr, "usage: davit-slirp SLIRP4NETNS SOCKET FIFO NFT RULES [tcp|udp ADDRESS PORT "
+				"INSIDE]...\n");
 		return 2;
 	}
 	s.program = argv[1];
 	s.fifo = argv[3];
-	s.ports = argv + 4;
+	s.nft = argv[4];
+	s.rules = argv[5];
+	s.ports = argv + 6;
 	s.container = read_pid();
 	if (s.container <= 0) {
 		fprintf(stderr, "davit-slirp: there is no container's state on standard input\n");

@@ -53,7 +53,7 @@ static void add_command(struct davit_buf *b, size_t at, const char *const *argv)
 static int check_program(struct local_instance *pi, struct davit_error *err)
 {
 	const struct oci_place *pl = oci_runtime_of(local_runtime_of(pi->inst->runtime))->place;
-	DAVIT_AUTO_FREE char *path = oci_path(pl->roots, pi->id, "root");
+	DAVIT_AUTO_FREE char *path = local_path(pl->roots, pi->id, "root");
 	DAVIT_AUTO_CLOSE int root = path ? open(path, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
 	struct oci_command c;
 	int r;
@@ -76,8 +76,8 @@ int oci_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error 
 	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
 	const struct oci_place *pl = oci_runtime_of(p)->place;
 	const struct davit_workload *w = pi->inst->workload;
-	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->bundles, pi->id);
-	DAVIT_AUTO_FREE char *pid_file = oci_path(pl->bundles, pi->id, "pid");
+	DAVIT_AUTO_FREE char *bundle = davit_path_join(pl->nets.bundles, pi->id);
+	DAVIT_AUTO_FREE char *pid_file = local_path(pl->nets.bundles, pi->id, "pid");
 	char name[OCI_CONTAINER_MAX];
 	const char *argv[20];
 	struct keeper_launch *m;

@@ -15,7 +15,7 @@
 
 static char *volume_path(const struct oci_place *pl, const char *name, const char *what)
 {
-	return oci_path(pl->volumes, name, what);
+	return local_path(pl->volumes, name, what);
 }
 
 int oci_volume_use(const struct oci_place *pl, const char *name, const char *id, struct davit_error *err)

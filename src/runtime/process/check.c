@@ -47,6 +47,7 @@ void process_capabilities(struct davit_runtime *rt, struct davit_capabilities *r
 	};
 	const struct cgroups *cg = &local_runtime_of(rt)->cgroups;
 
+	process_confine_open(davit_runtime_state(rt));
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(always); i++)
 		ret->why_not[always[i]][0] = '\0';
 	for (int i = 0; i < CGROUP_LIMITS; i++)
@@ -57,6 +58,8 @@ void process_capabilities(struct davit_runtime *rt, struct davit_capabilities *r
 		 ret->why_not[DAVIT_CAP_MEMORY_LIMIT]);
 	snprintf(ret->why_not[DAVIT_CAP_PAUSE], sizeof ret->why_not[0], "%s", cgroups_why_no_freeze(cg));
 	snprintf(ret->why_not[DAVIT_CAP_USER], sizeof ret->why_not[0], "%s", geteuid() ? no_user : "");
+	snprintf(ret->why_not[DAVIT_CAP_EGRESS], sizeof ret->why_not[0], "%s",
+		 process_runtime_of(local_runtime_of(rt))->why_no_egress);
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(never); i++)
 		snprintf(ret->why_not[never[i].cap], sizeof ret->why_not[0], "%s", never[i].why);
 }
@@ -108,12 +111,34 @@ static int check_user(const char *user, struct davit_error *err)
 	return 0;
 }
 
+/* Root could leave its network namespace, and so could a user who becomes root. */
+static int check_egress(struct local_runtime *p, const struct davit_workload *w, struct davit_error *err)
+{
+	const struct process_runtime *rt = process_runtime_of(p);
+	const char *why = rt->enter || *rt->why_no_egress ? rt->why_no_egress : "it is being opened";
+	struct process_user u = {0};
+	int r = w->user ? process_user_lookup(w->user, &u, err) : 0;
+
+	uid_t uid = u.uid;
+
+	if (r < 0)
+		return r;
+	process_user_fini(&u);
+	if (*why)
+		return davit_error_set(err, DAVIT_ENOTSUP, "egress.policy",
+				       "runtime process does not support egress: %s", why);
+	if (!uid)
+		return davit_error_set(err, DAVIT_ENOTSUP, "user",
+				       "what has a policy of egress cannot run as root on runtime process: "
+				       "root could leave its network; give it a user");
+	return 0;
+}
+
 int process_check(struct local_runtime *p, const struct davit_workload *w, bool complete,
 		  struct davit_error *err)
 {
 	int r = 0;
 
-	(void)p;
 	if (complete && (!w->argv || !w->argv[0]))
 		return davit_error_set(err, DAVIT_EINVAL, "command", "there is no command to run");
 	if (w->image)
@@ -134,5 +159,7 @@ int process_check(struct local_runtime *p, const struct davit_workload *w, bool 
 		r = check_port(&w->ports[i], err);
 	if (!r && w->user)
 		r = check_user(w->user, err);
+	if (!r && w->n_egress)
+		r = check_egress(p, w, err);
 	return r;
 }

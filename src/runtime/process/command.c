@@ -21,6 +21,38 @@ static int out_of_memory(struct davit_error *err)
 	return davit_error_set(err, DAVIT_ENOMEM, "process", "out of memory");
 }
 
+/* Of a workload with a policy of egress: davit-enter, and its words before those of the program. */
+static int add_enter(struct local_instance *pi, const char *user, const char *path, char ***ret,
+		     struct davit_error *err)
+{
+	const struct process_runtime *p = process_runtime_of(local_runtime_of(pi->inst->runtime));
+	DAVIT_AUTO_FREE char *netns = local_path(p->nets.bundles, pi->id, "netns");
+	DAVIT_AUTO_BUF groups = DAVIT_BUF_INIT;
+	struct process_user u = {0};
+	char uid[16];
+	int r;
+
+	r = process_user_lookup(user, &u, err);
+	if (r < 0)
+		return r;
+	if (!u.uid) {
+		process_user_fini(&u);
+		return davit_error_set(err, DAVIT_ENOTSUP, "user",
+				       "what has a policy of egress cannot run as root on runtime process: "
+				       "root could leave its network");
+	}
+	snprintf(uid, sizeof uid, "%u", u.uid);
+	davit_buf_addf(&groups, "%u", u.gid);
+	for (int i = 0; i < u.n_groups; i++)
+		davit_buf_addf(&groups, ",%u", u.groups[i]);
+	process_user_fini(&u);
+	const char *const words[] = {"davit-enter", netns, uid, davit_buf_str(&groups), path};
+	for (size_t i = 0; netns && !groups.oom && i < DAVIT_ARRAY_SIZE(words); i++)
+		if (davit_strv_add(ret, words[i]) < 0)
+			return out_of_memory(err);
+	return !netns || groups.oom ? out_of_memory(err) : 0;
+}
+
 static int fill_user(struct davit_buf *b, size_t at, const char *user, struct process_user *u,
 		     struct davit_error *err)
 {
@@ -49,15 +81,17 @@ static int fill_command(struct local_instance *pi, size_t at, char *const *argv,
 	struct davit_buf *b = &local_runtime_of(pi->inst->runtime)->packet;
 	const struct davit_workload *w = pi->inst->workload;
 	struct keeper_spawn *s = (void *)(b->data + at);
+	const struct process_runtime *p = process_runtime_of(local_runtime_of(pi->inst->runtime));
 	DAVIT_AUTO_FREE char *path = NULL;
+	DAVIT_AUTO_STRV before = NULL;
 	struct process_user u = {0};
 	int r = process_program_lookup(argv[0], env, directory, &path, err);
 
 	if (!r)
-		r = fill_user(b, at, user, &u, err);
+		r = w->n_egress ? add_enter(pi, user, path, &before, err) : fill_user(b, at, user, &u, err);
 	if (r < 0)
 		return r;
-	s->argc = (uint32_t)davit_strv_len(argv);
+	s->argc = (uint32_t)(davit_strv_len(before) + davit_strv_len(argv));
 	s->envc = (uint32_t)davit_strv_len(env);
 	s->n_rlimits = (uint32_t)w->n_rlimits;
 	s->umask = w->umask;
@@ -74,8 +108,10 @@ static int fill_command(struct local_instance *pi, size_t at, char *const *argv,
 	}
 	davit_buf_add(b, u.groups, (size_t)u.n_groups * sizeof(uint32_t));
 	process_user_fini(&u);
-	add_string(b, path);
+	add_string(b, w->n_egress ? p->enter : path);
 	add_string(b, directory ? directory : "/");
+	for (size_t i = 0; before && before[i]; i++)
+		add_string(b, before[i]);
 	for (size_t i = 0; argv[i]; i++)
 		add_string(b, argv[i]);
 	for (size_t i = 0; env && env[i]; i++)

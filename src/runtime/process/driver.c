@@ -10,11 +10,28 @@ static const struct local_ops ops = {
 	.build_spawn = process_build_spawn,
 	.build_exec = process_build_exec,
 	.build_terminal = process_build_terminal,
+	.prepare = process_confine_prepare,
+	.cleanup = process_confine_cleanup,
+	.leftovers = process_confine_leftovers,
+	.describe = process_confine_describe,
+	.translates_ports = process_confine_translates_ports,
 };
 
 static void open_runtime(struct davit_runtime *rt, struct davit_op *op)
 {
 	local_open(rt, &ops, op);
+}
+
+static void adopt(struct davit_runtime *rt, struct davit_op *op)
+{
+	process_confine_open(davit_runtime_state(rt));
+	local_adopt(rt, op);
+}
+
+static void close_runtime(struct davit_runtime *rt)
+{
+	process_confine_close(davit_runtime_state(rt)); /* while there is still what its jobs' ends name */
+	local_close(rt);
 }
 
 static void check(struct davit_runtime *rt, const struct davit_workload *w, struct davit_op *op)
@@ -40,12 +57,12 @@ const struct davit_runtime_driver davit_process_driver = {
 	.abi = DAVIT_RUNTIME_ABI,
 	.name = "process",
 	.summary = "programs of this host as plain processes",
-	.runtime_size = sizeof(struct local_runtime),
+	.runtime_size = sizeof(struct process_runtime),
 	.instance_size = sizeof(struct local_instance),
 	.open = open_runtime,
-	.close = local_close,
+	.close = close_runtime,
 	.capabilities = process_capabilities,
-	.adopt = local_adopt,
+	.adopt = adopt,
 	.check = check,
 	.create = local_create,
 	.start = local_start,

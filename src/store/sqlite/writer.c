@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -91,6 +92,10 @@ static int reconnect(struct davit_sqlite_writer *w, struct davit_error *err)
 
 	if (r < 0)
 		return r;
+	/* A storm of ends changes hundreds of pages in a transaction: those that find no place are
+	 * written early, and read again. Given back when there is nothing to do. The log is taken
+	 * over into the file when it has the size that it keeps on the disk anyway. */
+	r = davit_db_exec(w->db, w->path, "PRAGMA cache_size=-1024; PRAGMA wal_autocheckpoint=2000", err);
 	for (int i = 0; r == 0 && i < STATEMENTS; i++) {
 		if (sqlite3_prepare_v3(w->db, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &w->stmt[i], NULL) !=
 		    SQLITE_OK)
@@ -360,7 +365,7 @@ static void move_all(struct davit_list *from, struct davit_list *to)
 }
 
 /* Under the lock. A second after the last batch its pages are given back: an idle davitd is to
- * be small, and the kernel has them still. */
+ * be small, and the kernel has the file's still. */
 static void wait_for_work(struct davit_sqlite_writer *w)
 {
 	struct timespec due;
@@ -373,6 +378,7 @@ static void wait_for_work(struct davit_sqlite_writer *w)
 			pthread_cond_wait(&w->more, &w->lock);
 		} else if (pthread_cond_timedwait(&w->more, &w->lock, &due) == ETIMEDOUT) {
 			sqlite3_db_release_memory(w->db);
+			malloc_trim(0);
 			cached = false;
 		}
 	}

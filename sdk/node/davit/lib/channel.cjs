@@ -1,60 +1,36 @@
 // SPDX-License-Identifier: MIT
-// The channel to the parent, and the life of the container at this end of it (docs/channel.md).
+// The channel to the parent (docs/channel.md): what comes by it for whom, and what is asked by it.
 "use strict";
 
 const net = require("node:net");
-const {Message, Refusal, channelOf} = require("./container.cjs");
-const {DavitError, Decoder, FAILED, Kind, NAMES, ProtocolError, TYPE_COMMAND, WORDS, encode, objectOf} =
-	require("./frames.cjs");
+const {Message} = require("./container.cjs");
+const {DavitError, Decoder, FAILED, Kind, NAMES, ProtocolError, encode, objectOf} = require("./frames.cjs");
+const {Life, OPERATIONS} = require("./life.cjs");
 
-const OPERATIONS = new Map(Object.entries({ // what is done, from which states it can be
-	create: ["destroyed"],
-	start: ["created", "started", "stopped", "failed"],
-	continue: ["failed"],
-	stop: ["created", "started", "stopped", "failed"],
-	fail: ["started", "failed"],
-	destroy: ["created", "started", "stopped", "failed"],
-}));
+const WITHIN = ["start", "stop", "fail", "destroy", "solve"]; // what the parent can do to those within
 const ANSWERS = {
 	[Kind.REQUEST]: [Kind.REPLY, Kind.REFUSE, Kind.PROGRESS],
 	[Kind.MANAGE]: [Kind.RESULT],
 };
 const NEVER = 2 ** 31 - 1; // milliseconds: what a timer can be set to
 
-function errorOf(e) {
-	if (e instanceof DavitError)
-		return e;
-	return new DavitError(e && e.syscall ? "io" : "internal", String(e));
-}
-
 class Channel {
-	state = "destroyed";
-	behaviours = [];
-	#container;
+	lives = new Map(); // of those within, by alias
+	asked = new Map(); // requests that came and are not answered, by id
+	isClosing = false;
 	#socket;
 	#decoder = new Decoder();
 	#greeted = false;
-	#closing = false;
-	#operations = [];
-	#mailbox = [];
-	#urgent = []; // for a failed container
-	#done = 0n; // messages, since this process began
-	#broken = false; // the one that was begun last has failed
-	#error = null; // of the last failure
-	#wake = () => {};
 	#pending = new Map();
 	#lastId = 0n;
-	#abort = new AbortController(); // of what was spawned
-	#background = []; // what that threw
+	#watchers = new Map(); // whose end is awaited by whom
 	#heard = performance.now();
-	#kept = {}; // properties that survive a restart
 	#end;
 
 	/** end is called once, with null when the container is destroyed, or why the parent is not there. */
 	constructor(type, fd, end) {
 		this.#end = end;
-		this.#container = new type();
-		this.#container[channelOf] = this;
+		this.root = new Life(this, type);
 		this.#socket = new net.Socket({fd, readable: true, writable: true});
 		this.#socket.on("data", data => this.#receive(data));
 		this.#socket.on("error", () => {}); // "close" follows
@@ -76,11 +52,11 @@ class Channel {
 	}
 
 	#close(why) {
-		if (this.#closing)
+		if (this.isClosing)
 			return;
-		this.#closing = true;
-		this.#socket.end(() => this.#end(why, this.#container.alias));
-		setTimeout(() => this.#end(why, this.#container.alias), why === null ? 1000 : 100);
+		this.isClosing = true;
+		this.#socket.end(() => this.#end(why, this.root.alias));
+		setTimeout(() => this.#end(why, this.root.alias), why === null ? 1000 : 100);
 	}
 
 	/** Queues a frame; never waits. False: enough for now. */
@@ -88,12 +64,24 @@ class Channel {
 		if (frame.payload && frame.payload.length > this.#decoder.limit)
 			throw new DavitError("invalid", `a message has at most ${this.#decoder.limit} bytes`);
 		const data = encode(frame);
-		return this.#closing || this.#socket.write(data);
+		return this.isClosing || this.#socket.write(data);
 	}
 
 	async send(frame) {
-		if (!this.write(frame))
+		this.write(frame);
+		await this.drained();
+	}
+
+	/** Waits until what was written has left, if it is much. */
+	async drained() {
+		if (this.#socket.writableNeedDrain && !this.isClosing)
 			await new Promise(resolve => this.#socket.once("drain", resolve));
+	}
+
+	/** The state that one is in, within which is `to`. */
+	tell(id, state, error, more, to = "") {
+		this.write({kind: Kind.STATE, id, to, type: error ? error.number : 0,
+			payload: Buffer.from(JSON.stringify({state, ...more}))});
 	}
 
 	// --- frames ---
@@ -109,31 +97,65 @@ class Channel {
 			this.write({kind: Kind.PONG, id: frame.id});
 			break;
 		case Kind.OPERATE:
-			if (!OPERATIONS.has(objectOf(frame).do))
-				throw new ProtocolError("OPERATE without a known operation");
-			this.#operations.push(frame);
+			this.#operate(frame);
 			break;
 		case Kind.MESSAGE:
 		case Kind.REQUEST:
-			if (frame.to)
-				new Message(this, frame).refuse("not-found", `there is no ${frame.to} in here`);
-			else
-				(frame.flags & FAILED ? this.#urgent : this.#mailbox).push(frame);
+			this.#deliver(new Message(this, frame), frame);
+			break;
+		case Kind.CANCEL:
+			this.asked.get(frame.id)?.cancel();
 			break;
 		case Kind.GONE:
-			this.#mailbox.push(frame);
+			(this.#watchers.get(frame.to)?.shift() ?? this.root).tellGone(frame);
 			break;
 		default:
 			this.#settle(frame);
 		}
-		this.#wake();
+	}
+
+	#deliver(message, frame) {
+		const life = frame.to ? this.lives.get(frame.to) : this.root;
+		if (life)
+			life.take(message, Boolean(frame.flags & FAILED));
+		else
+			message.refuse("not-found", `there is no ${frame.to} in here`);
+	}
+
+	#operate(frame) {
+		const what = objectOf(frame);
+		if (frame.to ? !WITHIN.includes(what.do) : !OPERATIONS.has(what.do))
+			throw new ProtocolError("OPERATE without a known operation");
+		if (frame.to) {
+			this.#operateWithin(frame, what);
+			return;
+		}
+		this.root.operate(what.do, what, (error, more) => {
+			this.tell(frame.id, this.root.state, error, more);
+			if (this.root.state === "destroyed")
+				this.#close(null);
+		});
+	}
+
+	async #operateWithin(frame, what) {
+		const life = this.lives.get(frame.to);
+		let error = null;
+		try {
+			if (life)
+				await life.manage(what);
+			else if (what.do !== "destroy")
+				throw new DavitError("wrong-state", `cannot ${what.do} a destroyed container`);
+		} catch (e) {
+			error = e;
+		}
+		this.tell(frame.id, life?.state ?? "destroyed", error, error ? {message: error.message} : {}, frame.to);
 	}
 
 	#greet(hello) {
 		if (!(Number.isInteger(hello.protocol) && hello.protocol >= 1 && Number.isInteger(hello.limit)))
 			throw new ProtocolError("HELLO without a version and a limit");
 		for (const key of ["alias", "name", "path", "parent", "args"])
-			this.#container[key] = String(hello[key] ?? "");
+			this.root.container[key] = String(hello[key] ?? "");
 		this.#decoder.limit = hello.limit;
 		this.#greeted = true;
 		this.write({kind: Kind.WELCOME, payload: Buffer.from('{"protocol": 1}')});
@@ -168,241 +190,60 @@ class Channel {
 
 	// --- what the container asks of others ---
 
-	async #ask(kind, timeout, fields) {
+	async #ask(kind, timeout, fields, signal) {
 		const id = ++this.#lastId;
 		const pending = {kind};
 		let timer;
 		const answer = new Promise((resolve, reject) => Object.assign(pending, {resolve, reject}));
 		answer.catch(() => {}); // it may come while the frame is still being sent
+		const giveUp = error => {
+			if (!this.#pending.delete(id))
+				return;
+			pending.reject(error);
+			if (kind === Kind.REQUEST)
+				this.write({kind: Kind.CANCEL, id});
+		};
+		const onAbort = () => giveUp(new DavitError("canceled", "the request was cancelled"));
 		pending.renew = () => {
 			clearTimeout(timer);
 			if (timeout !== null)
-				timer = setTimeout(() => {
-					pending.reject(new DavitError("timeout", `no answer in ${timeout} ms`));
-					this.write({kind: Kind.CANCEL, id});
-				}, Math.min(timeout, NEVER));
+				timer = setTimeout(giveUp, Math.min(timeout, NEVER),
+					new DavitError("timeout", `no answer in ${timeout} ms`));
 		};
+		if (signal?.aborted)
+			throw new DavitError("canceled", "the request was cancelled");
 		this.#pending.set(id, pending);
+		signal?.addEventListener("abort", onAbort);
 		pending.renew();
 		try {
 			await this.send({kind, id, time: Math.min(timeout ?? 0, NEVER), ...fields});
 			return await answer;
 		} finally {
 			clearTimeout(timer);
+			signal?.removeEventListener("abort", onAbort);
 			this.#pending.delete(id);
 		}
 	}
 
-	request(to, payload, type, timeout) {
-		return this.#ask(Kind.REQUEST, timeout, {to, payload, type, from: this.#container.alias});
+	request(from, to, payload, type, {timeout, signal}) {
+		return this.#ask(Kind.REQUEST, timeout, {to, payload, type, from}, signal);
 	}
 
 	manage(what) {
 		return this.#ask(Kind.MANAGE, null, {payload: Buffer.from(JSON.stringify(what))});
 	}
 
-	spawn(work) {
-		const {signal} = this.#abort;
-		return (async () => work(signal))().catch(e => {
-			if (!signal.aborted)
-				this.#background.push(e);
-			this.#wake();
-		});
+	async watch(life, address) {
+		const {alias} = await this.manage({do: "watch", address});
+		if (!this.#watchers.has(alias))
+			this.#watchers.set(alias, []);
+		this.#watchers.get(alias).push(life);
 	}
 
-	#stopTasks() {
-		this.#abort.abort();
-		this.#abort = new AbortController();
-		this.#background = [];
-	}
-
-	// --- one thing after the other ---
-
-	async work() {
-		while (!this.#closing) {
-			if (this.#operations.length)
-				await this.#operate(this.#operations.shift());
-			else if (this.#urgent.length)
-				await this.#handleUrgent(this.#urgent.shift());
-			else if (this.state === "started" && this.#background.length)
-				this.#tellFailed(await this.#fail(this.#background.shift()));
-			else if (this.state === "started" && this.#mailbox.length)
-				await this.#handle(this.#mailbox.shift());
-			else
-				await new Promise(resolve => { this.#wake = resolve; });
-		}
-	}
-
-	async #handle(frame) {
-		if (frame.kind === Kind.GONE) {
-			const error = frame.type ? DavitError.of(frame.type, frame.payload.toString()) : null;
-			await this.#try(() => this.#container.gone(frame.to, error));
-			return;
-		}
-		this.write({kind: Kind.ACK, id: this.#done, type: 1});
-		if (!await this.#try(() => this.#deliver(frame))) {
-			this.#broken = true;
-			return;
-		}
-		this.#done++;
-		if (this.state !== "started" || !this.#mailbox.length || this.#operations.length)
-			this.write({kind: Kind.ACK, id: this.#done});
-		if (this.#socket.writableNeedDrain)
-			await new Promise(resolve => this.#socket.once("drain", resolve));
-	}
-
-	/** One for a failure: while that lasts, whatever waits. It is not counted. */
-	async #handleUrgent(frame) {
-		if (this.state !== "failed") {
-			new Message(this, frame).refuse("wrong-state", "that failure is over");
-			return;
-		}
-		try {
-			await this.#deliver(frame);
-		} catch (e) {
-			const error = errorOf(e);
-			new Message(this, frame).refuse(error.code, error.message);
-		}
-	}
-
-	async #deliver(frame) {
-		const message = new Message(this, frame), container = this.#container;
-		try {
-			let behaviour = this.behaviours.at(-1) ?? container.behave;
-			if (frame.type === TYPE_COMMAND)
-				behaviour = this.#command(frame);
-			const answer = await behaviour.call(container, message);
-			if (!message.isKept)
-				message.reply(answer);
-		} catch (e) {
-			if (!(e instanceof Refusal))
-				throw e;
-			if (message.isRequest)
-				message.refuse(e.code, e.message);
-			else
-				container.log(`${container.alias}: a message of type ${frame.type}: ${e.message}`);
-		}
-	}
-
-	#command(frame) {
-		const end = frame.payload.indexOf(0);
-		const name = frame.payload.subarray(0, end < 0 ? frame.payload.length : end).toString();
-		if (!this.#container.constructor.commands.includes(name))
-			throw new Refusal("not-found", `${this.#container.alias} has no command "${name}"`);
-		return this.#container[name];
-	}
-
-	/** False: it has failed, and the container with it. */
-	async #try(work) {
-		try {
-			await work();
-			return true;
-		} catch (e) {
-			this.#tellFailed(await this.#fail(e));
-			return false;
-		}
-	}
-
-	// --- life ---
-
-	async #operate(frame) {
-		const what = objectOf(frame), operation = what.do;
-		let error = null, more = {};
-		if (!OPERATIONS.get(operation).includes(this.state)) {
-			error = new DavitError("wrong-state", `cannot ${operation} a ${this.state} container`);
-		} else if (operation === "create") {
-			error = await this.#create();
-			more = {options: this.#container.options};
-		} else if (operation === "start" || operation === "continue") {
-			if (this.state !== "started")
-				error = await this.#start(what.fresh === true);
-		} else if (operation === "fail" && this.state === "started") {
-			const code = WORDS.indexOf(what.code) > 0 ? what.code : "internal";
-			more = {message: (await this.#fail(new DavitError(code, String(what.message ?? "")))).message};
-		} else if (operation === "destroy" || (operation === "stop" && this.state !== "created" && this.state !== "stopped")) {
-			await this.#leave(operation, operation === "stop" ? "stopped" : "destroyed");
-		}
-		this.#tell(frame.id, error, error ? {message: error.message} : more);
-		if (this.state === "started" && this.#broken) {
-			this.#broken = false;
-			this.write({kind: Kind.ACK, id: ++this.#done});
-		}
-		if (this.state === "destroyed")
-			this.#close(null);
-	}
-
-	#tell(id, error, more) {
-		this.write({kind: Kind.STATE, id, type: error ? error.number : 0,
-			payload: Buffer.from(JSON.stringify({state: this.state, ...more}))});
-	}
-
-	#tellFailed(error) {
-		this.#tell(0n, error, {message: error.message.slice(0, 4096)});
-	}
-
-	async #create() {
-		const k = this.#container;
-		try {
-			await k.hook("create", "before");
-			await k.config();
-			await k.boot();
-			this.#kept = {...k};
-			await k.construct();
-			await k.hook("create", "on");
-			JSON.stringify(k.options);
-		} catch (e) {
-			console.error(e);
-			return errorOf(e);
-		}
-		this.state = "created";
-		await this.#hookOnly("create", "after");
-		return null;
-	}
-
-	async #start(fresh) {
-		const k = this.#container;
-		try {
-			await k.hook("start", "before");
-			if (fresh) {
-				this.#stopTasks();
-				for (const key of Object.keys(k))
-					delete k[key];
-				Object.assign(k, this.#kept);
-				this.behaviours = [];
-				await k.construct();
-			}
-			await k.hook("start", "on");
-		} catch (e) {
-			return this.#fail(e);
-		}
-		this.state = "started";
-		await this.#hookOnly("start", "after");
-		return null;
-	}
-
-	async #leave(operation, state) {
-		await this.#hookOnly(operation, "before");
-		await this.#hookOnly(operation, "on");
-		this.#stopTasks();
-		this.state = state;
-		await this.#hookOnly(operation, "after");
-	}
-
-	async #fail(e) {
-		if (!(e instanceof DavitError))
-			console.error(e);
-		this.#error = errorOf(e);
-		await this.#leave("fail", "failed");
-		return this.#error;
-	}
-
-	/** A hook that cannot hold anything up. */
-	async #hookOnly(operation, phase) {
-		try {
-			await this.#container.hook(operation, phase);
-		} catch (e) {
-			this.#container.log(`${this.#container.alias}: hook of ${operation}: ${errorOf(e).message}`);
-		}
+	/** Whose alias or path that is, of those within this process; or undefined. */
+	within(address) {
+		const life = this.lives.get(address.slice(address.lastIndexOf("/") + 1));
+		return life && (!address.includes("/") || `/${life.container.path}`.endsWith(`/${address}`)) ? life : undefined;
 	}
 }
 
@@ -426,7 +267,7 @@ function run(type) {
 		console.error("davit: DAVIT_CHANNEL is no connection: this program is to be started as a container of davit");
 		process.exit(1);
 	}
-	channel.work();
+	channel.root.work();
 }
 
 module.exports = {run};

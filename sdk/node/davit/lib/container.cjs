@@ -4,7 +4,7 @@
 
 const {DavitError, KEEP, Kind, TYPE_COMMAND, TYPE_MAX} = require("./frames.cjs");
 
-const channelOf = Symbol("channel");
+const lifeOf = Symbol("life");
 
 /** Bytes as they are, text as UTF-8, undefined and null as nothing, everything else as JSON. */
 function toBytes(value) {
@@ -39,6 +39,8 @@ class Message extends Data {
 	#id;
 	#open;
 	#kept = false;
+	#canceled = false;
+	#abort = null; // made when somebody asks for the signal
 
 	constructor(channel, frame) {
 		super(frame.payload);
@@ -49,6 +51,8 @@ class Message extends Data {
 		this.#channel = channel;
 		this.#id = frame.id;
 		this.#open = this.isRequest;
+		if (this.#open)
+			channel.asked.set(frame.id, this);
 	}
 
 	/** Of a command: what its parameters are in JSON; undefined if there are none. */
@@ -74,20 +78,47 @@ class Message extends Data {
 	reply(value) {
 		if (this.#open)
 			this.#channel.write({kind: Kind.REPLY, id: this.#id, payload: toBytes(value)});
-		this.#open = false;
+		this.forget();
 	}
 
 	refuse(code, text) {
 		const payload = Buffer.from(text).subarray(0, 1024);
 		if (this.#open)
 			this.#channel.write({kind: Kind.REFUSE, id: this.#id, type: new DavitError(code).number, payload});
-		this.#open = false;
+		this.forget();
 	}
 
 	/** It takes longer: the time for the answer begins anew. */
 	progress() {
 		if (this.#open)
 			this.#channel.write({kind: Kind.PROGRESS, id: this.#id});
+	}
+
+	/** Nobody awaits the answer any more: who asked has cancelled it, has ended, or did not want to wait that long. */
+	get isCanceled() {
+		return this.#canceled;
+	}
+
+	/** An AbortSignal that tells when nobody awaits the answer any more. */
+	get signal() {
+		this.#abort ??= new AbortController();
+		if (this.#canceled)
+			this.#abort.abort();
+		return this.#abort.signal;
+	}
+
+	/** The module's own. */
+	cancel() {
+		this.#canceled = true;
+		this.forget();
+		this.#abort?.abort();
+	}
+
+	/** The module's own. */
+	forget() {
+		this.#open = false;
+		if (this.#channel.asked.get(this.#id) === this)
+			this.#channel.asked.delete(this.#id);
 	}
 }
 
@@ -137,24 +168,24 @@ class Container {
 	// --- itself ---
 
 	get state() {
-		return this[channelOf].state;
+		return this[lifeOf].state;
 	}
 
 	/** Puts another behaviour on top. */
 	become(behaviour) {
-		this[channelOf].behaviours.push(behaviour);
+		this[lifeOf].behaviours.push(behaviour);
 	}
 
 	/** Takes the topmost away; never the initial one. */
 	unbecome() {
-		if (!this[channelOf].behaviours.pop())
+		if (!this[lifeOf].behaviours.pop())
 			throw new DavitError("wrong-state", "this is the initial behaviour");
 	}
 
 	/** A line in the log of the parent. */
 	log(text) {
 		for (const line of String(text).split("\n").filter(Boolean))
-			this[channelOf].write({kind: Kind.LOG, payload: Buffer.from(line).subarray(0, 4096)});
+			this[lifeOf].channel.write({kind: Kind.LOG, payload: Buffer.from(line).subarray(0, 4096)});
 	}
 
 	/**
@@ -162,29 +193,31 @@ class Container {
 	 * fails or is started again. What it throws before that fails the container.
 	 */
 	spawn(work) {
-		return this[channelOf].spawn(work);
+		return this[lifeOf].spawn(work);
 	}
 
 	// --- others. `to` and `address`: an alias, a path "Main/A/B", "name:Hello"; "" is the parent ---
 
 	/** A message without an answer. keep: if nobody has that alias, it waits until somebody has. */
 	async send(to, data, {type = 0, keep = false} = {}) {
-		await this[channelOf].send({kind: Kind.MESSAGE, flags: keep ? KEEP : 0, type: userType(type),
+		await this[lifeOf].channel.send({kind: Kind.MESSAGE, flags: keep ? KEEP : 0, type: userType(type),
 			payload: toBytes(data), to, from: this.alias});
 	}
 
 	/**
 	 * A message and its answer. DavitError: it was refused, its receiver has failed, or there was no answer
-	 * in `timeout` milliseconds (null: whenever).
+	 * in `timeout` milliseconds (null: whenever), or `signal`, an AbortSignal, has cancelled it.
 	 */
-	async request(to, data, {type = 0, timeout = 10000} = {}) {
-		return new Data(await this[channelOf].request(to, toBytes(data), userType(type), timeout));
+	async request(to, data, {type = 0, timeout = 10000, signal} = {}) {
+		return new Data(await this[lifeOf].channel.request(this.alias, to, toBytes(data), userType(type),
+			{timeout, signal}));
 	}
 
 	/** A request for a command. Parameters are sent as JSON. */
-	async command(to, name, parameters, {timeout = 10000} = {}) {
+	async command(to, name, parameters, {timeout = 10000, signal} = {}) {
 		const text = parameters === undefined ? "" : JSON.stringify(parameters);
-		return new Data(await this[channelOf].request(to, Buffer.from(`${name}\0${text}\0`), TYPE_COMMAND, timeout));
+		return new Data(await this[lifeOf].channel.request(this.alias, to, Buffer.from(`${name}\0${text}\0`),
+			TYPE_COMMAND, {timeout, signal}));
 	}
 
 	/** A message to all children. Their number. */
@@ -196,38 +229,79 @@ class Container {
 	}
 
 	/**
-	 * A container beneath this one: of a definition by its name, or by a command, a program and its arguments.
-	 * One of that alias that is alive is left alone, unless by force: "soft", "hard", "both".
+	 * A container beneath this one: of a definition by its name; by a command, a program and its arguments; or
+	 * within this process, of a class, `type`. One of that alias that is alive is left alone, unless by force:
+	 * "soft", "hard", "both".
 	 */
-	async create(alias, {name, command, args, parent, start = true, force} = {}) {
-		await this.#manage("create", {alias, name, command, args, parent, start, force});
+	async create(alias, {name, command, args, parent, start = true, force, type} = {}) {
+		if (!type) {
+			await this.#manage("create", {alias, name, command, args, parent, start, force});
+			return;
+		}
+		const above = parent === undefined ? this[lifeOf] : this.#beneath(parent, true);
+		if (!above || !/^[^/:]+$/.test(alias) || alias === "." || Buffer.byteLength(alias) >= 64)
+			throw new DavitError("invalid", `that is no ${above ? "alias" : "container of this process"}`);
+		const there = this[lifeOf].channel.within(alias);
+		if (there && !force) {
+			if (start && there.state !== "started")
+				await there.manage({do: "start"});
+			return;
+		}
+		if (there)
+			await there.destroy(force);
+		else if (await this.exists(alias))
+			throw new DavitError("exists", `another process has a container ${alias}`);
+		await above.make(type, alias, name ?? type.name, args ?? "", start);
+	}
+
+	/** The life of that one, if it is within this process; else undefined. */
+	#beneath(address, itself = false) {
+		const own = this[lifeOf];
+		const life = address === this.alias || address === this.path ? own : own.channel.within(address);
+		let above = itself ? life : life?.above;
+		while (above && above !== own)
+			above = above.above;
+		if (life && !above)
+			throw new DavitError("forbidden", "it does not stand beneath you");
+		return life;
+	}
+
+	async #operate(what, address, members = {}) {
+		const life = this.#beneath(address);
+		if (life)
+			await life.manage({do: what, ...members});
+		else
+			await this.#manage(what, {address, ...members});
 	}
 
 	async start(address) {
-		await this.#manage("start", {address});
+		await this.#operate("start", address);
 	}
 
 	async stop(address) {
-		await this.#manage("stop", {address});
+		await this.#operate("stop", address);
 	}
 
 	/** With all beneath it. Without force, one that runs is refused. */
 	async destroy(address, {force} = {}) {
-		await this.#manage("destroy", {address, force});
+		await this.#operate("destroy", address, {force});
 	}
 
 	async fail(address, code, message) {
-		await this.#manage("fail", {address, code, message});
+		await this.#operate("fail", address, {code, message});
 	}
 
 	/** Solves the failure of that hash: "continue", "restart", "stop". */
 	async solve(address, failure, solution) {
-		await this.#manage("solve", {address, failure, solution});
+		await this.#operate("solve", address, {failure, solution});
 	}
 
 	/** Destroys all that this has created. */
 	async flush({force} = {}) {
-		await this.#manage("flush", {force});
+		for (const life of [...this[lifeOf].below.values()].reverse())
+			await life.manage({do: "destroy", force});
+		if (!this[lifeOf].above)
+			await this.#manage("flush", {force});
 	}
 
 	/** What there is to know of it: "state", "restarts", "failure", ... (docs/channel.md). */
@@ -252,12 +326,12 @@ class Container {
 
 	/** When it ends, `gone` is called, once. */
 	async watch(address) {
-		await this.#manage("watch", {address});
+		await this[lifeOf].channel.watch(this[lifeOf], address);
 	}
 
 	#manage(what, members) {
-		return this[channelOf].manage({do: what, ...members}); // JSON leaves out what is undefined
+		return this[lifeOf].channel.manage({do: what, ...members}); // JSON leaves out what is undefined
 	}
 }
 
-module.exports = {Container, Data, Message, Refusal, channelOf, toBytes};
+module.exports = {Container, Data, Message, Refusal, lifeOf, toBytes};

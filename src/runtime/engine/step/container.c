@@ -90,7 +90,7 @@ static int find_image(struct driver *d, json_t **ret, struct davit_error *err)
 		r = look(d, ret, err);
 	if (r != DAVIT_ENOENT)
 		return r;
-	driver_note(d, "fetching the image %s", d->step.image);
+	step_session_note("fetching the image %s", d->step.image);
 	return fetch_and_look(d, ret, err);
 }
 

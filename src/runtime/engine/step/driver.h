@@ -8,6 +8,7 @@
 #include "runtime/engine/flavour.h"
 #include "runtime/engine/terminal/api.h"
 #include "step/helper.h"
+#include "step/session.h"
 
 struct driver {
 	const struct engine_flavour *flavour;
@@ -31,8 +32,5 @@ int container_remove(struct driver *d, struct davit_error *err);
 /* carry.c: inputs, caches and davit-step into the container; outputs and caches out of it. */
 int carry_in(struct driver *d, struct davit_error *err);
 int carry_out(struct driver *d, struct davit_error *err);
-
-/* main.c */
-void driver_note(struct driver *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -17,105 +17,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
 #define PATIENCE 120 /* seconds: engines take their time on a busy machine */
 
 struct session {
+	struct step_session step;
 	struct driver driver;
-	int stream;
-	struct davit_buf in;	  /* frames of the engine */
-	struct davit_buf packets; /* of davit-step */
-	struct davit_buf errors;  /* of what is not davit-step: the container's runtime */
-	bool over, unwanted;
-	struct step_report end;
+	struct davit_buf in; /* frames of the engine */
 };
-
-static void report(const struct step_report *r)
-{
-	while (send(STEP_DRIVER_STATUS, r, sizeof *r, MSG_NOSIGNAL) < 0 && errno == EINTR)
-		;
-}
-
-void driver_note(struct driver *d, const char *fmt, ...)
-{
-	struct step_report r = {.kind = STEP_NOTE};
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(r.text, sizeof r.text, fmt, ap);
-	va_end(ap);
-	report(&r);
-}
-
-static void report_failure(const struct davit_error *err, int code)
-{
-	struct step_report r = {.kind = STEP_FAILED, .code = code};
-
-	snprintf(r.text, sizeof r.text, "%s", err->message);
-	report(&r);
-}
-
-/* ----------------------------------------------------------------------- what it says */
-
-static int take_report(struct session *s, const char *data, size_t n, struct davit_error *err)
-{
-	struct step_report r;
-
-	if (n != sizeof r)
-		return davit_error_set(err, DAVIT_EPROTO, NULL, "what the container says makes no sense");
-	memcpy(&r, data, sizeof r);
-	r.text[sizeof r.text - 1] = '\0';
-	if (r.kind == STEP_ENDED || r.kind == STEP_FAILED) {
-		s->end = r;
-		s->over = true;
-	} else {
-		report(&r);
-	}
-	return 0;
-}
-
-static int take_packet(struct session *s, const struct step_packet *p, const char *data,
-		       struct davit_error *err)
-{
-	switch (p->channel) {
-	case STEP_CHANNEL_OUT:
-	case STEP_CHANNEL_ERR:
-		/* The monitor reads all the time; without one nobody wants it. */
-		return davit_write_full(STEP_DRIVER_OUT + (int)p->channel, data, p->length) < 0
-			       ? davit_error_errno(err, errno, NULL, "nobody takes what the step writes")
-			       : 0;
-	case STEP_CHANNEL_REPORT:
-		return take_report(s, data, p->length, err);
-	default:
-		return davit_error_set(err, DAVIT_EPROTO, NULL, "what the container says makes no sense");
-	}
-}
-
-static int take_packets(struct session *s, struct davit_error *err)
-{
-	struct step_packet p;
-	size_t at = 0;
-	int r = 0;
-
-	while (r == 0 && s->packets.len - at >= sizeof p) {
-		memcpy(&p, s->packets.data + at, sizeof p);
-		if (p.length > STEP_PACKET_MAX)
-			return davit_error_set(err, DAVIT_EPROTO, NULL,
-					       "what the container says makes no sense");
-		if (s->packets.len - at - sizeof p < p.length)
-			break;
-		r = take_packet(s, &p, s->packets.data + at + sizeof p, err);
-		at += sizeof p + p.length;
-	}
-	davit_buf_consume(&s->packets, at);
-	return r;
-}
 
 static int take_frames(struct session *s, struct davit_error *err)
 {
@@ -123,87 +35,33 @@ static int take_frames(struct session *s, struct davit_error *err)
 	int r;
 
 	while ((r = frame_next(&s->in, &f)) > 0) {
-		davit_buf_add(f.stream == DAVIT_STDOUT ? &s->packets : &s->errors, f.data, f.n);
+		if (f.stream == DAVIT_STDOUT)
+			davit_buf_add(&s->step.packets, f.data, f.n);
+		else
+			step_session_say(&s->step, f.data, f.n);
 		davit_buf_consume(&s->in, FRAME_HEADER + f.n);
 	}
 	if (r < 0)
 		return davit_error_set(err, DAVIT_EPROTO, NULL, "the engine's stream makes no sense");
-	if (s->errors.len > 4096)
-		davit_buf_consume(&s->errors, s->errors.len - 4096);
-	if (s->packets.oom || s->in.oom || s->errors.oom)
+	if (s->step.packets.oom || s->in.oom || s->step.errors.oom)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	return take_packets(s, err);
+	return step_session_take(&s->step, err);
 }
 
-static int ended_early(struct session *s, struct davit_error *err)
+static int hear(struct step_session *step, struct davit_error *err)
 {
-	while (s->errors.len && strchr("\r\n", s->errors.data[s->errors.len - 1]))
-		s->errors.len--;
-	return davit_error_set(err, DAVIT_EIO, NULL, "the container has ended: %s",
-			       s->errors.len ? davit_buf_str(&s->errors) : "its engine does not say why");
-}
-
-static int hear(struct session *s, struct davit_error *err)
-{
+	struct session *s = DAVIT_CONTAINER_OF(step, struct session, step);
 	ssize_t n;
 
 	if (davit_buf_reserve(&s->in, STEP_PACKET_MAX) < 0)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	n = read(s->stream, s->in.data + s->in.len, STEP_PACKET_MAX);
+	n = read(step->stream, s->in.data + s->in.len, STEP_PACKET_MAX);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return 0;
 	if (n <= 0)
-		return ended_early(s, err);
+		return step_session_ended(step, err);
 	s->in.len += (size_t)n;
 	return take_frames(s, err);
-}
-
-/* ----------------------------------------------------------------------- what it is told */
-
-/* Blocks: what is sent is small, but for the order, which davit-step reads first. */
-static int tell(struct session *s, const void *data, size_t n, struct davit_error *err)
-{
-	for (size_t done = 0; done < n;) {
-		struct pollfd fd = {s->stream, POLLOUT, 0};
-		ssize_t k = send(s->stream, (const char *)data + done, n - done, MSG_NOSIGNAL);
-
-		if (k < 0 && errno == EAGAIN)
-			poll(&fd, 1, -1);
-		else if (k < 0 && errno != EINTR)
-			return davit_error_errno(err, errno, NULL, "the container does not listen");
-		done += k > 0 ? (size_t)k : 0;
-	}
-	return 0;
-}
-
-static int pass_order(struct session *s, struct davit_error *err)
-{
-	struct step_order o;
-	ssize_t n = recv(STEP_DRIVER_STATUS, &o, sizeof o, MSG_DONTWAIT);
-
-	if (n == (ssize_t)sizeof o)
-		return tell(s, &o, sizeof o, err);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	s->unwanted = true;
-	return 0;
-}
-
-static int watch(struct session *s, struct davit_error *err)
-{
-	int r = take_frames(s, err);
-
-	while (r == 0 && !s->over && !s->unwanted) {
-		struct pollfd fds[] = {{s->stream, POLLIN, 0}, {STEP_DRIVER_STATUS, POLLIN, 0}};
-
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
-			return davit_error_errno(err, errno, NULL, "cannot wait");
-		if (fds[0].revents)
-			r = hear(s, err);
-		if (r == 0 && fds[1].revents)
-			r = pass_order(s, err);
-	}
-	return r;
 }
 
 /* ------------------------------------------------------------------------------ the whole */
@@ -211,21 +69,19 @@ static int watch(struct session *s, struct davit_error *err)
 static int run(struct session *s, struct davit_error *err)
 {
 	struct driver *d = &s->driver;
-	uint64_t n;
 	int r = container_create(d, err);
 
 	if (r == 0)
 		r = carry_in(d, err);
 	if (r == 0)
-		r = container_start(d, &s->stream, &s->in, err);
-	n = d->order.len;
+		r = container_start(d, &s->step.stream, &s->in, err);
 	if (r == 0)
-		r = tell(s, &n, sizeof n, err);
+		r = step_session_order(&s->step, &d->order, err);
+	if (r == 0) /* what came already */
+		r = take_frames(s, err);
 	if (r == 0)
-		r = tell(s, d->order.data, d->order.len, err);
-	if (r == 0)
-		r = watch(s, err);
-	if (r == 0 && s->over && s->end.kind == STEP_ENDED)
+		r = step_session_watch(&s->step, err);
+	if (r == 0 && s->step.over && s->step.end.kind == STEP_ENDED)
 		r = carry_out(d, err);
 	return r;
 }
@@ -270,11 +126,9 @@ static int step(struct session *s, struct davit_error *err)
 		return r;
 	snprintf(d->container, sizeof d->container, "davit-step-%.16s", strrchr(d->step.directory, '/') + 1);
 	r = run(s, err);
-	if (s->unwanted)
+	if (s->step.unwanted)
 		r = davit_error_set(err, DAVIT_ECANCELED, NULL, "nobody wants the step any more");
 	removed = container_remove(d, &second);
-	if (s->stream >= 0)
-		close(s->stream);
 	if (r == 0 && removed < 0)
 		r = davit_error_copy(err, &second);
 	return r;
@@ -323,7 +177,8 @@ static int tell_image(struct driver *d, const char *name, bool fetch)
 
 int main(int argc, char **argv)
 {
-	struct session s = {.stream = -1, .driver = {.api = {.prefix = "", .patience = PATIENCE}}};
+	struct session s = {.step = {.stream = -1, .hear = hear},
+			    .driver = {.api = {.prefix = "", .patience = PATIENCE}}};
 	struct driver *d = &s.driver;
 	struct davit_error err = {0};
 	DAVIT_AUTO_FREE char *socket = NULL;
@@ -358,12 +213,11 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = step(&s, &err);
 	if (r < 0)
-		report_failure(&err, r);
+		step_session_fail(&err, r);
 	else
-		report(&s.end);
+		step_session_report(&s.step.end);
 	davit_buf_fini(&s.in);
-	davit_buf_fini(&s.packets);
-	davit_buf_fini(&s.errors);
+	step_session_fini(&s.step);
 	davit_buf_fini(&d->order);
 	return 0;
 }

@@ -2,7 +2,7 @@
  *
  * The two things about interfaces that ioctl cannot do, by rtnetlink.
  */
-#include "runtime/oci/impl.h"
+#include "local/net.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,7 +60,7 @@ static int ask(struct message *m)
 	return answer.h.nlmsg_type == NLMSG_ERROR ? -answer.e.error : EPROTO;
 }
 
-int oci_veth_make(const char *ours, const char *theirs, const char *netns, struct davit_error *err)
+int local_veth_make(const char *ours, const char *theirs, const char *netns, struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int ns = open(netns, O_RDONLY | O_CLOEXEC);
 	const struct ifinfomsg none = {0};
@@ -88,7 +88,7 @@ int oci_veth_make(const char *ours, const char *theirs, const char *netns, struc
 		 : 0;
 }
 
-void oci_link_delete(const char *name)
+void local_link_delete(const char *name)
 {
 	struct message m;
 

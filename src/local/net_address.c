@@ -2,7 +2,7 @@
  *
  * Subnets and addresses: links that are made in one step, beneath a lock for each network.
  */
-#include "runtime/oci/address.h"
+#include "local/net.h"
 
 #include "base/file.h"
 
@@ -11,8 +11,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+
+char *local_path(const char *base, const char *id, const char *file)
+{
+	char *path;
+
+	return asprintf(&path, file ? "%s/%s/%s" : "%s/%s", base, id, file) < 0 ? NULL : path;
+}
 
 static int failed(struct davit_error *err, int sys, const char *what)
 {
@@ -32,7 +40,7 @@ static unsigned hash(const char *a, const char *b)
 	return (unsigned)(h ^ (h >> 32));
 }
 
-void oci_net_fini(struct net *n)
+void local_net_fini(struct local_net *n)
 {
 	free(n->dir);
 	free(n->bundle);
@@ -41,19 +49,19 @@ void oci_net_fini(struct net *n)
 }
 
 /* Locks the network. create: makes what is not there. */
-int oci_net_init(struct net *n, const struct oci_place *pl, const char *id, const char *name, bool create,
-		 struct davit_error *err)
+int local_net_init(struct local_net *n, const struct local_nets *at, const char *id, const char *name,
+		   bool create, struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *addresses = oci_path(pl->networks, name, "addresses");
-	DAVIT_AUTO_FREE char *lock = oci_path(pl->networks, name, "lock");
+	DAVIT_AUTO_FREE char *addresses = local_path(at->networks, name, "addresses");
+	DAVIT_AUTO_FREE char *lock = local_path(at->networks, name, "lock");
 	int r;
 
-	*n = (struct net){.pl = pl, .id = id, .name = name, .lock = -1};
-	n->dir = davit_path_join(pl->networks, name);
-	n->bundle = davit_path_join(pl->bundles, id);
+	*n = (struct local_net){.at = at, .id = id, .name = name, .lock = -1};
+	n->dir = davit_path_join(at->networks, name);
+	n->bundle = davit_path_join(at->bundles, id);
 	if (!addresses || !lock || !n->dir || !n->bundle)
 		return davit_error_set(err, DAVIT_ENOMEM, "network", "out of memory");
-	snprintf(n->bridge, sizeof n->bridge, "dvb%08x", hash(pl->networks, name));
+	snprintf(n->bridge, sizeof n->bridge, "dvb%08x", hash(at->networks, name));
 	snprintf(n->veth, sizeof n->veth, "dve%08x", hash(n->bundle, ""));
 	r = create ? davit_mkdirs(addresses, 0700, err) : 0;
 	if (r < 0)
@@ -66,9 +74,9 @@ int oci_net_init(struct net *n, const struct oci_place *pl, const char *id, cons
 
 /* --- numbers --- */
 
-int oci_net_subnet_of(const char *dir, const char *name)
+int local_net_subnet_of(const char *dir, const char *name)
 {
-	DAVIT_AUTO_FREE char *path = oci_path(dir, name, "subnet");
+	DAVIT_AUTO_FREE char *path = local_path(dir, name, "subnet");
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 
 	if (!path || davit_read_file(path, 64, &text, NULL) < 0 || !text.len)
@@ -88,33 +96,33 @@ static bool is_routed(int subnet)
 	return strstr(davit_buf_str(&text), wanted);
 }
 
-static bool is_taken(const struct oci_place *pl, int subnet)
+static bool is_taken(const struct local_nets *at, int subnet)
 {
-	DIR *d = opendir(pl->networks);
+	DIR *d = opendir(at->networks);
 	struct dirent *e;
 	bool taken = false;
 
 	while (d && !taken && (e = readdir(d)))
-		taken = *e->d_name != '.' && oci_net_subnet_of(pl->networks, e->d_name) == subnet;
+		taken = *e->d_name != '.' && local_net_subnet_of(at->networks, e->d_name) == subnet;
 	if (d)
 		closedir(d);
 	return taken || is_routed(subnet);
 }
 
 /* The networks' own lock keeps two from taking one. */
-int oci_net_choose_subnet(struct net *n, struct davit_error *err)
+int local_net_choose_subnet(struct local_net *n, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *path = davit_path_join(n->dir, "subnet");
-	DAVIT_AUTO_CLOSE int all = open(n->pl->networks, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DAVIT_AUTO_CLOSE int all = open(n->at->networks, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	char text[16];
 
-	n->subnet = oci_net_subnet_of(n->pl->networks, n->name);
+	n->subnet = local_net_subnet_of(n->at->networks, n->name);
 	if (n->subnet >= 0)
 		return 0;
 	if (!path || all < 0 || DAVIT_EINTR(flock(all, LOCK_EX)) < 0)
 		return failed(err, errno, "cannot lock the list of networks");
 	for (int i = 0; i < 256; i++) {
-		if (is_taken(n->pl, i))
+		if (is_taken(n->at, i))
 			continue;
 		n->subnet = i;
 		snprintf(text, sizeof text, "%d\n", i);
@@ -124,7 +132,7 @@ int oci_net_choose_subnet(struct net *n, struct davit_error *err)
 			       "failed to create network: every subnet of 10.89.0.0/16 is in use");
 }
 
-int oci_net_choose_address(struct net *n, const char *hostname, struct davit_error *err)
+int local_net_choose_address(struct local_net *n, const char *hostname, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF who = DAVIT_BUF_INIT;
 	char path[4096];
@@ -141,13 +149,13 @@ int oci_net_choose_address(struct net *n, const char *hostname, struct davit_err
 			       "failed to create network: every address of %s is in use", n->name);
 }
 
-void oci_net_address(const struct net *n, int host, char ret[32])
+void local_net_address(const struct local_net *n, int host, char ret[32])
 {
 	snprintf(ret, 32, "10.89.%d.%d", n->subnet, host);
 }
 
 /* Gives back the addresses of the instance; how many others there are. */
-unsigned oci_net_give_back(const struct net *n)
+unsigned local_net_give_back(const struct local_net *n)
 {
 	DAVIT_AUTO_FREE char *dir = davit_path_join(n->dir, "addresses");
 	DIR *d = dir ? opendir(dir) : NULL;
@@ -177,16 +185,20 @@ unsigned oci_net_give_back(const struct net *n)
 static void write_hosts(const char *bundle, const struct davit_buf *all)
 {
 	DAVIT_AUTO_FREE char *path = davit_path_join(bundle, "hosts");
+	DAVIT_AUTO_FREE char *names = davit_path_join(bundle, "names");
+	DAVIT_AUTO_BUF own = DAVIT_BUF_INIT;
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	DAVIT_AUTO_CLOSE int fd = path ? open(path, O_WRONLY | O_TRUNC | O_CLOEXEC) : -1;
 
 	davit_buf_adds(&text, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
 	davit_buf_add(&text, davit_buf_str(all), all->len);
+	if (names && davit_read_file(names, 1 << 20, &own, NULL) == 0)
+		davit_buf_add(&text, davit_buf_str(&own), own.len);
 	if (fd >= 0 && !text.oom && write(fd, text.data, text.len) < 0)
 		return; /* names are missing there then; the next change tries again */
 }
 
-void oci_net_tell_names(const struct net *n)
+void local_net_tell_names(const struct local_net *n)
 {
 	DAVIT_AUTO_FREE char *dir = davit_path_join(n->dir, "addresses");
 	DAVIT_AUTO_BUF all = DAVIT_BUF_INIT;
@@ -204,7 +216,7 @@ void oci_net_tell_names(const struct net *n)
 			if (!name)
 				continue;
 			*name++ = '\0';
-			oci_net_address(n, atoi(e->d_name), address);
+			local_net_address(n, atoi(e->d_name), address);
 			if (pass == 0)
 				davit_buf_addf(&all, "%s\t%s\n", address, name);
 			else

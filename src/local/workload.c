@@ -2,8 +2,9 @@
  *
  * A copy of a workload for a thread: the core may free its own at any close.
  */
-#include "runtime/oci/impl.h"
+#include "local/local.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Run twice: with at NULL it only counts. */
@@ -61,6 +62,19 @@ static struct davit_mount *mounts(struct copier *c, const struct davit_mount *v,
 	return to;
 }
 
+static struct davit_egress *egress(struct copier *c, const struct davit_egress *v, size_t n)
+{
+	struct davit_egress *to = take(c, v, n * sizeof *v);
+
+	for (size_t i = 0; i < n; i++) {
+		char *from = string(c, v[i].from), **hosts = vector(c, v[i].hosts);
+
+		if (to)
+			to[i] = (struct davit_egress){from, hosts};
+	}
+	return to;
+}
+
 /* Fills *to, which is the copy itself, or scratch while only counting. */
 static void copy(struct copier *c, const struct davit_workload *w, struct davit_workload *to)
 {
@@ -84,9 +98,10 @@ static void copy(struct copier *c, const struct davit_workload *w, struct davit_
 	to->dns = vector(c, w->dns);
 	to->cap_add = vector(c, w->cap_add);
 	to->cap_drop = vector(c, w->cap_drop);
+	to->egress = egress(c, w->egress, w->n_egress);
 }
 
-struct davit_workload *oci_workload_copy(const struct davit_workload *w)
+struct davit_workload *local_workload_copy(const struct davit_workload *w)
 {
 	struct davit_workload scratch, *to;
 	struct copier c = {0};

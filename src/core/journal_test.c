@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * When the journal commits, on a clock that only the test moves.
+ */
+#include "core/journal.h"
+
+#include "base/units.h"
+#include "base/util.h"
+#include "davit/loop.h"
+#include "store/stores.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define MS DAVIT_NSEC_PER_MSEC
+#define FIELDS "\"type\":\"started\"}"
+
+struct fixture {
+	struct davit_loop *loop;
+	struct davit_store *store;
+	struct davit_journal *journal;
+	struct davit_timer next;  /* the next event of a burst */
+	int64_t until;		  /* the burst's end */
+	int64_t committed;	  /* when the last event was */
+	unsigned commits, events; /* moments at which some were; how many were */
+	struct davit_journal_wait wait;
+	unsigned released; /* events that were committed when the wait ended */
+};
+
+static void on_event(void *user, uint64_t id, const char *json)
+{
+	struct fixture *f = user;
+	int64_t now = davit_loop_now(f->loop);
+
+	assert_int_equal(id, f->events + 1);
+	f->commits += !f->events || now != f->committed;
+	f->committed = now;
+	f->events++;
+}
+
+static void on_next(struct davit_timer *t)
+{
+	struct fixture *f = DAVIT_CONTAINER_OF(t, struct fixture, next);
+
+	davit_journal_event(f->journal, FIELDS);
+	if (davit_loop_now(f->loop) < f->until)
+		assert_int_equal(davit_timer_start(t, MS), 0);
+}
+
+static void on_durable(struct davit_journal_wait *w, bool durable)
+{
+	struct fixture *f = DAVIT_CONTAINER_OF(w, struct fixture, wait);
+
+	assert_true(durable);
+	f->released = f->events;
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof *f);
+	struct davit_error err;
+
+	assert_non_null(f);
+	*state = f;
+	assert_int_equal(davit_loop_open_virtual(1, &f->loop, &err), 0);
+	assert_int_equal(davit_store_open(&davit_memory_store, f->loop, NULL, &f->store, &err), 0);
+	assert_int_equal(davit_journal_new(f->loop, f->store, 0, &f->journal, &err), 0);
+	davit_journal_on_event(f->journal, on_event, f);
+	davit_timer_init(&f->next, f->loop, on_next);
+	f->wait.done = on_durable;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	davit_journal_free(f->journal);
+	davit_store_close(f->store);
+	davit_loop_close(f->loop);
+	free(f);
+	return 0;
+}
+
+static void finish(struct fixture *f)
+{
+	while (davit_loop_step(f->loop))
+		;
+}
+
+static void a_single_event_is_committed_at_once(void **state)
+{
+	struct fixture *f = *state;
+
+	davit_journal_event(f->journal, FIELDS);
+	finish(f);
+	assert_int_equal(f->events, 1);
+	assert_int_equal(f->committed, 0);
+}
+
+static void a_burst_shares_its_commits_and_is_committed_when_it_is_over(void **state)
+{
+	struct fixture *f = *state;
+
+	f->until = 165 * MS;
+	assert_int_equal(davit_timer_start(&f->next, 0), 0);
+	finish(f);
+	assert_int_equal(f->events, 166);
+	/* At 0, 1, 11, 61, 111 and 161 ms, and when nothing came for a moment. */
+	assert_in_range(f->commits, 5, 7);
+	assert_in_range(f->committed, 165 * MS, 176 * MS);
+}
+
+static void who_waits_is_told_when_all_before_is_durable(void **state)
+{
+	struct fixture *f = *state;
+	int64_t first;
+
+	f->until = 5 * MS; /* the clock is no more at 0 */
+	assert_int_equal(davit_timer_start(&f->next, 5 * MS), 0);
+	while (!f->events)
+		assert_true(davit_loop_step(f->loop));
+	for (int i = 0; i < 99; i++)
+		davit_journal_event(f->journal, FIELDS);
+	davit_journal_wait(f->journal, &f->wait);
+	while (f->wait.active)
+		assert_true(davit_loop_step(f->loop));
+	assert_int_equal(f->released, 100);
+	/* One that comes on the heels of a large one waits for a lull, not for a pace. */
+	first = f->committed;
+	davit_journal_event(f->journal, FIELDS);
+	davit_journal_wait(f->journal, &f->wait);
+	while (f->wait.active)
+		assert_true(davit_loop_step(f->loop));
+	assert_int_equal(f->released, 101);
+	assert_in_range(f->committed - first, 1, 11 * MS);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(a_single_event_is_committed_at_once),
+		TEST(a_burst_shares_its_commits_and_is_committed_when_it_is_over),
+		TEST(who_waits_is_told_when_all_before_is_durable),
+	};
+
+	return cmocka_run_group_tests_name("journal", tests, NULL, NULL);
+}
