@@ -62,7 +62,7 @@ class World:
             self.servers.append(subprocess.Popen(
                 ["ip", "netns", "exec", name, sys.executable, "-c", SERVER, address]))
             wait_until(lambda: b"200" in subprocess.run(
-                ["curl", "-sI", "-X", "GET", "-m", "2", "http://%s/" % address], capture_output=True).stdout, 20)
+                ["curl", "-sI", "-X", "GET", "-m", "2", "http://%s/" % address], capture_output=True).stdout)
         self.hosts = open("/etc/hosts").read()
         with open("/etc/hosts", "a") as f:
             f.write("\n%s allowed.test\n%s denied.test\n" % (ALLOWED, DENIED))
@@ -189,7 +189,7 @@ def test_layers(home):
             equal([reaches(home, ALLOWED, 81, namespace="acme"), reaches(home, ALLOWED, namespace="acme"),
                    reaches(home, DENIED, namespace="acme")], [True, False, False], runtime)
             home.cli("apply", "-f", "-", input=NAMESPACE + b"deny", timeout=120)
-            wait_until(lambda: not reaches(home, ALLOWED, 81, namespace="acme"), 60, "the tightened policy holds")
+            wait_until(lambda: not reaches(home, ALLOWED, 81, namespace="acme"), "the tightened policy holds")
         home.cli("kill", "--namespace", "acme", "web")
         home.cli("namespace", "rm", "acme")
 
@@ -202,12 +202,12 @@ def test_it_survives(home):
             holds()
             home.kill_daemon()
             home.start_daemon()
-            wait_until(lambda: home.instances("web")[0]["state"] == "started", 20)
+            wait_until(lambda: home.instances("web")[0]["state"] == "started")
             holds()
             home.cli("stop", "web")
             home.cli("start", "web")
-            wait_until(lambda: home.instances("web")[0]["state"] == "started", 20)
-            wait_until(holds, 20)
+            wait_until(lambda: home.instances("web")[0]["state"] == "started")
+            wait_until(holds)
 
 
 def test_nothing_is_left(home):
@@ -219,7 +219,7 @@ def test_nothing_is_left(home):
         for _ in range(2):
             with service(home, runtime, "--egress", "deny", "--allow-host", ALLOWED):
                 check(not reaches(home, DENIED), runtime)
-        wait_until(lambda: differences(before, listed()) == {}, 30, lambda: differences(before, listed()))
+        wait_until(lambda: differences(before, listed()) == {}, lambda: differences(before, listed()))
 
 
 def test_kills_of_the_daemon(home):
@@ -231,15 +231,15 @@ def test_kills_of_the_daemon(home):
         for point in points:
             home.kill_daemon()
             home.start_daemon({"DAVIT_FAULT": point})
-            wait_until(lambda: any(r["name"] == runtime and r["available"] for r in home.json("runtimes")), 20)
+            wait_until(lambda: any(r["name"] == runtime and r["available"] for r in home.json("runtimes")))
             home.cli("run", "web", *options(runtime), "--egress", "deny", "--allow-host", ALLOWED, "--detach", "--",
                      "sleep", "1000", check=False)
             home.daemon.wait(60)
             home.start_daemon()
-            wait_until(lambda: home.instances("web")[0]["state"] == "started", 60, point)
+            wait_until(lambda: home.instances("web")[0]["state"] == "started", point)
             equal([reaches(home, h) for h in (ALLOWED, DENIED)], [True, False], point)
             home.cli("kill", "web")
-        wait_until(lambda: differences(before, traces(home, runtime)) == {}, 30,
+        wait_until(lambda: differences(before, traces(home, runtime)) == {},
                    lambda: differences(before, traces(home, runtime)))
 
 

@@ -158,7 +158,7 @@ def of_builds(home, runtime):
 
 def wait_built(home, name):
     try:
-        wait_until(lambda: home.status(name)["status"] == "running", 120, name + " is built and runs", 0.1)
+        wait_until(lambda: home.status(name)["status"] == "running", name + " is built and runs", 0.1)
     except AssertionError:
         log(home.cli("logs", "--build", name, check=False).stdout)
         raise
@@ -198,7 +198,7 @@ def each_killed_build_leaves_nothing(home, runtime):
     # The next build takes the images away that nobody needs.
     home.cli("run", "last", "--runtime", runtime, "--source", source(home, n + 1), "--stop-grace", "1s")
     home.cli("kill", "last")
-    wait_until(lambda: not home.json("status"), 60, "all services are gone", 0.2)
+    wait_until(lambda: not home.json("status"), "all services are gone", 0.2)
     for image in home.json("images", "--runtime", runtime):
         for reference in image["references"]:
             if reference.startswith("localhost/davit/"):
@@ -207,7 +207,7 @@ def each_killed_build_leaves_nothing(home, runtime):
     before["work"] = oci_leaks.below(os.path.join(home.dir, "cache/work"))
     equal(len(before["work"]), 1, "builds in the cache: the last one")
     try:
-        wait_until(lambda: not left(before, of_builds(home, runtime)), 20, step=0.2)
+        wait_until(lambda: not left(before, of_builds(home, runtime)), step=0.2)
     except AssertionError:
         pass  # what is left is said below
     equal(left(before, of_builds(home, runtime)), {}, "left behind")
