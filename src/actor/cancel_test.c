@@ -129,8 +129,10 @@ static void the_receiver_hears_of(const struct davit_definition *d)
 	assert_true(davit_cancel(c, p));
 	davit_forget(c, p);
 	assert_string_equal(ask("W", "heard 1"), "1");
-	p = request("W", "later", 20 * MS); /* too late */
-	assert_int_equal(finish(p), DAVIT_ETIMEDOUT);
+	for (int i = 0; i < 50 && !strcmp(ask("W", "count"), "1"); i++) { /* too late, and begun by then */
+		p = request("W", "later", 50 * MS);
+		assert_int_equal(finish(p), DAVIT_ETIMEDOUT);
+	}
 	assert_string_equal(ask("W", "heard 2"), "2");
 }
 
