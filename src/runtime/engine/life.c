@@ -14,6 +14,9 @@
 #define START_PATIENCE (10 * DAVIT_NSEC_PER_SEC)
 /* After a kill, how long to wait for the event before looking. */
 #define KILL_PATIENCE (2 * DAVIT_NSEC_PER_SEC)
+/* So often a kill that was refused is tried again. An engine that has much to do refuses one of
+ * a container that has ended, and says for seconds still that it runs. */
+#define KILL_TRIES 10
 
 /* --- start --- */
 
@@ -181,7 +184,8 @@ struct stopping {
 	int signal;
 	int64_t grace;
 	bool killed;
-	struct davit_error why; /* the kill failed so */
+	unsigned tries;		/* kills that failed */
+	struct davit_error why; /* the last did so */
 };
 
 static void stopping_fini(struct task *t)
@@ -206,8 +210,11 @@ static void on_stop_timer(struct davit_timer *timer)
 	struct task *t = DAVIT_CONTAINER_OF(timer, struct task, timer);
 	struct stopping *s = t->data;
 
-	if (s->why.code) {
+	if (s->why.code && s->tries >= KILL_TRIES) {
 		task_end(t, &s->why);
+	} else if (s->why.code) {
+		davit_error_clear(&s->why);
+		send_kill(t, s->killed ? SIGKILL : s->signal);
 	} else if (!s->killed) {
 		send_kill(t, SIGKILL);
 	} else {
@@ -227,6 +234,7 @@ static void kill_answered(struct task *t, struct http_call *c, const struct davi
 	if (err) {
 		/* It has just ended, most likely: then that is seen now. */
 		s->why = *err;
+		s->tries++;
 		davit_timer_start(&t->timer, KILL_PATIENCE);
 		container_look(t->inst);
 		return;
