@@ -24,6 +24,7 @@
 #include <time.h>
 
 #define PATIENCE_TRIES 1000 /* of 5 ms: for a monitor that is about to listen, or to end */
+#define ENDING_TRIES 200
 #define ORDER_MAX (1 << 20)
 
 static int no_memory(struct davit_error *err)
@@ -129,11 +130,18 @@ static int open_lock(const struct davit_execution *x)
 
 void step_remove_durable(const struct davit_execution *x)
 {
+	const struct timespec pause = {.tv_nsec = 5000000};
 	DAVIT_AUTO_CLOSE int fd = open_lock(x);
 
-	/* While its monitor lives that does it. */
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-		davit_remove_at(AT_FDCWD, x->directory);
+	/* While its monitor lives that does it; one that has hung up can have its lock for a moment longer.
+	 */
+	for (int tries = 0; fd >= 0 && tries < ENDING_TRIES; tries++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+			davit_remove_at(AT_FDCWD, x->directory);
+			return;
+		}
+		nanosleep(&pause, NULL);
+	}
 }
 
 /* -------------------------------------------------------------------------- taking it over */
