@@ -136,7 +136,7 @@ void need_real(const char *why);
 #define WAIT(cond)                                                                                           \
 	do {                                                                                                 \
 		struct davit_timer t_;                                                                       \
-		wait_begin(&t_, 60 * SEC);                                                                   \
+		wait_begin(&t_, 180 * SEC);                                                                  \
 		while (!(cond))                                                                              \
 			if (!wait_turn(&t_))                                                                 \
 				fail(__FILE__, __LINE__, "never became so: %s", #cond);                      \
