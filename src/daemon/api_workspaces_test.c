@@ -61,8 +61,6 @@ static void a_workspace_that_cannot_be_is_refused_and_leaves_no_record(void **st
 	refused("POST", at, WORKSPACE(",\"config\":[]"), 400, "config must be an object");
 	refused("POST", at, WORKSPACE(",\"config\":{\"mouns\":[]}"), 400, "did you mean 'mounts'?");
 	refused("POST", at, WORKSPACE(",\"config\":{\"secrets\":[\"none\"]}"), 422, "secrets");
-	refused("POST", at, WORKSPACE(",\"config\":{\"network\":{\"mode\":\"deny\",\"hosts\":[\"a\"]}}"), 422,
-		"no runtime can let single hosts through");
 	refused("POST", at, WORKSPACE(",\"start\":true,\"config\":{\"command\":[\"fake\",\"fail-create\"]}"),
 		409, "workspace 'tmp' was not started");
 	refused("POST", at, WORKSPACE(",\"start\":true,\"config\":{\"command\":[\"fake\",\"fail-exec\"]}"),

@@ -252,13 +252,14 @@ network.hosts ["b"] project' ]
 }
 
 @test "what the runtime cannot is refused with the reason" {
-  config <<<'{"network": {"mode": "deny"}}'
-  run davit init --runtime process
-  [ "$status" -eq 1 ]
-  [[ "$output" == "davit: network.mode: runtime process cannot deny the network: "* ]]
-  config <<<'{"network": {"mode": "deny", "hosts": ["example.org"]}}'
-  run davit init --runtime process
-  [[ "$output" == *"no runtime can let single hosts through"* ]]
+  # Where there are rules for it, they do not hold root (test/torture/egress.py has the rest).
+  for network in '{"mode": "deny"}' '{"mode": "deny", "hosts": ["example.org"]}'; do
+    config <<<"{\"network\": $network}"
+    run davit init --runtime process
+    [ "$status" -eq 1 ]
+    [[ "$output" == "davit: network.mode: runtime process cannot deny the network: "* ||
+      "$output" == *"cannot run as root on runtime process"* ]]
+  done
   run davit init --runtime process --image x --config <(echo '{}')
   [[ "$output" == *"runtime process does not support images"* ]]
   config <<<'{"ports": [{"container": 80, "host": 8080}]}'
