@@ -149,14 +149,17 @@ class Outside:
         self.dns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.dns.bind((self.ADDRESS, 53))
         self.web = socket.create_server((self.ADDRESS, 0))
-        for target in (self.serve_names, self.serve_pages):
-            threading.Thread(target=target, daemon=True).start()
+        self.threads = [threading.Thread(target=t, daemon=True) for t in (self.serve_names, self.serve_pages)]
+        for t in self.threads:
+            t.start()
 
     def serve_names(self):
         while True:
             try:
                 query, client = self.dns.recvfrom(512)
             except OSError:
+                return
+            if not query:  # see close()
                 return
             end = query.index(b"\0", 12) + 5
             is_a = query[end - 4:end] == b"\0\1\0\1"
@@ -176,9 +179,13 @@ class Outside:
     def close(self):
         with open(self.resolver, "wb") as f:
             f.write(self.before)
-        for s in (self.dns, self.web):
-            s.shutdown(socket.SHUT_RDWR) if s is self.web else None
-            s.close()
+        # The port is free when nobody waits on it any more.
+        self.dns.sendto(b"", (self.ADDRESS, 53))
+        self.web.shutdown(socket.SHUT_RDWR)
+        for t in self.threads:
+            t.join()
+        self.dns.close()
+        self.web.close()
         subprocess.run(["ip", "address", "del", self.ADDRESS + "/32", "dev", "lo"], check=True)
 
 
