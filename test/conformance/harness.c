@@ -177,6 +177,12 @@ static void on_wait_over(struct davit_timer *t)
 {
 }
 
+/* Goes on by itself: one that had only fired at the beginning of a uv_run would let that block. */
+static void on_tick(struct davit_timer *t)
+{
+	davit_timer_start(t, 2 * MSEC);
+}
+
 void wait_begin(struct davit_timer *t, int64_t ns)
 {
 	davit_timer_init(t, loop, on_wait_over);
@@ -192,8 +198,8 @@ bool wait_turn(struct davit_timer *t)
 	/* uv_run may block after it has called back, and not see that the
 	 * condition holds by then: never for long. */
 	if (!davit_timer_active(&tick)) {
-		davit_timer_init(&tick, loop, on_wait_over);
-		davit_timer_start(&tick, 2 * MSEC);
+		davit_timer_init(&tick, loop, on_tick);
+		on_tick(&tick);
 	}
 	uv_run(davit_loop_uv(loop), UV_RUN_ONCE);
 	if (*wrong) {

@@ -132,7 +132,7 @@ _Noreturn void skip(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void need(enum davit_capability cap);
 void need_real(const char *why);
 
-/* Runs the loop until the condition holds; fails after a minute, which no machine is too busy for. */
+/* Runs the loop until the condition holds; fails after three minutes, which no machine is too busy for. */
 #define WAIT(cond)                                                                                           \
 	do {                                                                                                 \
 		struct davit_timer t_;                                                                       \
