@@ -15,3 +15,9 @@ screen() { tmux capture-pane -p -t "$1"; }
 # The window's shell waits for keys again: what was typed before that was for the command that it ran.
 at_shell() { [ "$(tmux display-message -p -t "$1" '#{pane_current_command}')" = sh ]; }
 shows() { screen "$1" | grep -qF -- "$2"; }
+
+# The one terminal is attached to: after the death of a daemon, to the next one. What is typed before
+# that may go with the daemon that had taken it.
+attached() {
+  [ "$(davit terminal --list -o json | jq '.[0].attached')" = 1 ]
+}

@@ -42,6 +42,7 @@ terminal_by_hand() {
   eventually lowered
 
   kill -9 "$(davit daemon status -o json | jq .pid)"
+  eventually attached
   keys one 'oafter the kill' Escape
   eventually shows one 'after the kill'
   keys one C-p C-q

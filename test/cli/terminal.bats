@@ -88,6 +88,7 @@ pid_of_daemon() {
   eventually shows one 'hello there'
 
   kill -9 "$(pid_of_daemon)"
+  eventually attached
   keys one 'oafter the kill' Escape
   eventually shows one 'after the kill'
   shows one 'hello there'
