@@ -306,8 +306,9 @@ int davit_image_build(struct davit_image_store *s, const struct davit_image_buil
 		r = image_job_begin(s, &j, err);
 	if (r < 0)
 		return r;
+	/* What buildah puts aside goes with the job's directory, also when both are killed. */
 	if (asprintf(&b.dir, "%s/tmp/%s", s->dir, j.name) < 0 || asprintf(&b.root, "%s/root", b.dir) < 0 ||
-	    asprintf(&b.runroot, "%s/runroot", b.dir) < 0)
+	    asprintf(&b.runroot, "%s/runroot", b.dir) < 0 || setenv("TMPDIR", b.dir, 1) < 0)
 		r = image_oom(err);
 	else
 		r = run(&b);

@@ -149,8 +149,7 @@ def of_builds(home, runtime):
     if runtime in ENGINES:  # the layers of steps that were done, without a name: an engine's cache, and so kept
         output(runtime, "image", "prune", "-f")
     found = dict(traces(home, runtime), work=oci_leaks.below(os.path.join(home.dir, "cache/work")),
-                 temporary=sorted(n for d in ("/tmp", "/var/tmp") for n in os.listdir(d)
-                                  if n.startswith(("buildah", "libpod", "docker-builder", "storage"))))
+                 temporary=sorted(n for d in ("/tmp", "/var/tmp") for n in os.listdir(d) if n.startswith("buildah")))
     if runtime == "podman":
         found["containers"] = lines("podman", "ps", "-a", "-q", "--external")
     return found

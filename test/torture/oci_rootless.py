@@ -239,6 +239,8 @@ def test_a_policy_of_egress(home):
                        "%s:%d" % (outside.ADDRESS, port + 1))), ("let", ("--egress", "deny", "--allow-host",
                        "%s:%d" % (outside.ADDRESS, port)))):
         home.cli("run", name, *image, *more, "--", "sleep", "1000")
+        wait_until(lambda: "default" in home.cli("exec", name, "--", "ip", "route", check=False).stdout,
+                   "there is a network")
         fetched[name] = home.cli("exec", name, "--", "wget", "-q", "-O", "-", "http://%s:%d/" % (
             outside.ADDRESS, port), check=False).stdout
     equal(fetched, {"open": "from outside\n", "shut": "", "other": "", "let": "from outside\n"})
