@@ -467,13 +467,19 @@ static pid_t wait_spare(void)
 	return pid;
 }
 
+/* A is started, and there is a process to spare beside it: their pids. */
+static void start_beside_spare(pid_t *ret_was, pid_t *ret_waits)
+{
+	assert_int_equal(make(NULL, "A", &plain, DAVIT_CREATE_START), 0);
+	*ret_was = pid_of("A");
+	*ret_waits = wait_spare();
+}
+
 static void one_that_starts_again_takes_the_process_to_spare(void **unused)
 {
 	pid_t waits, was;
 
-	assert_int_equal(make(NULL, "A", &plain, DAVIT_CREATE_START), 0);
-	was = pid_of("A");
-	waits = wait_spare();
+	start_beside_spare(&was, &waits);
 	kill(was, SIGKILL);
 	gone(was);
 	assert_int_equal(pid_of("A"), waits);
@@ -484,9 +490,7 @@ static void the_death_of_the_process_to_spare_costs_nobody_anything(void **unuse
 {
 	pid_t waits, was;
 
-	assert_int_equal(make(NULL, "A", &plain, DAVIT_CREATE_START), 0);
-	was = pid_of("A");
-	waits = wait_spare();
+	start_beside_spare(&was, &waits);
 	kill(waits, SIGKILL);
 	gone(waits);
 	kill(was, SIGKILL);

@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/map.h"
 #include "base/nearest.h"
+#include "base/paths.h"
 #include "base/region.h"
 #include "base/start.h"
 #include "base/strv.h"
@@ -304,6 +305,24 @@ static void a_program_gets_its_descriptors_and_session(void **state)
 			 ENOENT);
 }
 
+static void programs_are_found_beside_this_one_and_where_packages_put_them(void **state)
+{
+	char *self = realpath("/proc/self/exe", NULL);
+	char *beside = davit_beside_program(strrchr(self, '/') + 1);
+	char *sh = davit_installed_program("sh"), *same = davit_installed_program(sh);
+
+	(void)state;
+	assert_string_equal(beside, self);
+	assert_string_equal(strrchr(sh, '/'), "/sh");
+	assert_string_equal(same, sh);
+	assert_null(davit_installed_program("no-such-program"));
+	assert_null(davit_installed_program("/etc/passwd")); /* nobody may execute it */
+	free(self);
+	free(beside);
+	free(sh);
+	free(same);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -319,6 +338,7 @@ int main(void)
 		cmocka_unit_test(the_nearest_word_is_found_only_when_near),
 		cmocka_unit_test(an_environment_variable_keeps_equal_signs),
 		cmocka_unit_test(a_tree_is_removed_however_deep_and_closed),
+		cmocka_unit_test(programs_are_found_beside_this_one_and_where_packages_put_them),
 		cmocka_unit_test(a_program_gets_its_descriptors_and_session),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);

@@ -73,17 +73,24 @@ static char *find_share(const char *self)
 	return strdup(DAVIT_SOURCE_ROOT[0] ? DAVIT_SOURCE_ROOT : "/usr/share/davit");
 }
 
+/* The directory of the running program, empty for the root; -1 with errno. */
+static int own_directory(char ret[PATH_MAX])
+{
+	ssize_t n = readlink("/proc/self/exe", ret, PATH_MAX - 1);
+
+	if (n < 0)
+		return -1;
+	ret[n] = '\0';
+	*strrchr(ret, '/') = '\0';
+	return 0;
+}
+
 static int program_paths(struct davit_paths *p, struct davit_error *err)
 {
 	char self[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-	char *slash;
 
-	if (n < 0)
+	if (own_directory(self) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot read /proc/self/exe");
-	self[n] = '\0';
-	slash = strrchr(self, '/');
-	*slash = '\0';
 	p->bin = strdup(self[0] ? self : "/");
 	if (exists(self, "davitd"))
 		p->libexec = strdup(self);
@@ -91,6 +98,34 @@ static int program_paths(struct davit_paths *p, struct davit_error *err)
 		p->libexec = under(self, "../lib/davit");
 	p->share = find_share(self);
 	return 0;
+}
+
+char *davit_beside_program(const char *name)
+{
+	char self[PATH_MAX], *path;
+
+	if (own_directory(self) < 0)
+		return NULL;
+	path = davit_path_join(self[0] ? self : "/", name);
+	if (!path)
+		errno = ENOMEM;
+	return path;
+}
+
+char *davit_installed_program(const char *name)
+{
+	static const char *const dirs[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
+					   "/usr/bin",	      "/sbin",		"/bin"};
+
+	if (strchr(name, '/'))
+		return access(name, X_OK) == 0 ? strdup(name) : NULL;
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dirs); i++) {
+		DAVIT_AUTO_FREE char *path = davit_path_join(dirs[i], name);
+
+		if (path && access(path, X_OK) == 0)
+			return DAVIT_TAKE(path);
+	}
+	return NULL;
 }
 
 int davit_paths_init(struct davit_paths *p, struct davit_error *err)

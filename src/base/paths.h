@@ -28,4 +28,10 @@ int davit_paths_init(struct davit_paths *p, struct davit_error *err);
 int davit_paths_make(const struct davit_paths *p, struct davit_error *err);
 void davit_paths_fini(struct davit_paths *p);
 
+/* The path of a program that stands beside the running one; owned. NULL with errno. */
+char *davit_beside_program(const char *name);
+/* The path of somebody else's program, where packages put them: a daemon's and a user's own PATH may lack
+ * the sbin. A name with a slash is that path. Owned; NULL when there is none, or no memory. */
+char *davit_installed_program(const char *name);
+
 #endif

@@ -22,7 +22,7 @@ static void a_service_runs_and_is_gone_when_killed(void **state)
 	rig_run(r, SEC);
 	assert_string_equal(rig_status(r, "web"), "running");
 	assert_int_equal(r->starts, 1);
-	assert_int_equal(rig_kill(r, "web"), 0);
+	assert_int_equal(rig_kill(r, NULL, "web"), 0);
 	assert_string_equal(rig_status(r, "web"), "gone");
 	assert_int_equal(davit_fake_world_objects(r->world), 0);
 }

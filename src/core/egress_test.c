@@ -73,19 +73,6 @@ static void assert_refused(struct rig *r, const char *yaml, int code, const char
 	assert_string_equal(err.message, message);
 }
 
-static int kill_in(struct rig *r, const char *namespace_, const char *name)
-{
-	const struct davit_selector sel = {.namespace_ = namespace_, .name = name};
-	struct davit_error err;
-	struct davit_op op;
-	int result = -1, code;
-
-	davit_op_init(&op, r->loop, rig_op_done, &result);
-	davit_op_begin(&op, 0);
-	code = davit_core_kill(r->core, &sel, true, "test", &op, &err);
-	return code < 0 ? code : rig_wait(r, &op, &result);
-}
-
 static char *text_of(struct rig *r, void (*write)(const struct davit_service *s, struct davit_json *j))
 {
 	struct davit_buf b = DAVIT_BUF_INIT;
@@ -197,7 +184,7 @@ static void a_runtime_that_cannot_enforce_it_is_refused_with_the_reason(void **s
 		r, ACME, DAVIT_ENOTSUP,
 		"egress.policy: service web: runtime fake cannot enforce the policy of namespace acme: "
 		"it has no rules");
-	assert_int_equal(kill_in(r, "acme", "web"), 0);
+	assert_int_equal(rig_kill(r, "acme", "web"), 0);
 	rig_apply(r, ACME);
 	assert_refused(
 		r, "namespace: acme\nname: web\ncommand: [fake]\n", DAVIT_ENOTSUP,

@@ -379,7 +379,7 @@ static void a_command_under_way_goes_with_its_instance_and_its_daemon(void **sta
 	rig_down(r);
 	rig_up(r);
 	rig_run(r, 15 * SEC);
-	assert_int_equal(rig_kill(r, "web"), 0);
+	assert_int_equal(rig_kill(r, NULL, "web"), 0);
 }
 
 /* ------------------------------------------------------------ the daemon's death */

@@ -184,9 +184,9 @@ int rig_control(struct rig *r, const char *name, enum davit_service_verb verb)
 	return code < 0 ? code : rig_wait(r, &op, &result);
 }
 
-int rig_kill(struct rig *r, const char *name)
+int rig_kill(struct rig *r, const char *namespace_, const char *name)
 {
-	const struct davit_selector sel = {.name = name};
+	const struct davit_selector sel = {.namespace_ = namespace_, .name = name};
 	struct davit_error err;
 	struct davit_op op;
 	int result = -1, code;

@@ -38,7 +38,8 @@ int rig_apply_error(struct rig *r, const char *yaml, enum davit_apply_mode mode,
 /* The same, and it must be accepted. */
 void rig_apply(struct rig *r, const char *yaml);
 int rig_control(struct rig *r, const char *name, enum davit_service_verb verb);
-int rig_kill(struct rig *r, const char *name);
+/* namespace_: NULL for the default. */
+int rig_kill(struct rig *r, const char *namespace_, const char *name);
 /* NULL when there is none. */
 struct davit_service *rig_service(struct rig *r, const char *name);
 const char *rig_status(struct rig *r, const char *name);

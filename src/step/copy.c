@@ -75,7 +75,7 @@ static int copy_within(int from, int to)
 		       : errno;
 }
 
-static int copy_bytes(int from, int to, const struct stat *st)
+int step_copy_bytes(int from, int to, const struct stat *st)
 {
 	bool holes = step_has_holes(st);
 	char buf[BLOCK];
@@ -112,7 +112,7 @@ static int copy_file(int from, int to, const char *name, const struct stat *st)
 	}
 	if (out < 0)
 		return errno;
-	e = st->st_size ? copy_bytes(in, out, st) : 0;
+	e = st->st_size ? step_copy_bytes(in, out, st) : 0;
 	if (e == 0 && (fchmod(out, st->st_mode & 07777) < 0 || futimens(out, times) < 0))
 		e = errno;
 	return e;

@@ -18,6 +18,9 @@ struct stat;
  * has the name of an entry in `to` is replaced, unless both are directories. `to` gets the mode of
  * `from`. No link is followed. 0 or an errno, and then the path concerned in why. Blocks. */
 int step_copy_tree(int from, int to, char *why, size_t size);
+/* Copies the bytes of the file `from`, of which *st is known, to the empty file `to`: sharing blocks where
+ * the file system can, with its holes. 0 or an errno. Blocks. */
+int step_copy_bytes(int from, int to, const struct stat *st);
 /* Does a file take less of the disk than its size says? */
 bool step_has_holes(const struct stat *st);
 /* Writes n bytes, but for the zeros, which it passes over: the caller gives the file its size at the end. -1

@@ -2,13 +2,16 @@
 #include "step/session.h"
 
 #include "base/file.h"
+#include "base/paths.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ERRORS_MAX 4096
@@ -19,6 +22,34 @@ void step_session_fini(struct step_session *s)
 		close(s->stream);
 	davit_buf_fini(&s->packets);
 	davit_buf_fini(&s->errors);
+}
+
+int step_session_read(struct step *ret, struct davit_buf *order, struct davit_error *err)
+{
+	struct stat st;
+
+	if (fstat(STEP_DRIVER_ORDER, &st) < 0 || davit_buf_reserve(order, (size_t)st.st_size + 1) < 0 ||
+	    pread(STEP_DRIVER_ORDER, order->data, (size_t)st.st_size, 0) != st.st_size)
+		return davit_error_set(err, DAVIT_EINTERNAL, NULL, "the order of the step cannot be read");
+	order->len = (size_t)st.st_size;
+	/* What is added to the order later moves it: this is read from the file itself. */
+	if (!step_order_read(STEP_DRIVER_ORDER, ret))
+		return davit_error_set(err, DAVIT_EINTERNAL, NULL,
+				       "the order of the step cannot be understood");
+	return 0;
+}
+
+int step_session_program(struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *path = davit_beside_program("davit-step");
+	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+
+	return fd < 0 ? davit_error_errno(err, errno, NULL, "cannot open davit-step") : fd;
+}
+
+void step_session_container(const char *id, char ret[STEP_CONTAINER_SIZE])
+{
+	snprintf(ret, STEP_CONTAINER_SIZE, "davit-step-%.16s", id);
 }
 
 void step_session_report(const struct step_report *r)

@@ -8,9 +8,12 @@
 
 #include "base/buf.h"
 #include "davit/error.h"
+#include "step/helper.h"
 #include "step/protocol.h"
 
 #include <stdbool.h>
+
+enum { STEP_CONTAINER_SIZE = 32 };
 
 struct step_session {
 	int stream; /* a socket to the container's first process; -1 before */
@@ -25,6 +28,13 @@ struct step_session {
 };
 
 void step_session_fini(struct step_session *s);
+
+/* The order of the step, from its descriptor, and as it came: more may be added to that for over there. */
+int step_session_read(struct step *ret, struct davit_buf *order, struct davit_error *err);
+/* Opens davit-step, to be put into the container. A descriptor, or a code. */
+int step_session_program(struct davit_error *err);
+/* What the container of the step with that id is called. */
+void step_session_container(const char *id, char ret[STEP_CONTAINER_SIZE]);
 
 void step_session_report(const struct step_report *r);
 void step_session_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

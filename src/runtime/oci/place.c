@@ -5,6 +5,7 @@
 #include "runtime/oci/impl.h"
 
 #include "base/file.h"
+#include "base/paths.h"
 #include "local/egress.h"
 
 #include <errno.h>
@@ -38,24 +39,6 @@ void oci_place_drop(struct oci_place *pl)
 
 /* --- the program --- */
 
-static char *find_program(const char *name)
-{
-	/* Where packages put them; a daemon's own PATH may lack the sbin. */
-	static const char *const dirs[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
-					   "/usr/bin",	      "/sbin",		"/bin"};
-
-	if (strchr(name, '/'))
-		return access(name, X_OK) == 0 ? strdup(name) : NULL;
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dirs); i++) {
-		char *path = davit_path_join(dirs[i], name);
-
-		if (path && access(path, X_OK) == 0)
-			return path;
-		free(path);
-	}
-	return NULL;
-}
-
 /* crun reads the layout from these two mounts, as we do here, and refuses hybrid. */
 static bool is_hybrid(void)
 {
@@ -80,7 +63,7 @@ static int choose(struct oci_place *pl, const char *wanted, struct davit_error *
 	bool hybrid = is_hybrid(), refused = false;
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(names) && names[i]; i++) {
-		char *path = find_program(names[i]);
+		char *path = davit_installed_program(names[i]);
 
 		if (path && !(is_crun(path) && hybrid)) {
 			pl->program = path;
@@ -168,7 +151,7 @@ static void probe_slirp(struct oci_place *pl)
 
 	if (!pl->uid)
 		return;
-	pl->slirp = find_program("slirp4netns");
+	pl->slirp = davit_installed_program("slirp4netns");
 	snprintf(pl->why_no_network, sizeof pl->why_no_network, "%s",
 		 !pl->slirp ? "davitd does not run as root, and slirp4netns is not installed"
 		 : strlen(pl->nets.bundles) + sizeof "/0123456789abcdef/slirp.2147483647" > sizeof a.sun_path
@@ -191,7 +174,7 @@ static void probe_egress(struct oci_place *pl)
 /* davit-image looks for it in PATH. */
 static void probe_builder(struct oci_place *pl)
 {
-	DAVIT_AUTO_FREE char *path = find_program("buildah");
+	DAVIT_AUTO_FREE char *path = davit_installed_program("buildah");
 
 	snprintf(pl->why_no_build, sizeof pl->why_no_build, "%s", path ? "" : "buildah is not installed");
 }
@@ -200,7 +183,7 @@ static void probe_disk(struct oci_place *pl)
 {
 	const char *why = "";
 
-	pl->mkfs = find_program("mkfs.ext4");
+	pl->mkfs = davit_installed_program("mkfs.ext4");
 	if (pl->uid)
 		why = "davitd does not run as root";
 	else if (!pl->mkfs)

@@ -103,11 +103,11 @@ static int add_file(struct carrying *c, int fd, const char *path, mode_t mode)
 
 static int add_ours(struct carrying *c)
 {
-	DAVIT_AUTO_CLOSE int fd = open(c->d->program, O_RDONLY | O_CLOEXEC);
+	DAVIT_AUTO_CLOSE int fd = step_session_program(c->err);
 	int r;
 
 	if (fd < 0)
-		return davit_error_errno(c->err, errno, NULL, "cannot open %s", c->d->program);
+		return fd;
 	r = add_directory(c, &STEP_INSIDE_DIRECTORY[1], 0755);
 	if (r == 0)
 		r = add_file(c, fd, &STEP_INSIDE_PROGRAM[1], 0755);

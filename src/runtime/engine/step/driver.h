@@ -7,7 +7,6 @@
 
 #include "runtime/engine/flavour.h"
 #include "runtime/engine/terminal/api.h"
-#include "step/helper.h"
 #include "step/session.h"
 
 struct driver {
@@ -15,8 +14,7 @@ struct driver {
 	struct api api;
 	struct davit_buf order; /* as it came; more is added for over there */
 	struct step step;	/* of it */
-	char container[32];	/* its name */
-	char program[4096];	/* davit-step */
+	char container[STEP_CONTAINER_SIZE];
 };
 
 /* container.c: makes the container, with everything in it, and has not started it. What the image says of

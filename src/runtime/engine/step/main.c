@@ -11,7 +11,7 @@
  */
 #include "runtime/engine/step/driver.h"
 
-#include "base/file.h"
+#include "base/paths.h"
 #include "runtime/engine/frame.h"
 
 #include <errno.h>
@@ -86,45 +86,17 @@ static int run(struct session *s, struct davit_error *err)
 	return r;
 }
 
-static int read_order(struct driver *d, struct davit_error *err)
-{
-	struct stat st;
-
-	if (fstat(STEP_DRIVER_ORDER, &st) < 0 || davit_buf_reserve(&d->order, (size_t)st.st_size + 1) < 0 ||
-	    pread(STEP_DRIVER_ORDER, d->order.data, (size_t)st.st_size, 0) != st.st_size)
-		return davit_error_set(err, DAVIT_EINTERNAL, NULL, "the order of the step cannot be read");
-	d->order.len = (size_t)st.st_size;
-	/* What is added to the order later moves it: this is read from the file itself. */
-	if (!step_order_read(STEP_DRIVER_ORDER, &d->step) || !d->step.image)
-		return davit_error_set(err, DAVIT_EINTERNAL, NULL,
-				       "the order of the step cannot be understood");
-	return 0;
-}
-
-static int find_program(struct driver *d, struct davit_error *err)
-{
-	ssize_t n = readlink("/proc/self/exe", d->program, sizeof d->program - 1);
-	char *slash;
-
-	d->program[n > 0 ? n : 0] = '\0';
-	slash = strrchr(d->program, '/');
-	if (!slash || (size_t)(slash - d->program) + sizeof "/davit-step" > sizeof d->program)
-		return davit_error_set(err, DAVIT_EINTERNAL, NULL, "it is not known where davit-step is");
-	strcpy(slash, "/davit-step");
-	return 0;
-}
-
 static int step(struct session *s, struct davit_error *err)
 {
 	struct driver *d = &s->driver;
 	struct davit_error second = {0};
-	int r = read_order(d, err), removed;
+	int r = step_session_read(&d->step, &d->order, err), removed;
 
-	if (r == 0)
-		r = find_program(d, err);
+	if (r == 0 && !d->step.image)
+		r = davit_error_set(err, DAVIT_EINTERNAL, NULL, "the order of the step names no image");
 	if (r < 0)
 		return r;
-	snprintf(d->container, sizeof d->container, "davit-step-%.16s", strrchr(d->step.directory, '/') + 1);
+	step_session_container(strrchr(d->step.directory, '/') + 1, d->container);
 	r = run(s, err);
 	if (s->step.unwanted)
 		r = davit_error_set(err, DAVIT_ECANCELED, NULL, "nobody wants the step any more");
@@ -138,24 +110,19 @@ static int step(struct session *s, struct davit_error *err)
 static int intercept(struct driver *d, int argc, char **argv)
 {
 	char **words = calloc((size_t)argc + 3, sizeof *words);
-	struct davit_error err = {0};
-	char *slash;
+	char *program = davit_beside_program("davit-engine-terminal");
 
-	if (!words || find_program(d, &err) < 0)
+	if (!words || !program)
 		return 125;
-	slash = strrchr(d->program, '/');
-	if ((size_t)(slash - d->program) + sizeof "/davit-engine-terminal" > sizeof d->program)
-		return 125;
-	strcpy(slash, "/davit-engine-terminal");
-	words[0] = d->program;
+	words[0] = program;
 	words[1] = (char *)d->api.socket;
 	words[2] = (char *)"";
 	words[3] = d->container;
 	words[4] = argv[4];
 	words[5] = (char *)"/tmp/build";
 	memcpy(words + 6, argv + 5, (size_t)(argc - 5) * sizeof *words);
-	execv(d->program, words);
-	fprintf(stderr, "davit: %s: %s\n", d->program, strerror(errno));
+	execv(program, words);
+	fprintf(stderr, "davit: %s: %s\n", program, strerror(errno));
 	return 125;
 }
 
@@ -203,7 +170,7 @@ int main(int argc, char **argv)
 	if (image)
 		return r < 0 ? 1 : tell_image(d, argv[3], fetch);
 	if (argc > 2)
-		snprintf(d->container, sizeof d->container, "davit-step-%.16s", argv[3]);
+		step_session_container(argv[3], d->container);
 	if (join && r < 0)
 		fprintf(stderr, "davit: %s\n", err.message);
 	if (join)

@@ -6,15 +6,15 @@
 #define DAVIT_OCI_STEP_DRIVER_H
 
 #include "base/buf.h"
-#include "step/helper.h"
+#include "step/session.h"
 
 struct driver {
 	struct step step;	/* the order */
 	struct davit_buf order; /* as it came; more is added for over there */
 	const char *name;	/* of the runtime: "crun", "runc" */
 	char *program;		/* that */
-	char container[32];	/* its name */
-	int root;		/* the step's root, which is DIRECTORY/root */
+	char container[STEP_CONTAINER_SIZE];
+	int root; /* the step's root, which is DIRECTORY/root */
 };
 
 /* config.c: config.json of the step's container. */

@@ -10,8 +10,10 @@
 #include "runtime/oci/step/driver.h"
 
 #include "base/file.h"
+#include "base/paths.h"
 #include "base/start.h"
 #include "local/cgroup.h"
+#include "step/copy.h"
 #include "step/session.h"
 
 #include <errno.h>
@@ -35,21 +37,11 @@ struct session {
 
 /* ------------------------------------------------------------------------------ programs */
 
-/* Where packages put them; a user's own PATH may lack the sbin. */
 static int find_runtime(struct driver *d, struct davit_error *err)
 {
-	static const char *const dirs[] = {"/usr/local/sbin", "/usr/local/bin", "/usr/sbin",
-					   "/usr/bin",	      "/sbin",		"/bin"};
-
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dirs); i++) {
-		DAVIT_AUTO_FREE char *path = davit_path_join(dirs[i], d->name);
-
-		if (path && access(path, X_OK) == 0) {
-			d->program = DAVIT_TAKE(path);
-			return 0;
-		}
-	}
-	return davit_error_set(err, DAVIT_ENOTSUP, "runtime", "%s is not installed", d->name);
+	d->program = davit_installed_program(d->name);
+	return d->program ? 0
+			  : davit_error_set(err, DAVIT_ENOTSUP, "runtime", "%s is not installed", d->name);
 }
 
 /* Runs the runtime to its end: its words, then `words`. What it says on `errors` is the caller's to read. */
@@ -114,53 +106,25 @@ static void hide_groups(const struct driver *d)
 				  strerror(errno));
 }
 
-static int copy_file(int from, int to, struct davit_error *err)
-{
-	ssize_t n;
-
-	while ((n = copy_file_range(from, NULL, to, NULL, SIZE_MAX >> 1, 0)) > 0)
-		;
-	if (n < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP)) {
-		char buf[65536];
-
-		while ((n = DAVIT_EINTR(read(from, buf, sizeof buf))) > 0)
-			if (davit_write_full(to, buf, (size_t)n) < 0)
-				return davit_error_errno(err, errno, NULL, "cannot write into the root");
-	}
-	return n < 0 ? davit_error_errno(err, errno, NULL, "cannot write into the root") : 0;
-}
-
 /* A file of STEP_INSIDE_DIRECTORY, which is open. */
 static int add_file(int dir, int from, const char *path, mode_t mode, struct davit_error *err)
 {
 	DAVIT_AUTO_CLOSE int to = openat(dir, strrchr(path, '/') + 1,
 					 O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
 
+	struct stat st;
+	int e;
+
 	if (to < 0)
 		return davit_error_errno(err, errno, NULL, "cannot make %s", path);
-	return copy_file(from, to, err);
-}
-
-static int open_program(struct davit_error *err)
-{
-	char path[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof path - sizeof "davit-step");
-	char *slash;
-	int fd;
-
-	path[n > 0 ? n : 0] = '\0';
-	slash = strrchr(path, '/');
-	if (!slash)
-		return davit_error_set(err, DAVIT_EINTERNAL, NULL, "it is not known where davit-step is");
-	strcpy(slash + 1, "davit-step");
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? davit_error_errno(err, errno, NULL, "cannot open %s", path) : fd;
+	e = fstat(from, &st) < 0 ? errno : step_copy_bytes(from, to, &st);
+	return e ? davit_error_errno(err, e, NULL, "cannot write into the root") : 0;
 }
 
 static int add_ours(struct driver *d, struct davit_error *err)
 {
 	const char *name = &STEP_INSIDE_DIRECTORY[1];
-	DAVIT_AUTO_CLOSE int dir = -1, program = open_program(err);
+	DAVIT_AUTO_CLOSE int dir = -1, program = step_session_program(err);
 	int r;
 
 	if (program < 0)
@@ -299,21 +263,15 @@ static int run(struct session *s, struct davit_error *err)
 
 static void name_container(struct driver *d)
 {
-	snprintf(d->container, sizeof d->container, "davit-step-%.16s", strrchr(d->step.directory, '/') + 1);
+	step_session_container(strrchr(d->step.directory, '/') + 1, d->container);
 }
 
 static int read_order(struct driver *d, struct davit_error *err)
 {
-	struct stat st;
+	int r = step_session_read(&d->step, &d->order, err);
 
-	if (fstat(STEP_DRIVER_ORDER, &st) < 0 || davit_buf_reserve(&d->order, (size_t)st.st_size + 1) < 0 ||
-	    pread(STEP_DRIVER_ORDER, d->order.data, (size_t)st.st_size, 0) != st.st_size)
-		return davit_error_set(err, DAVIT_EINTERNAL, NULL, "the order of the step cannot be read");
-	d->order.len = (size_t)st.st_size;
-	/* What is added to the order later moves it: this is read from the file itself. */
-	if (!step_order_read(STEP_DRIVER_ORDER, &d->step))
-		return davit_error_set(err, DAVIT_EINTERNAL, NULL,
-				       "the order of the step cannot be understood");
+	if (r < 0)
+		return r;
 	d->step.status_fd = STEP_DRIVER_STATUS;
 	name_container(d);
 	return 0;
