@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # For the tests of the command line: each has a daemon of its own in a directory
 # of its own, and leaves nothing behind.
+load ../eventually
 ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 BUILD=${DAVIT_BUILD:-$ROOT/build}
 
@@ -39,15 +40,6 @@ teardown() {
     echo "$left" | while read -r pid _; do kill -9 "$pid"; done
     return 1
   fi
-}
-
-# Waits until a command succeeds: a minute at most, which no machine is too busy for.
-eventually() {
-  local end=$((SECONDS + 60))
-  until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $end ] || { echo "not within a minute: $*" >&2; return 1; }
-    sleep 0.1
-  done
 }
 
 # behind FILE ARGUMENT...: davit in the background, what it prints in FILE, its pid in $behind; it ends

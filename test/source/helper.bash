@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # What the tests of davit-build share. Each test has a directory $T of its own,
 # with a cache and a configuration; what it starts it ends by pid.
+load ../eventually
 ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 BUILD=${DAVIT_BUILD:-$ROOT/build}
 
@@ -26,15 +27,6 @@ need() {
 	local program
 	for program; do
 		command -v "$program" >/dev/null || skip "there is no $program here"
-	done
-}
-
-# eventually COMMAND...: waits until it succeeds: a minute at most, which no machine is too busy for.
-eventually() {
-	local end=$((SECONDS + 60))
-	until "$@" >/dev/null 2>&1; do
-		[ $SECONDS -lt $end ] || { echo "not within a minute: $*" >&2; return 1; }
-		sleep 0.1
 	done
 }
 

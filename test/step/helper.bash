@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # For the tests of steps: each has a store of its own in a directory of its own, and leaves no process,
 # mount, cgroup or directory behind.
+load ../eventually
 ROOT=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 BUILD=${DAVIT_BUILD:-$ROOT/build}
 
@@ -37,15 +38,6 @@ teardown() {
   chmod -R u+rwx "$HOME_DIR" 2>/dev/null
   rm -rf "$HOME_DIR"
   [ -z "$left" ] || { echo "left behind: $left" >&2; return 1; }
-}
-
-# Waits until a command succeeds: a minute at most, which no machine is too busy for.
-eventually() {
-  local end=$((SECONDS + 60))
-  until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $end ] || { echo "not within a minute: $*" >&2; return 1; }
-    sleep 0.1
-  done
 }
 
 davit() {
