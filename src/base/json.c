@@ -175,6 +175,15 @@ void davit_json_put_bool(struct davit_json *j, const char *key, bool v)
 	davit_json_bool(j, v);
 }
 
+void davit_json_put_strv(struct davit_json *j, const char *key, char *const *v)
+{
+	davit_json_key(j, key);
+	davit_json_open_array(j);
+	for (; v && *v; v++)
+		davit_json_string(j, *v);
+	davit_json_close_array(j);
+}
+
 void davit_json_put_time(struct davit_json *j, const char *key, int64_t unix_ns)
 {
 	char text[DAVIT_TIME_MAX];

@@ -35,6 +35,8 @@ void davit_json_raw(struct davit_json *j, const char *json); /* one ready value 
 void davit_json_put_string(struct davit_json *j, const char *key, const char *s);
 void davit_json_put_int(struct davit_json *j, const char *key, int64_t v);
 void davit_json_put_bool(struct davit_json *j, const char *key, bool v);
+/* The strings of v, which ends with NULL, as an array; of NULL an empty one. */
+void davit_json_put_strv(struct davit_json *j, const char *key, char *const *v);
 /* An RFC 3339 time, or null for 0. */
 void davit_json_put_time(struct davit_json *j, const char *key, int64_t unix_ns);
 

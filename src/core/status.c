@@ -456,15 +456,6 @@ void davit_service_write(const struct davit_service *s, struct davit_json *j)
 	davit_json_close(j);
 }
 
-static void write_strings(struct davit_json *j, const char *key, char *const *v)
-{
-	davit_json_key(j, key);
-	davit_json_open_array(j);
-	for (size_t k = 0; v && v[k]; k++)
-		davit_json_string(j, v[k]);
-	davit_json_close_array(j);
-}
-
 /* The environment as it is given, but for the values of secrets. */
 static void write_env(const struct davit_service *s, const struct davit_workload *w, struct davit_json *j)
 {
@@ -504,7 +495,7 @@ void davit_service_write_inspect(const struct davit_service *s, struct davit_jso
 			continue;
 		davit_json_open(j);
 		davit_json_put_string(j, "id", i->workload.id);
-		write_strings(j, "command", i->workload.argv);
+		davit_json_put_strv(j, "command", i->workload.argv);
 		write_env(s, &i->workload, j);
 		davit_json_put_string(j, "directory", i->workload.directory);
 		davit_json_put_string(j, "user", i->workload.user);
@@ -521,7 +512,7 @@ void davit_service_write_inspect(const struct davit_service *s, struct davit_jso
 		davit_json_put_string(j, "cell", s->built->cell);
 		davit_json_put_string(j, "content", s->built->content);
 		davit_json_put_string(j, "directory", s->built->directory);
-		write_strings(j, "command", s->built->argv);
+		davit_json_put_strv(j, "command", s->built->argv);
 		davit_json_close(j);
 	}
 	davit_json_close(j);

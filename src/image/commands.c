@@ -13,15 +13,6 @@
 
 /* --- printing --- */
 
-static void put_vector(struct davit_json *j, const char *key, char *const *v)
-{
-	davit_json_key(j, key);
-	davit_json_open_array(j);
-	for (; v && *v; v++)
-		davit_json_string(j, *v);
-	davit_json_close_array(j);
-}
-
 static void put_platform(struct davit_json *j, const struct davit_image *i)
 {
 	char platform[256];
@@ -182,7 +173,7 @@ static void put_health(struct davit_json *j, const struct davit_image *i)
 		return;
 	}
 	davit_json_open(j);
-	put_vector(j, "test", i->health_test);
+	davit_json_put_strv(j, "test", i->health_test);
 	davit_json_put_int(j, "interval", i->health_interval);
 	davit_json_put_int(j, "timeout", i->health_timeout);
 	davit_json_put_int(j, "startPeriod", i->health_start_period);
@@ -201,16 +192,16 @@ static int run_inspect(struct davit_image_store *s, const struct program_options
 		return r;
 	davit_json_open(&j);
 	put_summary(&j, i);
-	put_vector(&j, "directories", i->layers);
+	davit_json_put_strv(&j, "directories", i->layers);
 	davit_json_put_bool(&j, "userXattrs", i->user_xattrs);
-	put_vector(&j, "env", i->env);
-	put_vector(&j, "entrypoint", i->entrypoint);
-	put_vector(&j, "command", i->command);
+	davit_json_put_strv(&j, "env", i->env);
+	davit_json_put_strv(&j, "entrypoint", i->entrypoint);
+	davit_json_put_strv(&j, "command", i->command);
 	davit_json_put_string(&j, "directory", i->directory);
 	davit_json_put_string(&j, "user", i->user);
 	davit_json_put_string(&j, "stopSignal", i->stop_signal);
-	put_vector(&j, "ports", i->ports);
-	put_vector(&j, "volumes", i->volumes);
+	davit_json_put_strv(&j, "ports", i->ports);
+	davit_json_put_strv(&j, "volumes", i->volumes);
 	davit_json_key(&j, "labels");
 	davit_json_open(&j);
 	for (size_t k = 0; k < i->n_labels; k++)

@@ -121,13 +121,8 @@ static int pack(const char *path, int fd, struct davit_error *err)
 
 static void put_words(struct davit_json *j, const char *key, char *const *v)
 {
-	if (!v || !*v)
-		return;
-	davit_json_key(j, key);
-	davit_json_open_array(j);
-	for (; *v; v++)
-		davit_json_string(j, *v);
-	davit_json_close_array(j);
+	if (v && *v)
+		davit_json_put_strv(j, key, v);
 }
 
 static int make_config(const struct davit_image_import *i, const char *diff, struct davit_buf *out,

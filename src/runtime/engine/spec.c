@@ -43,15 +43,6 @@ void spec_name(struct davit_buf *out, const struct davit_workload *w)
 			out->data[i] = '_';
 }
 
-static void put_words(struct davit_json *j, const char *key, char *const *v)
-{
-	davit_json_key(j, key);
-	davit_json_open_array(j);
-	for (; v && *v; v++)
-		davit_json_string(j, *v);
-	davit_json_close_array(j);
-}
-
 static void put_labels(struct davit_json *j, const struct davit_workload *w, const struct spec_context *c)
 {
 	davit_json_key(j, "Labels");
@@ -266,13 +257,13 @@ static void put_host(struct davit_json *j, const struct davit_workload *w, const
 	put_log(j, w, c);
 	davit_json_put_bool(j, "ReadonlyRootfs", w->read_only_root);
 	if (w->cap_add)
-		put_words(j, "CapAdd", w->cap_add);
+		davit_json_put_strv(j, "CapAdd", w->cap_add);
 	if (w->cap_drop)
-		put_words(j, "CapDrop", w->cap_drop);
+		davit_json_put_strv(j, "CapDrop", w->cap_drop);
 	if (w->dns)
-		put_words(j, "Dns", w->dns);
+		davit_json_put_strv(j, "Dns", w->dns);
 	if (w->no_new_privileges)
-		put_words(j, "SecurityOpt", (char *const[]){(char *)"no-new-privileges", NULL});
+		davit_json_put_strv(j, "SecurityOpt", (char *const[]){(char *)"no-new-privileges", NULL});
 	davit_json_close(j);
 }
 
@@ -283,10 +274,10 @@ void spec_write(struct davit_buf *out, const struct davit_workload *w, const str
 	davit_json_open(&j);
 	davit_json_put_string(&j, "Image", w->image);
 	if (w->argv && w->argv[0])
-		put_words(&j, "Cmd", w->argv);
+		davit_json_put_strv(&j, "Cmd", w->argv);
 	if (w->entrypoint)
-		put_words(&j, "Entrypoint", w->entrypoint);
-	put_words(&j, "Env", w->env);
+		davit_json_put_strv(&j, "Entrypoint", w->entrypoint);
+	davit_json_put_strv(&j, "Env", w->env);
 	if (w->directory)
 		davit_json_put_string(&j, "WorkingDir", w->directory);
 	if (w->user)

@@ -8,15 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static void put_words(struct davit_json *j, const char *key, char *const *v)
-{
-	davit_json_key(j, key);
-	davit_json_open_array(j);
-	for (; *v; v++)
-		davit_json_string(j, *v);
-	davit_json_close_array(j);
-}
-
 /* Of our own environment what is marked as the command's. */
 static void put_env(struct davit_json *j, char *const *env)
 {
@@ -43,7 +34,7 @@ int command_make(struct command *c, const char *user, const char *directory, cha
 	davit_json_put_bool(&j, "AttachStdout", true);
 	davit_json_put_bool(&j, "AttachStderr", true);
 	davit_json_put_bool(&j, "Tty", true);
-	put_words(&j, "Cmd", argv);
+	davit_json_put_strv(&j, "Cmd", argv);
 	put_env(&j, env);
 	if (*directory)
 		davit_json_put_string(&j, "WorkingDir", directory);

@@ -12,15 +12,6 @@
 #include <linux/capability.h>
 #include <string.h>
 
-static void put_strings(struct davit_json *j, const char *key, const char *const *v)
-{
-	davit_json_key(j, key);
-	davit_json_open_array(j);
-	for (; *v; v++)
-		davit_json_string(j, *v);
-	davit_json_close_array(j);
-}
-
 /* Those that a step keeps on this host; all that there are, for a privileged one. */
 static uint64_t rights(const struct driver *d)
 {
@@ -50,8 +41,8 @@ static void put_process(const struct driver *d, struct davit_json *j)
 	davit_json_put_int(j, "uid", 0);
 	davit_json_put_int(j, "gid", 0);
 	davit_json_close(j);
-	put_strings(j, "args", (const char *const[]){STEP_INSIDE_PROGRAM, "inside", NULL});
-	put_strings(j, "env", (const char *const[]){NULL});
+	davit_json_put_strv(j, "args", (char *const[]){STEP_INSIDE_PROGRAM, "inside", NULL});
+	davit_json_put_strv(j, "env", (char *const[]){NULL});
 	davit_json_put_string(j, "cwd", "/");
 	davit_json_key(j, "capabilities");
 	oci_capabilities_write(j, rights(d));
@@ -60,13 +51,13 @@ static void put_process(const struct driver *d, struct davit_json *j)
 }
 
 static void put_mount(struct davit_json *j, const char *target, const char *type, const char *source,
-		      const char *const *options)
+		      char *const *options)
 {
 	davit_json_open(j);
 	davit_json_put_string(j, "destination", target);
 	davit_json_put_string(j, "type", type);
 	davit_json_put_string(j, "source", source);
-	put_strings(j, "options", options);
+	davit_json_put_strv(j, "options", options);
 	davit_json_close(j);
 }
 
@@ -76,10 +67,10 @@ static void put_mounts(const struct driver *d, struct davit_json *j)
 
 	davit_json_key(j, "mounts");
 	davit_json_open_array(j);
-	put_mount(j, "/proc", "proc", "proc", (const char *const[]){"nosuid", "nodev", "noexec", NULL});
+	put_mount(j, "/proc", "proc", "proc", (char *const[]){"nosuid", "nodev", "noexec", NULL});
 	/* What is bound there runc takes as it is; else it makes devices, over those that are there. */
 	if (!strcmp(d->name, "runc"))
-		put_mount(j, "/dev", "bind", dev ? dev : "", (const char *const[]){"rbind", NULL});
+		put_mount(j, "/dev", "bind", dev ? dev : "", (char *const[]){"rbind", NULL});
 	davit_json_close_array(j);
 	j->out->oom |= !dev;
 }
@@ -117,14 +108,14 @@ static void put_resources(const struct driver *d, struct davit_json *j)
 
 static void put_linux(const struct driver *d, struct davit_json *j)
 {
-	static const char *const readonly[] = {
+	static char *const readonly[] = {
 		"/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", NULL};
 
 	davit_json_key(j, "linux");
 	davit_json_open(j);
 	put_namespaces(d, j);
 	if (!d->step.options.privileged)
-		put_strings(j, "readonlyPaths", readonly);
+		davit_json_put_strv(j, "readonlyPaths", readonly);
 	/* runc makes one below that in which it runs, and removes it; crun is told to make none. */
 	if (!strcmp(d->name, "runc") && !d->step.rootless) {
 		davit_json_put_string(j, "cgroupsPath", d->container);
