@@ -8,6 +8,7 @@
 #include "core/core_impl.h"
 
 #include "base/file.h"
+#include "base/fnv.h"
 #include "base/log.h"
 #include "base/strv.h"
 #include "core/secret.h"
@@ -21,12 +22,9 @@
 /* A secret of this name holds git's credentials, one line a host. */
 #define GIT_CREDENTIALS "git-credentials"
 
-/* FNV-1a, as in davit_spec_hash. */
 static uint64_t mix(uint64_t h, const char *s)
 {
-	for (const unsigned char *p = (const unsigned char *)(s ? s : "\x01"); *p; p++)
-		h = (h ^ *p) * UINT64_C(0x100000001b3);
-	return (h ^ 0xff) * UINT64_C(0x100000001b3);
+	return davit_fnv(davit_fnv_text(h, s ? s : "\x01"), "\xff", 1);
 }
 
 static const char *runtime_name(const struct davit_service *s)
@@ -39,7 +37,7 @@ uint64_t build_source_hash(const struct davit_service *s)
 	char nonce[24];
 
 	snprintf(nonce, sizeof nonce, "%" PRId64, s->nonce);
-	uint64_t h = mix(mix(mix(UINT64_C(0xcbf29ce484222325), s->spec->source), s->spec->type), nonce);
+	uint64_t h = mix(mix(mix(DAVIT_FNV_BASIS, s->spec->source), s->spec->type), nonce);
 	const char *runtime = runtime_name(s);
 
 	/* With an image of its own, or as a program of this host, it is the same for all. */

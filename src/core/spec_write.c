@@ -4,6 +4,7 @@
  */
 #include "core/spec_table.h"
 
+#include "base/fnv.h"
 #include "base/json.h"
 #include "base/signals.h"
 #include "base/units.h"
@@ -215,12 +216,11 @@ char *davit_spec_json(const struct davit_spec *s)
 uint64_t davit_spec_hash(const struct davit_spec *s)
 {
 	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
-	uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+	uint64_t h;
 
 	write_spec(&out, s, true);
 	if (out.oom)
 		return 0;
-	for (size_t i = 0; i < out.len; i++)
-		h = (h ^ (unsigned char)out.data[i]) * UINT64_C(0x100000001b3);
+	h = davit_fnv(DAVIT_FNV_BASIS, out.data, out.len);
 	return h ? h : 1;
 }

@@ -6,6 +6,7 @@
 #include "core/core_impl.h"
 #include "core/spec_table.h"
 
+#include "base/fnv.h"
 #include "base/strv.h"
 
 #include <stdio.h>
@@ -126,24 +127,15 @@ int egress_check_namespace(struct davit_core *c, const struct davit_spec *ns, st
 
 /* --- changes --- */
 
-static uint64_t add_hash(uint64_t h, const char *s)
-{
-	do
-		h = (h ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
-	while (*s++);
-	return h;
-}
-
 uint64_t egress_generation(struct davit_core *c, const struct davit_spec *spec)
 {
 	const struct davit_spec *ns = namespace_policy(c, spec->namespace_);
-	uint64_t h = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+	uint64_t h = DAVIT_FNV_BASIS;
 
 	if (!ns)
 		return 0;
-	h = add_hash(h, "deny");
 	for (char *const *p = ns->egress_hosts; p && *p; p++)
-		h = add_hash(h, *p);
+		h = davit_fnv(h, *p, strlen(*p) + 1);
 	return h;
 }
 
@@ -171,11 +163,7 @@ void egress_write(const struct davit_workload *w, struct davit_json *j)
 	for (size_t i = 0; i < w->n_egress; i++) {
 		davit_json_open(j);
 		davit_json_put_string(j, "from", w->egress[i].from);
-		davit_json_key(j, "hosts");
-		davit_json_open_array(j);
-		for (char *const *h = w->egress[i].hosts; *h; h++)
-			davit_json_string(j, *h);
-		davit_json_close_array(j);
+		davit_json_put_strv(j, "hosts", w->egress[i].hosts);
 		davit_json_close(j);
 	}
 	davit_json_close_array(j);

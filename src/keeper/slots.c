@@ -4,6 +4,8 @@
  */
 #include "keeper/keeper.h"
 
+#include "base/fnv.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -31,14 +33,10 @@ static uint32_t cell_of(uint64_t key)
 	return (uint32_t)(key * UINT64_C(0x9e3779b97f4a7c15) >> 32) % KEEPER_INDEX_CELLS;
 }
 
-/* FNV-1a; two ids of one value only cost a comparison. */
+/* Two ids of one value only cost a comparison. */
 static uint64_t id_key(const char *id)
 {
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-	for (; *id; id++)
-		h = (h ^ (unsigned char)*id) * UINT64_C(0x100000001b3);
-	return h;
+	return davit_fnv_text(DAVIT_FNV_BASIS, id);
 }
 
 static uint64_t key_by_id(const struct keeper_slot *s)

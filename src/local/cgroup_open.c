@@ -5,6 +5,7 @@
 #include "local/cgroup.h"
 
 #include "base/file.h"
+#include "base/fnv.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -238,10 +239,8 @@ static int remember(const char *run_dir, struct cgroup_self *self, char **top)
 static void name_of(const char *run_dir, char name[32])
 {
 	DAVIT_AUTO_FREE char *real = realpath(run_dir, NULL);
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
+	uint64_t h = davit_fnv_text(DAVIT_FNV_BASIS, real ? real : run_dir);
 
-	for (const char *p = real ? real : run_dir; *p; p++)
-		h = (h ^ (unsigned char)*p) * UINT64_C(0x100000001b3);
 	snprintf(name, 32, "davit-%08x", (unsigned)(h ^ (h >> 32)));
 }
 

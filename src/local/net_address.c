@@ -5,6 +5,7 @@
 #include "local/net.h"
 
 #include "base/file.h"
+#include "base/fnv.h"
 
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -31,12 +32,8 @@ static int failed(struct davit_error *err, int sys, const char *what)
 
 static unsigned hash(const char *a, const char *b)
 {
-	uint64_t h = UINT64_C(0xcbf29ce484222325);
+	uint64_t h = davit_fnv_text(davit_fnv_text(DAVIT_FNV_BASIS, a), b);
 
-	for (; *a; a++)
-		h = (h ^ (unsigned char)*a) * UINT64_C(0x100000001b3);
-	for (; *b; b++)
-		h = (h ^ (unsigned char)*b) * UINT64_C(0x100000001b3);
 	return (unsigned)(h ^ (h >> 32));
 }
 

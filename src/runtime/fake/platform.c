@@ -6,6 +6,8 @@
 #include "runtime/fake/archive.h"
 #include "runtime/fake/fake_impl.h"
 
+#include "base/fnv.h"
+
 #include <jansson.h>
 #include <stdio.h>
 #include <string.h>
@@ -98,9 +100,8 @@ static char *id_of(const char *name, char buf[72])
 	char *at = buf + sprintf(buf, "sha256:");
 
 	for (unsigned k = 0; k < 4; k++) {
-		uint64_t h = 14695981039346656037u + k;
-		for (const char *s = name; *s; s++)
-			h = (h ^ (unsigned char)*s) * 1099511628211u;
+		uint64_t h = davit_fnv_text(DAVIT_FNV_BASIS + k, name);
+
 		at += sprintf(at, "%016llx", (unsigned long long)h);
 	}
 	return buf;
