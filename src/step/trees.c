@@ -154,6 +154,8 @@ static bool has_alike(struct davit_artifacts *s, const struct step_tree *t)
 	}
 	if (dir)
 		closedir(dir);
+	else if (at >= 0)
+		close(at);
 	return found;
 }
 
