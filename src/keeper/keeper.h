@@ -163,7 +163,7 @@ struct keeper_file {
 	uint32_t version, slot_size;
 	char boot_id[40];
 	int32_t keeper_pid;
-	uint32_t upgrading; /* written just before the program executes itself anew */
+	uint32_t upgrading; /* written just before the program executes itself anew: 1, or 2 when `packs` */
 	uint64_t upgrade_tag;
 	int32_t fd_listen, fd_lock, fd_conn; /* while upgrading */
 	uint32_t high;			     /* one past the highest slot that was ever used */
@@ -268,6 +268,7 @@ struct keeper {
 
 	int conn;
 	bool greeted;
+	bool packs;	      /* the daemon takes several messages in a packet */
 	uint32_t conn_events; /* what epoll watches conn for */
 	uint32_t list_next;   /* the slot that LIST tells next, or KEEPER_NONE */
 	uint64_t list_tag;
