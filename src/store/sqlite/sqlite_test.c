@@ -107,9 +107,31 @@ static void a_newer_format_is_refused_and_left_alone(void **state)
 	shut_store(f);
 	run_sql(f->path, "PRAGMA user_version=99");
 	expect_refused(f, DAVIT_ENOTSUP);
-	run_sql(f->path, "PRAGMA user_version=1");
+	run_sql(f->path, "PRAGMA user_version=2");
 	open_store(f);
 	assert_string_equal(listed(f, NULL, NULL, 0), "a=1");
+}
+
+static void a_store_of_version_1_is_brought_to_this_one_and_goes_on_counting(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "a", "1");
+	put(f, "b", "1");
+	delete (f, "b");
+	shut_store(f);
+	run_sql(f->path, "DELETE FROM meta WHERE key = 'revision';"
+			 "CREATE INDEX kv_revision ON kv(mod_revision);"
+			 "PRAGMA user_version=1");
+	open_store(f);
+	assert_string_equal(listed(f, NULL, NULL, 0), "a=1");
+	assert_int_equal(put(f, "b", "2"), 4);
+	reopen(f);
+	assert_string_equal(listed(f, NULL, NULL, 0), "a=1 b=2");
+	shut_store(f);
+	/* Fails if it is there still. */
+	run_sql(f->path, "CREATE INDEX kv_revision ON kv(mod_revision); DROP INDEX kv_revision");
+	open_store(f);
 }
 
 static void another_programs_database_is_refused(void **state)
@@ -396,6 +418,7 @@ int main(void)
 		CASE(a_store_whose_last_change_was_a_deletion_goes_on_counting),
 		CASE(a_second_daemon_is_kept_out),
 		CASE(a_newer_format_is_refused_and_left_alone),
+		CASE(a_store_of_version_1_is_brought_to_this_one_and_goes_on_counting),
 		CASE(another_programs_database_is_refused),
 		CASE(a_file_that_is_no_database_is_refused_and_left_alone),
 		CASE(a_page_of_garbage_is_found_at_the_start),
