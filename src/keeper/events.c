@@ -18,7 +18,7 @@
  * which the daemon gathers them before it commits. */
 #define STORM_WINDOW_NS (40 * DAVIT_NSEC_PER_MSEC)
 #define STORM_ENDS 8
-#define STORM_PAUSE_MS 10
+#define STORM_PAUSE_MS 7
 
 /* An event carries what it is about, and the generation of the descriptor: one
  * that was closed earlier in the same batch does not match any more. */

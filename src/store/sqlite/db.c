@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/util.h"
+#include "store/sqlite/wal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,6 +45,7 @@ static void configure(void)
 	sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
 	/* One thread at a time uses a connection; we see to that. */
 	sqlite3_config(SQLITE_CONFIG_MULTITHREAD);
+	davit_wal_register();
 }
 
 /* The errno of the last failure. A failed COMMIT leaves it only with the file
@@ -143,7 +145,8 @@ static int connect_raw(const char *path, sqlite3 **ret, struct davit_error *err)
 	int r;
 
 	pthread_once(&once, configure);
-	if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+	if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, DAVIT_WAL_VFS) !=
+	    SQLITE_OK) {
 		r = davit_db_error(db, path, err);
 		sqlite3_close(db);
 		return r;
