@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The machine's side of test/vm/run: puts the sources, the build and the installation of
 the disk at their places, runs the tests, and says what they say through a serial port."""
+import glob
 import json
 import os
 import subprocess
 import sys
+import time
 
 DISK = "/davit"
-PORT = "/dev/virtio-ports/results"
 
 
 def place(what, where):
@@ -15,11 +16,23 @@ def place(what, where):
     subprocess.run(["mount", "--bind", os.path.join(DISK, what), where], check=True)
 
 
+def port():
+    """The device by the name that it has in /sys: udev may not have come to its link yet."""
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        for path in glob.glob("/sys/class/virtio-ports/*/name"):
+            with open(path) as f:
+                if f.read().strip() == "results":
+                    return open("/dev/" + path.split("/")[-2], "w", buffering=1)
+        time.sleep(0.2)
+    sys.exit("there is no port for results")
+
+
 def main():
     with open(DISK + "/order.json") as f:
         order = json.load(f)
-    with open(PORT, "w", buffering=1) as port:
-        port.write("# %s, Linux %s, cgroups %s\n" % (os.uname().machine, os.uname().release, order["cgroup"]))
+    with port() as results:
+        results.write("# %s, Linux %s, cgroups %s\n" % (os.uname().machine, os.uname().release, order["cgroup"]))
         place("source", order["source"])
         place("build", order["build"])
         subprocess.run(["cp", "-a", DISK + "/installed/.", "/"], check=True)
@@ -31,8 +44,7 @@ def main():
             command += ["--bats", test] if test.endswith(".bats") else ["--only", "=" + test]
         env = {**os.environ, "HOME": "/root", "LANG": "C.UTF-8", "TERM": "dumb", "DAVIT_VM_CGROUP": order["cgroup"],
                "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-        subprocess.run(command, cwd=order["source"], env=env, stdin=subprocess.DEVNULL, stdout=port, stderr=port)
-        port.flush()
+        subprocess.run(command, cwd=order["source"], env=env, stdin=subprocess.DEVNULL, stdout=results, stderr=results)
 
 
 if __name__ == "__main__":
