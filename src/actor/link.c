@@ -193,7 +193,7 @@ static bool wait_room(struct link *l, size_t size)
 		if (l->socket.broken)
 			return false;
 		if (i < 64)
-			__builtin_ia32_pause();
+			davit_relax();
 		else
 			nanosleep(&(struct timespec){0, 20 * 1000}, NULL);
 	}
