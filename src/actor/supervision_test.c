@@ -203,6 +203,23 @@ static void a_child_of_policy_never_stays_failed(void **unused)
 	close_world(w);
 }
 
+static void the_end_of_an_only_child_is_not_its_parents(void **unused)
+{
+	static const struct davit_definition child = {
+		BASE, .options = {.set_restart = true, .restart = DAVIT_RESTART_NEVER}};
+	struct world *w = open_world();
+
+	make_under(w, NULL, "P", &plain);
+	make_under(w, "P", "A", &child);
+	trace();
+	tell(w, "A", "die");
+	pass(w, 60 * SEC);
+	assert_string_equal(trace(), "!A");
+	assert_int_equal(state(w, "A"), DAVIT_STATE_FAILED);
+	assert_int_equal(state(w, "P"), DAVIT_STATE_STARTED);
+	close_world(w);
+}
+
 static void retries_used_up_fail_the_parent_or_isolate_the_child(void **unused)
 {
 	static const struct davit_definition child = {
@@ -472,6 +489,7 @@ int main(void)
 		cmocka_unit_test(
 			messages_are_kept_during_the_backoff_and_the_failing_one_is_not_handled_again),
 		cmocka_unit_test(a_child_of_policy_never_stays_failed),
+		cmocka_unit_test(the_end_of_an_only_child_is_not_its_parents),
 		cmocka_unit_test(retries_used_up_fail_the_parent_or_isolate_the_child),
 		cmocka_unit_test(what_the_user_stopped_stays_stopped),
 		cmocka_unit_test(a_significant_child_that_is_done_stops_the_others),
