@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 // The container of the tests: does what it is told. probe.py is the same.
 import {Container, DavitError, Refusal, run} from "../node/davit/index.mjs";
+import {delay} from "../node/davit/lib/supervise.cjs";
 
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 
@@ -19,6 +20,8 @@ class Probe extends Container {
 		if (this.args === "never")
 			this.options.restart = "never";
 		this.options.retries = 3;
+		if (this.args.startsWith("{"))
+			this.options = JSON.parse(this.args);
 		this.trace("config");
 		if (this.args === "bad config")
 			throw new DavitError("no-space", "there is no room");
@@ -161,6 +164,10 @@ class Probe extends Container {
 		await this.destroy("child", {force: "both"});
 		return `${before.alias} in ${before.parent} is ${before.state}, says ${answer}, is ${stopped.state}, ` +
 			((await this.exists("child")) ? "is there" : "is gone");
+	}
+
+	do_delay(message, rest) {
+		return JSON.parse(rest).map(given => Math.round(delay(...given) * 1000) / 1000);
 	}
 
 	do_sleep() {

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: MIT
 """The container of the tests: does what it is told. probe.mjs is the same."""
 import asyncio
+import json
 import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../python"))
 import davit  # noqa: E402
+from davit.supervise import delay  # noqa: E402
 
 
 class Probe(davit.Container):
@@ -21,6 +23,8 @@ class Probe(davit.Container):
         if self.args == "never":
             self.options["restart"] = "never"
         self.options["retries"] = 3
+        if self.args.startswith("{"):
+            self.options = json.loads(self.args)
         self.trace("config")
         if self.args == "bad config":
             raise davit.Error("no-space", "there is no room")
@@ -139,6 +143,9 @@ class Probe(davit.Container):
         return "%s in %s is %s, says %s, is %s, %s" % (
             before["alias"], before["parent"], before["state"], answer, stopped["state"],
             "is there" if await self.exists("child") else "is gone")
+
+    async def do_delay(self, message, rest):
+        return [round(delay(*case), 3) for case in json.loads(rest)]
 
     async def do_sleep(self, message, rest):
         await asyncio.sleep(3600)

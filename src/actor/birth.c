@@ -13,10 +13,26 @@
 
 static struct davit_restart_rule restart_rule(const struct davit_options *o)
 {
+	static const struct davit_backoff deflt = CONTAINER_BACKOFF;
+	struct davit_restart_rule rule = {.policy = DAVIT_RESTART_ALWAYS, .retries = -1};
+	struct davit_backoff *b = &rule.backoff;
+
 	if (!o->set_restart)
-		return (struct davit_restart_rule){.policy = DAVIT_RESTART_ALWAYS, .retries = -1};
-	return (struct davit_restart_rule){
+		return rule;
+	rule = (struct davit_restart_rule){
 		.policy = o->restart, .retries = o->retries, .backoff = o->backoff};
+	b->max = b->max ? b->max : deflt.max;
+	b->factor = b->factor > 0 ? b->factor : deflt.factor;
+	b->reset = b->reset ? b->reset : deflt.reset;
+	return rule;
+}
+
+bool container_endless(const struct davit_options *o)
+{
+	struct davit_restart_rule rule = restart_rule(o);
+
+	return rule.retries < 0 &&
+	       (rule.policy == DAVIT_RESTART_ALWAYS || rule.policy == DAVIT_RESTART_UNLESS_STOPPED);
 }
 
 static struct davit_supervision_rule brood_rule(const struct davit_options *o)

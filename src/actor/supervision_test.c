@@ -187,6 +187,29 @@ static void messages_are_kept_during_the_backoff_and_the_failing_one_is_not_hand
 	close_world(w);
 }
 
+static void a_backoff_is_completed_by_its_defaults(void **unused)
+{
+	static const struct davit_definition child = {BASE, .options = {.set_restart = true,
+									.restart = DAVIT_RESTART_ALWAYS,
+									.retries = -1,
+									.backoff = {.initial = 100 * MS}}};
+	struct world *w = family(&plain, &child);
+
+	for (int64_t delay = 100; delay <= 400; delay *= 2) {
+		tell(w, "A", "die");
+		pass(w, delay * MS - 1);
+		assert_string_equal(trace(), "!A");
+		pass(w, 1);
+		assert_string_equal(trace(), "+A");
+	}
+	/* A minute of health, and it starts over. */
+	pass(w, 60 * SEC);
+	tell(w, "A", "die");
+	pass(w, 100 * MS);
+	assert_string_equal(trace(), "!A +A");
+	close_world(w);
+}
+
 static void a_child_of_policy_never_stays_failed(void **unused)
 {
 	static const struct davit_definition child = {
@@ -266,6 +289,32 @@ static void a_significant_child_that_is_done_stops_the_others(void **unused)
 	trace();
 	tell(w, "B", "die");
 	assert_string_equal(trace(), "!B -A -P");
+	close_world(w);
+}
+
+static int more_of_it(struct davit_context *c, struct davit_options *o)
+{
+	o->retries = atoi(davit_args(c));
+	return 0;
+}
+
+static void a_significant_child_that_is_always_restarted_is_refused(void **unused)
+{
+	static const struct davit_definition wrong = {BASE, .options = {.significant = true}};
+	static const struct davit_definition by_config = {
+		BASE, .config = more_of_it,
+		.options = {.set_restart = true, .restart = DAVIT_RESTART_ALWAYS, .significant = true}};
+	struct davit_create what = {.alias = "A", .definition = &by_config, .args = "-1"};
+	struct world *w = open_world();
+	struct davit_promise p;
+
+	assert_int_equal(make(w, "A", &wrong, 0), DAVIT_EINVAL);
+	assert_false(davit_exists(w->c, "A"));
+	assert_int_equal(davit_container_create(w->c, &what, &p), 0);
+	assert_int_equal(finish(w, p), DAVIT_EINVAL);
+	what.args = "3"; /* it ends, some time */
+	assert_int_equal(davit_container_create(w->c, &what, &p), 0);
+	assert_int_equal(finish(w, p), 0);
 	close_world(w);
 }
 
@@ -488,11 +537,13 @@ int main(void)
 		cmocka_unit_test(a_failed_restart_counts_too),
 		cmocka_unit_test(
 			messages_are_kept_during_the_backoff_and_the_failing_one_is_not_handled_again),
+		cmocka_unit_test(a_backoff_is_completed_by_its_defaults),
 		cmocka_unit_test(a_child_of_policy_never_stays_failed),
 		cmocka_unit_test(the_end_of_an_only_child_is_not_its_parents),
 		cmocka_unit_test(retries_used_up_fail_the_parent_or_isolate_the_child),
 		cmocka_unit_test(what_the_user_stopped_stays_stopped),
 		cmocka_unit_test(a_significant_child_that_is_done_stops_the_others),
+		cmocka_unit_test(a_significant_child_that_is_always_restarted_is_refused),
 		cmocka_unit_test(a_remedy_continues_with_the_memory_kept),
 		cmocka_unit_test(the_first_remedy_that_fits_is_taken),
 		cmocka_unit_test(a_remedys_limit_and_interval_are_obeyed_and_then_the_parent_decides),
