@@ -420,7 +420,9 @@ class Life:
                 raise Error("wrong-state", "it runs, and is to be kept")
             await self.destroy(what.get("force"))
         elif do == "solve":
-            if self.state != "failed" or str(what.get("failure")).zfill(16) != self.failure:
+            if self.state != "failed":
+                raise Error("wrong-state", "%s has not failed" % self.alias)
+            if str(what.get("failure")).zfill(16) != self.failure:
                 raise Error("wrong-state", "that failure is over")
             if what.get("solution") not in SOLUTIONS:
                 raise Error("invalid", "that is no solution for others to give")

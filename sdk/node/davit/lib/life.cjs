@@ -428,7 +428,9 @@ class Life {
 				throw new DavitError("wrong-state", "it runs, and is to be kept");
 			await this.destroy(what.force);
 		} else if (what.do === "solve") {
-			if (this.state !== "failed" || String(what.failure).padStart(16, "0") !== this.failure)
+			if (this.state !== "failed")
+				throw new DavitError("wrong-state", `${this.alias} has not failed`);
+			if (String(what.failure).padStart(16, "0") !== this.failure)
 				throw new DavitError("wrong-state", "that failure is over");
 			if (!SOLUTIONS.has(what.solution))
 				throw new DavitError("invalid", "that is no solution for others to give");
