@@ -79,6 +79,8 @@ enum davit_solution {
 	DAVIT_SOLUTION_COUNT
 };
 const char *davit_solution_name(enum davit_solution s);
+/* "one-for-one", ...; "unknown" out of range. */
+const char *davit_strategy_name(enum davit_strategy s);
 
 struct davit_solver {
 	enum davit_solution solution;
@@ -334,6 +336,7 @@ struct davit_container_info {
 	uint32_t queued;		    /* messages that wait */
 	uint64_t dropped, refused, blocked; /* by the mailbox's policy */
 	size_t n_children;		    /* those within its process included */
+	enum davit_strategy strategy;	    /* for them */
 };
 bool davit_exists(struct davit_context *c, const char *address);
 /* 0, or DAVIT_ENOENT. Of one within another process it is what was last heard of it; what

@@ -145,6 +145,24 @@ static void it_makes_watches_and_ends_others(void **unused)
 	assert_int_equal(gone, 1);
 }
 
+static void it_tells_all_of_its_children_however_many_there_are(void **unused)
+{
+	static const struct davit_definition child = {.name = "Child", .behaviour = quiet};
+	enum { MANY = 1100 };
+	static char aliases[MANY][8];
+	static struct davit_create what[MANY];
+	struct davit_promise p;
+
+	make("A", &probe);
+	for (int n = 0; n < MANY; n++) {
+		snprintf(aliases[n], sizeof aliases[n], "k%d", n);
+		what[n] = (struct davit_create){.alias = aliases[n], .definition = &child, .parent = "A"};
+	}
+	assert_int_equal(davit_containers_create(c, what, MANY, &p), 0);
+	assert_int_equal(davit_await(c, p, 60 * SEC, NULL, NULL), 0);
+	assert_string_equal(ask("A", "manage broadcast"), "1100");
+}
+
 static void wait_for(const char *alias, enum davit_state state)
 {
 	struct davit_container_info i;
@@ -324,6 +342,7 @@ int main(int argc, char **argv)
 		TEST(it_is_asked_ordered_and_told_as_any_other),
 		TEST(a_failure_is_repaired_by_a_fresh_start_in_the_same_process),
 		TEST(it_makes_watches_and_ends_others),
+		TEST(it_tells_all_of_its_children_however_many_there_are),
 		TEST(containers_within_it_stand_in_the_tree_and_are_operated_from_outside),
 		TEST(it_hears_that_nobody_awaits_its_answer_any_more),
 		TEST(its_parent_waits_and_counts_as_its_options_say),

@@ -255,10 +255,10 @@ def all_are_restarted_the_last_and_deepest_is_stopped_first():
         inside(p)
         inside(p, "C2", done=1)
         inside(p, "D1", done=2, parent="C1")
-        inside(p, "C3", done=2, asked=3)
+        inside(p, "C3", done=2, asked=3, args=options(strategy="rest-for-one"))
         fail(p, "C2")
         for alias in ("C3", "D1", "C1"):
-            known(p, alias, "stopped")
+            known(p, alias, "stopped", strategy="rest-for-one" if alias == "C3" else "one-for-one")
         for alias in ("C1", "D1", "C2", "C3"):
             known(p, alias, "started")
 

@@ -303,8 +303,11 @@ void tree_create(struct tree *t, struct davit_message *m)
 	} else if (!parent || parent->destroying) {
 		tree_answer(t, r->promise, parent ? DAVIT_ESTATE : DAVIT_ENOENT,
 			    parent ? "its parent is being destroyed" : "there is no such parent", NULL);
-	} else if (!d || !(d->behaviour || d->command)) {
+	} else if (!d) {
 		tree_answer(t, r->promise, DAVIT_ENOENT, "there is no definition of that name", NULL);
+	} else if (!(d->behaviour || d->command)) {
+		tree_answer(t, r->promise, DAVIT_EINVAL,
+			    "the definition has neither a behaviour nor a command", NULL);
 	} else if (d->type == DAVIT_PROCESS && (code = process_possible(t->system, d, &why))) {
 		tree_answer(t, r->promise, code, why, NULL);
 	} else if (d->type == DAVIT_THREAD && !d->behaviour) {
@@ -338,6 +341,9 @@ void tree_born(struct container *k, const struct report *r)
 		}
 		return;
 	}
+	pthread_mutex_lock(&t->lock);
+	k->strategy = k->options.strategy;
+	pthread_mutex_unlock(&t->lock);
 	davit_supervise_set_restart(&k->leaf, &rule);
 	k->leaf.significant = k->options.significant;
 	DAVIT_LIST_FOREACH_SAFE (op, tmp, &k->births, link) {

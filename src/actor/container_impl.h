@@ -136,6 +136,7 @@ struct container {
 	/* the tree's */
 	struct davit_list children, siblings; /* (lock) */
 	size_t n_children;		      /* (lock) */
+	enum davit_strategy strategy;	      /* (lock) for them */
 	struct davit_node leaf;
 	struct davit_node *brood; /* its children, in the engine; NULL: it never had any */
 	bool created, destroying, gone, hard;

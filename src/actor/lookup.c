@@ -372,6 +372,7 @@ static int get(struct container *k, struct davit_container_info *ret)
 			.refused = g->refused,
 			.blocked = g->blocked,
 			.n_children = k->n_children + (k->process ? count_remotes(k->tree, k->alias) : 0),
+			.strategy = k->strategy,
 		};
 		snprintf(ret->alias, sizeof ret->alias, "%s", k->alias);
 		snprintf(ret->name, sizeof ret->name, "%s", k->definition->name);
@@ -391,7 +392,8 @@ static int get_remote(struct tree *t, const struct remote *r, struct davit_conta
 					     .failure = r->failure,
 					     .code = r->code,
 					     .restarts = r->restarts,
-					     .n_children = count_remotes(t, r->alias)};
+					     .n_children = count_remotes(t, r->alias),
+					     .strategy = r->strategy};
 	snprintf(ret->alias, sizeof ret->alias, "%s", r->alias);
 	snprintf(ret->name, sizeof ret->name, "%s", r->name);
 	snprintf(ret->parent, sizeof ret->parent, "%s", r->parent);

@@ -189,6 +189,19 @@ static const char *const strategies[] = {[DAVIT_ONE_FOR_ONE] = "one-for-one",
 					 [DAVIT_ONE_FOR_ALL] = "one-for-all",
 					 [DAVIT_REST_FOR_ONE] = "rest-for-one"};
 
+const char *davit_strategy_name(enum davit_strategy s)
+{
+	return (unsigned)s < DAVIT_ARRAY_SIZE(strategies) ? strategies[s] : "unknown";
+}
+
+enum davit_strategy strategy_from_name(const char *name)
+{
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(strategies); i++)
+		if (!strcmp(strategies[i], name))
+			return (enum davit_strategy)i;
+	return DAVIT_ONE_FOR_ONE;
+}
+
 static void put_real(struct davit_json *j, const char *key, double v)
 {
 	davit_json_key(j, key);

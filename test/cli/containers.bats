@@ -492,6 +492,7 @@ is_asleep() {
   davit process:create A B Probe
   davit tree | grep -A4 "projects/default/latest" | grep -q "└─Main  *thread *started"
   davit tree | grep -q "└─B  *process *created"
+  davit tree | grep -q "Main  *thread *started *one-for-one *0"
   [ "$(davit tree -o json | jq -r '.. | select(.kind? == "process") | .name')" = B ]
   "$BUILD/davit" tree -f >live 3>&- &
   pid=$!

@@ -352,7 +352,7 @@ class Life:
             for message in waiting:
                 self.take(message, False) if isinstance(message, Message) else self.tell_gone(message)
         known = {"alias": self.alias, "name": self.container.name, "parent": self.above.alias, "state": state,
-                 "restarts": self.restarts}
+                 "restarts": self.restarts, "strategy": self.container.options.get("strategy", "one-for-one")}
         if state == "failed":
             known.update(failure=self.failure, code=self._error.code, message=str(self._error)[:1024])
         self.channel.write(Frame(Kind.ANNOUNCE, payload=json.dumps(known).encode()))

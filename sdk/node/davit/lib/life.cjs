@@ -370,7 +370,7 @@ class Life {
 			for (const waiting of this.#mailbox.splice(0))
 				waiting instanceof Message ? this.take(waiting, false) : this.tellGone(waiting);
 		const known = {alias: this.alias, name: this.container.name, parent: this.above.alias, state,
-			restarts: this.restarts};
+			restarts: this.restarts, strategy: this.container.options.strategy ?? "one-for-one"};
 		if (state === "failed")
 			Object.assign(known, {failure: this.failure, code: this.#error.code,
 				message: this.#error.message.slice(0, 1024)});
