@@ -3,6 +3,7 @@
  * Supervision of containers: each rule by itself, on a clock of the test's.
  */
 #include "actor/test_rig.h"
+#include "base/util.h"
 
 static int hook(struct davit_context *c, enum davit_operation op, enum davit_phase phase)
 {
@@ -398,6 +399,46 @@ static void a_remedy_can_make_the_container_anew(void **unused)
 	close_world(w);
 }
 
+static void each_solution_does_what_its_name_says(void **unused)
+{
+	static const struct {
+		struct davit_solver solver;
+		const char *trace;
+		int state, restarts; /* -1: it is gone */
+	} cases[] = {
+		{{.solution = DAVIT_SOLVE_NOTHING}, "!A", DAVIT_STATE_FAILED, 0},
+		{{.solution = DAVIT_SOLVE_LOG}, "!A", DAVIT_STATE_FAILED, 0},
+		{{.solution = DAVIT_SOLVE_ESCALATE}, "!A +A", DAVIT_STATE_STARTED, 1},
+		{{.solution = DAVIT_SOLVE_CONTINUE}, "!A +A", DAVIT_STATE_STARTED, 0},
+		{{.solution = DAVIT_SOLVE_RESUME}, "!A +A", DAVIT_STATE_STARTED, 0},
+		{{.solution = DAVIT_SOLVE_START}, "!A +A", DAVIT_STATE_STARTED, 0},
+		{{.solution = DAVIT_SOLVE_RESTART}, "!A +A", DAVIT_STATE_STARTED, 0},
+		{{.solution = DAVIT_SOLVE_STOP}, "!A -A", DAVIT_STATE_STOPPED, 0},
+		{{.solution = DAVIT_SOLVE_DESTROY_SOFT}, "!A -A", -1, 0},
+		{{.solution = DAVIT_SOLVE_DESTROY_HARD}, "!A", -1, 0},
+		{{.solution = DAVIT_SOLVE_DESTROY}, "!A -A", -1, 0},
+		{{.solution = DAVIT_SOLVE_RECREATE}, "!A -A +A", DAVIT_STATE_STARTED, 0},
+	};
+
+	_Static_assert(DAVIT_ARRAY_SIZE(cases) == DAVIT_SOLUTION_COUNT, "one is not tested");
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(cases); i++) {
+		const struct davit_remedy remedies[] = {{0, &cases[i].solver, 1}, {0}};
+		const struct davit_definition child = {BASE, .remedies = remedies};
+		struct world *w = family(&plain, &child);
+		struct davit_container_info info;
+
+		tell(w, "A", "die");
+		assert_string_equal(trace(), cases[i].trace);
+		assert_int_equal(davit_exists(w->c, "A"), cases[i].state >= 0);
+		if (cases[i].state >= 0) {
+			davit_container_get(w->c, "A", &info);
+			assert_int_equal((int)info.state, cases[i].state);
+			assert_int_equal(info.restarts, cases[i].restarts);
+		}
+		close_world(w);
+	}
+}
+
 static void a_failure_can_be_solved_from_outside_by_its_hash_and_only_that_one(void **unused)
 {
 	static const struct davit_solver nothing[] = {{.solution = DAVIT_SOLVE_NOTHING}};
@@ -548,6 +589,7 @@ int main(void)
 		cmocka_unit_test(the_first_remedy_that_fits_is_taken),
 		cmocka_unit_test(a_remedys_limit_and_interval_are_obeyed_and_then_the_parent_decides),
 		cmocka_unit_test(a_remedy_can_make_the_container_anew),
+		cmocka_unit_test(each_solution_does_what_its_name_says),
 		cmocka_unit_test(a_failure_can_be_solved_from_outside_by_its_hash_and_only_that_one),
 		cmocka_unit_test(while_failed_only_commands_for_that_failure_are_run),
 		cmocka_unit_test(a_monitor_hears_once_and_the_alias_is_free_by_then),
