@@ -22,7 +22,7 @@ struct link *link_new(struct davit_system *s, int fd, enum davit_channel_end end
 
 	if (!l)
 		return NULL;
-	memset(l, 0, sizeof *l);
+	memset(l, 0, offsetof(struct link, scratch));
 	l->system = s;
 	l->number = atomic_fetch_add(&numbers, 1) + 1;
 	if (!l->number) /* none has that one */
