@@ -299,7 +299,8 @@ int davit_register(struct davit_system *s, const struct davit_definition *d);
 
 /* Rejected with DAVIT_ENOENT: there is no such parent or definition; DAVIT_ENOTSUP: no
  * processes here, or the parent is within another process; DAVIT_EEXIST: the alias cannot
- * be freed by force now. */
+ * be freed by force now; DAVIT_EINVAL: the definition has neither behaviour nor command, or
+ * is not the one that all children of a parent with simple-one-for-one are of. */
 int davit_container_create(struct davit_context *c, const struct davit_create *what,
 			   struct davit_promise *ret);
 /* With all beneath it, the deepest and last first. What is not there is destroyed already. */

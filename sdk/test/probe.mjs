@@ -64,7 +64,7 @@ class Probe extends Container {
 
 	async behave(message) {
 		const [, word, rest] = /^(\S*) ?([^]*)$/.exec(message.text);
-		return this[`do_${word}`](message, rest);
+		return this[`do_${word.replace("-", "_")}`](message, rest);
 	}
 
 	do_echo(message, rest) {
@@ -190,6 +190,14 @@ class Probe extends Container {
 		await this.create(alias, {type: this.constructor, args});
 	}
 
+	async do_inside_other(message, rest) {
+		try {
+			await this.create(rest, {type: Other});
+		} catch (e) {
+			return `${e.code}: ${e.message}`;
+		}
+	}
+
 	async do_child(message, rest) {
 		const [verb, alias] = rest.split(" ");
 		try {
@@ -226,5 +234,8 @@ class Probe extends Container {
 		}
 	}
 }
+
+/** Of another class than the rest. */
+class Other extends Container {}
 
 run(Probe);

@@ -60,7 +60,7 @@ class Probe(davit.Container):
 
     async def behave(self, message):
         word, _, rest = message.text.partition(" ")
-        return await getattr(self, "do_" + word)(message, rest)
+        return await getattr(self, "do_" + word.replace("-", "_"))(message, rest)
 
     async def do_echo(self, message, rest):
         return rest
@@ -170,6 +170,12 @@ class Probe(davit.Container):
         alias, _, args = rest.partition(" ")
         await self.create(alias, type=type(self), args=args)
 
+    async def do_inside_other(self, message, rest):
+        try:
+            await self.create(rest, type=Other)
+        except davit.Error as e:
+            return "%s: %s" % (e.code, e)
+
     async def do_child(self, message, rest):
         verb, alias = rest.split(" ")
         try:
@@ -198,6 +204,10 @@ class Probe(davit.Container):
                 return await self.get("B")
         except davit.Error as e:
             return "%s: %s" % (e.code, e)
+
+
+class Other(davit.Container):
+    """Of another class than the rest."""
 
 
 davit.run(Probe)

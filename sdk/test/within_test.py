@@ -250,6 +250,20 @@ def those_after_it_are_restarted_with_it_and_do_not_count():
         p.silent()
 
 
+def simple_one_for_one_takes_children_of_one_class():
+    with peer(options(strategy="simple-one-for-one")) as p:
+        inside(p)
+        inside(p, "C2", done=1)
+        p.put("REQUEST", "inside-other X", id=5)
+        p.expect("ACK", type=1, id=2)
+        p.expect("MANAGE", {"do": "get", "address": "X"}, id=3)
+        p.put("RESULT", {"message": "nobody"}, id=3, type=2)
+        p.expect("REPLY", b"invalid: by simple-one-for-one all children of H1 are of one class", id=5)
+        p.expect("ACK", id=3)
+        fail(p, restarts=1)
+        p.silent()
+
+
 def all_are_restarted_the_last_and_deepest_is_stopped_first():
     with peer(options(strategy="one-for-all")) as p:
         inside(p)

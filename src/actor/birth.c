@@ -38,7 +38,7 @@ bool container_endless(const struct davit_options *o)
 static struct davit_supervision_rule brood_rule(const struct davit_options *o)
 {
 	return (struct davit_supervision_rule){
-		.strategy = o->strategy,
+		.strategy = o->strategy == DAVIT_SIMPLE_ONE_FOR_ONE ? DAVIT_ONE_FOR_ONE : o->strategy,
 		.max_restarts = o->max_restarts ? o->max_restarts : 10,
 		.period = o->period ? o->period : 60 * SECOND,
 		.escalation = o->isolate ? DAVIT_ESCALATE_ISOLATE : DAVIT_ESCALATE_PARENT,
@@ -276,6 +276,16 @@ static void create_within(struct tree *t, struct davit_ref ref, const struct cre
 		tree_answer(t, r->promise, 0, NULL, alias);
 }
 
+/* Simple-one-for-one: its children are all of one definition. By its name, as the file that
+ * it is from may have been loaded anew. */
+static bool is_of_another_kind(const struct container *parent, const struct davit_definition *d)
+{
+	const struct container *first = DAVIT_LIST_FIRST(&parent->children, struct container, siblings);
+
+	return parent->strategy == DAVIT_SIMPLE_ONE_FOR_ONE && first &&
+	       (first->definition->type != d->type || strcmp(first->definition->name, d->name) != 0);
+}
+
 void tree_create(struct tree *t, struct davit_message *m)
 {
 	const struct create_request *r = body(m);
@@ -310,6 +320,9 @@ void tree_create(struct tree *t, struct davit_message *m)
 	} else if (!(d->behaviour || d->command)) {
 		tree_answer(t, r->promise, DAVIT_EINVAL,
 			    "the definition has neither a behaviour nor a command", NULL);
+	} else if (is_of_another_kind(parent, d)) {
+		tree_answer(t, r->promise, DAVIT_EINVAL,
+			    "by simple-one-for-one all children of its parent are of one definition", NULL);
 	} else if (d->type == DAVIT_PROCESS && (code = process_possible(t->system, d, &why))) {
 		tree_answer(t, r->promise, code, why, NULL);
 	} else if (d->type == DAVIT_THREAD && !d->behaviour) {

@@ -187,7 +187,8 @@ static const char *const policies[] = {[DAVIT_RESTART_ALWAYS] = "always",
 				       [DAVIT_RESTART_NEVER] = "never"};
 static const char *const strategies[] = {[DAVIT_ONE_FOR_ONE] = "one-for-one",
 					 [DAVIT_ONE_FOR_ALL] = "one-for-all",
-					 [DAVIT_REST_FOR_ONE] = "rest-for-one"};
+					 [DAVIT_REST_FOR_ONE] = "rest-for-one",
+					 [DAVIT_SIMPLE_ONE_FOR_ONE] = "simple-one-for-one"};
 
 const char *davit_strategy_name(enum davit_strategy s)
 {

@@ -76,6 +76,31 @@ static void rest_for_one_takes_those_after_it(void **unused)
 	close_world(w);
 }
 
+static void simple_one_for_one_takes_children_of_one_definition(void **unused)
+{
+	static const struct davit_definition parent = {BASE,
+						       .options = {.strategy = DAVIT_SIMPLE_ONE_FOR_ONE}};
+	static const struct davit_definition other = {.name = "Other", .behaviour = talk};
+	struct world *w = family(&parent, &plain);
+	struct davit_create what = {.alias = "X", .definition = &other, .parent = "P"};
+	struct davit_container_info info;
+	struct davit_promise p;
+
+	davit_container_create(w->c, &what, &p);
+	assert_int_equal(finish(w, p), DAVIT_EINVAL);
+	assert_false(davit_exists(w->c, "X"));
+	tell(w, "B", "die");
+	assert_string_equal(trace(), "!B +B");
+	davit_container_get(w->c, "P", &info);
+	assert_string_equal(davit_strategy_name(info.strategy), "simple-one-for-one");
+	/* When none is there, the next one says of what they are. */
+	for (const char *s = "CBA"; *s; s++)
+		do_destroy(w, (char[]){*s, 0}, DAVIT_DESTROY_FORCE);
+	davit_container_create(w->c, &what, &p);
+	assert_int_equal(finish(w, p), 0);
+	close_world(w);
+}
+
 static void a_group_takes_the_children_of_its_members_with_it(void **unused)
 {
 	static const struct davit_definition parent = {BASE, .options = {.strategy = DAVIT_REST_FOR_ONE}};
@@ -572,6 +597,7 @@ int main(void)
 		cmocka_unit_test(one_for_one_restarts_the_failed_one_alone),
 		cmocka_unit_test(one_for_all_stops_right_to_left_and_starts_left_to_right),
 		cmocka_unit_test(rest_for_one_takes_those_after_it),
+		cmocka_unit_test(simple_one_for_one_takes_children_of_one_definition),
 		cmocka_unit_test(a_group_takes_the_children_of_its_members_with_it),
 		cmocka_unit_test(more_than_n_restarts_in_t_fail_the_parent),
 		cmocka_unit_test(an_always_dying_child_escalates_up_to_the_final_policy),

@@ -32,7 +32,7 @@ export interface Options {
 	retries?: number;
 	/** None: at once. */
 	backoff?: Backoff;
-	strategy?: "one-for-one" | "one-for-all" | "rest-for-one";
+	strategy?: "one-for-one" | "one-for-all" | "rest-for-one" | "simple-one-for-one";
 	max_restarts?: number;
 	period?: number;
 	auto_shutdown?: boolean;

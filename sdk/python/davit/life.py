@@ -386,6 +386,8 @@ class Life:
 
     async def make(self, cls: Type[Container], alias: str, name: str, args: str, start: bool) -> None:
         """A container within this process."""
+        if not self.brood.may_have(cls):
+            raise Error("invalid", "by simple-one-for-one all children of %s are of one class" % self.alias)
         life = Life(self.channel, cls, self)
         k = life.container
         k.alias, k.name, k.args, k.parent = alias, name, args, self.alias

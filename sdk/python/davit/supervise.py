@@ -12,7 +12,7 @@ MAX_RESTARTS, PERIOD = 10, 60000  # as struct davit_options; times in millisecon
 BACKOFF = {"initial": 100, "max": 30000, "factor": 2, "jitter": 0.1, "reset": 60000}  # as struct davit_backoff
 
 WORDS = {"overflow": ("fail", "drop-newest", "drop-oldest", "block"), "restart": ("always", "on-failure", "never"),
-         "strategy": ("one-for-one", "one-for-all", "rest-for-one")}
+         "strategy": ("one-for-one", "one-for-all", "rest-for-one", "simple-one-for-one")}
 FLAGS = ("keep_nothing", "significant", "auto_shutdown", "isolate")
 NUMBERS = {"limit": 0, "block_time": 0, "retries": -1, "max_restarts": -1, "period": 0, "shutdown_time": 0,
            "keepalive": -1}  # the least that each may be
@@ -123,6 +123,15 @@ class Supervisor:
     def _options(self) -> dict:
         return self._life.container.options
 
+    @property
+    def _each_alone(self) -> bool:
+        return self._options.get("strategy", "one-for-one") in ("one-for-one", "simple-one-for-one")
+
+    def may_have(self, cls: type) -> bool:
+        """By simple-one-for-one all are of one class."""
+        return self._options.get("strategy") != "simple-one-for-one" or all(
+            type(life.container) is cls for life in self._life.below.values())
+
     def _now(self) -> float:
         return self._life.channel.loop.time()
 
@@ -217,7 +226,7 @@ class Supervisor:
             life.brood._afresh()
 
     def _restart(self, child: Any, time: float) -> None:
-        if self._options.get("strategy", "one-for-one") == "one-for-one":
+        if self._each_alone:
             child.standing.timer = self._life.channel.loop.call_later(time, self._beside, self._start, child)
             return
         first = 0 if self._options["strategy"] == "one-for-all" else child.standing.order
@@ -260,7 +269,7 @@ class Supervisor:
             if life.state == "started":
                 await _quietly(life.ask("stop"))
         those = self._those(first)[::-1]
-        if self._options.get("strategy", "one-for-one") == "one-for-one":
+        if self._each_alone:
             await asyncio.gather(*(stop(life) for life in those))
         else:
             for life in those:

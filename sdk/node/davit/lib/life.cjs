@@ -400,6 +400,8 @@ class Life {
 
 	/** A container within this process. */
 	async make(type, alias, name, args, start) {
+		if (!this.brood.mayHave(type))
+			throw new DavitError("invalid", `by simple-one-for-one all children of ${this.alias} are of one class`);
 		const life = new Life(this.channel, type, this);
 		Object.assign(life.container, {alias, name, args, parent: this.alias, path: `${this.container.path}/${alias}`});
 		this.channel.lives.set(alias, life);

@@ -9,7 +9,7 @@ const MAX_RESTARTS = 10; // as struct davit_options; times in milliseconds
 const PERIOD = 60000;
 const BACKOFF = {initial: 100, max: 30000, factor: 2, jitter: 0.1, reset: 60000}; // as struct davit_backoff
 const WORDS = {overflow: ["fail", "drop-newest", "drop-oldest", "block"], restart: ["always", "on-failure", "never"],
-	strategy: ["one-for-one", "one-for-all", "rest-for-one"]};
+	strategy: ["one-for-one", "one-for-all", "rest-for-one", "simple-one-for-one"]};
 const FLAGS = ["keep_nothing", "significant", "auto_shutdown", "isolate"];
 const NUMBERS = {limit: 0, block_time: 0, retries: -1, max_restarts: -1, period: 0, shutdown_time: 0,
 	keepalive: -1}; // the least that each may be
@@ -122,7 +122,13 @@ class Supervisor {
 	}
 
 	get #isOneForOne() {
-		return (this.#options.strategy ?? "one-for-one") === "one-for-one";
+		return ["one-for-one", "simple-one-for-one"].includes(this.#options.strategy ?? "one-for-one");
+	}
+
+	/** By simple-one-for-one all are of one class. */
+	mayHave(type) {
+		return this.#options.strategy !== "simple-one-for-one" ||
+			[...this.#life.below.values()].every(life => life.container.constructor === type);
 	}
 
 	#inTurn(work) {
