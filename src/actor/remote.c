@@ -116,6 +116,7 @@ int remote_announced(struct davit_context *c, struct link *l, const struct remot
 		r->failure = what->failure;
 		r->code = what->code;
 		r->restarts = what->restarts;
+		r->strategy = what->strategy;
 		place(c, l, r);
 		within_forward(c->system, r, r->state);
 		tree_changed(c->system);

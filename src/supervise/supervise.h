@@ -55,9 +55,9 @@
  *
  * Done: a node is done when it completed, or failed and is left so. When a
  * significant child of a node with auto_shutdown is done, the node stops its other
- * children and completes. When every child of a node (the root excepted) is done,
- * the node is done too by rule "children": failed if one of them failed, else
- * completed; there is no escalation in that. What the user stopped, or what was
+ * children and completes. When every child of a node (the root and what is headed
+ * excepted) is done, the node is done too by rule "children": failed if one of them
+ * failed, else completed; there is no escalation in that. What the user stopped, or what was
  * stopped along with others, is not done.
  *
  * Memory: only adding a node can fail for want of it. A delay that cannot be

@@ -141,7 +141,8 @@ void decide_children(struct davit_node *n)
 {
 	struct davit_node *last;
 
-	if (!n->parent || node_job(n) || n->state != DAVIT_NODE_RUNNING || !n->n_children ||
+	/* A container goes on without its children. */
+	if (!n->parent || n->rule.headed || node_job(n) || n->state != DAVIT_NODE_RUNNING || !n->n_children ||
 	    n->n_done < n->n_children)
 		return;
 	last = DAVIT_CONTAINER_OF(n->children.prev, struct davit_node, siblings);
