@@ -92,9 +92,9 @@ static int put_pair(json_t *spec, const char *field, const char *name, const cha
 	return 0;
 }
 
-static int env_line(void *user, const char *name, const char *value)
+static int env_line(void *user, const char *name, const char *value, struct davit_error *err)
 {
-	return put_pair(user, "env", name, value, NULL);
+	return put_pair(user, "env", name, value, err);
 }
 
 static int read_env_files(struct davit_cli *cli, json_t *spec, struct davit_error *err)

@@ -53,7 +53,7 @@ static int add_service(struct pending *p, const struct proposal *pr, const struc
 		return 0;
 	if (s && same && !spec->source && !force && mode != DAVIT_APPLY_VALIDATE)
 		return 0;
-	r = check_source(spec, err);
+	r = check_source(c, spec, err);
 	if (r < 0)
 		return r;
 	if (asprintf(&key, "services/%s/%s/%s", spec->namespace_, spec->name, spec->version) < 0)

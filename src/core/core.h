@@ -57,6 +57,9 @@ struct davit_core_config {
 	size_t max_events;			/* kept in the store; 0: 10,000 */
 	const struct davit_core_probes *probes; /* borrowed; NULL: specs with such checks are refused */
 	void *probes_user;
+	/* Whether a source that is no absolute path is known (src/source/source.h), or NULL. May look
+	 * at the file system. */
+	int (*check_source)(const char *text, const char *base, const char *share, struct davit_error *err);
 };
 
 int davit_core_new(const struct davit_core_config *config, struct davit_core **ret, struct davit_error *err);

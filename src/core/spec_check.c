@@ -69,12 +69,13 @@ int davit_name_check(const char *what, const char *s, struct davit_error *err)
 	if (strlen(s) > NAME_MAX_LEN)
 		return davit_spec_bad(err, what, "'%.32s...' is longer than %d characters", s, NAME_MAX_LEN);
 	if (!is_alnum(*s))
-		return davit_spec_bad(err, what, "'%.64s' must begin with a letter or a digit", s);
+		return davit_spec_bad(err, what, "'%.64s' must begin with a letter (a-z, A-Z) or a digit", s);
 	for (const char *p = s; *p; p++)
 		if (!is_alnum(*p) && !strchr("._-", *p))
-			return davit_spec_bad(err, what,
-					      "'%.64s' may have only letters, digits, '.', '_' and '-' in it",
-					      s);
+			return davit_spec_bad(
+				err, what,
+				"'%.64s' may have only letters (a-z, A-Z), digits, '.', '_' and '-' in it",
+				s);
 	return 0;
 }
 

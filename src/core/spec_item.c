@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #define ROW(s, p, t, m)                                                                                      \
 	.path = (p), .type = DAVIT_TYPE_##t, .member = #m, .offset = offsetof(struct s, m),                  \
@@ -83,15 +82,6 @@ const struct davit_spec_item davit_spec_item_metadata = {PAIRS};
 
 /* ------------------------------------------------------------------ resource limits */
 
-static const char *const limit_names[] = {
-	[RLIMIT_AS] = "as",	      [RLIMIT_CORE] = "core",	      [RLIMIT_CPU] = "cpu",
-	[RLIMIT_DATA] = "data",	      [RLIMIT_FSIZE] = "fsize",	      [RLIMIT_LOCKS] = "locks",
-	[RLIMIT_MEMLOCK] = "memlock", [RLIMIT_MSGQUEUE] = "msgqueue", [RLIMIT_NICE] = "nice",
-	[RLIMIT_NOFILE] = "nofile",   [RLIMIT_NPROC] = "nproc",	      [RLIMIT_RSS] = "rss",
-	[RLIMIT_RTPRIO] = "rtprio",   [RLIMIT_RTTIME] = "rttime",     [RLIMIT_SIGPENDING] = "sigpending",
-	[RLIMIT_STACK] = "stack",
-};
-
 static int limit_value(const char *text, size_t n, uint64_t *ret)
 {
 	char buf[32];
@@ -118,11 +108,11 @@ static int limit_from_pair(const char *name, const char *text, void *item, struc
 	size_t soft = colon ? (size_t)(colon - text) : strlen(text);
 
 	l->resource = -1;
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(limit_names); i++)
-		if (!strcmp(name, limit_names[i]))
+	for (size_t i = 0; i < DAVIT_RLIMITS; i++)
+		if (!strcmp(name, davit_rlimit_names[i]))
 			l->resource = (int)i;
 	if (l->resource < 0) {
-		near = davit_nearest(name, limit_names, DAVIT_ARRAY_SIZE(limit_names));
+		near = davit_nearest(name, davit_rlimit_names, DAVIT_RLIMITS);
 		return davit_error_set(err, DAVIT_EINVAL, NULL, "unknown limit '%.64s'%s%s%s", name,
 				       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 	}
@@ -146,7 +136,7 @@ static int limit_from_text(struct davit_region *a, const char *text, void *item,
 
 static const char *limit_name(const void *item)
 {
-	return limit_names[((const struct davit_rlimit *)item)->resource];
+	return davit_rlimit_names[((const struct davit_rlimit *)item)->resource];
 }
 
 static int limit_print(char *buf, size_t size, uint64_t v)

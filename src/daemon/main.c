@@ -7,6 +7,7 @@
 #include "daemon/daemon.h"
 #include "daemon/probes.h"
 #include "daemon/runs.h"
+#include "source/source.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -230,6 +231,7 @@ static int open_core(struct davit_daemon *d, const struct options *o, struct dav
 		.default_profile = o->profile,
 		.probes = &daemon_probes,
 		.probes_user = d->loop,
+		.check_source = davit_source_check,
 	};
 	int r = davit_secrets_open(d->paths.state, d->paths.run, d->store, &d->secrets, err);
 

@@ -134,6 +134,26 @@ s.close()
   [[ "$output" == *"/no/such/program"*"No such file or directory"* ]]
 }
 
+@test "a limit of memory in which nothing can start fails that service, and ends nothing else" {
+  local other keeper
+  davit runtimes -o json |
+    jq -e '.[] | select(.name == "process").capabilities[] | select(.name == "memory-limit").supported' || skip "no limit of memory here"
+  davit run other -- sleep 1000
+  other=$(davit status other -o json | jq '.[0].instances[0].pid')
+  keeper=$(ours | grep keeper)
+  for limit in 1 4Ki 16Ki; do
+    run davit run tiny --memory $limit --retries 1 --timeout 20s -- /bin/true
+    [[ "$output" != *keeper* ]]
+    davit kill tiny
+  done
+  # In an environment that does not fit into it, too.
+  printf 'A%s=%0100000d\n' 1 1 2 1 3 1 4 1 >env
+  run davit run tiny --memory 200Ki --env-file env --retries 1 --timeout 20s -- /bin/true
+  [[ "$output" != *keeper* ]]
+  [ "$(ours | grep keeper)" = "$keeper" ]
+  [ "$(davit status other -o json | jq '.[0].instances[0].pid')" = "$other" ]
+}
+
 @test "scale, stop, start, restart and signal do what they say" {
   davit run s -- sh -c 'trap "echo hup" HUP; while :; do sleep 0.05; done'
   davit scale s 3
