@@ -86,7 +86,8 @@ enum davit_health_type {
 	DAVIT_HEALTH_HTTP, /* GET `path` on a port is answered with an expected status: the default */
 	DAVIT_HEALTH_TCP,  /* a port accepts a connection */
 	DAVIT_HEALTH_COMMAND,
-	DAVIT_HEALTH_FILE, /* a file is there */
+	DAVIT_HEALTH_FILE,  /* a file is there */
+	DAVIT_HEALTH_HTTPS, /* the same as HTTP by TLS */
 };
 
 enum davit_health_role {
@@ -104,6 +105,8 @@ struct davit_health_check {
 	char *path;	       /* of type http: "/" */
 	char *file;	       /* of type file: an absolute path */
 	char *host;	       /* of type http: the Host header; NULL: address and port */
+	char *ca;	       /* of type https: PEM file of the authorities; NULL: the system's */
+	bool insecure;	       /* of type https: the certificate is not verified */
 	int64_t port;	       /* of types http and tcp; 0: the first of `ports` */
 	int64_t status;	       /* of type http: the status that is expected; 0: 200 to 399 */
 	int64_t interval;      /* ns, 10 s */

@@ -29,6 +29,9 @@ struct davit_probe {
 	uint16_t port;
 	const char *path;   /* http */
 	const char *host;   /* http: the Host header; NULL: address and port */
+	bool tls;	    /* http: https */
+	bool insecure;	    /* https: its certificate is not verified */
+	const char *ca;	    /* https: PEM file of the authorities; NULL: the system's */
 	const char *file;   /* file: on this host */
 	int ret_status;	    /* http */
 	char ret_text[128]; /* http: how the body begins, on one line; "" when it has none */

@@ -310,8 +310,8 @@ const struct davit_spec_item davit_spec_item_volume = {
 /* --------------------------------------------------------------------------- health */
 
 static const struct davit_spec_row health_rows[] = {
-	{ROW(davit_health_check, "type", ENUM, type), .values = "http|tcp|command|file", .deflt = "http",
-	 .doc = "What is tried."},
+	{ROW(davit_health_check, "type", ENUM, type), .values = "http|tcp|command|file|https",
+	 .deflt = "http", .doc = "What is tried."},
 	{ROW(davit_health_check, "role", ENUM, role), .values = "liveness|readiness|startup",
 	 .deflt = "liveness",
 	 .doc = "What follows: failing is a failure of the instance, it is not ready, or the other checks "
@@ -321,15 +321,22 @@ static const struct davit_spec_row health_rows[] = {
 	{ROW(davit_health_check, "command", STRINGS, command),
 	 .doc = "Of type command: what is run inside; exit status 0 is well."},
 	{ROW(davit_health_check, "path", STRING, path),
-	 .doc = "Of type http: what is asked for; `/` when not given."},
+	 .doc = "Of types http and https: what is asked for; `/` when not given."},
 	{ROW(davit_health_check, "file", STRING, file),
 	 .doc = "Of type file: absolute path of what must be there."},
 	{ROW(davit_health_check, "host", STRING, host),
-	 .doc = "Of type http: the Host header; address and port when not given."},
+	 .doc = "Of types http and https: the Host header; address and port when not given. By https the "
+		"certificate must be made out to it."},
+	{ROW(davit_health_check, "ca", STRING, ca),
+	 .doc = "Of type https: PEM file on this host of the authorities that may have signed the "
+		"certificate; "
+		"the system's when not given."},
+	{ROW(davit_health_check, "insecure", BOOL, insecure),
+	 .doc = "Of type https: the certificate is not verified."},
 	{ROW(davit_health_check, "port", INT, port), .max = 65535, .deflt = "0",
-	 .doc = "Of types http and tcp: the port that it listens on; 0 is the first of `ports`."},
+	 .doc = "Of types http, https and tcp: the port that it listens on; 0 is the first of `ports`."},
 	{ROW(davit_health_check, "status", INT, status), .max = 599, .deflt = "0",
-	 .doc = "Of type http: the status that is well; 0 is any of 200 to 399."},
+	 .doc = "Of types http and https: the status that is well; 0 is any of 200 to 399."},
 	{ROW(davit_health_check, "interval", DURATION, interval), .min = MSEC, .max = DAY, .deflt = "10s",
 	 .doc = "Time between two tries."},
 	{ROW(davit_health_check, "timeout", DURATION, timeout), .min = MSEC, .max = DAY, .deflt = "2s",
@@ -342,7 +349,7 @@ static const struct davit_spec_row health_rows[] = {
 	 .deflt = "1s", .doc = "Time between two tries until it has passed once; at most `interval`."},
 };
 
-/* TYPE, or TYPE:WHAT: "http:8080/healthz", "http:/healthz", "tcp:5432", "file:/run/up". */
+/* TYPE, or TYPE:WHAT: "http:8080/healthz", "https:/healthz", "tcp:5432", "file:/run/up". */
 static int health_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	const char *colon = strchr(text, ':'), *what = colon ? colon + 1 : "";
@@ -351,8 +358,9 @@ static int health_from_text(struct davit_region *a, const char *text, void *item
 	char *port;
 	int r = 0;
 
-	if (kind == 4 && !strncmp(text, "http", 4) && (!what[digits] || what[digits] == '/')) {
-		h->type = DAVIT_HEALTH_HTTP;
+	if ((kind == 4 || kind == 5) && !strncmp(text, "https", kind) &&
+	    (!what[digits] || what[digits] == '/')) {
+		h->type = kind == 5 ? DAVIT_HEALTH_HTTPS : DAVIT_HEALTH_HTTP;
 		h->path = what[digits] ? (char *)what + digits : NULL;
 	} else if (kind == 3 && !strncmp(text, "tcp", 3) && !what[digits]) {
 		h->type = DAVIT_HEALTH_TCP;

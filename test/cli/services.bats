@@ -154,6 +154,58 @@ s.close()
   [ "$(davit status other -o json | jq '.[0].instances[0].pid')" = "$other" ]
 }
 
+health_is() {
+  [ "$(davit status "$1" -o json | jq -r '.[0].instances[0].health')" = "$2" ]
+}
+unhealthy_for() { # SERVICE TEXT
+  davit events "$1" -o json | jq -se --arg why "$2" 'any(.type == "health-changed" and (.cause | contains($why)))'
+}
+
+@test "a health check by https verifies the certificate, by authorities of one's own, or does not" {
+  command -v openssl python3 || skip "openssl and python3 are not here"
+  openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=web.example -keyout key.pem -out cert.pem \
+    -addext 'subjectAltName=DNS:web.example,IP:127.0.0.1' 2>/dev/null
+  cat >server.py <<'END'
+import http.server, os, ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("cert.pem", "key.pem")
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/up" else 500)
+        self.end_headers()
+        self.wfile.write(b"x" * 20000)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+END
+  # The checks come when the server is there: what it says first is then about certificates.
+  for service in own name insecure unknown other broken; do
+    printf '%s\n' --- "name: $service" 'command: [python3, server.py]' "directory: $PWD" 'ports: [{host: 0}]' 'ready: port'
+  done >servers.yaml
+  davit apply -f servers.yaml
+  awk -v ca="$PWD/cert.pem" '
+    { print }
+    /^name:/ { name = $2 }
+    /^ready:/ {
+      check = "type: https, role: readiness, retries: 1, interval: 200ms, timeout: 30s, path: " (name == "broken" ? "/down" : "/up")
+      if (name != "unknown" && name != "insecure" && name != "broken") check = check ", ca: " ca
+      if (name == "insecure" || name == "broken") check = check ", insecure: true"
+      if (name == "name") check = check ", host: \"web.example:443\""
+      if (name == "other") check = check ", host: other.example"
+      print "health: [{" check "}]"
+    }' servers.yaml >checked.yaml
+  davit apply --detach -f checked.yaml
+  eventually health_is own healthy
+  eventually health_is name healthy
+  eventually health_is insecure healthy
+  eventually unhealthy_for unknown "the certificate is not valid: self-signed certificate"
+  eventually unhealthy_for other "the certificate is not valid: hostname mismatch"
+  eventually unhealthy_for broken "HTTP status 500: xxx"
+  run davit update own --health-https /up --health-insecure --health-ca cert.pem
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"ca says who is trusted"* ]]
+}
+
 @test "scale, stop, start, restart and signal do what they say" {
   davit run s -- sh -c 'trap "echo hup" HUP; while :; do sleep 0.05; done'
   davit scale s 3
