@@ -77,6 +77,21 @@ static int shared_memory_directory(const char *run_dir, char **ret, struct davit
 	return r;
 }
 
+/* Every user can get there: the run directory of root is usually closed to others, who may
+ * be given a secret all the same. */
+static bool is_open_to_all(const char *path)
+{
+	DAVIT_AUTO_FREE char *at = strdup(path);
+	struct stat st;
+
+	while (at && *at) {
+		if (stat(at, &st) < 0 || !(st.st_mode & S_IXOTH))
+			return false;
+		*strrchr(at, '/') = '\0';
+	}
+	return at != NULL;
+}
+
 static int need_directory(struct davit_secrets *s, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *dir = NULL;
@@ -84,7 +99,8 @@ static int need_directory(struct davit_secrets *s, struct davit_error *err)
 
 	if (s->files_dir)
 		return 0;
-	if (!in_memory(s->run_dir))
+	if (!in_memory(s->run_dir) ||
+	    (geteuid() == 0 && !is_open_to_all(s->run_dir) && in_memory("/dev/shm")))
 		return shared_memory_directory(s->run_dir, &s->files_dir, err);
 	dir = davit_path_join(s->run_dir, "credentials");
 	if (!dir)

@@ -251,6 +251,18 @@ END
   [ "$(davit secret list -o json | jq length)" -eq 0 ]
 }
 
+@test "a secret reaches a service of another user, wherever the daemon's directories are" {
+  [ "$(id -u)" = 0 ] || skip "not root"
+  cd / && rm -rf "$DAVIT_HOME"
+  DAVIT_HOME=$(mktemp -d /dev/shm/davit-test-XXXXXX) # closed to others, and in memory
+  printf geheim | davit secret set key
+  run davit run s --user nobody --secret key --restart never --follow -- sh -c 'cat "$CREDENTIALS_DIRECTORY/key"'
+  [ "$status" -eq 0 ]
+  [[ "$output" == *geheim* ]]
+  davit daemon stop --all
+  [ -z "$(find /dev/shm -path "*$(basename "$DAVIT_HOME")-run*")" ]
+}
+
 @test "inspect, why, tree, ps, stats, events, runtimes and version answer" {
   davit run s -- sleep 1000
   davit inspect s | jq -e '.spec.name == "s"'
