@@ -75,8 +75,9 @@ struct davit_dependency {
 };
 
 struct davit_volume {
-	char *source; /* an absolute path, or a volume's name; NULL for a tmpfs */
-	char *target;
+	char *source;  /* an absolute path, or a volume's name; NULL for a tmpfs */
+	char *target;  /* an absolute path; of a config also a name: $CONFIG_DIRECTORY/NAME */
+	char *content; /* of a config: its text */
 	bool read_only;
 	enum davit_mount_type type;
 	uint64_t size; /* of a tmpfs, bytes; 0: the platform's default */
