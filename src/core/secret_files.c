@@ -221,3 +221,27 @@ int davit_secrets_discard(struct davit_secrets *s, const char *id, struct davit_
 	path = davit_path_join(s->files_dir, id);
 	return path ? davit_remove_tree(path, err) : no_memory(err);
 }
+
+int davit_secrets_forget(struct davit_secrets *s, const char *name, struct davit_error *err)
+{
+	return s->files_dir ? davit_secrets_discard(s, name, err) : 0;
+}
+
+int davit_secrets_directory(struct davit_secrets *s, const char *name, char **ret_dir,
+			    struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *path = NULL;
+	int r = davit_name_check("directory", name, err);
+
+	if (!r)
+		r = need_directory(s, err);
+	if (r)
+		return r;
+	path = davit_path_join(s->files_dir, name);
+	if (!path)
+		return no_memory(err);
+	if ((mkdir(path, 0700) < 0 && errno != EEXIST) || chmod(path, 0755) < 0) /* whatever the umask */
+		return davit_error_errno(err, errno, NULL, "cannot make %s", path);
+	*ret_dir = DAVIT_TAKE(path);
+	return 0;
+}

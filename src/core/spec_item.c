@@ -266,11 +266,18 @@ const struct davit_spec_item davit_spec_item_port = {
 
 static const struct davit_spec_row volume_rows[] = {
 	{ROW(davit_volume, "source", STRING, source),
-	 .doc = "Absolute path on the host, or the name of a volume; of a tmpfs nothing."},
-	{ROW(davit_volume, "target", STRING, target), .doc = "Absolute path inside."},
+	 .doc = "Absolute path on the host, or the name of a volume; of a tmpfs and a config nothing."},
+	{ROW(davit_volume, "target", STRING, target),
+	 .doc = "Absolute path inside; of a config also a name: it is then `$CONFIG_DIRECTORY/NAME`, on "
+		"every runtime "
+		"that has host directories."},
+	{ROW(davit_volume, "content", STRING, content), .empty = true,
+	 .doc = "Of a config: its text, at most 1Mi."},
 	{ROW(davit_volume, "readOnly", BOOL, read_only), .doc = "It cannot be written to."},
-	{ROW(davit_volume, "type", ENUM, type), .values = "bind|volume|tmpfs", .deflt = "bind",
-	 .doc = "A path of the host, a volume that is made on first use, or a file system in memory."},
+	{ROW(davit_volume, "type", ENUM, type), .values = "bind|volume|tmpfs|config", .deflt = "bind",
+	 .doc = "A path of the host, a volume that is made on first use, a file system in memory, or a file "
+		"with the text of "
+		"`content`, which cannot be written to."},
 	{ROW(davit_volume, "size", SIZE, size),
 	 .doc = "Of a tmpfs: its limit; the platform's when not given."},
 };

@@ -263,6 +263,57 @@ END
   [ -z "$(find /dev/shm -path "*$(basename "$DAVIT_HOME")-run*")" ]
 }
 
+@test "a config is a file by its name, for any user, that follows the spec and goes with the instance" {
+  local user=""
+  if [ "$(id -u)" = 0 ]; then user="user: nobody"; fi
+  cat >c.yaml <<END
+name: c
+$user
+volumes:
+  - type: config
+    target: app.conf
+    content: |
+      level = 1
+command: [sh, -c, 'cat \$CONFIG_DIRECTORY/app.conf; exec sleep 1000']
+END
+  davit apply -f c.yaml
+  eventually log_is c "level = 1"
+  kill -9 "$(davit daemon status -o json | jq .pid)"
+  file=$(davit exec c -- sh -c 'ls $CONFIG_DIRECTORY/*')
+  [ "$(cat "$file")" = "level = 1" ]
+  [ "$(stat -c %a "$file")" = 444 ]
+  sed -i 's/level = 1/level = 2/' c.yaml
+  davit apply -f c.yaml
+  eventually logged c "level = 2"
+  [ ! -e "$file" ]
+  file=$(davit exec c -- sh -c 'ls $CONFIG_DIRECTORY/*')
+  davit kill c
+  [ ! -e "$file" ]
+  # On a path of the host itself nothing is put.
+  sed -i 's/target: app.conf/target: ...etc...app.conf/; s/[.][.][.]/\//g' c.yaml
+  run davit apply -f c.yaml
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"a config cannot appear as /etc/app.conf on runtime process"* ]]
+  [ "$(davit status -o json)" = "[]" ]
+}
+
+@test "a repository on this host is a source by its path and ref" {
+  git init -q repo
+  printf '#!/bin/sh\necho one\nexec sleep 1000\n' >repo/run.sh
+  git -C repo add -A
+  git -C repo -c user.name=a -c user.email=a@example.test commit -qm one
+  git -C repo tag v1
+  git clone -q --bare repo repo.git
+  davit run by-path --source ./repo.git@v1
+  davit inspect by-path | jq -e --arg want "$PWD/repo.git@v1" '.spec.source == $want'
+  davit run by-url --source "file://$PWD/repo.git@v1"
+  run davit run wrong --source ./missing.git@v1
+  [[ "$output" == *"./missing.git@v1: No such file or directory"* ]]
+  run davit run wrong --source ./repo.git@v2
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"v2"* ]]
+}
+
 @test "inspect, why, tree, ps, stats, events, runtimes and version answer" {
   davit run s -- sleep 1000
   davit inspect s | jq -e '.spec.name == "s"'
