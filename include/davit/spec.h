@@ -144,6 +144,7 @@ struct davit_ints {
 /* Immutable once parsed. All strings are owned by the spec; NULL where the user
  * gave nothing, unless a default is named. */
 struct davit_spec {
+	unsigned line, column; /* where it began in the text that it was parsed from; 0: in none */
 	enum davit_kind kind;
 	char *namespace_; /* "default" */
 	char *name;
@@ -241,6 +242,9 @@ struct davit_spec {
 #define DAVIT_SPEC_COUNT_MAX 10000
 int davit_spec_parse(const char *text, size_t len, const char *file, struct davit_spec ***ret_specs,
 		     size_t *ret_n, struct davit_error *err);
+/* For a refusal of one of them that came later: from the place where the spec begins, in
+ * err->line and column, to the place of the key err->where within it. */
+void davit_spec_locate(const char *text, size_t len, struct davit_error *err);
 /* Exactly one spec. */
 int davit_spec_parse_one(const char *text, size_t len, const char *file, struct davit_spec **ret,
 			 struct davit_error *err);

@@ -274,6 +274,9 @@ static size_t members;
 static void has_row(const char *name)
 {
 	members++;
+	/* Not of the spec, but of the text that it was read from. */
+	if (!strcmp(name, "line") || !strcmp(name, "column"))
+		return;
 	for (size_t i = 0; i < davit_spec_n_rows; i++) {
 		const char *member = davit_spec_rows[i].member;
 		size_t n = strlen(name);

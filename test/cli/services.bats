@@ -241,6 +241,26 @@ END
   [ "$(davit status -o names | wc -l)" -eq 2 ]
 }
 
+@test "what a check of the whole refuses has its line and column, and nothing is recorded" {
+  refused() { # TEXT MESSAGE, of the second spec of a file
+    printf 'name: fine\ncommand: [sleep, "1000"]\n---\nname: bad\ncommand: [sleep, "1000"]\n%b\n' "$1" >f.yaml
+    run davit apply -f f.yaml
+    echo "$output"
+    [ "$status" -eq 1 ]
+    [[ "$output" == "davit: f.yaml:$2"* ]]
+    run davit validate -f f.yaml
+    [[ "$output" == "davit: f.yaml:$2"* ]]
+    [ "$(davit status -o json)" = "[]" ]
+  }
+  if [ "$(id -u)" = 0 ]; then refused 'user: nosuch' "6:7: service 'bad': user 'nosuch' is not known"; fi
+  refused 'env: {A: 1}\nvolumes: ["/etc:/etc:ro"]' "7:10: service 'bad': volume /etc cannot be made read-only"
+  refused 'source: nosuch' "6:9: there is no 'nosuch' among the examples"
+  refused 'volumes: [{type: tmpfs, target: /x}]' '6:10: volumes: runtime process does not support tmpfs'
+  refused 'supervisor: nobody' "6:13: there is no supervisor 'nobody'"
+  refused 'runtime: nosuch' "6:10: there is no runtime 'nosuch'"
+  refused 'secrets: [nosuch]' "6:11: secret 'nosuch' not found"
+}
+
 @test "secrets are set from standard input and never shown" {
   printf 'top secret' | davit secret set token
   [ "$(davit secret list -o json | jq -r '.[].name')" = token ]
