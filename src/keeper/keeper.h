@@ -486,6 +486,7 @@ struct keeper_child {
 	int cgroup_fd;		     /* v2 directory, or -1 */
 	unsigned n_joins;	     /* of the other hierarchies */
 	int joins[KEEPER_JOINS_MAX]; /* their cgroup.procs, open for writing */
+	bool wait;		     /* its memory can run out before it has left ours */
 	int32_t *record;	     /* where the child writes its pid first, or NULL */
 	char *stack;		     /* KEEPER_CHILD_STACK bytes */
 	/* of keeper_child_begin */
@@ -611,6 +612,8 @@ void keeper_reap_pending(struct keeper *k);
 void keeper_reap_sweep(struct keeper *k);
 /* The memory cgroup's count of kills, 0 when there is none. */
 uint64_t keeper_oom_kills(struct keeper *k, const struct keeper_slot *s);
+/* It has a group in which memory can run out. */
+bool keeper_memory_group(struct keeper *k, const struct keeper_slot *s);
 
 /* ------------------------------------------------------ stop.c: until nothing is left */
 void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, uint32_t scope, int64_t grace_ns);

@@ -133,6 +133,25 @@ uint64_t keeper_oom_kills(struct keeper *k, const struct keeper_slot *s)
 	return 0;
 }
 
+bool keeper_memory_group(struct keeper *k, const struct keeper_slot *s)
+{
+	char path[KEEPER_PATH_MAX];
+	int base = s->flags & KEEPER_CGROUP2 ? keeper_cgroup_base(k, s) : -1;
+	unsigned n = base >= 0 && k->no_memory_events >> base & 1;
+
+	while (keeper_cgroup(k, s, n++, path)) {
+		bool v2 = n == 1 && s->flags & KEEPER_CGROUP2;
+		size_t dir = strlen(path);
+		snprintf(path + dir, sizeof path - dir, v2 ? "/memory.events" : "/memory.oom_control");
+		if (access(path, F_OK) == 0)
+			return true;
+		path[dir] = '\0';
+		if (v2)
+			note_missing(k, base, path);
+	}
+	return false;
+}
+
 void keeper_reap_finish(struct keeper *k, struct keeper_slot *s)
 {
 	k->ends++;

@@ -36,7 +36,8 @@ static int explain(const struct keeper_child *c, int sys, struct davit_error *er
 
 	switch (c->step) {
 	case KEEPER_STEP_EXEC:
-		davit_error_errno(err, sys, NULL, "cannot execute %s", m->path);
+		davit_error_errno(err, sys, NULL, "cannot execute %s%s", m->path,
+				  sys == ENOMEM && c->wait ? " within its limit of memory" : "");
 		break;
 	case KEEPER_STEP_DIRECTORY:
 		davit_error_errno(err, sys, NULL, "cannot change to directory %s", m->directory);
@@ -51,7 +52,8 @@ static int explain(const struct keeper_child *c, int sys, struct davit_error *er
 		davit_error_errno(err, sys, NULL, "cannot set supplementary groups for user %u", m->f.uid);
 		break;
 	case KEEPER_STEP_RLIMIT:
-		davit_error_errno(err, sys, NULL, "cannot set resource limit %u", c->detail);
+		davit_error_errno(err, sys, NULL, "cannot set the limit of %s",
+				  c->detail < DAVIT_RLIMITS ? davit_rlimit_names[c->detail] : "it");
 		break;
 	case KEEPER_STEP_CGROUP:
 		code = davit_error_errno(err, sys, NULL, "cannot join the cgroup of hierarchy %u", c->detail);
@@ -90,6 +92,7 @@ static int prepare_cgroups(struct keeper *k, const struct keeper_slot *s, struct
 	char path[KEEPER_PATH_MAX];
 	int fd;
 
+	c->wait = keeper_memory_group(k, s);
 	for (unsigned i = 0; keeper_cgroup(k, s, i, path); i++) {
 		bool v2 = i == 0 && s->flags & KEEPER_CGROUP2;
 		fd = v2 ? keeper_cgroup_open(k, s, i, "", O_PATH | O_DIRECTORY)
