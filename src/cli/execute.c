@@ -17,7 +17,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <uv.h>
 
 enum { EXIT_FAILED = 1, EXIT_ERRORED = 2, EXIT_ABORTED = 3 };
 
@@ -230,12 +229,6 @@ static int exit_status(const struct davit_result *r)
 	return r->exited && r->exit_status && !r->timed_out ? r->exit_status : EXIT_FAILED;
 }
 
-static void forget_signals(struct execute *e)
-{
-	while (e->n_signals)
-		uv_close((uv_handle_t *)&e->signals[--e->n_signals], NULL);
-}
-
 static void on_done(void *user, struct davit_execution *x, const struct davit_result *r)
 {
 	struct execute *e = user;
@@ -248,14 +241,14 @@ static void on_done(void *user, struct davit_execution *x, const struct davit_re
 		put_finish(r);
 	else
 		tell_people(e, r);
-	forget_signals(e);
+	davit_signals_close(&e->signals);
 	davit_execution_free(x);
 	e->x = NULL;
 }
 
-static void on_signal(uv_signal_t *handle, int signo)
+static void on_signal(void *user, int signo)
 {
-	struct execute *e = handle->data;
+	struct execute *e = user;
 
 	if (!e->x)
 		return;
@@ -456,24 +449,10 @@ static int find_root(struct execute *e, struct davit_artifact *image, char **ret
 	return 0;
 }
 
-static int watch_signals(struct execute *e)
-{
-	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(signals); i++) {
-		if (uv_signal_init(davit_loop_uv(e->loop), &e->signals[i]) != 0)
-			return davit_error_set(e->err, DAVIT_EIO, NULL, "cannot watch for signals");
-		e->n_signals++;
-		e->signals[i].data = e;
-		if (uv_signal_start(&e->signals[i], on_signal, signals[i]) != 0)
-			return davit_error_set(e->err, DAVIT_EIO, NULL, "cannot watch for signals");
-	}
-	return 0;
-}
-
 static int run_task(struct execute *e)
 {
 	static const struct davit_execution_events on = {on_started, on_output, on_note, on_done};
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, 0};
 	const struct davit_task *t = e->task;
 	struct davit_run_spec run = {
 		.runtime = davit_cli_value(e->cli, "runtime"),
@@ -495,12 +474,12 @@ static int run_task(struct execute *e)
 	if (r == 0)
 		r = davit_loop_open(&e->loop, e->err);
 	if (r == 0)
-		r = watch_signals(e);
+		r = davit_signals_open(&e->signals, e->loop, signals, on_signal, e, e->err);
 	if (r == 0)
 		r = davit_execute(e->loop, e->store, &run, e->artifacts, e->n_artifacts, &on, e, &e->x,
 				  e->err);
 	if (r < 0)
-		forget_signals(e);
+		davit_signals_close(&e->signals);
 	/* Until the step's directory is removed, too. */
 	if (e->loop)
 		davit_loop_run(e->loop);
