@@ -137,6 +137,27 @@ static void numbers_and_texts_are_added_whatever_room_is_left(void **state)
 	}
 }
 
+static void a_character_that_a_text_only_begins_is_left_for_the_next_piece(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t whole;
+	} t[] = {
+		{"", 0},
+		{"ab", 2},
+		{"a\xc3", 1},
+		{"a\xc3\xa9", 3},
+		{"\xe2\x82", 0},
+		{"\xe2\x82\xac", 3},
+		{"a\xf0\x9f\x98", 1},
+		{"a\xf0\x9f\x98\x80", 5},
+		{"\x80\x80\x80\x80", 4}, /* of no character */
+	};
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(t); i++)
+		assert_int_equal(davit_json_whole(t[i].text, strlen(t[i].text)), t[i].whole);
+}
+
 static void json_is_escaped_and_bad_utf8_is_replaced(void **state)
 {
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
@@ -334,6 +355,7 @@ int main(void)
 		cmocka_unit_test(a_time_is_written_as_the_c_library_has_it),
 		cmocka_unit_test(numbers_and_texts_are_added_whatever_room_is_left),
 		cmocka_unit_test(json_is_escaped_and_bad_utf8_is_replaced),
+		cmocka_unit_test(a_character_that_a_text_only_begins_is_left_for_the_next_piece),
 		cmocka_unit_test(a_map_survives_growth_and_removal),
 		cmocka_unit_test(the_nearest_word_is_found_only_when_near),
 		cmocka_unit_test(an_environment_variable_keeps_equal_signs),

@@ -116,6 +116,19 @@ void davit_json_stringn(struct davit_json *j, const char *s, size_t n)
 	quoted(j->out, s, n);
 }
 
+size_t davit_json_whole(const char *s, size_t n)
+{
+	for (size_t back = 1; back <= 3 && back <= n; back++) {
+		unsigned char c = (unsigned char)s[n - back];
+		size_t length = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+
+		if ((c & 0xc0) == 0x80)
+			continue;
+		return length > back ? n - back : n;
+	}
+	return n;
+}
+
 void davit_json_string(struct davit_json *j, const char *s)
 {
 	if (s)

@@ -25,6 +25,9 @@ void davit_json_close_array(struct davit_json *j);
 void davit_json_key(struct davit_json *j, const char *key);
 void davit_json_string(struct davit_json *j, const char *s); /* NULL writes null */
 void davit_json_stringn(struct davit_json *j, const char *s, size_t n);
+/* How much of the n bytes can be written without cutting a character in two: all, but for the beginning of
+ * one at their end. For a text that comes in pieces. */
+size_t davit_json_whole(const char *s, size_t n);
 void davit_json_int(struct davit_json *j, int64_t v);
 void davit_json_double(struct davit_json *j, double v);
 void davit_json_bool(struct davit_json *j, bool v);

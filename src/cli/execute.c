@@ -59,20 +59,6 @@ static void say(const struct execute *e, const char *text)
 	event_close(&j);
 }
 
-/* How much of a text can be shown without cutting a character in two. */
-static size_t whole_characters(const char *s, size_t n)
-{
-	for (size_t back = 1; back <= 3 && back <= n; back++) {
-		unsigned char c = (unsigned char)s[n - back];
-		size_t length = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
-
-		if ((c & 0xc0) == 0x80)
-			continue;
-		return length > back ? n - back : n;
-	}
-	return n;
-}
-
 static void put_log(struct execute *e, enum davit_step_stream stream, const char *text, size_t n)
 {
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
@@ -96,7 +82,7 @@ static void pump(struct execute *e, enum davit_step_stream stream)
 		size_t shown = (size_t)n;
 
 		if (e->json && !davit_execution_result(e->x))
-			shown = whole_characters(buf, shown);
+			shown = davit_json_whole(buf, shown);
 		if (!shown)
 			break;
 		if (e->json)
