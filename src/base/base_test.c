@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -300,6 +301,42 @@ static void a_tree_is_removed_however_deep_and_closed(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
+static void a_program_gets_its_environment_directory_and_group_and_the_signals_defaults(void **state)
+{
+	char *argv[] = {(char *)"sh", (char *)"-c",
+			(char *)"echo $A $HOME $PWD; test $(ps -o pgid= -p $$) -eq $$ && echo group;"
+				"test -e /proc/$$/fd/9 || echo closed; kill -PIPE $$",
+			NULL};
+	char *env[] = {(char *)"A=a", (char *)"PATH=/usr/bin:/bin", NULL};
+	struct davit_start s = {
+		.program = "/bin/sh",
+		.argv = argv,
+		.env = env,
+		.directory = "/usr",
+		.in = DAVIT_START_IN_OWN_GROUP,
+		.defaults = true,
+		.closed = true,
+	};
+	char text[64] = "";
+	int out[2], status;
+	pid_t pid;
+
+	assert_int_equal(pipe(out), 0);
+	assert_int_equal(dup2(out[1], 9), 9);
+	signal(SIGPIPE, SIG_IGN);
+	s.fds[0] = -1;
+	s.fds[1] = s.fds[2] = out[1];
+	assert_int_equal(davit_start(&s, &pid), 0);
+	signal(SIGPIPE, SIG_DFL);
+	close(9);
+	close(out[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(read(out[0], text, sizeof text - 1) > 0);
+	assert_string_equal(text, "a /usr\ngroup\nclosed\n");
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE);
+	close(out[0]);
+}
+
 static void a_program_gets_its_descriptors_and_session(void **state)
 {
 	char *argv[] = {(char *)"sh", (char *)"-c",
@@ -362,6 +399,7 @@ int main(void)
 		cmocka_unit_test(a_tree_is_removed_however_deep_and_closed),
 		cmocka_unit_test(programs_are_found_beside_this_one_and_where_packages_put_them),
 		cmocka_unit_test(a_program_gets_its_descriptors_and_session),
+		cmocka_unit_test(a_program_gets_its_environment_directory_and_group_and_the_signals_defaults),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }
