@@ -113,7 +113,6 @@ void sim_make_supervisors(struct sim *s);
 void sim_act(struct sim *s);
 void sim_calm(struct sim *s);
 void sim_kill_all(struct sim *s);
-void sim_wait_commands(struct sim *s);
 
 /* fault.c */
 void sim_fault(struct sim *s);

@@ -47,11 +47,6 @@ struct write_request {
 	char data[];
 };
 
-pid_t peer_pid(const struct peer *p)
-{
-	return p->pid;
-}
-
 size_t peer_queued(const struct peer *p)
 {
 	return p ? uv_stream_get_write_queue_size((const uv_stream_t *)&p->in) : 0;
