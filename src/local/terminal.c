@@ -64,7 +64,7 @@ static void watch(struct terminal *me)
 {
 	if (me->poll)
 		local_poll_set(me->poll,
-			       (me->paused ? 0 : PROCESS_READABLE) | (me->thirsty ? PROCESS_WRITABLE : 0));
+			       (me->paused ? 0 : LOCAL_READABLE) | (me->thirsty ? LOCAL_WRITABLE : 0));
 }
 
 static void end_stream(struct terminal *me)
@@ -101,7 +101,7 @@ static void on_stream(void *user, int events)
 	char buf[READ_MAX];
 	ssize_t n;
 
-	if (events & PROCESS_WRITABLE && me->thirsty) {
+	if (events & LOCAL_WRITABLE && me->thirsty) {
 		me->thirsty = false;
 		me->reading = true;
 		me->t->drained(me->t);
@@ -111,7 +111,7 @@ static void on_stream(void *user, int events)
 			return;
 		}
 	}
-	if (!(events & PROCESS_READABLE) || me->paused) {
+	if (!(events & LOCAL_READABLE) || me->paused) {
 		watch(me);
 		return;
 	}
@@ -175,7 +175,7 @@ static void on_attached(struct terminal *me, const struct keeper_attached *m)
 		local_exit_of(&m->exit, &me->exit);
 		me->ended = true;
 	}
-	if (local_poll_open(me->ts->rt->loop, me->fd, PROCESS_READABLE, on_stream, me, &me->poll, &err) < 0) {
+	if (local_poll_open(me->ts->rt->loop, me->fd, LOCAL_READABLE, on_stream, me, &me->poll, &err) < 0) {
 		fail_start(me, &err);
 		return;
 	}

@@ -72,7 +72,7 @@ struct sim {
 	struct davit_op starting;
 	bool started;
 	bool reachable;
-	int64_t unreachable_since, reachable_since;
+	int64_t reachable_since;
 	struct sim_service services[SIM_SERVICES];
 	bool supervisor[SIM_SUPERVISORS];
 	struct sim_instance **instances;
