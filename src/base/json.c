@@ -187,6 +187,21 @@ void davit_json_put_strv(struct davit_json *j, const char *key, char *const *v)
 	davit_json_close_array(j);
 }
 
+void davit_json_put_error(struct davit_json *j, const struct davit_error *err)
+{
+	davit_json_key(j, "error");
+	davit_json_open(j);
+	davit_json_put_string(j, "code", davit_error_word(err->code));
+	davit_json_put_string(j, "message", err->message);
+	if (err->where[0])
+		davit_json_put_string(j, "where", err->where);
+	if (err->line)
+		davit_json_put_int(j, "line", err->line);
+	if (err->column)
+		davit_json_put_int(j, "column", err->column);
+	davit_json_close(j);
+}
+
 void davit_json_put_time(struct davit_json *j, const char *key, int64_t unix_ns)
 {
 	char text[DAVIT_TIME_MAX];

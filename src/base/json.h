@@ -7,6 +7,7 @@
 #define DAVIT_BASE_JSON_H
 
 #include "base/buf.h"
+#include "davit/error.h"
 
 struct davit_json {
 	struct davit_buf *out; /* borrowed */
@@ -39,6 +40,8 @@ void davit_json_put_int(struct davit_json *j, const char *key, int64_t v);
 void davit_json_put_bool(struct davit_json *j, const char *key, bool v);
 /* The strings of v, which ends with NULL, as an array; of NULL an empty one. */
 void davit_json_put_strv(struct davit_json *j, const char *key, char *const *v);
+/* "error": an object of what is set in err: code (its word), message, where, line, column. */
+void davit_json_put_error(struct davit_json *j, const struct davit_error *err);
 /* An RFC 3339 time, or null for 0. */
 void davit_json_put_time(struct davit_json *j, const char *key, int64_t unix_ns);
 

@@ -141,13 +141,8 @@ static void put_finish(const struct davit_result *r)
 	davit_json_put_int(&j, "cpu_user_ns", r->cpu_user);
 	davit_json_put_int(&j, "cpu_system_ns", r->cpu_system);
 	davit_json_put_int(&j, "memory_peak", (int64_t)r->memory_peak);
-	if (r->outcome == DAVIT_OUTCOME_ERRORED) {
-		davit_json_key(&j, "error");
-		davit_json_open(&j);
-		davit_json_put_string(&j, "code", davit_error_word(r->error.code));
-		davit_json_put_string(&j, "message", r->error.message);
-		davit_json_close(&j);
-	}
+	if (r->outcome == DAVIT_OUTCOME_ERRORED)
+		davit_json_put_error(&j, &r->error);
 	davit_json_key(&j, "outputs");
 	davit_json_open(&j);
 	for (size_t i = 0; i < r->n_outputs; i++)

@@ -47,15 +47,7 @@ static int complain(const struct program *p, const struct davit_error *err)
 	if (!p->json)
 		return fprintf(stderr, "davit: %s\n", err->message);
 	davit_json_open(&j);
-	davit_json_key(&j, "error");
-	davit_json_open(&j);
-	davit_json_put_string(&j, "code", davit_error_word(err->code));
-	davit_json_put_string(&j, "message", err->message);
-	if (err->line) {
-		davit_json_put_int(&j, "line", err->line);
-		davit_json_put_int(&j, "column", err->column);
-	}
-	davit_json_close(&j);
+	davit_json_put_error(&j, err);
 	davit_json_close(&j);
 	return puts(davit_buf_str(&out));
 }
