@@ -94,8 +94,10 @@ static int give_actor(struct tree *t, struct container *k)
 		return DAVIT_ENOMEM;
 	}
 	a->container = k;
-	if (k->process)
+	if (k->process) {
 		a->flags |= ACTOR_PROXY | ACTOR_SYSTEM;
+		atomic_store(&a->gate->proxy, true);
+	}
 	return 0;
 }
 

@@ -183,6 +183,9 @@ uint64_t container_hash(struct container *k);
 
 /* tree.c, birth.c */
 void tree_log(struct tree *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* While on, what this thread has to say of its system is kept, and written when it is off:
+ * that takes longer than to start what has failed again. */
+void tree_log_late(bool on);
 void tree_order(struct container *k, enum order_kind kind, bool fresh, int code, const char *text);
 /* Makes the container of a TREE_CREATE message. */
 void tree_create(struct tree *t, struct davit_message *m);

@@ -12,7 +12,8 @@
 /* Where the bytes behind a header are. */
 struct body {
 	const struct link *l;
-	const unsigned char *bytes; /* NULL: in the ring */
+	const unsigned char *bytes; /* NULL: in the ring, over its end */
+	bool shared;		    /* the other end can still write there */
 };
 
 static void copy(const struct body *b, size_t at, void *to, size_t n)
@@ -145,7 +146,7 @@ static int reply(struct davit_context *c, struct link *l, const struct davit_fra
 {
 	const void *data = b->bytes;
 
-	if (!data) {
+	if (b->shared) {
 		copy(b, 0, l->scratch, size);
 		data = l->scratch;
 	}
@@ -186,7 +187,7 @@ static int part(struct davit_context *c, struct link *l, const struct davit_fram
 	head = l->large_head;
 	l->large_head = (struct davit_frame){0};
 	{
-		struct body whole = {l, (const unsigned char *)l->large.data};
+		struct body whole = {l, (const unsigned char *)l->large.data, false};
 		if (head.kind == DAVIT_FRAME_REPLY)
 			r = reply(c, l, &head, &whole, l->large.len);
 		else
@@ -196,21 +197,18 @@ static int part(struct davit_context *c, struct link *l, const struct davit_fram
 	return r;
 }
 
-int link_take(struct davit_context *c, struct link *l, const struct davit_frame *f,
-	      const unsigned char *bytes)
+static int take(struct davit_context *c, struct link *l, const struct davit_frame *f, const struct body *b)
 {
-	struct body b = {l, bytes};
-
 	if (davit_frame_in_parts(f->kind) && (f->flags & DAVIT_FRAME_MORE || l->large_head.kind))
-		return part(c, l, f, &b);
+		return part(c, l, f, b);
 	switch (f->kind) {
 	case DAVIT_FRAME_MESSAGE:
 	case DAVIT_FRAME_REQUEST:
-		return message(c, l, f, &b, f->size - f->from - f->to);
+		return message(c, l, f, b, f->size - f->from - f->to);
 	case DAVIT_FRAME_REPLY:
-		return f->from || f->to ? DAVIT_EPROTO : reply(c, l, f, &b, f->size);
+		return f->from || f->to ? DAVIT_EPROTO : reply(c, l, f, b, f->size);
 	case DAVIT_FRAME_REFUSE:
-		return refused(c, l, f, &b);
+		return refused(c, l, f, b);
 	case DAVIT_FRAME_PROGRESS:
 		promise_progress(c, promise_of(f->id), l->number);
 		return 0;
@@ -222,13 +220,19 @@ int link_take(struct davit_context *c, struct link *l, const struct davit_frame 
 	}
 }
 
+int link_take(struct davit_context *c, struct link *l, const struct davit_frame *f,
+	      const unsigned char *bytes)
+{
+	return take(c, l, f, &(struct body){l, bytes, false});
+}
+
 int link_read_ring(struct davit_context *c, struct link *l, int n)
 {
 	struct davit_frame f;
 	int i = 0, r = 0;
 
-	while (i < n && (r = davit_ring_peek(&l->ring, l->end, &f)) > 0) {
-		if ((r = link_take(c, l, &f, NULL)))
+	while (i < n && (r = davit_ring_peek(&l->ring, &f)) > 0) {
+		if ((r = take(c, l, &f, &(struct body){l, davit_ring_body(&l->ring, &f), true})))
 			break;
 		davit_ring_next(&l->ring, &f);
 		i++;

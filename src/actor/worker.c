@@ -359,6 +359,7 @@ void davit_block_begin(struct davit_context *c)
 	struct davit_actor *a;
 
 	link_breathe(c);
+	run_here_end(w);
 	if (w->shared || w->dedicated || !w->started)
 		return;
 	atomic_store(&w->blocked, 1);
