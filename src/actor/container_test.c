@@ -37,10 +37,13 @@ static int operate(struct world *w, enum davit_operation op)
 	return finish(w, p);
 }
 
+/* By its own remedy it stays failed, so that the table can be asked for it. */
+static const struct davit_solver nothing[] = {{.solution = DAVIT_SOLVE_NOTHING}};
+static const struct davit_remedy stay[] = {{0, nothing, 1}, {0}};
+
 static void bring(struct world *w, enum davit_state s)
 {
-	static const struct davit_definition stays = {
-		.name = "Plain", .behaviour = quiet, .remedies = way_stay};
+	static const struct davit_definition stays = {.name = "Plain", .behaviour = quiet, .remedies = stay};
 
 	if (s == DAVIT_STATE_DESTROYED)
 		return;

@@ -14,8 +14,4 @@ static const enum davit_operation way_to[DAVIT_STATE_COUNT][3] = {
 	[DAVIT_STATE_FAILED] = {DAVIT_DO_START, DAVIT_DO_FAIL},
 };
 
-/* By its own remedy a container with this one stays failed, so that the table can be asked for it. */
-static const struct davit_solver way_nothing[] = {{.solution = DAVIT_SOLVE_NOTHING}};
-static const struct davit_remedy way_stay[] = {{0, way_nothing, 1}, {0}};
-
 #endif

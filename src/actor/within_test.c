@@ -6,7 +6,10 @@
 #include "actor/test_processes.h"
 #include "actor/test_way.h"
 
-static const struct davit_definition inner = {.name = "Inner", .behaviour = answer, .remedies = way_stay};
+/* By its own remedy it stays failed. */
+static const struct davit_solver nothing[] = {{.solution = DAVIT_SOLVE_NOTHING}};
+static const struct davit_remedy stay[] = {{0, nothing, 1}, {0}};
+static const struct davit_definition inner = {.name = "Inner", .behaviour = answer, .remedies = stay};
 
 static int keeps(struct davit_context *k, struct davit_message *m);
 static const struct davit_definition outer = {.name = "Outer", .type = DAVIT_PROCESS, .behaviour = keeps};
