@@ -3,7 +3,6 @@
 
 #include "base/units.h"
 
-#include <math.h>
 #include <string.h>
 
 static void value(struct davit_json *j)
@@ -116,6 +115,19 @@ void davit_json_stringn(struct davit_json *j, const char *s, size_t n)
 	quoted(j->out, s, n);
 }
 
+size_t davit_json_whole(const char *s, size_t n)
+{
+	for (size_t back = 1; back <= 3 && back <= n; back++) {
+		unsigned char c = (unsigned char)s[n - back];
+		size_t length = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+
+		if ((c & 0xc0) == 0x80)
+			continue;
+		return length > back ? n - back : n;
+	}
+	return n;
+}
+
 void davit_json_string(struct davit_json *j, const char *s)
 {
 	if (s)
@@ -128,15 +140,6 @@ void davit_json_int(struct davit_json *j, int64_t v)
 {
 	value(j);
 	davit_buf_addi(j->out, v);
-}
-
-void davit_json_double(struct davit_json *j, double v)
-{
-	value(j);
-	if (isfinite(v))
-		davit_buf_addf(j->out, "%.17g", v);
-	else
-		davit_buf_adds(j->out, "null");
 }
 
 void davit_json_bool(struct davit_json *j, bool v)
@@ -182,6 +185,21 @@ void davit_json_put_strv(struct davit_json *j, const char *key, char *const *v)
 	for (; v && *v; v++)
 		davit_json_string(j, *v);
 	davit_json_close_array(j);
+}
+
+void davit_json_put_error(struct davit_json *j, const struct davit_error *err)
+{
+	davit_json_key(j, "error");
+	davit_json_open(j);
+	davit_json_put_string(j, "code", davit_error_word(err->code));
+	davit_json_put_string(j, "message", err->message);
+	if (err->where[0])
+		davit_json_put_string(j, "where", err->where);
+	if (err->line)
+		davit_json_put_int(j, "line", err->line);
+	if (err->column)
+		davit_json_put_int(j, "column", err->column);
+	davit_json_close(j);
 }
 
 void davit_json_put_time(struct davit_json *j, const char *key, int64_t unix_ns)

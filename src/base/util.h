@@ -14,7 +14,6 @@
 
 #define DAVIT_ARRAY_SIZE(a) (sizeof(a) / sizeof *(a))
 #define DAVIT_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
-#define DAVIT_UNUSED __attribute__((unused))
 #define DAVIT_CLEANUP(fn) __attribute__((cleanup(fn)))
 
 static inline void davit_freep(void *p)

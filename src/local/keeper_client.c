@@ -193,7 +193,7 @@ static void flush(struct keeper_client *k)
 		close_fds(p->fds, p->n_fds);
 		free(p);
 	}
-	local_poll_set(k->poll, PROCESS_READABLE);
+	local_poll_set(k->poll, LOCAL_READABLE);
 }
 
 static int enqueue(struct keeper_client *k, const void *data, size_t len, const int *fds, size_t n_fds)
@@ -209,7 +209,7 @@ static int enqueue(struct keeper_client *k, const void *data, size_t len, const 
 	memcpy(p->data, data, len);
 	davit_list_init(&p->list);
 	davit_list_add_tail(&k->queue, &p->list);
-	local_poll_set(k->poll, PROCESS_READABLE | PROCESS_WRITABLE);
+	local_poll_set(k->poll, LOCAL_READABLE | LOCAL_WRITABLE);
 	return 0;
 }
 
@@ -384,7 +384,7 @@ static void on_socket(void *user, int events)
 	struct keeper_client *k = user;
 	_Alignas(8) char buf[RECEIVE_MAX];
 
-	if (events & PROCESS_WRITABLE)
+	if (events & LOCAL_WRITABLE)
 		flush(k);
 	for (int i = 0; i < RECEIVE_BUDGET && k->fd >= 0; i++) {
 		/* One byte is kept for a NUL: strings behind the struct end in any case. */
@@ -425,7 +425,7 @@ static int greet(struct keeper_client *k)
 		.h = {.type = KEEPER_HELLO, .size = sizeof hello, .total = sizeof hello, .tag = 0},
 		.version = KEEPER_PROTOCOL_VERSION,
 	};
-	int r = local_poll_open(k->place->loop, k->fd, PROCESS_READABLE, on_socket, k, &k->poll, &k->why);
+	int r = local_poll_open(k->place->loop, k->fd, LOCAL_READABLE, on_socket, k, &k->poll, &k->why);
 
 	if (r < 0)
 		return r;
@@ -509,7 +509,7 @@ static void attempt(struct keeper_client *k)
 		davit_buf_reset(&k->complaint);
 		r = keeper_launch(k->place, k->index, &k->child, &k->launch_fd, &k->why);
 		if (!r)
-			r = local_poll_open(k->place->loop, k->launch_fd, PROCESS_READABLE, on_launched, k,
+			r = local_poll_open(k->place->loop, k->launch_fd, LOCAL_READABLE, on_launched, k,
 					    &k->launch_poll, &k->why);
 		if (!r) {
 			k->phase = KEEPER_CLIENT_LAUNCHING;
