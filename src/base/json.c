@@ -3,6 +3,7 @@
 
 #include "base/units.h"
 
+#include <math.h>
 #include <string.h>
 
 static void value(struct davit_json *j)
@@ -140,6 +141,15 @@ void davit_json_int(struct davit_json *j, int64_t v)
 {
 	value(j);
 	davit_buf_addi(j->out, v);
+}
+
+void davit_json_double(struct davit_json *j, double v)
+{
+	value(j);
+	if (isfinite(v))
+		davit_buf_addf(j->out, "%.17g", v);
+	else
+		davit_buf_adds(j->out, "null");
 }
 
 void davit_json_bool(struct davit_json *j, bool v)

@@ -30,6 +30,7 @@ void davit_json_stringn(struct davit_json *j, const char *s, size_t n);
  * one at their end. For a text that comes in pieces. */
 size_t davit_json_whole(const char *s, size_t n);
 void davit_json_int(struct davit_json *j, int64_t v);
+void davit_json_double(struct davit_json *j, double v);
 void davit_json_bool(struct davit_json *j, bool v);
 void davit_json_null(struct davit_json *j);
 void davit_json_raw(struct davit_json *j, const char *json); /* one ready value */
