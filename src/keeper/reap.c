@@ -145,9 +145,8 @@ bool keeper_memory_group(struct keeper *k, const struct keeper_slot *s)
 		snprintf(path + dir, sizeof path - dir, v2 ? "/memory.events" : "/memory.oom_control");
 		if (access(path, F_OK) == 0)
 			return true;
-		path[dir] = '\0';
 		if (v2)
-			note_missing(k, base, path);
+			note_missing(k, s, base);
 	}
 	return false;
 }
