@@ -134,6 +134,22 @@ static void a_store_of_version_1_is_brought_to_this_one_and_goes_on_counting(voi
 	open_store(f);
 }
 
+static void a_store_that_was_half_made_is_made_anew(void **state)
+{
+	struct fixture *f = *state;
+	DAVIT_AUTO_FREE char *next = NULL;
+
+	shut_store(f);
+	assert_int_equal(unlink(f->path), 0);
+	assert_true(asprintf(&next, "%s.new", f->path) > 0);
+	assert_int_equal(davit_write_file(next, "half", 4, 0600, NULL), 0);
+	open_store(f);
+	assert_int_equal(access(next, F_OK), -1);
+	assert_int_equal(put(f, "a", "1"), 1);
+	reopen(f);
+	assert_string_equal(listed(f, NULL, NULL, 0), "a=1");
+}
+
 /* Calls of this process that have written something. */
 static uint64_t write_calls(void)
 {
@@ -455,6 +471,7 @@ int main(void)
 		CASE(a_second_daemon_is_kept_out),
 		CASE(a_newer_format_is_refused_and_left_alone),
 		CASE(a_store_of_version_1_is_brought_to_this_one_and_goes_on_counting),
+		CASE(a_store_that_was_half_made_is_made_anew),
 		CASE(a_large_transaction_is_written_to_the_log_in_few_calls),
 		CASE(another_programs_database_is_refused),
 		CASE(a_file_that_is_no_database_is_refused_and_left_alone),
