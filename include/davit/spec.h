@@ -51,6 +51,9 @@ enum davit_strategy {
 	DAVIT_ONE_FOR_ONE, /* the default */
 	DAVIT_ONE_FOR_ALL,
 	DAVIT_REST_FOR_ONE,
+	/* As one-for-one, for children that are all of one definition, however many come and
+	 * go. Of containers alone: a service's instances are that already. */
+	DAVIT_SIMPLE_ONE_FOR_ONE,
 };
 
 enum davit_escalation {

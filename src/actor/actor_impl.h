@@ -129,6 +129,7 @@ struct gate {
 	_Atomic(uint64_t) dropped, refused, blocked;
 	pthread_mutex_t lock; /* drop-oldest: the messages stand here, so that the oldest can be found */
 	struct davit_message *first, *last;
+	_Atomic(bool) proxy;		 /* the place has had one that stands for a process */
 	struct container *container;	 /* that stands in the tree; the tree's actor alone */
 	char alias[64];			 /* of that one; under the tree's lock */
 	_Atomic(struct remote *) remote; /* who is meant is behind a link */
@@ -167,8 +168,11 @@ struct davit_worker {
 	struct davit_worker *next_idle;
 	bool idle;			   /* in the list of the idle; under the system's lock */
 	_Atomic(struct davit_actor *) own; /* dedicated to this one */
-	bool dedicated;			   /* no part of the pool */
-	bool polls;			   /* it is the one of poll.c */
+	/* A stand-in that the actor which runs has sent to, and that is run with it: until that
+	 * one's activation is over, or somebody robs it. */
+	_Atomic(struct davit_actor *) open;
+	bool dedicated; /* no part of the pool */
+	bool polls;	/* it is the one of poll.c */
 
 	/* seen by others */
 	_Alignas(64) _Atomic(uint32_t) head;
@@ -333,6 +337,15 @@ int64_t clock_now(void);
 
 /* run.c */
 void activate(struct davit_worker *w, struct davit_actor *a);
+/* A message for one that stands for a process, handled at once, by its sender's worker: such
+ * a one does not wait, and what it writes is to be written together. Its generation_ and
+ * sender are set; consumed, unless this returns false: it is busy, or holds messages back, and
+ * m has to go into its mailbox. */
+bool run_here(struct davit_context *c, struct davit_actor *a, struct davit_message *m);
+/* Ends that, before the worker waits, or does something else. */
+void run_here_end(struct davit_worker *w);
+/* Takes a from the worker that has it open; the caller has to run it. */
+bool run_here_rob(struct davit_worker *w, struct davit_actor *a);
 /* Hands m to the handler of c->self, and frees it. Returns the handler's result. */
 int deliver(struct davit_context *c, struct davit_actor *a, struct davit_message *m,
 	    int (*handle)(struct davit_context *c, struct davit_message *m));

@@ -56,31 +56,48 @@ static int said(struct child *ch, const struct davit_frame *f, const unsigned ch
 	}
 }
 
-static bool socket_turn(struct child *ch)
+/* Looks first at how often was written, so that nothing is overlooked that comes now. */
+static bool receive(struct child *ch)
+{
+	struct link *l = ch->link;
+
+	if (l->ring.slots)
+		ch->attention = atomic_load_explicit(&l->ring.theirs->attention, memory_order_acquire);
+	return davit_socket_receive(&l->socket) > 0;
+}
+
+/* What was received. True: there was something. */
+static bool hear(struct child *ch)
 {
 	struct link *l = ch->link;
 	const unsigned char *body;
 	struct davit_frame f;
-	bool any = false, read = false;
-	int r = 0;
+	bool any = false;
+	int r;
 
-	ch->attention = atomic_load_explicit(&l->ring.theirs->attention, memory_order_acquire);
-	do { /* first what came with the greeting */
-		while ((r = davit_socket_next(&l->socket, DAVIT_END_CHILD, &f, &body)) > 0) {
-			any = true;
-			if ((r = said(ch, &f, body)))
-				break;
-		}
-		if (r || (read && l->socket.drained) || davit_socket_receive(&l->socket) <= 0)
+	while ((r = davit_socket_next(&l->socket, DAVIT_END_CHILD, &f, &body)) > 0) {
+		any = true;
+		if ((r = said(ch, &f, body)))
 			break;
-		ch->heard = clock_now();
-		read = true;
-	} while (true);
+	}
 	if (r || l->socket.ended) {
 		ch->over = true; /* the parent has gone, or is none */
 		ch->status = ch->status ? ch->status : 1;
 	}
 	return any;
+}
+
+static bool socket_turn(struct child *ch)
+{
+	bool any = false;
+
+	while (!ch->over && receive(ch)) {
+		ch->heard = clock_now();
+		any |= hear(ch);
+		if (ch->link->socket.drained)
+			return any;
+	}
+	return hear(ch) || any; /* it may have ended */
 }
 
 static void bell(struct child *ch)
@@ -181,7 +198,7 @@ static bool spin(struct child *ch)
 
 	do {
 		for (int i = 0; i < 64; i++) {
-			__builtin_ia32_pause();
+			davit_relax();
 			if (davit_ring_any(r) || atomic_load_explicit(&r->theirs->attention,
 								      memory_order_relaxed) != ch->attention)
 				return true;
@@ -228,7 +245,7 @@ static int await(struct child *ch, enum davit_frame_kind kind, int ms, struct da
 	int r;
 
 	while (!(r = davit_socket_next(s, DAVIT_END_CHILD, ret, ret_body)))
-		if (!davit_socket_receive(s) && (s->ended || DAVIT_EINTR(poll(&p, 1, ms)) <= 0))
+		if (!receive(ch) && (s->ended || DAVIT_EINTR(poll(&p, 1, ms)) <= 0))
 			return DAVIT_ECLOSED;
 	return r < 0 ? r : ret->kind == kind ? 0 : DAVIT_EPROTO;
 }
@@ -287,6 +304,7 @@ static int become(struct child *ch)
 		process_warm();
 		stock(davit_system_context(ch->system));
 		stock(&ch->system->worker[0]->context);
+		process_slim();
 	}
 	if ((r = await(ch, DAVIT_FRAME_BECOME, -1, &f, &body)))
 		return r;
@@ -329,7 +347,7 @@ static void run(struct child *ch)
 {
 	ch->status = 0;
 	ch->heard = clock_now();
-	socket_turn(ch);
+	hear(ch); /* what came with the greeting */
 	while (!ch->over)
 		if (!davit_system_run(ch->system))
 			sleep_once(ch);

@@ -3,6 +3,7 @@
  * Containers without threads and on a clock of the test's: each semantic by itself.
  */
 #include "actor/test_rig.h"
+#include "actor/test_way.h"
 
 /* --- the state machine --- */
 
@@ -43,17 +44,12 @@ static const struct davit_remedy stay[] = {{0, nothing, 1}, {0}};
 static void bring(struct world *w, enum davit_state s)
 {
 	static const struct davit_definition stays = {.name = "Plain", .behaviour = quiet, .remedies = stay};
-	static const enum davit_operation way[DAVIT_STATE_COUNT][3] = {
-		[DAVIT_STATE_STARTED] = {DAVIT_DO_START},
-		[DAVIT_STATE_STOPPED] = {DAVIT_DO_START, DAVIT_DO_STOP},
-		[DAVIT_STATE_FAILED] = {DAVIT_DO_START, DAVIT_DO_FAIL},
-	};
 
 	if (s == DAVIT_STATE_DESTROYED)
 		return;
 	assert_int_equal(make(w, "A", &stays, 0), 0);
-	for (int i = 0; way[s][i]; i++)
-		assert_int_equal(operate(w, way[s][i]), 0);
+	for (int i = 0; way_to[s][i]; i++)
+		assert_int_equal(operate(w, way_to[s][i]), 0);
 	assert_int_equal(state(w, "A"), s);
 }
 
@@ -263,7 +259,7 @@ static void several_are_created_started_and_destroyed_at_once(void **unused)
 
 static void addresses_are_an_alias_a_path_or_a_name(void **unused)
 {
-	struct davit_ref ref;
+	struct davit_ref ref, b;
 	struct world *w = open_world();
 
 	make_under(w, NULL, "A", &plain);
@@ -271,6 +267,14 @@ static void addresses_are_an_alias_a_path_or_a_name(void **unused)
 	assert_int_equal(davit_find(w->c, "B", &ref), 0);
 	assert_int_equal(davit_find(w->c, "Main/A/B", &ref), 0);
 	assert_int_equal(davit_find(w->c, "name:Traced", &ref), 0);
+	assert_int_equal(davit_find(w->c, "B", &b), 0);
+	for (int i = 0; i < 20; i++) { /* the first that was made, however many there are */
+		char alias[8];
+		snprintf(alias, sizeof alias, "T%d", i);
+		make_under(w, "A", alias, &traced);
+		assert_int_equal(davit_find(w->c, "name:Traced", &ref), 0);
+		assert_true(davit_ref_equal(ref, b));
+	}
 	assert_int_equal(davit_find(w->c, "Main/B", &ref), DAVIT_ENOENT);
 	assert_int_equal(davit_find(w->c, "C", &ref), DAVIT_ENOENT);
 	close_world(w);

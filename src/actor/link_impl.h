@@ -55,7 +55,6 @@ struct link {
 	struct davit_frame large_head;
 	struct link_cache from;			  /* the sender of the last message in */
 	struct davit_message *batch, *batch_last; /* for the owner, newest first */
-	unsigned char scratch[DAVIT_FRAME_MAX];
 
 	/* Requests of the other end that are not answered, by their id; under the promises' lock. */
 	struct promise *requests[LINK_REQUESTS];
@@ -82,6 +81,9 @@ struct link {
 	bool killed;		/* as soon as it says who it is */
 	const char *end_reason; /* why it was killed by us; static */
 	int end_code;
+
+	/* who reads; the last, since nobody clears it: most links never need it */
+	unsigned char scratch[DAVIT_FRAME_MAX];
 };
 
 struct link *link_new(struct davit_system *s, int fd, enum davit_channel_end end);

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -102,14 +103,25 @@ int poll_open(struct davit_system *s)
 	return r;
 }
 
-static struct link *gone_pop(struct poll *p)
+/* Lets go of those that have ended since the last time: what came of that had no time to
+ * lose, and this takes as long. */
+static void gone_drop(struct poll *p)
 {
 	struct link *l;
 
-	pthread_mutex_lock(&p->lock);
-	l = p->n_gone ? p->gone[--p->n_gone] : NULL;
-	pthread_mutex_unlock(&p->lock);
-	return l;
+	do {
+		pthread_mutex_lock(&p->lock);
+		l = p->n_gone ? p->gone[--p->n_gone] : NULL;
+		pthread_mutex_unlock(&p->lock);
+		if (!l)
+			return;
+		epoll_ctl(p->epoll, EPOLL_CTL_DEL, l->socket.fd, NULL);
+		if (l->pidfd >= 0) {
+			epoll_ctl(p->epoll, EPOLL_CTL_DEL, l->pidfd, NULL);
+			(void)waitid(P_PIDFD, (id_t)l->pidfd, NULL, WEXITED | WNOHANG);
+		}
+		link_unref(l);
+	} while (true);
 }
 
 static int receive(struct davit_context *c, struct link *l, int reads);
@@ -141,8 +153,7 @@ void poll_close(struct davit_system *s)
 			(void)DAVIT_EINTR(waitid(P_PIDFD, (id_t)l->pidfd, NULL, WEXITED));
 		link_unref(l);
 	}
-	while ((l = gone_pop(p)))
-		link_unref(l);
+	gone_drop(p);
 	atomic_store(&s->poll, NULL);
 	poll_free(p);
 }
@@ -272,9 +283,6 @@ static void over(struct davit_context *c, struct poll *p, struct link *l, const 
 	spare_gone(c->system, l);
 	reason(l, info, &n);
 	pthread_mutex_lock(&l->lock);
-	epoll_ctl(p->epoll, EPOLL_CTL_DEL, l->socket.fd, NULL);
-	if (l->pidfd >= 0)
-		epoll_ctl(p->epoll, EPOLL_CTL_DEL, l->pidfd, NULL);
 	l->epoll = -1;
 	pthread_mutex_unlock(&l->lock);
 	link_close(l);
@@ -290,8 +298,9 @@ static void ended(struct davit_context *c, struct poll *p, struct link *l)
 
 	if (l->epoll < 0)
 		return; /* told already */
-	/* Somebody else may have waited for it: its reason is unknown then. */
-	if (l->pidfd >= 0 && waitid(P_PIDFD, (id_t)l->pidfd, &info, WEXITED | WNOHANG) == 0 && !info.si_pid)
+	/* It is reaped when there is time. Somebody else may have done that: its reason is unknown then. */
+	if (l->pidfd >= 0 && waitid(P_PIDFD, (id_t)l->pidfd, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	    !info.si_pid)
 		return;
 	over(c, p, l, &info);
 }
@@ -359,6 +368,24 @@ static bool see_to(struct davit_context *c, struct link *l)
 	return true;
 }
 
+/* Its process ends as well, a moment later, if that is not why: its sockets are closed
+ * just before its end is told. Otherwise it has a second. */
+static void socket_ended(struct davit_context *c, struct poll *p, struct link *l)
+{
+	struct pollfd process = {.fd = l->pidfd, .events = POLLIN};
+
+	l->ended_at = clock_now();
+	if (l->pidfd < 0)
+		over(c, p, l, &(siginfo_t){0}); /* it was never there */
+	else if (poll(&process, 1, 1) > 0)
+		ended(c, p, l);
+	if (l->epoll < 0)
+		return;
+	pthread_mutex_lock(&l->lock);
+	epoll_ctl(p->epoll, EPOLL_CTL_DEL, l->socket.fd, NULL);
+	pthread_mutex_unlock(&l->lock);
+}
+
 static void link_ready(struct davit_context *c, struct poll *p, struct link *l, uint32_t events)
 {
 	bool broken;
@@ -371,19 +398,13 @@ static void link_ready(struct davit_context *c, struct poll *p, struct link *l, 
 		receive(c, l, READS);
 	pthread_mutex_lock(&l->lock);
 	broken = l->socket.broken;
-	if (l->ended && !l->ended_at) { /* its process has a second to end as well */
-		l->ended_at = clock_now();
-		epoll_ctl(p->epoll, EPOLL_CTL_DEL, l->socket.fd, NULL);
-	}
 	pthread_mutex_unlock(&l->lock);
 	if (broken && l->end_reason)
 		link_kill(l, l->end_code, l->end_reason);
 	if (!l->rings)
 		see_to(c, l);
-	if (l->ended && l->pidfd < 0)
-		over(c, p, l, &(siginfo_t){0}); /* it was never there */
-	else if (l->ended)
-		ended(c, p, l); /* by now, most often: one round less */
+	if (l->ended && !l->ended_at)
+		socket_ended(c, p, l);
 }
 
 /* --- heartbeats --- */
@@ -490,16 +511,14 @@ bool poll_turn(struct davit_context *c, int ms)
 {
 	struct poll *p = poll_of(c->system);
 	struct epoll_event e[EVENTS];
-	struct link *l;
 	bool links;
 	int64_t left;
 	int n;
 
 	if (!p)
 		return false;
+	gone_drop(p);
 	/* One to spare has no heart to listen to. */
-	while ((l = gone_pop(p))) /* in the last turn; what came of that had no time to lose */
-		link_unref(l);
 	links = atomic_load(&p->count) > (atomic_load(&c->system->spare.link) ? 1 : 0);
 	left = links ? (p->next_beat - clock_now() + 999999) / 1000000 : -1;
 	if (ms < 0 || (left >= 0 && left < ms))
@@ -517,18 +536,25 @@ void poll_main(struct davit_worker *w)
 {
 	struct davit_system *s = w->system;
 	struct davit_actor *a;
+	bool any;
 
 	while (!atomic_load(&s->closing)) {
+		any = false;
 		/* The workers all sleep: what was read woke none of them. */
 		if (atomic_load(&s->n_idle) >= atomic_load(&s->n_pool) && !poll_arm(&w->context))
 			poll_rings(&w->context);
 		else
 			poll_turn(&w->context, -1);
 		wake_late(s, true);
+		tree_log_late(true);
 		while ((a = ring_pop(w))) {
 			w->now = clock_now();
 			activate(w, a);
+			any = true;
 		}
+		if (any) /* what it was that somebody waits for, on this processor perhaps */
+			sched_yield();
 		wake_late(s, false);
+		tree_log_late(false);
 	}
 }

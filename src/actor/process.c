@@ -77,30 +77,36 @@ static void arrive(struct davit_context *c, struct davit_actor *a, struct contai
 
 /* --- one order --- */
 
-static uint64_t tell(struct process *p, const char *what, bool fresh, int code, const char *text)
+static uint64_t order_frame(struct process *p, const char *what, bool fresh, int code, const char *text,
+			    bool soon)
 {
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 
 	operate_json(&b, what, fresh, code, text);
-	link_control(p->link, DAVIT_FRAME_OPERATE, ++p->last_id, 0, b.data, b.len);
+	link_say(p->link, DAVIT_FRAME_OPERATE, ++p->last_id, 0, b.data, b.len, soon);
 	return p->last_id;
 }
 
-/* A process, told to create itself. */
-static int bring_up(struct davit_context *c, struct container *k)
+static uint64_t tell(struct process *p, const char *what, bool fresh, int code, const char *text)
+{
+	return order_frame(p, what, fresh, code, text, false);
+}
+
+/* A process, told to create itself. soon: and something else, as soon as this returns. */
+static int bring_up(struct davit_context *c, struct container *k, bool soon)
 {
 	struct process *p = k->process;
 	int r = process_spawn(c, k);
 
 	if (!r)
-		p->create_id = tell(p, "create", false, 0, NULL);
+		p->create_id = order_frame(p, "create", false, 0, NULL, soon);
 	return r;
 }
 
 static void begin_create(struct davit_context *c, struct davit_actor *a, struct container *k)
 {
 	struct process *p = k->process;
-	int r = bring_up(c, k);
+	int r = bring_up(c, k, false);
 
 	if (!r) {
 		p->id = p->create_id;
@@ -128,7 +134,7 @@ static void begin_start(struct davit_context *c, struct davit_actor *a, struct c
 		return;
 	}
 	/* It has died: another one, which is made anew by being created. */
-	if (!(r = bring_up(c, k))) {
+	if (!(r = bring_up(c, k, true))) {
 		p->id = tell(p, "start", false, 0, NULL);
 		return;
 	}
@@ -306,6 +312,7 @@ static void died(struct davit_context *c, struct davit_actor *a, struct containe
 	struct process *p = k->process;
 	enum order_kind doing = p->doing.kind;
 	struct link *link = p->link;
+	char silent[128];
 	bool busy = p->busy;
 
 	process_take_back(c, a);
@@ -313,8 +320,12 @@ static void died(struct davit_context *c, struct davit_actor *a, struct containe
 	p->stalled = p->busy = false;
 	p->id = p->create_id = 0;
 	promises_lost(c, link, DAVIT_ECLOSED, n->text);
+	snprintf(silent, sizeof silent, "%.80s, and has never spoken the protocol", n->text);
+	say(k, p->why ? p->why : n->code,
+	    p->why					? p->why_text
+	    : link->welcome || n->code != DAVIT_ECLOSED ? n->text
+							: silent);
 	link_unref(link);
-	say(k, p->why ? p->why : n->code, p->why ? p->why_text : n->text);
 	p->why = 0;
 	if (busy && doing == ORDER_CREATE) {
 		container_report(c, k, k->code, false);

@@ -87,7 +87,8 @@ void process_take_back(struct davit_context *c, struct davit_actor *a);
 void process_resume(struct davit_context *c, struct davit_actor *a);
 
 /* process_spawn.c */
-/* A process for k, greeted. 0, or an error with k->text. */
+/* A process for k, greeted; it hears of that with its first order, so that it is woken once.
+ * 0, or an error with k->text. */
 int process_spawn(struct davit_context *c, struct container *k);
 /* A process asked of the zygote, and the link to it, which nobody watches yet: of a program
  * and its arguments, or (words NULL) one that waits for BECOME. 0, or an error. */
@@ -100,6 +101,8 @@ int process_main(int channel, const void *request, size_t n);
 const struct davit_definition *process_definition(const void *data, size_t n);
 /* What the zygote does once, so that what comes from it need not. */
 void process_warm(void);
+/* Gives back the memory that nobody needs any more: the end of a process goes by its pages. */
+void process_slim(void);
 
 /* process_spare.c */
 /* A process that waits for BECOME, attached to its rings; owned, and watched by nobody. */

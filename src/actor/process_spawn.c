@@ -10,6 +10,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <link.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -26,15 +27,39 @@ struct spawn_request {
 /* Data of BECOME: a definition, and the file that has it. */
 struct become {
 	const struct davit_definition *definition;
-	const void *base; /* where the file is loaded, here */
-	char file[];
+	uintptr_t base; /* where the file is loaded, here */
+	char file[];	/* "": the program */
 };
 
 /* --- in the program --- */
 
-static bool is_static(const void *p, Dl_info *ret)
+/* What is loaded, the program or a shared object, and has p. dladdr would also look for a
+ * symbol there, which takes as long as all else of a restart in the new process. */
+struct place {
+	const void *p;
+	const char *file; /* "": the program. The loader's */
+	uintptr_t base;
+};
+
+static int place_look(struct dl_phdr_info *i, size_t size, void *arg)
 {
-	return dladdr(p, ret) && ret->dli_fname && ret->dli_fbase;
+	struct place *l = arg;
+
+	for (int n = 0; n < i->dlpi_phnum; n++) {
+		const ElfW(Phdr) *h = &i->dlpi_phdr[n];
+		if (h->p_type != PT_LOAD || (uintptr_t)l->p - i->dlpi_addr - h->p_vaddr >= h->p_memsz)
+			continue;
+		l->file = i->dlpi_name ? i->dlpi_name : "";
+		l->base = i->dlpi_addr;
+		return 1;
+	}
+	return 0;
+}
+
+static bool is_static(const void *p, struct place *ret)
+{
+	*ret = (struct place){.p = p};
+	return dl_iterate_phdr(place_look, ret) == 1;
 }
 
 static const struct davit_definition *static_of(const struct davit_definition *d)
@@ -44,12 +69,12 @@ static const struct davit_definition *static_of(const struct davit_definition *d
 
 int process_possible(struct davit_system *s, const struct davit_definition *d, const char **ret_why)
 {
-	Dl_info info;
+	struct place place;
 
 	*ret_why = "nothing here runs containers of type process";
 	if (s->config.no_processes || s->config.manual_clock)
 		return DAVIT_ENOTSUP;
-	if (!d->command && !is_static(static_of(d), &info)) {
+	if (!d->command && !is_static(static_of(d), &place)) {
 		*ret_why = "the definition of a process must be static data of a program or a shared object";
 		return DAVIT_ENOTSUP;
 	}
@@ -118,18 +143,18 @@ void process_own(struct link *l, const struct container *k)
 static int become(struct link *l, const struct davit_definition *d)
 {
 	struct become *b;
-	Dl_info info;
+	struct place place;
 	size_t n;
 
-	if (!is_static(d, &info))
+	if (!is_static(d, &place))
 		return DAVIT_ENOTSUP;
-	n = sizeof *b + strlen(info.dli_fname) + 1;
+	n = sizeof *b + strlen(place.file) + 1;
 	if (n > DAVIT_FRAME_MAX || !(b = calloc(1, n)))
 		return DAVIT_ENOMEM;
 	b->definition = d;
-	b->base = info.dli_fbase;
-	strcpy(b->file, info.dli_fname);
-	link_control(l, DAVIT_FRAME_BECOME, 0, 0, b, n);
+	b->base = place.base;
+	strcpy(b->file, place.file);
+	link_say(l, DAVIT_FRAME_BECOME, 0, 0, b, n, true);
 	free(b);
 	return 0;
 }
@@ -151,7 +176,7 @@ static int greet(struct container *k, struct link *l)
 	hello_json(&b, &h);
 	if (b.oom || b.len > DAVIT_FRAME_MAX)
 		return b.oom ? DAVIT_ENOMEM : DAVIT_EINVAL; /* its args are too long */
-	link_control(l, DAVIT_FRAME_HELLO, 0, 0, b.data, b.len);
+	link_say(l, DAVIT_FRAME_HELLO, 0, 0, b.data, b.len, true);
 	atomic_store(&l->greeted, true);
 	return 0;
 }
@@ -243,19 +268,17 @@ const struct davit_definition *process_definition(const void *data, size_t n)
 {
 	const struct become *b = data;
 	struct link_map *map;
-	Dl_info info;
-	size_t offset;
+	struct place place;
 	void *file;
 
 	if (n <= sizeof *b || ((const char *)data)[n - 1])
 		return NULL;
 	/* Where it was at the zygote's fork it still is; a file that was loaded later is loaded now. */
-	if (is_static(b->definition, &info) && info.dli_fbase == b->base && !strcmp(info.dli_fname, b->file))
+	if (is_static(b->definition, &place) && place.base == b->base && !strcmp(place.file, b->file))
 		return b->definition;
 	if (!(file = dlopen(b->file, RTLD_NOW | RTLD_GLOBAL)) || dlinfo(file, RTLD_DI_LINKMAP, &map))
 		return NULL;
-	offset = (size_t)((const char *)b->definition - (const char *)b->base);
-	return (const void *)((const char *)(uintptr_t)map->l_addr + offset);
+	return (const void *)(map->l_addr + ((uintptr_t)b->definition - b->base));
 }
 
 int process_main(int channel, const void *request, size_t n)
@@ -289,6 +312,13 @@ static void rehearse(struct davit_system *s)
 		pin = malloc(1);
 }
 
+void process_slim(void)
+{
+#ifdef __GLIBC__
+	malloc_trim(0);
+#endif
+}
+
 void process_warm(void)
 {
 	static const struct davit_system_config config = {.workers = DAVIT_NO_WORKERS, .no_processes = true};
@@ -309,4 +339,5 @@ void process_warm(void)
 		return;
 	rehearse(s);
 	davit_system_close(s);
+	process_slim();
 }

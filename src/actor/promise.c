@@ -69,25 +69,35 @@ static struct davit_promise handle_of(const struct promise *e)
 	return (struct davit_promise){e->slot, e->generation};
 }
 
-struct promise *promise_take(struct promises *t)
+/* Room for some more, which nobody looks at before they are taken. The list of chunks
+ * doubles. */
+static bool chunk_add(struct promises *t)
 {
+	uint32_t n = t->n_chunks;
 	struct promise *e, **more;
 
-	if (!t->free) {
-		if (!(more = realloc(t->chunk, (t->n_chunks + 1) * sizeof *more)))
-			return NULL;
+	if (!(n & (n - 1))) {
+		if (!(more = realloc(t->chunk, (n ? 2 * (size_t)n : 1) * sizeof *more)))
+			return false;
 		t->chunk = more;
-		if (!(e = calloc(1u << PROMISE_BITS, sizeof *e)))
-			return NULL;
-		t->chunk[t->n_chunks++] = e;
-		for (uint32_t i = 0; i < 1u << PROMISE_BITS; i++) {
-			e[i].slot = t->n++;
-			e[i].generation = 1;
-			e[i].next_free = t->free;
-			t->free = &e[i];
-		}
 	}
-	e = t->free;
+	if (!(e = calloc(1u << PROMISE_BITS, sizeof *e)))
+		return false;
+	t->chunk[t->n_chunks++] = e;
+	return true;
+}
+
+struct promise *promise_take(struct promises *t)
+{
+	struct promise *e;
+
+	if (!(e = t->free)) {
+		if (t->n >> PROMISE_BITS == t->n_chunks && !chunk_add(t))
+			return NULL;
+		e = &t->chunk[t->n >> PROMISE_BITS][t->n & ((1u << PROMISE_BITS) - 1)];
+		e->slot = t->n++;
+		e->generation = 1;
+	}
 	t->free = e->next_free;
 	*e = (struct promise){.slot = e->slot, .generation = e->generation, .used = true};
 	return e;

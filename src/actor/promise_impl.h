@@ -7,7 +7,7 @@
 
 #include "actor/actor_impl.h"
 
-enum { PROMISE_BITS = 8 };
+enum { PROMISE_BITS = 6 };
 
 enum consumer {
 	CONSUMER_NONE,	/* has not come yet */

@@ -72,8 +72,12 @@ struct davit_actor *queue_steal(struct davit_worker *w, const uint32_t *stuck)
 
 	for (uint32_t i = 0; i < n; i++) {
 		struct davit_worker *from = s->worker[i];
+		struct davit_actor *a = atomic_load_explicit(&from->open, memory_order_relaxed);
 		uint32_t length;
-		struct davit_actor *a;
+		if (UNLIKELY(a != NULL) && from != w && stuck &&
+		    stuck[i] == atomic_load_explicit(&from->epoch, memory_order_relaxed) &&
+		    run_here_rob(from, a))
+			return a;
 		if (from == w || from->dedicated || !(length = ring_length(from)))
 			continue;
 		if (length * atomic_load_explicit(&from->cost, memory_order_relaxed) <= WORTH &&

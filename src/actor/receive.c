@@ -12,7 +12,8 @@
 /* Where the bytes behind a header are. */
 struct body {
 	const struct link *l;
-	const unsigned char *bytes; /* NULL: in the ring */
+	const unsigned char *bytes; /* NULL: in the ring, over its end */
+	bool shared;		    /* the other end can still write there */
 };
 
 static void copy(const struct body *b, size_t at, void *to, size_t n)
@@ -112,6 +113,14 @@ static void hand_over(struct davit_context *c, struct link *l, const struct davi
 		undeliverable(c, l, f, m, r);
 }
 
+/* Without a NUL. Most are a few letters, or none. */
+static bool is_word(const char *s, unsigned n)
+{
+	while (n && s[n - 1])
+		n--;
+	return !n;
+}
+
 /* A message that is there as a whole. */
 static int message(struct davit_context *c, struct link *l, const struct davit_frame *f, const struct body *b,
 		   size_t size)
@@ -122,6 +131,8 @@ static int message(struct davit_context *c, struct link *l, const struct davit_f
 	copy(b, 0, from, f->from);
 	copy(b, f->from, to, f->to);
 	from[f->from] = to[f->to] = 0;
+	if (!is_word(from, f->from) || !is_word(to, f->to))
+		return DAVIT_EPROTO;
 	if (!(m = davit_message_new(c, f->type, size + 1))) {
 		if (f->kind == DAVIT_FRAME_REQUEST)
 			refuse(l, f->id, DAVIT_ENOMEM, "out of memory");
@@ -131,8 +142,7 @@ static int message(struct davit_context *c, struct link *l, const struct davit_f
 	m->data[size] =
 		0; /* not counted: a handler that reads text is as safe as with one from davit itself */
 	m->size = (uint32_t)size;
-	if (!davit_frame_type_ok(m->type, m->data, m->size) || (f->kind == DAVIT_FRAME_REQUEST && !f->id) ||
-	    strlen(from) != f->from || strlen(to) != f->to) {
+	if (!davit_frame_type_ok(m->type, m->data, m->size) || (f->kind == DAVIT_FRAME_REQUEST && !f->id)) {
 		davit_message_free(c, m);
 		return DAVIT_EPROTO;
 	}
@@ -145,7 +155,7 @@ static int reply(struct davit_context *c, struct link *l, const struct davit_fra
 {
 	const void *data = b->bytes;
 
-	if (!data) {
+	if (b->shared) {
 		copy(b, 0, l->scratch, size);
 		data = l->scratch;
 	}
@@ -186,7 +196,7 @@ static int part(struct davit_context *c, struct link *l, const struct davit_fram
 	head = l->large_head;
 	l->large_head = (struct davit_frame){0};
 	{
-		struct body whole = {l, (const unsigned char *)l->large.data};
+		struct body whole = {l, (const unsigned char *)l->large.data, false};
 		if (head.kind == DAVIT_FRAME_REPLY)
 			r = reply(c, l, &head, &whole, l->large.len);
 		else
@@ -196,21 +206,18 @@ static int part(struct davit_context *c, struct link *l, const struct davit_fram
 	return r;
 }
 
-int link_take(struct davit_context *c, struct link *l, const struct davit_frame *f,
-	      const unsigned char *bytes)
+static int take(struct davit_context *c, struct link *l, const struct davit_frame *f, const struct body *b)
 {
-	struct body b = {l, bytes};
-
 	if (davit_frame_in_parts(f->kind) && (f->flags & DAVIT_FRAME_MORE || l->large_head.kind))
-		return part(c, l, f, &b);
+		return part(c, l, f, b);
 	switch (f->kind) {
 	case DAVIT_FRAME_MESSAGE:
 	case DAVIT_FRAME_REQUEST:
-		return message(c, l, f, &b, f->size - f->from - f->to);
+		return message(c, l, f, b, f->size - f->from - f->to);
 	case DAVIT_FRAME_REPLY:
-		return f->from || f->to ? DAVIT_EPROTO : reply(c, l, f, &b, f->size);
+		return f->from || f->to ? DAVIT_EPROTO : reply(c, l, f, b, f->size);
 	case DAVIT_FRAME_REFUSE:
-		return refused(c, l, f, &b);
+		return refused(c, l, f, b);
 	case DAVIT_FRAME_PROGRESS:
 		promise_progress(c, promise_of(f->id), l->number);
 		return 0;
@@ -222,13 +229,19 @@ int link_take(struct davit_context *c, struct link *l, const struct davit_frame 
 	}
 }
 
+int link_take(struct davit_context *c, struct link *l, const struct davit_frame *f,
+	      const unsigned char *bytes)
+{
+	return take(c, l, f, &(struct body){l, bytes, false});
+}
+
 int link_read_ring(struct davit_context *c, struct link *l, int n)
 {
 	struct davit_frame f;
 	int i = 0, r = 0;
 
-	while (i < n && (r = davit_ring_peek(&l->ring, l->end, &f)) > 0) {
-		if ((r = link_take(c, l, &f, NULL)))
+	while (i < n && (r = davit_ring_peek(&l->ring, &f)) > 0) {
+		if ((r = take(c, l, &f, &(struct body){l, davit_ring_body(&l->ring, &f), true})))
 			break;
 		davit_ring_next(&l->ring, &f);
 		i++;

@@ -138,6 +138,84 @@ static bool rest(struct davit_actor *a)
 	return !atomic_compare_exchange_strong(&a->mailbox, &idle, BUSY);
 }
 
+/* --- stand-ins, with those who send to them --- */
+
+/* The end of the activation of one that stands for a process. */
+static void proxy_rest(struct davit_context *c, struct davit_actor *a)
+{
+	process_flush(c, a);
+	if ((a->todo && !(a->flags & ACTOR_HELD)) || !rest(a))
+		schedule(c, a);
+}
+
+/* Makes it this worker's: it was idle, and is what m is for. */
+static bool open_here(struct davit_context *c, struct davit_actor *a, const struct davit_message *m)
+{
+	struct davit_worker *w = c->worker;
+	uintptr_t idle = IDLE;
+
+	/* Only of whom somebody else can rob it, and only one. */
+	if (!c->self || c->self->flags & ACTOR_PROXY || w->shared || w->dedicated || w->blocked ||
+	    atomic_load_explicit(&w->open, memory_order_relaxed))
+		return false;
+	if (!atomic_compare_exchange_strong(&a->mailbox, &idle, BUSY))
+		return false;
+	if (a->flags & ACTOR_PROXY && !(a->flags & (ACTOR_EXIT | ACTOR_HELD)) && !a->todo &&
+	    m->generation_ == atomic_load_explicit(&a->generation, memory_order_relaxed)) {
+		if (UNLIKELY(atomic_load_explicit(&c->system->drowsy, memory_order_relaxed)))
+			wake_sentinel(c->system);
+		return true;
+	}
+	if (a->todo || !rest(a))
+		schedule(c, a);
+	return false;
+}
+
+bool run_here(struct davit_context *c, struct davit_actor *a, struct davit_message *m)
+{
+	struct davit_worker *w = c->worker;
+	struct davit_actor *self = c->self;
+
+	if (UNLIKELY(atomic_load_explicit(&w->open, memory_order_relaxed) != a)) {
+		if (!open_here(c, a, m))
+			return false;
+	} else if (UNLIKELY(!run_here_rob(w, a))) {
+		return false;
+	} else if (UNLIKELY(m->generation_ != atomic_load_explicit(&a->generation, memory_order_relaxed))) {
+		proxy_rest(c, a);
+		return false;
+	}
+	c->self = a;
+	handle(c, a, m);
+	c->self = self;
+	if (UNLIKELY(a->flags & ACTOR_HELD || atomic_load_explicit(&a->signals, memory_order_relaxed)))
+		proxy_rest(c, a);
+	else
+		atomic_store_explicit(&w->open, a, memory_order_release);
+	return true;
+}
+
+bool run_here_rob(struct davit_worker *w, struct davit_actor *a)
+{
+	return atomic_compare_exchange_strong_explicit(&w->open, &a, NULL, memory_order_acquire,
+						       memory_order_relaxed);
+}
+
+void run_here_end(struct davit_worker *w)
+{
+	struct davit_actor *a = atomic_load_explicit(&w->open, memory_order_relaxed);
+	struct davit_context *c = &w->context;
+	struct davit_actor *self = c->self;
+
+	if (LIKELY(!a) || !run_here_rob(w, a))
+		return;
+	c->self = a;
+	proxy_rest(c, a);
+	c->self = self;
+}
+
+/* --- an activation --- */
+
 void activate(struct davit_worker *w, struct davit_actor *a)
 {
 	struct davit_context *c = &w->context;
@@ -165,6 +243,7 @@ void activate(struct davit_worker *w, struct davit_actor *a)
 		}
 	}
 	COUNT(w, activations);
+	run_here_end(w);
 	if (UNLIKELY(a->flags & ACTOR_PROXY)) {
 		process_flush(c, a);
 		if (w->left)

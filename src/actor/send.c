@@ -260,6 +260,11 @@ static inline int deliver_to(struct davit_context *c, struct davit_ref sender, c
 		message_dead(c, DAVIT_DEAD_DENIED, to, m);
 		return DAVIT_EPERM;
 	}
+	if (UNLIKELY(a->gate && a->gate->proxy) && run_here(c, a, m)) {
+		COUNT(c->worker, sent);
+		*mp = NULL;
+		return 0;
+	}
 	if (UNLIKELY(a->gate && a->gate->limit)) {
 		if (UNLIKELY(a->gate->remote != NULL))
 			return remote_send(c, a, mp);
@@ -317,6 +322,20 @@ int send_ours(struct davit_context *c, struct davit_ref to, struct davit_message
 	return mailbox_put(c, a, m);
 }
 
+/* News of a process do not wait for the handler that has sent to it. */
+static bool rob_from_any(struct davit_system *s, struct davit_actor *a)
+{
+	uint32_t n = atomic_load_explicit(&s->n_workers, memory_order_acquire);
+
+	if (!a->gate || !a->gate->proxy)
+		return false;
+	for (uint32_t i = 0; i < n; i++)
+		if (atomic_load_explicit(&s->worker[i]->open, memory_order_relaxed) == a &&
+		    run_here_rob(s->worker[i], a))
+			return true;
+	return false;
+}
+
 int send_signal(struct davit_context *c, struct davit_ref to, struct davit_message *m)
 {
 	struct davit_actor *a = actor_of(c->system, to);
@@ -337,7 +356,7 @@ int send_signal(struct davit_context *c, struct davit_ref to, struct davit_messa
 		m->next_ = (struct davit_message *)old;
 	} while (!atomic_compare_exchange_weak(&a->signals, &old, (uintptr_t)m));
 	/* The counterpart looks at the signals after it has become idle (activate). */
-	if (atomic_compare_exchange_strong(&a->mailbox, &idle, BUSY))
+	if (atomic_compare_exchange_strong(&a->mailbox, &idle, BUSY) || rob_from_any(c->system, a))
 		schedule(c, a);
 	return 0;
 }

@@ -27,7 +27,8 @@ void slots_fini(struct davit_system *s)
 		return;
 	for (uint32_t i = 0; i < s->n_chunks; i++) {
 		struct chunk *k = s->chunks[i];
-		for (uint32_t j = 0; j < 1u << CHUNK_BITS; j++) {
+		uint32_t begun = s->next_slot - (i << CHUNK_BITS); /* the others nobody ever touched */
+		for (uint32_t j = 0; j < begun && j < 1u << CHUNK_BITS; j++) {
 			if (!k->actor[j].gate)
 				continue;
 			pthread_mutex_destroy(&k->actor[j].gate->lock);

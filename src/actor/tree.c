@@ -20,6 +20,21 @@
 
 #define SECOND INT64_C(1000000000)
 
+/* Lines of this thread, each with its NUL, that are written later. */
+static _Thread_local struct {
+	bool on;
+	struct tree *tree;
+	struct davit_buf lines;
+} late;
+
+static void log_line(struct tree *t, const char *line)
+{
+	if (t->system->config.log)
+		t->system->config.log(t->system->config.arg, line);
+	else
+		davit_log(DAVIT_LOG_WARNING, "%s", line);
+}
+
 void tree_log(struct tree *t, const char *fmt, ...)
 {
 	char line[512];
@@ -28,10 +43,22 @@ void tree_log(struct tree *t, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof line, fmt, ap);
 	va_end(ap);
-	if (t->system->config.log)
-		t->system->config.log(t->system->config.arg, line);
-	else
-		davit_log(DAVIT_LOG_WARNING, "%s", line);
+	if (!late.on || davit_buf_reserve(&late.lines, strlen(line) + 1)) {
+		log_line(t, line);
+		return;
+	}
+	late.tree = t;
+	davit_buf_add(&late.lines, line, strlen(line) + 1);
+}
+
+void tree_log_late(bool on)
+{
+	late.on = on;
+	if (on)
+		return;
+	for (size_t at = 0; at < late.lines.len; at += strlen(late.lines.data + at) + 1)
+		log_line(late.tree, late.lines.data + at);
+	davit_buf_fini(&late.lines);
 }
 
 void tree_order(struct container *k, enum order_kind kind, bool fresh, int code, const char *text)

@@ -6,11 +6,14 @@
 #ifndef DAVIT_CHANNEL_FRAME_H
 #define DAVIT_CHANNEL_FRAME_H
 
+#include "davit/actor.h"
 #include "davit/error.h"
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum {
 	DAVIT_FRAME_HEADER = 24,
@@ -62,9 +65,32 @@ struct davit_frame {
 /* Which end receives it. */
 enum davit_channel_end { DAVIT_END_PARENT, DAVIT_END_CHILD };
 
+_Static_assert(sizeof(struct davit_frame) == DAVIT_FRAME_HEADER, "the header has no holes");
+
 /* To and from the 24 bytes. */
-void davit_frame_put(unsigned char *to, const struct davit_frame *f);
-void davit_frame_get(const unsigned char *from, struct davit_frame *ret);
+static inline void davit_frame_put(unsigned char *to, const struct davit_frame *f)
+{
+	const struct davit_frame le = {.size = htole32(f->size),
+				       .kind = f->kind,
+				       .flags = f->flags,
+				       .from = f->from,
+				       .to = f->to,
+				       .id = htole64(f->id),
+				       .type = htole32(f->type),
+				       .time = htole32(f->time)};
+
+	memcpy(to, &le, sizeof le);
+}
+
+static inline void davit_frame_get(const unsigned char *from, struct davit_frame *ret)
+{
+	memcpy(ret, from, sizeof *ret);
+	ret->size = le32toh(ret->size);
+	ret->id = le64toh(ret->id);
+	ret->type = le32toh(ret->type);
+	ret->time = le32toh(ret->time);
+}
+
 /* Is this a header that the end may be sent? Lengths are within each other then, and
  * the kind is one of the protocol. 0, or DAVIT_EPROTO. */
 int davit_frame_check(const struct davit_frame *f, enum davit_channel_end end);
@@ -81,8 +107,19 @@ static inline bool davit_frame_in_parts(unsigned kind)
 	return kind >= DAVIT_FRAME_MESSAGE && kind <= DAVIT_FRAME_REPLY;
 }
 
+/* Is what a header says within itself, and within max bytes? */
+static inline bool davit_frame_lengths_ok(const struct davit_frame *f, uint32_t max)
+{
+	return f->size <= max && (uint32_t)f->from + f->to <= f->size &&
+	       (!(f->flags & DAVIT_FRAME_MORE) || davit_frame_in_parts(f->kind));
+}
+
 /* A refusal of types that a peer must not send: those of the system, but for commands,
  * which are text, NUL, text, NUL. */
-bool davit_frame_type_ok(uint32_t type, const void *data, size_t size);
+bool davit_frame_command_ok(const void *data, size_t size);
+static inline bool davit_frame_type_ok(uint32_t type, const void *data, size_t size)
+{
+	return type < DAVIT_TYPE_SYSTEM || (type == DAVIT_TYPE_COMMAND && davit_frame_command_ok(data, size));
+}
 
 #endif

@@ -8,18 +8,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
 
 enum {
-	PAGE = 4096,
-	AHEAD = 16 /* slots that are fetched before they are looked at */,
-	SMALL = 4 /* slots */
+	PAGE = DAVIT_RING_PAGE,
+	SMALL = 4, /* slots */
 };
 _Static_assert(sizeof(struct davit_ring_page) <= PAGE, "the indexes are one page");
 
@@ -98,6 +97,8 @@ int davit_ring_attach(struct davit_ring *r, uint32_t slots, const int fds[2])
 		return DAVIT_ENOMEM;
 	}
 	*r = (struct davit_ring){.mine = mine, .theirs = theirs, .slots = slots};
+	/* The indexes and the first slots are there before they are needed; if not, then then. */
+	(void)madvise(mine, 2 * PAGE, MADV_POPULATE_WRITE);
 	return 0;
 }
 
@@ -111,31 +112,6 @@ void davit_ring_close(struct davit_ring *r)
 }
 
 /* --- writing --- */
-
-static uint64_t slots_of(size_t size)
-{
-	return (DAVIT_FRAME_HEADER + size + DAVIT_RING_SLOT - 1) / DAVIT_RING_SLOT;
-}
-
-static unsigned char *slot(const void *page, const struct davit_ring *r, uint64_t i)
-{
-	return (unsigned char *)(uintptr_t)page + PAGE + (i & (r->slots - 1)) * DAVIT_RING_SLOT;
-}
-
-int davit_ring_room(struct davit_ring *r, size_t size, bool *ret)
-{
-	uint64_t need = slots_of(size), head;
-
-	*ret = r->tail + need - r->room <= r->slots;
-	if (*ret)
-		return 0;
-	head = atomic_load_explicit(&r->theirs->head, memory_order_acquire);
-	if (head - r->room > r->tail - r->room)
-		return DAVIT_EPROTO; /* it has read what was not written, or unread something */
-	r->room = head;
-	*ret = r->tail + need - r->room <= r->slots;
-	return 0;
-}
 
 /* Copies to a place that may go over the end of the slots. */
 static void put(struct davit_ring *r, uint64_t *at, const void *data, size_t n)
@@ -152,20 +128,7 @@ static void put(struct davit_ring *r, uint64_t *at, const void *data, size_t n)
 	memcpy(base, (const unsigned char *)data + first, n - first);
 }
 
-/* Whole slots, past the cache: a slot that the other side has read would first have to be
- * taken from its cache, which is twenty times as long as to write it. A single one is with
- * the other sooner without. publish() sees to it that they are there before the index. */
-static void stream(unsigned char *to, const unsigned char *from, size_t slots)
-{
-#ifdef __SSE2__
-	for (size_t i = 0; i < slots * DAVIT_RING_SLOT / sizeof(__m128i); i++)
-		_mm_stream_si128((__m128i *)(void *)to + i,
-				 _mm_load_si128((const __m128i *)(const void *)from + i));
-#else
-	memcpy(to, from, slots * DAVIT_RING_SLOT);
-#endif
-}
-
+/* Several slots. */
 static void write_small(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
 			const void *data, uint64_t slots)
 {
@@ -183,7 +146,7 @@ static void write_small(struct davit_ring *r, const struct davit_frame *f, const
 	if (n)
 		memcpy(at + f->from + f->to, data, n);
 	for (uint64_t i = 0; i < slots; i++)
-		stream(slot(r->mine, r, r->tail + i), frame + i * DAVIT_RING_SLOT, 1);
+		davit_ring_stream(davit_ring_slot(r->mine, r, r->tail + i), frame + i * DAVIT_RING_SLOT);
 }
 
 static void write_large(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
@@ -192,7 +155,7 @@ static void write_large(struct davit_ring *r, const struct davit_frame *f, const
 	size_t n = f->size - f->from - f->to;
 	uint64_t at;
 
-	davit_frame_put(slot(r->mine, r, r->tail), f);
+	davit_frame_put(davit_ring_slot(r->mine, r, r->tail), f);
 	at = r->tail * DAVIT_RING_SLOT + DAVIT_FRAME_HEADER;
 	if (f->from)
 		put(r, &at, from, f->from);
@@ -202,16 +165,15 @@ static void write_large(struct davit_ring *r, const struct davit_frame *f, const
 		put(r, &at, data, n);
 }
 
-void davit_ring_write(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
-		      const void *data)
+void davit_ring_write_slots(struct davit_ring *r, const struct davit_frame *f, const char *from,
+			    const char *to, const void *data, uint64_t slots)
 {
-	uint64_t slots = slots_of(f->size);
-
+	davit_ring_stream_some(r, r->tail - r->streamed);
 	if (r->many && slots <= SMALL)
 		write_small(r, f, from, to, data, slots);
 	else
 		write_large(r, f, from, to, data);
-	r->tail += slots;
+	r->streamed = r->tail += slots;
 }
 
 bool davit_ring_publish(struct davit_ring *r)
@@ -220,6 +182,7 @@ bool davit_ring_publish(struct davit_ring *r)
 
 	if (atomic_load_explicit(&r->mine->tail, memory_order_relaxed) == r->tail)
 		return false;
+	davit_ring_stream_some(r, r->tail - r->streamed);
 #ifdef __SSE2__
 	if (r->many)
 		_mm_sfence();
@@ -245,38 +208,6 @@ void davit_ring_wait(struct davit_ring *r)
 
 /* --- reading --- */
 
-/* Where the next frame is, is known from the one before: without this they would come from
- * the other's cache one after the other. */
-static void fetch_ahead(struct davit_ring *r)
-{
-	uint64_t to = r->head + AHEAD < r->seen ? r->head + AHEAD : r->seen;
-
-	if (r->fetched < r->head)
-		r->fetched = r->head;
-	for (; r->fetched < to; r->fetched++)
-		__builtin_prefetch(slot(r->theirs, r, r->fetched));
-}
-
-int davit_ring_peek(struct davit_ring *r, enum davit_channel_end end, struct davit_frame *ret)
-{
-	uint64_t tail;
-
-	if (r->seen == r->head) {
-		tail = atomic_load_explicit(&r->theirs->tail, memory_order_acquire);
-		if (tail - r->head > r->slots)
-			return DAVIT_EPROTO;
-		r->seen = tail;
-		if (tail == r->head)
-			return 0;
-	}
-	fetch_ahead(r);
-	davit_frame_get(slot(r->theirs, r, r->head), ret);
-	if (davit_frame_check(ret, end) || !davit_frame_of_messages(ret->kind) ||
-	    ret->size > DAVIT_RING_FRAME_MAX || slots_of(ret->size) > r->seen - r->head)
-		return DAVIT_EPROTO;
-	return 1;
-}
-
 void davit_ring_copy(const struct davit_ring *r, size_t at, void *to, size_t n)
 {
 	size_t size = (size_t)r->slots * DAVIT_RING_SLOT;
@@ -290,19 +221,6 @@ void davit_ring_copy(const struct davit_ring *r, size_t at, void *to, size_t n)
 	}
 	memcpy(to, base + offset, first);
 	memcpy((unsigned char *)to + first, base, n - first);
-}
-
-void davit_ring_next(struct davit_ring *r, const struct davit_frame *f)
-{
-	r->head += slots_of(f->size);
-}
-
-void davit_ring_release(struct davit_ring *r)
-{
-	if (r->released == r->head)
-		return;
-	r->released = r->head;
-	atomic_store_explicit(&r->mine->head, r->head, memory_order_release);
 }
 
 bool davit_ring_waited_for(struct davit_ring *r)

@@ -14,11 +14,17 @@
 #include "channel/frame.h"
 
 #include <stdatomic.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 enum {
 	DAVIT_RING_SLOT = 64,
 	DAVIT_RING_SLOTS = 4096,	   /* of each ring, unless one asks for another number */
 	DAVIT_RING_FRAME_MAX = 16384 - 24, /* bytes behind the header of a frame in a ring */
+	DAVIT_RING_PAGE = 4096,		   /* of indexes, before the slots */
+	DAVIT_RING_AHEAD = 16,		   /* slots that are fetched before they are looked at */
+	DAVIT_RING_STAGE = 16,		   /* slots that are put together before they are streamed */
 };
 
 /* The first page of a memory; its slots are behind it. */
@@ -37,9 +43,11 @@ struct davit_ring {
 	uint32_t slots; /* a power of two */
 	/* who writes */
 	_Alignas(64) uint64_t tail;
-	uint64_t room; /* their head, when it was last looked at */
-	bool many;     /* several frames are published at once: set by who writes them, as a hint */
-	uint32_t rung; /* their `asleep`, when they were last rung for */
+	uint64_t room;	   /* their head, when it was last looked at */
+	bool many;	   /* several frames are published at once: set by who writes them, as a hint */
+	uint32_t rung;	   /* their `asleep`, when they were last rung for */
+	uint64_t streamed; /* slots before that are in the memory, the others in `stage` */
+	_Alignas(64) unsigned char stage[DAVIT_RING_STAGE][DAVIT_RING_SLOT];
 	/* who reads */
 	_Alignas(64) uint64_t head;
 	uint64_t seen;	  /* their tail, when it was last looked at */
@@ -58,15 +66,97 @@ int davit_ring_attach(struct davit_ring *r, uint32_t slots, const int fds[2]);
 /* NULL or one that was never made is fine. */
 void davit_ring_close(struct davit_ring *r);
 
+static inline uint64_t davit_ring_slots_of(size_t size)
+{
+	return (DAVIT_FRAME_HEADER + size + DAVIT_RING_SLOT - 1) / DAVIT_RING_SLOT;
+}
+
+static inline unsigned char *davit_ring_slot(const void *page, const struct davit_ring *r, uint64_t i)
+{
+	return (unsigned char *)(uintptr_t)page + DAVIT_RING_PAGE + (i & (r->slots - 1)) * DAVIT_RING_SLOT;
+}
+
 /* --- writing --- */
 
 /* Is there room for a frame with `size` bytes behind its header? DAVIT_EPROTO: the other's
  * index makes no sense. */
-int davit_ring_room(struct davit_ring *r, size_t size, bool *ret);
+static inline int davit_ring_room(struct davit_ring *r, size_t size, bool *ret)
+{
+	uint64_t need = davit_ring_slots_of(size), head;
+
+	*ret = r->tail + need - r->room <= r->slots;
+	if (*ret)
+		return 0;
+	head = atomic_load_explicit(&r->theirs->head, memory_order_acquire);
+	if (head - r->room > r->tail - r->room)
+		return DAVIT_EPROTO; /* it has read what was not written, or unread something */
+	r->room = head;
+	*ret = r->tail + need - r->room <= r->slots;
+	return 0;
+}
+
+/* A whole slot, past the cache: one that the other side has read would first have to be taken
+ * from its cache, which is twenty times as long as to write it. A single one is with the
+ * other sooner without. publish() sees to it that they are there before the index. */
+static inline void davit_ring_stream(unsigned char *to, const unsigned char *from)
+{
+#ifdef __SSE2__
+	__m128i *d = (__m128i *)(void *)to;
+	const __m128i *s = (const __m128i *)(const void *)from;
+
+	_mm_stream_si128(d, _mm_load_si128(s));
+	_mm_stream_si128(d + 1, _mm_load_si128(s + 1));
+	_mm_stream_si128(d + 2, _mm_load_si128(s + 2));
+	_mm_stream_si128(d + 3, _mm_load_si128(s + 3));
+#else
+	memcpy(to, from, DAVIT_RING_SLOT);
+#endif
+}
+
+/* The first n of what is staged. */
+static inline void davit_ring_stream_some(struct davit_ring *r, uint64_t n)
+{
+	for (; n; n--, r->streamed++)
+		davit_ring_stream(davit_ring_slot(r->mine, r, r->streamed),
+				  r->stage[r->streamed % DAVIT_RING_STAGE]);
+}
+
+/* davit_ring_write, of more than one slot. */
+void davit_ring_write_slots(struct davit_ring *r, const struct davit_frame *f, const char *from,
+			    const char *to, const void *data, uint64_t slots);
+
 /* Copies a frame in, for which there is room; `data` is what follows from and to. It
  * is seen by the other from davit_ring_publish on. */
-void davit_ring_write(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
-		      const void *data);
+static inline void davit_ring_write(struct davit_ring *r, const struct davit_frame *f, const char *from,
+				    const char *to, const void *data)
+{
+	uint64_t slots = davit_ring_slots_of(f->size);
+	unsigned char *slot, *at;
+
+	if (slots > 1) {
+		davit_ring_write_slots(r, f, from, to, data, slots);
+		return;
+	}
+	/* Put together where it stays for a while: who reads in wide words what was just written
+	 * in small ones waits for it. What is behind its end is of an earlier one. */
+	slot = r->stage[r->tail % DAVIT_RING_STAGE];
+	at = slot + DAVIT_FRAME_HEADER;
+	davit_frame_put(slot, f);
+	for (unsigned i = 0; i < f->from; i++)
+		*at++ = (unsigned char)from[i];
+	for (unsigned i = 0; i < f->to; i++)
+		*at++ = (unsigned char)to[i];
+	if (f->size > (uint32_t)f->from + f->to)
+		memcpy(at, data, f->size - f->from - f->to);
+	r->tail++;
+	if (!r->many) {
+		davit_ring_stream_some(r, r->tail - 1 - r->streamed);
+		memcpy(davit_ring_slot(r->mine, r, r->streamed++), slot, DAVIT_RING_SLOT);
+	} else if (r->tail - r->streamed == DAVIT_RING_STAGE) {
+		davit_ring_stream_some(r, DAVIT_RING_STAGE / 2);
+	}
+}
+
 /* True: the other sleeps, and is to be rung for (BELL). */
 bool davit_ring_publish(struct davit_ring *r);
 /* The other has none, or too little, room: it is told that somebody waits, and rings.
@@ -75,14 +165,67 @@ void davit_ring_wait(struct davit_ring *r);
 
 /* --- reading --- */
 
-/* The next frame's header: 1, 0 if there is none, DAVIT_EPROTO. */
-int davit_ring_peek(struct davit_ring *r, enum davit_channel_end end, struct davit_frame *ret);
+/* Where the next frame is, is known from the one before: without this they would come from
+ * the other's cache one after the other. */
+static inline void davit_ring_fetch(struct davit_ring *r)
+{
+	uint64_t to = r->head + DAVIT_RING_AHEAD < r->seen ? r->head + DAVIT_RING_AHEAD : r->seen;
+
+	if (r->fetched < r->head)
+		r->fetched = r->head;
+	for (; r->fetched < to; r->fetched++)
+		__builtin_prefetch(davit_ring_slot(r->theirs, r, r->fetched));
+}
+
+/* The next frame's header: 1, 0 if there is none, DAVIT_EPROTO. Either end may be sent all
+ * frames of messages. */
+static inline int davit_ring_peek(struct davit_ring *r, struct davit_frame *ret)
+{
+	uint64_t tail;
+
+	if (r->seen == r->head) {
+		tail = atomic_load_explicit(&r->theirs->tail, memory_order_acquire);
+		if (tail - r->head > r->slots)
+			return DAVIT_EPROTO;
+		r->seen = tail;
+		if (tail == r->head)
+			return 0;
+	}
+	davit_ring_fetch(r);
+	davit_frame_get(davit_ring_slot(r->theirs, r, r->head), ret);
+	if (!davit_frame_of_messages(ret->kind) || !davit_frame_lengths_ok(ret, DAVIT_RING_FRAME_MAX) ||
+	    davit_ring_slots_of(ret->size) > r->seen - r->head)
+		return DAVIT_EPROTO;
+	return 1;
+}
+
+/* What follows the header of the frame peeked at, where it does not go over the end of the
+ * slots; NULL: it does. The other may write there at any time: it is copied, then looked at. */
+static inline const void *davit_ring_body(const struct davit_ring *r, const struct davit_frame *f)
+{
+	bool wraps = (r->head & (r->slots - 1)) + davit_ring_slots_of(f->size) > r->slots;
+
+	return wraps ? NULL : davit_ring_slot(r->theirs, r, r->head) + DAVIT_FRAME_HEADER;
+}
+
 /* Copies n bytes from `at` on, of what follows the header of the frame peeked at. Within
  * its size. */
 void davit_ring_copy(const struct davit_ring *r, size_t at, void *to, size_t n);
+
 /* The frame of that header is over; from davit_ring_release on its room is free. */
-void davit_ring_next(struct davit_ring *r, const struct davit_frame *f);
-void davit_ring_release(struct davit_ring *r);
+static inline void davit_ring_next(struct davit_ring *r, const struct davit_frame *f)
+{
+	r->head += davit_ring_slots_of(f->size);
+}
+
+static inline void davit_ring_release(struct davit_ring *r)
+{
+	if (r->released == r->head)
+		return;
+	r->released = r->head;
+	atomic_store_explicit(&r->mine->head, r->head, memory_order_release);
+}
+
 /* After a release, or when `done` has moved: true when the other waits for that. */
 bool davit_ring_waited_for(struct davit_ring *r);
 /* Is there anything to read? */

@@ -90,23 +90,19 @@ static int prepare_cgroups(struct keeper *k, const struct keeper_slot *s, struct
 			   struct davit_error *err)
 {
 	char path[KEEPER_PATH_MAX];
-	unsigned first = (s->flags & KEEPER_CGROUP2) != 0;
+	int fd;
 
 	c->wait = keeper_memory_group(k, s);
-
-	if (first) {
-		keeper_cgroup(k, s, 0, path);
-		c->cgroup_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (c->cgroup_fd < 0)
+	for (unsigned i = 0; keeper_cgroup(k, s, i, path); i++) {
+		bool v2 = i == 0 && s->flags & KEEPER_CGROUP2;
+		fd = v2 ? keeper_cgroup_open(k, s, i, "", O_PATH | O_DIRECTORY)
+			: keeper_cgroup_open(k, s, i, "cgroup.procs", O_WRONLY);
+		if (fd < 0)
 			return davit_error_errno(err, errno, NULL, "cannot open cgroup %s", path);
-	}
-	for (unsigned i = first; keeper_cgroup(k, s, i, path); i++) {
-		size_t n = strlen(path);
-		snprintf(path + n, sizeof path - n, "/cgroup.procs");
-		c->joins[c->n_joins] = open(path, O_WRONLY | O_CLOEXEC);
-		if (c->joins[c->n_joins] < 0)
-			return davit_error_errno(err, errno, NULL, "cannot open %s", path);
-		c->n_joins++;
+		if (v2)
+			c->cgroup_fd = fd;
+		else
+			c->joins[c->n_joins++] = fd;
 	}
 	return 0;
 }

@@ -347,7 +347,8 @@ int davit_client_begin(struct davit_client *c, const struct davit_client_request
 	return broken(c, r);
 }
 
-int davit_client_head(struct davit_client *c, int *ret_status, struct davit_error *err)
+/* Reads on until the head is there. */
+static int read_head(struct davit_client *c, int *ret_status, struct davit_error *err)
 {
 	int r = c->broken
 			? davit_error_set(err, DAVIT_ECLOSED, NULL, "the connection to the daemon is closed")
@@ -365,7 +366,7 @@ int davit_client_send(struct davit_client *c, const struct davit_client_request 
 {
 	int r = davit_client_begin(c, request, err);
 
-	return r < 0 ? r : davit_client_head(c, ret_status, err);
+	return r < 0 ? r : read_head(c, ret_status, err);
 }
 
 const char *davit_client_header(const struct davit_client *c, const char *name)

@@ -62,11 +62,10 @@ void davit_client_set_output(struct davit_client *c, int fd);
  * (DAVIT_ESTATE): open a new client instead. */
 int davit_client_send(struct davit_client *c, const struct davit_client_request *request, int *ret_status,
 		      struct davit_error *err);
-/* The two halves of that, for an answer that may be long in coming: davit_client_fd can be
- * polled between them. */
+/* Its first half, for an answer that may be long in coming: davit_client_fd can be polled, and the head
+ * is read with what is first asked for. */
 int davit_client_begin(struct davit_client *c, const struct davit_client_request *request,
 		       struct davit_error *err);
-int davit_client_head(struct davit_client *c, int *ret_status, struct davit_error *err);
 /* A header of the response, or NULL; borrowed until the next send. */
 const char *davit_client_header(const struct davit_client *c, const char *name);
 

@@ -6,6 +6,7 @@
  */
 #include "actor_bench.h"
 
+#include "base/util.h"
 #include "channel/ring.h"
 
 #include <sched.h>
@@ -236,7 +237,7 @@ static void wait_a_little(int *n)
 	if (++*n % 1000 == 0)
 		sched_yield();
 	else
-		__builtin_ia32_pause();
+		davit_relax();
 }
 
 static void bare_send(struct davit_ring *r)
@@ -251,13 +252,13 @@ static void bare_send(struct davit_ring *r)
 	davit_ring_write(r, &f, NULL, NULL, data);
 }
 
-static void bare_take(struct davit_ring *r, enum davit_channel_end end)
+static void bare_take(struct davit_ring *r)
 {
 	struct davit_frame f;
 	char data[SIZE];
 	int waited = 0;
 
-	while (!davit_ring_peek(r, end, &f))
+	while (davit_ring_peek(r, &f) < 1)
 		wait_a_little(&waited);
 	davit_ring_copy(r, 0, data, SIZE);
 	davit_ring_next(r, &f);
@@ -272,7 +273,7 @@ static void bare_child(const int fds[2], uint32_t n, bool each)
 	if (davit_ring_attach(&r, DAVIT_RING_SLOTS, fds))
 		_exit(1);
 	for (uint32_t i = 1; i <= n; i++) {
-		bare_take(&r, DAVIT_END_CHILD);
+		bare_take(&r);
 		if (each || i % 64 == 0 || i == n)
 			davit_ring_release(&r);
 		if (!each && i < n)
@@ -302,7 +303,7 @@ static double bare(uint32_t n, bool each)
 		if (each || i % 32 == 0 || i == n)
 			davit_ring_publish(&r);
 		if (each || i == n) {
-			bare_take(&r, DAVIT_END_PARENT);
+			bare_take(&r);
 			davit_ring_release(&r);
 		}
 	}
