@@ -215,6 +215,14 @@ static void options_become_keys_of_the_spec(void **state)
 		{{"run", "x", "--image", "i", "-p", "8080:80", "-v", "/tmp:/data:ro"},
 		 "{\"image\":\"i\",\"name\":\"x\",\"ports\":[\"8080:80\"],"
 		 "\"volumes\":[{\"readOnly\":true,\"source\":\"/tmp\",\"target\":\"/data\"}]}"},
+		{{"run", "x", "--image", "i", "-v", "/tmp:/data:rw"},
+		 "{\"image\":\"i\",\"name\":\"x\",\"volumes\":[{\"readOnly\":false,\"source\":\"/"
+		 "tmp\",\"target\":\"/data\"}]}"},
+		{{"run", "x", "--image", "i", "--health-https", "8443/up", "--health-insecure",
+		  "--health-http", "/down"},
+		 "{\"health\":[{\"path\":\"/down\",\"type\":\"http\"},{\"insecure\":true,\"path\":\"/"
+		 "up\",\"port\":8443,"
+		 "\"type\":\"https\"}],\"image\":\"i\",\"name\":\"x\"}"},
 		{{"run", "x", "--image", "i", "-p", "8080:80,9090:9090/udp", "-v", "data:/d", "--tmpfs",
 		  "/t:64Mi"},
 		 "{\"image\":\"i\",\"name\":\"x\",\"ports\":[\"8080:80\",\"9090:9090/udp\"],\"volumes\":[{"

@@ -25,13 +25,14 @@ static int append(json_t *list, json_t *item, const char *option, const char *te
 
 /* ---------------------------------------------------------------------- volumes */
 
-/* SOURCE[:TARGET][:ro]: the source is a path, which becomes absolute, or, with a
+/* SOURCE[:TARGET][:ro|:rw]: the source is a path, which becomes absolute, or, with a
  * target and without a slash, the name of a volume. No target: the same. */
 static int add_volume(struct davit_cli *cli, json_t *list, const char *text, struct davit_error *err)
 {
 	size_t len = strlen(text);
-	bool read_only = len > 3 && !strcmp(text + len - 3, ":ro"), named;
-	DAVIT_AUTO_FREE char *copy = strndup(text, read_only ? len - 3 : len);
+	const char *mode = len > 3 ? text + len - 3 : "";
+	bool read_only = !strcmp(mode, ":ro"), writable = !strcmp(mode, ":rw"), named;
+	DAVIT_AUTO_FREE char *copy = strndup(text, read_only || writable ? len - 3 : len);
 	DAVIT_AUTO_FREE char *source = NULL;
 	char *colon = copy ? strchr(copy, ':') : NULL;
 
@@ -40,6 +41,8 @@ static int add_volume(struct davit_cli *cli, json_t *list, const char *text, str
 	if (!copy[0] || colon == copy || (colon && !colon[1]))
 		return davit_cli_usage(cli, err, "--volume: '%.64s' is not of the form SOURCE[:TARGET][:ro]",
 				       text);
+	if (colon && strchr(colon + 1, ':'))
+		return davit_cli_usage(cli, err, "--volume: '%.64s' ends with neither ':ro' nor ':rw'", text);
 	if (colon)
 		*colon = '\0';
 	named = colon && !strchr(copy, '/') && strcmp(copy, ".") != 0 && strcmp(copy, "..") != 0;

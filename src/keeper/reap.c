@@ -139,11 +139,11 @@ bool keeper_memory_group(struct keeper *k, const struct keeper_slot *s)
 	int base = s->flags & KEEPER_CGROUP2 ? keeper_cgroup_base(k, s) : -1;
 	unsigned n = base >= 0 && k->no_memory_events >> base & 1;
 
-	while (keeper_cgroup(k, s, n++, path)) {
-		bool v2 = n == 1 && s->flags & KEEPER_CGROUP2;
-		size_t dir = strlen(path);
-		snprintf(path + dir, sizeof path - dir, v2 ? "/memory.events" : "/memory.oom_control");
-		if (access(path, F_OK) == 0)
+	for (; keeper_cgroup(k, s, n, path); n++) {
+		bool v2 = n == 0 && s->flags & KEEPER_CGROUP2;
+		DAVIT_AUTO_CLOSE int fd =
+			keeper_cgroup_open(k, s, n, v2 ? "memory.events" : "memory.oom_control", O_PATH);
+		if (fd >= 0)
 			return true;
 		if (v2)
 			note_missing(k, s, base);

@@ -56,9 +56,14 @@ load helper
   davit events --after "$last" -o json | jq -se --argjson last "$last" 'length > 0 and all(.id > $last)'
 }
 
+last_event_is() {
+  [ "$(davit events "$1" -o json | tail -1 | jq -r .type)" = "$2" ]
+}
+
 @test "events -n prints the last ones, and with -f goes on behind them" {
   davit run e -- sleep 1000
   davit scale e 0
+  eventually last_event_is e exited # nothing more comes
   [ "$(davit events -n 1 -o json | jq -r .id)" = "$(davit events -o json | tail -1 | jq -r .id)" ]
   [ "$(davit events -n 2 e -o json | wc -l)" -eq 2 ]
   first=$(davit events -o json | head -1 | jq -r .id)
