@@ -3,6 +3,7 @@
  * Containers without threads and on a clock of the test's: each semantic by itself.
  */
 #include "actor/test_rig.h"
+#include "actor/test_way.h"
 
 /* --- the state machine --- */
 
@@ -43,17 +44,12 @@ static const struct davit_remedy stay[] = {{0, nothing, 1}, {0}};
 static void bring(struct world *w, enum davit_state s)
 {
 	static const struct davit_definition stays = {.name = "Plain", .behaviour = quiet, .remedies = stay};
-	static const enum davit_operation way[DAVIT_STATE_COUNT][3] = {
-		[DAVIT_STATE_STARTED] = {DAVIT_DO_START},
-		[DAVIT_STATE_STOPPED] = {DAVIT_DO_START, DAVIT_DO_STOP},
-		[DAVIT_STATE_FAILED] = {DAVIT_DO_START, DAVIT_DO_FAIL},
-	};
 
 	if (s == DAVIT_STATE_DESTROYED)
 		return;
 	assert_int_equal(make(w, "A", &stays, 0), 0);
-	for (int i = 0; way[s][i]; i++)
-		assert_int_equal(operate(w, way[s][i]), 0);
+	for (int i = 0; way_to[s][i]; i++)
+		assert_int_equal(operate(w, way_to[s][i]), 0);
 	assert_int_equal(state(w, "A"), s);
 }
 

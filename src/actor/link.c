@@ -193,7 +193,7 @@ static bool wait_room(struct link *l, size_t size)
 		if (l->socket.broken)
 			return false;
 		if (i < 64)
-			__builtin_ia32_pause();
+			davit_relax();
 		else
 			nanosleep(&(struct timespec){0, 20 * 1000}, NULL);
 	}
@@ -383,16 +383,29 @@ void link_messages(struct davit_context *c, struct link *l, struct link_cache *c
 		   const struct davit_message *m)
 {
 	bool locked = false, many = m && m->next_;
+	const char *from = "";
+	uint8_t n_from = 0;
 
 	for (; m; m = m->next_) {
 		const struct davit_blob *b = davit_message_blob(m);
-		const char *from;
 		struct davit_frame f;
-		if (locked && (m->promise.generation || !davit_ref_equal(cache->ref, m->sender))) {
-			batch_end(l);
+		if (LIKELY(locked) && !m->promise.generation && davit_ref_equal(cache->ref, m->sender)) {
+			if (LIKELY(!(m->flags_ & (MSG_BLOB | MSG_GATED | MSG_KEPT)) &&
+				   m->size <= LINK_SMALL_SIZE && l->rings && !l->closed)) {
+				f = (struct davit_frame){.size = n_from + m->size,
+							 .kind = DAVIT_FRAME_MESSAGE,
+							 .from = n_from,
+							 .type = m->type};
+				ring_frame(l, &f, from, "", m->data);
+				continue;
+			}
+		} else {
+			if (locked)
+				batch_end(l);
 			locked = false;
+			from = alias_of_sender(l->system, m->sender, cache);
+			n_from = (uint8_t)strlen(from);
 		}
-		from = alias_of_sender(l->system, m->sender, cache);
 		header(c, l, from, "", m, &f);
 		if (!locked)
 			pthread_mutex_lock(&l->lock);

@@ -4,6 +4,7 @@
  * two processes.
  */
 #include "actor/test_processes.h"
+#include "actor/test_way.h"
 
 /* By its own remedy it stays failed. */
 static const struct davit_solver nothing[] = {{.solution = DAVIT_SOLVE_NOTHING}};
@@ -64,17 +65,11 @@ static int operate(const char *address, enum davit_operation op)
 
 static void bring(enum davit_state s)
 {
-	static const enum davit_operation way[DAVIT_STATE_COUNT][3] = {
-		[DAVIT_STATE_STARTED] = {DAVIT_DO_START},
-		[DAVIT_STATE_STOPPED] = {DAVIT_DO_START, DAVIT_DO_STOP},
-		[DAVIT_STATE_FAILED] = {DAVIT_DO_START, DAVIT_DO_FAIL},
-	};
-
 	if (s == DAVIT_STATE_DESTROYED)
 		return;
 	make_within("A", "W");
-	for (int i = 0; way[s][i]; i++)
-		assert_int_equal(operate("W", way[s][i]), 0);
+	for (int i = 0; way_to[s][i]; i++)
+		assert_int_equal(operate("W", way_to[s][i]), 0);
 	become("W", s);
 }
 

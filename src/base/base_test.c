@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -135,6 +136,27 @@ static void numbers_and_texts_are_added_whatever_room_is_left(void **state)
 		assert_string_equal(b.data + filled, "12-922337203685477580809223372036854775807");
 		assert_int_equal(b.len, strlen(b.data));
 	}
+}
+
+static void a_character_that_a_text_only_begins_is_left_for_the_next_piece(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t whole;
+	} t[] = {
+		{"", 0},
+		{"ab", 2},
+		{"a\xc3", 1},
+		{"a\xc3\xa9", 3},
+		{"\xe2\x82", 0},
+		{"\xe2\x82\xac", 3},
+		{"a\xf0\x9f\x98", 1},
+		{"a\xf0\x9f\x98\x80", 5},
+		{"\x80\x80\x80\x80", 4}, /* of no character */
+	};
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(t); i++)
+		assert_int_equal(davit_json_whole(t[i].text, strlen(t[i].text)), t[i].whole);
 }
 
 static void json_is_escaped_and_bad_utf8_is_replaced(void **state)
@@ -279,6 +301,42 @@ static void a_tree_is_removed_however_deep_and_closed(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
+static void a_program_gets_its_environment_directory_and_group_and_the_signals_defaults(void **state)
+{
+	char *argv[] = {(char *)"sh", (char *)"-c",
+			(char *)"echo $A $HOME $PWD; test $(ps -o pgid= -p $$) -eq $$ && echo group;"
+				"test -e /proc/$$/fd/9 || echo closed; kill -PIPE $$",
+			NULL};
+	char *env[] = {(char *)"A=a", (char *)"PATH=/usr/bin:/bin", NULL};
+	struct davit_start s = {
+		.program = "/bin/sh",
+		.argv = argv,
+		.env = env,
+		.directory = "/usr",
+		.in = DAVIT_START_IN_OWN_GROUP,
+		.defaults = true,
+		.closed = true,
+	};
+	char text[64] = "";
+	int out[2], status;
+	pid_t pid;
+
+	assert_int_equal(pipe(out), 0);
+	assert_int_equal(dup2(out[1], 9), 9);
+	signal(SIGPIPE, SIG_IGN);
+	s.fds[0] = -1;
+	s.fds[1] = s.fds[2] = out[1];
+	assert_int_equal(davit_start(&s, &pid), 0);
+	signal(SIGPIPE, SIG_DFL);
+	close(9);
+	close(out[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(read(out[0], text, sizeof text - 1) > 0);
+	assert_string_equal(text, "a /usr\ngroup\nclosed\n");
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGPIPE);
+	close(out[0]);
+}
+
 static void a_program_gets_its_descriptors_and_session(void **state)
 {
 	char *argv[] = {(char *)"sh", (char *)"-c",
@@ -334,12 +392,14 @@ int main(void)
 		cmocka_unit_test(a_time_is_written_as_the_c_library_has_it),
 		cmocka_unit_test(numbers_and_texts_are_added_whatever_room_is_left),
 		cmocka_unit_test(json_is_escaped_and_bad_utf8_is_replaced),
+		cmocka_unit_test(a_character_that_a_text_only_begins_is_left_for_the_next_piece),
 		cmocka_unit_test(a_map_survives_growth_and_removal),
 		cmocka_unit_test(the_nearest_word_is_found_only_when_near),
 		cmocka_unit_test(an_environment_variable_keeps_equal_signs),
 		cmocka_unit_test(a_tree_is_removed_however_deep_and_closed),
 		cmocka_unit_test(programs_are_found_beside_this_one_and_where_packages_put_them),
 		cmocka_unit_test(a_program_gets_its_descriptors_and_session),
+		cmocka_unit_test(a_program_gets_its_environment_directory_and_group_and_the_signals_defaults),
 	};
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -116,6 +116,19 @@ void davit_json_stringn(struct davit_json *j, const char *s, size_t n)
 	quoted(j->out, s, n);
 }
 
+size_t davit_json_whole(const char *s, size_t n)
+{
+	for (size_t back = 1; back <= 3 && back <= n; back++) {
+		unsigned char c = (unsigned char)s[n - back];
+		size_t length = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
+
+		if ((c & 0xc0) == 0x80)
+			continue;
+		return length > back ? n - back : n;
+	}
+	return n;
+}
+
 void davit_json_string(struct davit_json *j, const char *s)
 {
 	if (s)
@@ -182,6 +195,21 @@ void davit_json_put_strv(struct davit_json *j, const char *key, char *const *v)
 	for (; v && *v; v++)
 		davit_json_string(j, *v);
 	davit_json_close_array(j);
+}
+
+void davit_json_put_error(struct davit_json *j, const struct davit_error *err)
+{
+	davit_json_key(j, "error");
+	davit_json_open(j);
+	davit_json_put_string(j, "code", davit_error_word(err->code));
+	davit_json_put_string(j, "message", err->message);
+	if (err->where[0])
+		davit_json_put_string(j, "where", err->where);
+	if (err->line)
+		davit_json_put_int(j, "line", err->line);
+	if (err->column)
+		davit_json_put_int(j, "column", err->column);
+	davit_json_close(j);
 }
 
 void davit_json_put_time(struct davit_json *j, const char *key, int64_t unix_ns)

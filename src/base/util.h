@@ -14,7 +14,6 @@
 
 #define DAVIT_ARRAY_SIZE(a) (sizeof(a) / sizeof *(a))
 #define DAVIT_CONTAINER_OF(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
-#define DAVIT_UNUSED __attribute__((unused))
 #define DAVIT_CLEANUP(fn) __attribute__((cleanup(fn)))
 
 static inline void davit_freep(void *p)
@@ -53,6 +52,19 @@ static inline void davit_closep(int *fd)
 		} while (r_ < 0 && errno == EINTR);                                                          \
 		r_;                                                                                          \
 	})
+
+/* A moment of a loop that waits for another thread: the other half of the core has it meanwhile. */
+static inline void davit_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	/* "yield" does nothing on most cores; this drains the pipeline, for about as long as x86 pauses. */
+	__asm__ volatile("isb" ::: "memory");
+#else
+	__asm__ volatile("" ::: "memory");
+#endif
+}
 
 /* Writes all n bytes to a blocking descriptor. 0, or -1 with errno. */
 int davit_write_full(int fd, const void *data, size_t n);

@@ -165,13 +165,15 @@ static void write_large(struct davit_ring *r, const struct davit_frame *f, const
 		put(r, &at, data, n);
 }
 
-void davit_ring_write_slots(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
-			    const void *data, uint64_t slots)
+void davit_ring_write_slots(struct davit_ring *r, const struct davit_frame *f, const char *from,
+			    const char *to, const void *data, uint64_t slots)
 {
+	davit_ring_stream_some(r, r->tail - r->streamed);
 	if (r->many && slots <= SMALL)
 		write_small(r, f, from, to, data, slots);
 	else
 		write_large(r, f, from, to, data);
+	r->streamed = r->tail += slots;
 }
 
 bool davit_ring_publish(struct davit_ring *r)
@@ -180,6 +182,7 @@ bool davit_ring_publish(struct davit_ring *r)
 
 	if (atomic_load_explicit(&r->mine->tail, memory_order_relaxed) == r->tail)
 		return false;
+	davit_ring_stream_some(r, r->tail - r->streamed);
 #ifdef __SSE2__
 	if (r->many)
 		_mm_sfence();

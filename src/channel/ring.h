@@ -24,6 +24,7 @@ enum {
 	DAVIT_RING_FRAME_MAX = 16384 - 24, /* bytes behind the header of a frame in a ring */
 	DAVIT_RING_PAGE = 4096,		   /* of indexes, before the slots */
 	DAVIT_RING_AHEAD = 16,		   /* slots that are fetched before they are looked at */
+	DAVIT_RING_STAGE = 16,		   /* slots that are put together before they are streamed */
 };
 
 /* The first page of a memory; its slots are behind it. */
@@ -42,9 +43,11 @@ struct davit_ring {
 	uint32_t slots; /* a power of two */
 	/* who writes */
 	_Alignas(64) uint64_t tail;
-	uint64_t room; /* their head, when it was last looked at */
-	bool many;     /* several frames are published at once: set by who writes them, as a hint */
-	uint32_t rung; /* their `asleep`, when they were last rung for */
+	uint64_t room;	   /* their head, when it was last looked at */
+	bool many;	   /* several frames are published at once: set by who writes them, as a hint */
+	uint32_t rung;	   /* their `asleep`, when they were last rung for */
+	uint64_t streamed; /* slots before that are in the memory, the others in `stage` */
+	_Alignas(64) unsigned char stage[DAVIT_RING_STAGE][DAVIT_RING_SLOT];
 	/* who reads */
 	_Alignas(64) uint64_t head;
 	uint64_t seen;	  /* their tail, when it was last looked at */
@@ -110,9 +113,17 @@ static inline void davit_ring_stream(unsigned char *to, const unsigned char *fro
 #endif
 }
 
-/* davit_ring_write's, of more than one slot; the tail is not moved. */
-void davit_ring_write_slots(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
-			    const void *data, uint64_t slots);
+/* The first n of what is staged. */
+static inline void davit_ring_stream_some(struct davit_ring *r, uint64_t n)
+{
+	for (; n; n--, r->streamed++)
+		davit_ring_stream(davit_ring_slot(r->mine, r, r->streamed),
+				  r->stage[r->streamed % DAVIT_RING_STAGE]);
+}
+
+/* davit_ring_write, of more than one slot. */
+void davit_ring_write_slots(struct davit_ring *r, const struct davit_frame *f, const char *from,
+			    const char *to, const void *data, uint64_t slots);
 
 /* Copies a frame in, for which there is room; `data` is what follows from and to. It
  * is seen by the other from davit_ring_publish on. */
@@ -120,27 +131,30 @@ static inline void davit_ring_write(struct davit_ring *r, const struct davit_fra
 				    const char *to, const void *data)
 {
 	uint64_t slots = davit_ring_slots_of(f->size);
-	_Alignas(DAVIT_RING_SLOT) unsigned char frame[DAVIT_RING_SLOT];
-	unsigned char *at = frame + DAVIT_FRAME_HEADER;
+	unsigned char *slot, *at;
 
 	if (slots > 1) {
 		davit_ring_write_slots(r, f, from, to, data, slots);
-		r->tail += slots;
 		return;
 	}
-	memset(at, 0, DAVIT_RING_SLOT - DAVIT_FRAME_HEADER); /* nothing of this side's stack goes over there */
-	davit_frame_put(frame, f);
+	/* Put together where it stays for a while: who reads in wide words what was just written
+	 * in small ones waits for it. What is behind its end is of an earlier one. */
+	slot = r->stage[r->tail % DAVIT_RING_STAGE];
+	at = slot + DAVIT_FRAME_HEADER;
+	davit_frame_put(slot, f);
 	for (unsigned i = 0; i < f->from; i++)
 		*at++ = (unsigned char)from[i];
 	for (unsigned i = 0; i < f->to; i++)
 		*at++ = (unsigned char)to[i];
 	if (f->size > (uint32_t)f->from + f->to)
 		memcpy(at, data, f->size - f->from - f->to);
-	if (r->many)
-		davit_ring_stream(davit_ring_slot(r->mine, r, r->tail), frame);
-	else
-		memcpy(davit_ring_slot(r->mine, r, r->tail), frame, DAVIT_RING_SLOT);
 	r->tail++;
+	if (!r->many) {
+		davit_ring_stream_some(r, r->tail - 1 - r->streamed);
+		memcpy(davit_ring_slot(r->mine, r, r->streamed++), slot, DAVIT_RING_SLOT);
+	} else if (r->tail - r->streamed == DAVIT_RING_STAGE) {
+		davit_ring_stream_some(r, DAVIT_RING_STAGE / 2);
+	}
 }
 
 /* True: the other sleeps, and is to be rung for (BELL). */

@@ -17,7 +17,8 @@ const struct davit_option davit_options_project[] = {
 	{0},
 };
 
-const char *davit_container_project(const struct davit_cli *cli)
+/* --project, else $DAVIT_PROJECT, else "default". The command must have that option. */
+static const char *project_of(const struct davit_cli *cli)
 {
 	const char *given = davit_cli_value(cli, "project"), *env = getenv("DAVIT_PROJECT");
 
@@ -36,7 +37,7 @@ void davit_container_target(const struct davit_cli *cli, const char *address, co
 		davit_buf_addc(out, '/');
 		davit_buf_adds(out, verb);
 	}
-	davit_url_query(out, "project", davit_container_project(cli));
+	davit_url_query(out, "project", project_of(cli));
 }
 
 int davit_container_done(struct davit_cli *cli, json_t *answer, const char *text, struct davit_error *err)
@@ -239,9 +240,10 @@ static int run_exists(struct davit_cli *cli, struct davit_error *err)
 
 /* --- status --- */
 
-const char *const davit_container_columns[6] = {"ALIAS", "NAME", "TYPE", "STATE", "RESTARTS", "QUEUED"};
+static const char *const columns[] = {"ALIAS", "NAME", "TYPE", "STATE", "RESTARTS", "QUEUED"};
 
-int davit_container_row(struct davit_table *t, struct libscols_line *parent, json_t *container)
+/* Adds a container, and all beneath it. DAVIT_ENOMEM. */
+static int add_row(struct davit_table *t, struct libscols_line *parent, json_t *container)
 {
 	static const char *const keys[] = {"alias", "name", "type", "state", "restarts", "queued"};
 	struct libscols_line *row = davit_table_row(t, parent);
@@ -252,18 +254,16 @@ int davit_container_row(struct davit_table *t, struct libscols_line *parent, jso
 
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(keys); k++)
 		r |= davit_table_set(t, row, k, davit_text(container, keys[k], number));
-	json_array_foreach(json_object_get(container, "children"), i, child) r |=
-		davit_container_row(t, row, child);
+	json_array_foreach(json_object_get(container, "children"), i, child) r |= add_row(t, row, child);
 	return r ? DAVIT_ENOMEM : 0;
 }
 
 static int print_subtree(struct davit_cli *cli, json_t *container, struct davit_error *err)
 {
 	DAVIT_AUTO_TABLE *t = NULL;
-	int r = davit_table_new(cli, davit_container_columns, DAVIT_ARRAY_SIZE(davit_container_columns), true,
-				&t, err);
+	int r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), true, &t, err);
 
-	if (r == 0 && davit_container_row(t, NULL, container) < 0)
+	if (r == 0 && add_row(t, NULL, container) < 0)
 		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	return r < 0 ? r : davit_table_print(t, err);
 }

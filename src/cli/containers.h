@@ -7,8 +7,6 @@
 
 #include "cli/cli.h"
 
-/* --project, else $DAVIT_PROJECT, else "default". The command must have that option. */
-const char *davit_container_project(const struct davit_cli *cli);
 /* "/v1/containers[/ADDRESS[/verb]]?project=...": address and verb may be NULL. */
 void davit_container_target(const struct davit_cli *cli, const char *address, const char *verb,
 			    struct davit_buf *out);
@@ -17,12 +15,5 @@ int davit_container_done(struct davit_cli *cli, json_t *answer, const char *text
 
 /* --project. */
 extern const struct davit_option davit_options_project[];
-
-/* Adds a container, and all beneath it, to a table of six columns that
- * davit_container_columns names. DAVIT_ENOMEM. */
-extern const char *const davit_container_columns[6];
-struct davit_table;
-struct libscols_line;
-int davit_container_row(struct davit_table *t, struct libscols_line *parent, json_t *container);
 
 #endif

@@ -17,7 +17,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <uv.h>
 
 enum { EXIT_FAILED = 1, EXIT_ERRORED = 2, EXIT_ABORTED = 3 };
 
@@ -60,20 +59,6 @@ static void say(const struct execute *e, const char *text)
 	event_close(&j);
 }
 
-/* How much of a text can be shown without cutting a character in two. */
-static size_t whole_characters(const char *s, size_t n)
-{
-	for (size_t back = 1; back <= 3 && back <= n; back++) {
-		unsigned char c = (unsigned char)s[n - back];
-		size_t length = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
-
-		if ((c & 0xc0) == 0x80)
-			continue;
-		return length > back ? n - back : n;
-	}
-	return n;
-}
-
 static void put_log(struct execute *e, enum davit_step_stream stream, const char *text, size_t n)
 {
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
@@ -97,7 +82,7 @@ static void pump(struct execute *e, enum davit_step_stream stream)
 		size_t shown = (size_t)n;
 
 		if (e->json && !davit_execution_result(e->x))
-			shown = whole_characters(buf, shown);
+			shown = davit_json_whole(buf, shown);
 		if (!shown)
 			break;
 		if (e->json)
@@ -156,13 +141,8 @@ static void put_finish(const struct davit_result *r)
 	davit_json_put_int(&j, "cpu_user_ns", r->cpu_user);
 	davit_json_put_int(&j, "cpu_system_ns", r->cpu_system);
 	davit_json_put_int(&j, "memory_peak", (int64_t)r->memory_peak);
-	if (r->outcome == DAVIT_OUTCOME_ERRORED) {
-		davit_json_key(&j, "error");
-		davit_json_open(&j);
-		davit_json_put_string(&j, "code", davit_error_word(r->error.code));
-		davit_json_put_string(&j, "message", r->error.message);
-		davit_json_close(&j);
-	}
+	if (r->outcome == DAVIT_OUTCOME_ERRORED)
+		davit_json_put_error(&j, &r->error);
 	davit_json_key(&j, "outputs");
 	davit_json_open(&j);
 	for (size_t i = 0; i < r->n_outputs; i++)
@@ -230,12 +210,6 @@ static int exit_status(const struct davit_result *r)
 	return r->exited && r->exit_status && !r->timed_out ? r->exit_status : EXIT_FAILED;
 }
 
-static void forget_signals(struct execute *e)
-{
-	while (e->n_signals)
-		uv_close((uv_handle_t *)&e->signals[--e->n_signals], NULL);
-}
-
 static void on_done(void *user, struct davit_execution *x, const struct davit_result *r)
 {
 	struct execute *e = user;
@@ -248,14 +222,14 @@ static void on_done(void *user, struct davit_execution *x, const struct davit_re
 		put_finish(r);
 	else
 		tell_people(e, r);
-	forget_signals(e);
+	davit_signals_close(&e->signals);
 	davit_execution_free(x);
 	e->x = NULL;
 }
 
-static void on_signal(uv_signal_t *handle, int signo)
+static void on_signal(void *user, int signo)
 {
-	struct execute *e = handle->data;
+	struct execute *e = user;
 
 	if (!e->x)
 		return;
@@ -456,24 +430,10 @@ static int find_root(struct execute *e, struct davit_artifact *image, char **ret
 	return 0;
 }
 
-static int watch_signals(struct execute *e)
-{
-	static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
-
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(signals); i++) {
-		if (uv_signal_init(davit_loop_uv(e->loop), &e->signals[i]) != 0)
-			return davit_error_set(e->err, DAVIT_EIO, NULL, "cannot watch for signals");
-		e->n_signals++;
-		e->signals[i].data = e;
-		if (uv_signal_start(&e->signals[i], on_signal, signals[i]) != 0)
-			return davit_error_set(e->err, DAVIT_EIO, NULL, "cannot watch for signals");
-	}
-	return 0;
-}
-
 static int run_task(struct execute *e)
 {
 	static const struct davit_execution_events on = {on_started, on_output, on_note, on_done};
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, 0};
 	const struct davit_task *t = e->task;
 	struct davit_run_spec run = {
 		.runtime = davit_cli_value(e->cli, "runtime"),
@@ -495,12 +455,12 @@ static int run_task(struct execute *e)
 	if (r == 0)
 		r = davit_loop_open(&e->loop, e->err);
 	if (r == 0)
-		r = watch_signals(e);
+		r = davit_signals_open(&e->signals, e->loop, signals, on_signal, e, e->err);
 	if (r == 0)
 		r = davit_execute(e->loop, e->store, &run, e->artifacts, e->n_artifacts, &on, e, &e->x,
 				  e->err);
 	if (r < 0)
-		forget_signals(e);
+		davit_signals_close(&e->signals);
 	/* Until the step's directory is removed, too. */
 	if (e->loop)
 		davit_loop_run(e->loop);

@@ -8,8 +8,7 @@
 #include "cli/steps.h"
 #include "davit/execute.h"
 #include "davit/task.h"
-
-#include <uv.h>
+#include "loop/signals.h"
 
 struct execute {
 	struct davit_cli *cli;
@@ -25,8 +24,7 @@ struct execute {
 	char **env;
 	struct davit_execution *x;
 	uint64_t offsets[DAVIT_STEP_STREAMS];
-	uv_signal_t signals[3];
-	size_t n_signals;
+	struct davit_signals signals;
 	bool asked; /* to end */
 	int status; /* of this program */
 	struct davit_error *err;

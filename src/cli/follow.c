@@ -73,7 +73,9 @@ int davit_service_exit(const json_t *service)
 	return !strcmp(davit_string(service, "status"), "error") ? 1 : 0;
 }
 
-char *davit_exit_text(const json_t *service, char buf[96])
+/* "exit status 3", "signal 9 (KILL)", "out of memory": of the last exit of any
+ * instance, or "". Fills and returns buf. */
+static char *exit_text(const json_t *service, char buf[96])
 {
 	json_t *i;
 	size_t index;
@@ -114,7 +116,7 @@ static enum verdict judge(const json_t *s, int64_t before, struct davit_error *e
 	if (!strcmp(status, "error") || (error[0] && !updating && !strcmp(status, "running"))) {
 		davit_error_set(err, DAVIT_EUNAVAIL, NULL, "service '%s' %s: %s", davit_string(s, "name"),
 				!strcmp(status, "error") ? "failed" : "runs, but its update failed",
-				error[0] ? error : davit_exit_text(s, why));
+				error[0] ? error : exit_text(s, why));
 		return FAILED;
 	}
 	if (updating)
@@ -125,7 +127,7 @@ static enum verdict judge(const json_t *s, int64_t before, struct davit_error *e
 		return READY;
 	if (restarts < GIVE_UP_RESTARTS)
 		return WAITING;
-	davit_exit_text(s, why);
+	exit_text(s, why);
 	davit_error_set(
 		err, DAVIT_EUNAVAIL, NULL,
 		"service '%s' keeps failing (%s; %d restarts); it is tried again until 'davit stop %s'",
@@ -193,7 +195,7 @@ static void progress(struct following *f, const json_t *s)
 		 davit_string(s, "status"), davit_service_ready(s), davit_service_wanted(s));
 	if (davit_integer(s, "restarts"))
 		snprintf(text + strlen(text), sizeof text - strlen(text), ", %d restarts (%s)",
-			 (int)davit_integer(s, "restarts"), davit_exit_text(s, why));
+			 (int)davit_integer(s, "restarts"), exit_text(s, why));
 	if (!strcmp(text, f->shown))
 		return;
 	fprintf(stderr, "\r\033[K%s", text);

@@ -20,9 +20,6 @@ bool davit_service_ended(const json_t *service);
  * that is not 0, as a shell gives it (128 + signal); 1 for one that could not
  * be started at all. */
 int davit_service_exit(const json_t *service);
-/* "exit status 3", "signal 9 (KILL)", "out of memory": of the last exit of any
- * instance, or "". Fills and returns buf. */
-char *davit_exit_text(const json_t *service, char buf[96]);
 
 /* Follows the services named in `refs` (objects with namespace, name, version)
  * until each runs and is ready, or has ended well, and sets *ret_services to

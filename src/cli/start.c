@@ -2,6 +2,7 @@
  *
  * Starting the daemon for a user who did not.
  */
+#include "base/start.h"
 #include "base/file.h"
 #include "base/strv.h"
 #include "base/units.h"
@@ -10,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <spawn.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -54,28 +54,24 @@ static int spawn(const struct davit_paths *paths, const char *program, const cha
 {
 	char *const argv[] = {(char *)"davitd", NULL};
 	DAVIT_AUTO_STRV env = NULL;
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
+	DAVIT_AUTO_CLOSE int out = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	struct davit_start start = {
+		.program = program,
+		.argv = argv,
+		.directory = "/",
+		.fds = {-1, out, out},
+		.in = DAVIT_START_IN_OWN_SESSION,
+		.defaults = true,
+		.closed = true,
+	};
 	int r = environment(paths, &env, err);
 
 	if (r < 0)
 		return r;
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log, O_WRONLY | O_CREAT | O_APPEND, 0600);
-	posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-	posix_spawn_file_actions_addchdir_np(&actions, "/");
-	posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	r = posix_spawn(ret, program, &actions, &attr, argv, env);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&actions);
+	if (out < 0)
+		return davit_error_errno(err, errno, NULL, "cannot open %s", log);
+	start.env = env;
+	r = davit_start(&start, ret);
 	return r ? davit_error_errno(err, r, NULL, "cannot start the daemon %s", program) : 0;
 }
 

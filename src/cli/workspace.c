@@ -18,7 +18,8 @@
 
 extern char **environ;
 
-void davit_workspace_target(const char *ref, const char *suffix, struct davit_buf *out)
+/* The target of a workspace, by name or id, and what is to be done with it. */
+static void target_of(const char *ref, const char *suffix, struct davit_buf *out)
 {
 	davit_buf_adds(out, "/v1/workspaces/");
 	davit_url_escape(out, ref);
@@ -29,7 +30,7 @@ static int fetch(struct davit_cli *cli, const char *ref, json_t **ret, struct da
 {
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 
-	davit_workspace_target(ref, "", &target);
+	target_of(ref, "", &target);
 	return davit_api_call(cli, "GET", davit_buf_str(&target), NULL, ret, err);
 }
 
@@ -107,7 +108,7 @@ static int switch_to(struct davit_cli *cli, json_t *workspace, bool run, json_t 
 
 	if (cli->progress && cli->format == DAVIT_FORMAT_TEXT)
 		fprintf(stderr, "%s %s...\n", run ? "starting" : "stopping", davit_string(workspace, "name"));
-	davit_workspace_target(davit_string(workspace, "id"), run ? "/start" : "/stop", &target);
+	target_of(davit_string(workspace, "id"), run ? "/start" : "/stop", &target);
 	return davit_api_call(cli, "POST", davit_buf_str(&target), NULL, ret, err);
 }
 
@@ -247,8 +248,7 @@ static int run_remove(struct davit_cli *cli, struct davit_error *err)
 	if (r < 0)
 		return r;
 	/* By id from here on: the name may pass to another meanwhile. */
-	davit_workspace_target(davit_string(w, "id"), davit_cli_flag(cli, "force") ? "?force=true" : "",
-			       &target);
+	target_of(davit_string(w, "id"), davit_cli_flag(cli, "force") ? "?force=true" : "", &target);
 	r = davit_api_call(cli, "DELETE", davit_buf_str(&target), NULL, NULL, err);
 	if (r == 0 && cli->format == DAVIT_FORMAT_TEXT)
 		printf("%s: removed\n", davit_string(w, "name"));

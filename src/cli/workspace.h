@@ -7,9 +7,6 @@
 
 #include "cli/cli.h"
 
-/* The target of a workspace, by name or id, and what is to be done with it. */
-void davit_workspace_target(const char *ref, const char *suffix, struct davit_buf *out);
-
 /* Is it a workspace that a command on services was given? *ret is that workspace (a
  * new reference), or NULL when a service is meant: --namespace or a version was given,
  * or no workspace has this name or id. DAVIT_EINVAL when there is both, with how to

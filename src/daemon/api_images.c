@@ -10,11 +10,7 @@ static void write_image(void *user, const struct davit_image_info *info)
 
 	davit_json_open(j);
 	davit_json_put_string(j, "id", info->id);
-	davit_json_key(j, "references");
-	davit_json_open_array(j);
-	for (const char *const *r = info->references; r && *r; r++)
-		davit_json_string(j, *r);
-	davit_json_close_array(j);
+	davit_json_put_strv(j, "references", (char *const *)info->references);
 	davit_json_put_int(j, "size", (int64_t)info->size);
 	davit_json_put_time(j, "created", info->created);
 	davit_json_put_bool(j, "inUse", info->in_use);

@@ -162,7 +162,8 @@ void order_unreserve(struct order *o)
 		davit_map_fini(o->coming);
 }
 
-struct api_call *order_end(struct order *o)
+/* Ends the order; the call goes on without it. */
+static struct api_call *order_end(struct order *o)
 {
 	struct api_call *call = o->call;
 

@@ -7,11 +7,13 @@
 #include "daemon/daemon.h"
 #include "daemon/probes.h"
 #include "daemon/runs.h"
+#include "source/source.h"
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "base/util.h"
+#include "loop/signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,10 +31,6 @@ enum { THREAD_STACK = 256 * 1024 };
 
 struct options {
 	const char *store, *runtime, *source, *profile, *log_level;
-};
-
-struct signals {
-	uv_signal_t terminate, interrupt, hangup;
 };
 
 static void usage(FILE *f)
@@ -162,23 +160,15 @@ void daemon_end(struct davit_daemon *d, enum daemon_end how)
 	davit_loop_stop(d->loop);
 }
 
-static void on_terminate(uv_signal_t *s, int signo)
-{
-	davit_log(DAVIT_LOG_INFO, "ending: %s", strsignal(signo));
-	daemon_end(s->data, DAEMON_QUITS);
-}
-
 /* Standard error is opened again by its name, when it is a file: a log that was
  * moved away is begun anew. */
-static void on_hangup(uv_signal_t *s, int signo)
+static void reopen_log(void)
 {
 	char path[PATH_MAX];
 	struct stat st;
 	ssize_t n = readlink("/proc/self/fd/2", path, sizeof path - 1);
 	int fd;
 
-	(void)s;
-	(void)signo;
 	if (n <= 0 || fstat(2, &st) < 0 || !S_ISREG(st.st_mode))
 		return;
 	path[n] = '\0';
@@ -192,12 +182,14 @@ static void on_hangup(uv_signal_t *s, int signo)
 	davit_log(DAVIT_LOG_INFO, "log opened again");
 }
 
-static void watch_signal(struct davit_daemon *d, uv_signal_t *s, int signo, uv_signal_cb cb)
+static void on_signal(void *user, int signo)
 {
-	uv_signal_init(davit_loop_uv(d->loop), s);
-	s->data = d;
-	uv_signal_start(s, cb, signo);
-	uv_unref((uv_handle_t *)s);
+	if (signo == SIGHUP) {
+		reopen_log();
+		return;
+	}
+	davit_log(DAVIT_LOG_INFO, "ending: %s", strsignal(signo));
+	daemon_end(user, DAEMON_QUITS);
 }
 
 /* ------------------------------------------------------------------- parts */
@@ -229,8 +221,10 @@ static int open_core(struct davit_daemon *d, const struct options *o, struct dav
 		.default_source = o->source,
 		.default_profile = o->profile,
 		.probes = &daemon_probes,
-		.probes_user = d->loop,
+		.probes_user = &d->prober,
+		.check_source = davit_source_check,
 	};
+	d->prober = (struct daemon_prober){.loop = d->loop, .libexec = d->paths.libexec};
 	int r = davit_secrets_open(d->paths.state, d->paths.run, d->store, &d->secrets, err);
 
 	config.secrets = d->secrets;
@@ -325,24 +319,26 @@ static void close_all(struct davit_daemon *d)
 	davit_loop_close(d->loop);
 }
 
-static void run(struct davit_daemon *d)
+static int run(struct davit_daemon *d, struct davit_error *err)
 {
+	static const int list[] = {SIGTERM, SIGINT, SIGHUP, 0};
+	struct davit_signals signals;
 	struct davit_op started;
-	struct signals s;
+	int r = davit_signals_open(&signals, d->loop, list, on_signal, d, err);
 
-	watch_signal(d, &s.terminate, SIGTERM, on_terminate);
-	watch_signal(d, &s.interrupt, SIGINT, on_terminate);
-	watch_signal(d, &s.hangup, SIGHUP, on_hangup);
+	if (r < 0) {
+		close_all(d);
+		return r;
+	}
 	davit_op_init(&started, d->loop, on_started, d);
 	davit_op_begin(&started, 0);
 	davit_core_start(d->core, &started);
 	davit_loop_run(d->loop);
 	if (d->end == DAEMON_QUITS)
 		daemon_notify("STOPPING=1");
-	uv_close((uv_handle_t *)&s.terminate, NULL);
-	uv_close((uv_handle_t *)&s.interrupt, NULL);
-	uv_close((uv_handle_t *)&s.hangup, NULL);
+	davit_signals_close(&signals);
 	close_all(d);
+	return 0;
 }
 
 /* One arena and small stacks: davitd is idle most of the time, and should cost
@@ -374,12 +370,12 @@ int main(int argc, char **argv)
 	r = check_options(&o, &err);
 	if (r == 0)
 		r = open_all(&d, &o, &err);
-	if (r < 0) {
+	if (r < 0)
 		close_all(&d);
-	} else {
-		run(&d);
-		r = d.end == DAEMON_UPGRADES ? daemon_execute(&d, &err) : 0;
-	}
+	else
+		r = run(&d, &err);
+	if (r == 0 && d.end == DAEMON_UPGRADES)
+		r = daemon_execute(&d, &err);
 	if (r < 0)
 		davit_log(DAVIT_LOG_ERROR, "%s", err.message);
 	davit_paths_fini(&d.paths);

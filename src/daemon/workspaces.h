@@ -37,8 +37,6 @@ struct order {
 
 /* NULL after the error was answered. */
 struct order *order_new(struct api_call *call);
-/* Ends the order; the call goes on without it. */
-struct api_call *order_end(struct order *o);
 /* Ends it, and answers the error. */
 void order_fail(struct order *o, const struct davit_error *err);
 /* Gives its name back. */

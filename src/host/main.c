@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/notify.h"
 #include "base/units.h"
+#include "loop/signals.h"
 #include "net/unix.h"
 
 #include <getopt.h>
@@ -16,8 +17,6 @@
 #define SEARCH_THREAD "<type>/<name>/<name>.so"
 #define SEARCH_PROCESS                                                                                       \
 	"<type>/<name>/<name>.so:<type>/<name>/<name>:<type>/<name>/<name>.py:<type>/<name>/<name>.js"
-
-enum { ENDS = 2 }; /* signals that end it */
 
 static const char usage[] =
 	"usage: davit-containers PROJECT --socket PATH --record FILE [--directory DIR] [--more DIRS]\n"
@@ -73,10 +72,10 @@ static int take_options(struct host *h, struct davit_system_config *config, int 
 	return h->project && h->socket && h->record_path ? 0 : 2;
 }
 
-static void on_end(uv_signal_t *s, int signo)
+static void on_end(void *loop, int signo)
 {
 	(void)signo;
-	davit_loop_stop(s->data);
+	davit_loop_stop(loop);
 }
 
 /* From then on it answers. */
@@ -133,18 +132,15 @@ static void close_all(struct host *h)
 
 static int run(struct host *h, const struct davit_system_config *config, struct davit_error *err)
 {
-	static const int signals[ENDS] = {SIGTERM, SIGINT};
-	uv_signal_t ends[ENDS];
+	static const int list[] = {SIGTERM, SIGINT, 0};
+	struct davit_signals ends = {0};
 	int r = davit_loop_open(&h->loop, err);
 
 	if (r < 0)
 		return r;
-	for (int i = 0; i < ENDS; i++) {
-		uv_signal_init(davit_loop_uv(h->loop), &ends[i]);
-		ends[i].data = h->loop;
-		uv_signal_start(&ends[i], on_end, signals[i]);
-	}
-	r = host_results_open(h, err);
+	r = davit_signals_open(&ends, h->loop, list, on_end, h->loop, err);
+	if (r == 0)
+		r = host_results_open(h, err);
 	if (r == 0)
 		r = host_changes_open(h, err);
 	if (r == 0) {
@@ -157,8 +153,7 @@ static int run(struct host *h, const struct davit_system_config *config, struct 
 		}
 		close_all(h);
 	}
-	for (int i = 0; i < ENDS; i++)
-		uv_close((uv_handle_t *)&ends[i], NULL);
+	davit_signals_close(&ends);
 	davit_loop_run(h->loop); /* until all is closed */
 	davit_loop_close(h->loop);
 	return r;

@@ -181,9 +181,6 @@ void image_platform(const char **ret_architecture, const char **ret_variant);
 
 /* --- view.c --- */
 
-/* Reads all of an image of the store. */
-int image_read(struct davit_image_store *s, const struct image_entry *e, struct davit_image **ret,
-	       struct davit_error *err);
 /* Appends the "keep" lines of an image. */
 int image_needs(struct davit_image_store *s, const char *manifest_hex, struct davit_buf *out,
 		struct davit_error *err);

@@ -197,11 +197,7 @@ static void report(const struct program_options *o, const struct davit_error *er
 	if (!o->json)
 		return;
 	davit_json_open(&j);
-	davit_json_key(&j, "error");
-	davit_json_open(&j);
-	davit_json_put_string(&j, "code", davit_error_word(err->code));
-	davit_json_put_string(&j, "message", err->message);
-	davit_json_close(&j);
+	davit_json_put_error(&j, err);
 	davit_json_close(&j);
 	puts(davit_buf_str(&b));
 }

@@ -89,8 +89,9 @@ static int add_layers(struct davit_image_store *s, const struct stored *st, stru
 	return 0;
 }
 
-int image_read(struct davit_image_store *s, const struct image_entry *e, struct davit_image **ret,
-	       struct davit_error *err)
+/* Reads all of an image of the store. */
+static int read_image(struct davit_image_store *s, const struct image_entry *e, struct davit_image **ret,
+		      struct davit_error *err)
 {
 	AUTO_STORED st = {0};
 	struct davit_image *i = calloc(1, sizeof *i);
@@ -144,7 +145,7 @@ int davit_image_resolve(struct davit_image_store *s, const char *reference, stru
 
 	if (r == 0)
 		r = image_index_find(s, &x, reference, &at, &by_id, err);
-	return r == 0 ? image_read(s, &x.entries[at], ret, err) : r;
+	return r == 0 ? read_image(s, &x.entries[at], ret, err) : r;
 }
 
 int davit_image_list(struct davit_image_store *s, int (*fn)(void *user, const struct davit_image *i),
@@ -155,7 +156,7 @@ int davit_image_list(struct davit_image_store *s, int (*fn)(void *user, const st
 
 	for (size_t k = 0; r == 0 && k < x.n; k++) {
 		struct davit_image *i = NULL;
-		r = image_read(s, &x.entries[k], &i, err);
+		r = read_image(s, &x.entries[k], &i, err);
 		if (r == 0)
 			r = fn(user, i);
 		davit_image_free(i);

@@ -100,7 +100,7 @@ static void watch_outputs(struct exec *e)
 {
 	for (int i = 0; i < 2; i++)
 		if (e->poll[i])
-			local_poll_set(e->poll[i], e->paused ? 0 : PROCESS_READABLE);
+			local_poll_set(e->poll[i], e->paused ? 0 : LOCAL_READABLE);
 }
 
 static void on_output(struct exec *e, int i)
@@ -164,7 +164,7 @@ static void on_spawned(struct exec *e)
 	struct davit_error err = {0};
 
 	for (int i = 0; i < 2; i++)
-		if (e->out[i] >= 0 && local_poll_open(e->runtime->rt->loop, e->out[i], PROCESS_READABLE,
+		if (e->out[i] >= 0 && local_poll_open(e->runtime->rt->loop, e->out[i], LOCAL_READABLE,
 						      i ? on_stderr : on_stdout, e, &e->poll[i], &err) < 0) {
 			close_output(e, i); /* the command goes on, unheard; it cannot be undone */
 		}

@@ -193,7 +193,7 @@ static void flush(struct keeper_client *k)
 		close_fds(p->fds, p->n_fds);
 		free(p);
 	}
-	local_poll_set(k->poll, PROCESS_READABLE);
+	local_poll_set(k->poll, LOCAL_READABLE);
 }
 
 static int enqueue(struct keeper_client *k, const void *data, size_t len, const int *fds, size_t n_fds)
@@ -209,7 +209,7 @@ static int enqueue(struct keeper_client *k, const void *data, size_t len, const 
 	memcpy(p->data, data, len);
 	davit_list_init(&p->list);
 	davit_list_add_tail(&k->queue, &p->list);
-	local_poll_set(k->poll, PROCESS_READABLE | PROCESS_WRITABLE);
+	local_poll_set(k->poll, LOCAL_READABLE | LOCAL_WRITABLE);
 	return 0;
 }
 
@@ -332,8 +332,27 @@ static void dispatch(struct keeper_client *k, const struct keeper_header *h)
 
 static bool well_formed(const struct keeper_header *h, size_t len)
 {
-	return len >= sizeof *h && h->size >= sizeof *h && h->size <= len && h->total == len &&
-	       memchr(h->id, '\0', sizeof h->id);
+	return len >= sizeof *h && h->size >= sizeof *h && h->size <= h->total && h->total <= len &&
+	       (h->total == len || h->total % 8 == 0) && memchr(h->id, '\0', sizeof h->id);
+}
+
+static void makes_no_sense(struct keeper_client *k)
+{
+	lose_because(k, DAVIT_EPROTO, "the keeper sent a message that makes no sense");
+}
+
+/* The messages of a packet. A message may end the connection. */
+static void dispatch_all(struct keeper_client *k, const char *buf, size_t len)
+{
+	for (size_t at = 0; at < len && k->fd >= 0;) {
+		const struct keeper_header *h = (const void *)(buf + at);
+		if (!well_formed(h, len - at)) {
+			makes_no_sense(k);
+			return;
+		}
+		at += h->total;
+		dispatch(k, h);
+	}
 }
 
 int keeper_client_take_fd(struct keeper_client *k)
@@ -365,7 +384,7 @@ static void on_socket(void *user, int events)
 	struct keeper_client *k = user;
 	_Alignas(8) char buf[RECEIVE_MAX];
 
-	if (events & PROCESS_WRITABLE)
+	if (events & LOCAL_WRITABLE)
 		flush(k);
 	for (int i = 0; i < RECEIVE_BUDGET && k->fd >= 0; i++) {
 		/* One byte is kept for a NUL: strings behind the struct end in any case. */
@@ -377,12 +396,12 @@ static void on_socket(void *user, int events)
 			lose_because(k, DAVIT_EUNAVAIL, "the keeper of local processes ended");
 			return;
 		}
-		if ((size_t)n > sizeof buf - 1 || !well_formed((const void *)buf, (size_t)n)) {
-			lose_because(k, DAVIT_EPROTO, "the keeper sent a message that makes no sense");
+		if ((size_t)n > sizeof buf - 1) {
+			makes_no_sense(k);
 			return;
 		}
 		buf[n] = '\0';
-		dispatch(k, (const void *)buf);
+		dispatch_all(k, buf, (size_t)n);
 		if (k->answer_fd >= 0)
 			close(DAVIT_TAKE_FD(k->answer_fd)); /* nobody took it */
 	}
@@ -406,7 +425,7 @@ static int greet(struct keeper_client *k)
 		.h = {.type = KEEPER_HELLO, .size = sizeof hello, .total = sizeof hello, .tag = 0},
 		.version = KEEPER_PROTOCOL_VERSION,
 	};
-	int r = local_poll_open(k->place->loop, k->fd, PROCESS_READABLE, on_socket, k, &k->poll, &k->why);
+	int r = local_poll_open(k->place->loop, k->fd, LOCAL_READABLE, on_socket, k, &k->poll, &k->why);
 
 	if (r < 0)
 		return r;
@@ -490,7 +509,7 @@ static void attempt(struct keeper_client *k)
 		davit_buf_reset(&k->complaint);
 		r = keeper_launch(k->place, k->index, &k->child, &k->launch_fd, &k->why);
 		if (!r)
-			r = local_poll_open(k->place->loop, k->launch_fd, PROCESS_READABLE, on_launched, k,
+			r = local_poll_open(k->place->loop, k->launch_fd, LOCAL_READABLE, on_launched, k,
 					    &k->launch_poll, &k->why);
 		if (!r) {
 			k->phase = KEEPER_CLIENT_LAUNCHING;

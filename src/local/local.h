@@ -57,6 +57,9 @@ struct local_ops {
 	bool (*up)(struct local_instance *pi);
 	/* The driver's part of the instance goes: nothing is told to it after. */
 	void (*detach)(struct local_instance *pi);
+	/* The groups are known, no keeper is asked yet: 0, or why the runtime cannot be opened. NULL: nothing
+	 * to do. */
+	int (*grouped)(struct local_runtime *p, struct davit_error *err);
 	/* The instances that keepers hold are known: what belongs to no id of
 	 * local_knows is a leftover. */
 	void (*leftovers)(struct local_runtime *p);
@@ -141,7 +144,7 @@ struct local_instance {
 	pid_t pid;
 	uint8_t state;	 /* enum davit_state */
 	uint8_t action;	 /* enum local_action, of op */
-	uint8_t waiting; /* PROCESS_NEWS_... */
+	uint8_t waiting; /* LOCAL_NEWS_... */
 	bool ready;
 	bool alone;	/* when run `run` ended, nothing was left of it */
 	bool cpu_known; /* cpu_base is right for this run */
@@ -199,21 +202,10 @@ void local_instance_issue(struct local_instance *pi);
 void local_instance_listed(struct local_keeper *k, const struct keeper_instance *slot);
 /* The keeper came back and did not name this instance. */
 void local_instance_missing(struct local_instance *pi);
-/* Puts events (PROCESS_NEWS_...) on their way to the core. */
-void local_tell(struct local_instance *pi, unsigned news);
-/* A run is over: noted and told, once for each run. */
-void local_ended(struct local_instance *pi, uint32_t run, const struct keeper_exit *exit);
-void local_set_status(struct local_instance *pi, const char *text);
 /* Ends the operation under way, if there is one; err may be NULL or without a code. */
 void local_complete(struct local_instance *pi, const struct davit_error *err);
 /* What a DONE says: *err without a code is success. */
 void local_error_of(const struct keeper_header *h, struct davit_error *err);
-/* EXITED, READY and STATUS. */
-void local_instance_event(struct local_runtime *p, const struct keeper_header *h);
-void local_exit_of(const struct keeper_exit *from, struct davit_exit *to);
-/* The same for a run of that instance, with what ops->explain knows. */
-void local_exit_explained(struct local_runtime *p, const char *id, const struct keeper_exit *from,
-			  struct davit_exit *to);
 /* What ops->prepare has begun is done; err is NULL or has no code for success. */
 void local_prepared(struct local_instance *pi, const struct davit_error *err);
 /* Whether an instance with that id is held by a keeper, known to the core or not. */
@@ -225,6 +217,21 @@ void local_stop(struct davit_instance *inst, const struct davit_stop *how, struc
 void local_remove(struct davit_instance *inst, struct davit_op *op);
 void local_inspect(struct davit_instance *inst, struct davit_inspection *ret, struct davit_op *op);
 void local_signal(struct davit_instance *inst, int signo, struct davit_op *op);
+
+/* --- news.c: what the keeper tells of an instance --- */
+/* EXITED, SPAWNED, READY and STATUS. */
+void local_instance_event(struct local_runtime *p, const struct keeper_header *h);
+/* Before the first local_tell. */
+void local_news_init(struct local_instance *pi);
+/* Puts events (LOCAL_NEWS_...) on their way to the core. */
+void local_tell(struct local_instance *pi, unsigned news);
+/* A run is over: noted and told, once for each run. */
+void local_ended(struct local_instance *pi, uint32_t run, const struct keeper_exit *exit);
+void local_set_status(struct local_instance *pi, const char *text);
+void local_exit_of(const struct keeper_exit *from, struct davit_exit *to);
+/* The same for a run of that instance, with what ops->explain knows. */
+void local_exit_explained(struct local_runtime *p, const char *id, const struct keeper_exit *from,
+			  struct davit_exit *to);
 
 /* --- command.c: building requests --- */
 /* Begins a message in p->packet: zeroed, of that size, for the id. Returns it, or NULL

@@ -18,9 +18,9 @@ static void on_event(uv_poll_t *uv, int status, int events)
 	int got = 0;
 
 	if (events & (UV_READABLE | UV_DISCONNECT))
-		got |= PROCESS_READABLE;
+		got |= LOCAL_READABLE;
 	if (events & UV_WRITABLE)
-		got |= PROCESS_WRITABLE;
+		got |= LOCAL_WRITABLE;
 	/* libuv stops a handle that failed; the read or write finds out why. */
 	p->fn(p->user, status < 0 ? p->events : got & p->events);
 }
@@ -53,8 +53,7 @@ int local_poll_open(struct davit_loop *loop, int fd, int events, void (*fn)(void
 
 void local_poll_set(struct local_poll *p, int events)
 {
-	int uv =
-		(events & PROCESS_READABLE ? UV_READABLE : 0) | (events & PROCESS_WRITABLE ? UV_WRITABLE : 0);
+	int uv = (events & LOCAL_READABLE ? UV_READABLE : 0) | (events & LOCAL_WRITABLE ? UV_WRITABLE : 0);
 
 	if (p->events == events)
 		return;

@@ -10,7 +10,7 @@
 
 struct local_poll;
 
-enum { PROCESS_READABLE = 1, PROCESS_WRITABLE = 2 };
+enum { LOCAL_READABLE = 1, LOCAL_WRITABLE = 2 };
 
 /* Watches fd (borrowed: close it after local_poll_close, not before). fn is
  * called with what is possible; an error or hang-up counts as everything that was

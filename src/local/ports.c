@@ -187,7 +187,8 @@ static bool has_socket(const char *pid, const char *want)
 	return found;
 }
 
-bool local_ports_owner(uint16_t port, bool udp, char *buf, size_t size)
+/* Names who has the port: "nginx (pid 12)". False when it cannot be known. */
+static bool owner_of(uint16_t port, bool udp, char *buf, size_t size)
 {
 	unsigned long inode = inode_in(udp ? "/proc/net/udp" : "/proc/net/tcp", port, udp);
 	char want[64], path[64], comm[64] = "";
@@ -223,7 +224,7 @@ static int refuse(const struct davit_port *p, int e, struct davit_error *err)
 
 	switch (e) {
 	case EADDRINUSE:
-		if (local_ports_owner(p->host, p->udp, who, sizeof who))
+		if (owner_of(p->host, p->udp, who, sizeof who))
 			return davit_error_set(err, DAVIT_EINUSE, "ports", "port %u is already in use by %s",
 					       p->host, who);
 		return davit_error_set(err, DAVIT_EINUSE, "ports", "port %u is already in use", p->host);

@@ -39,7 +39,5 @@ void local_ports_release(struct local_ports *p, const struct davit_port *ports, 
 /* See struct davit_ports_facet. */
 int local_ports_resolve(struct local_ports *p, struct davit_loop *loop, struct davit_port *ports, size_t n,
 			struct davit_error *err);
-/* Names who has the port: "nginx (pid 12)". False when it cannot be known. */
-bool local_ports_owner(uint16_t port, bool udp, char *buf, size_t size);
 
 #endif

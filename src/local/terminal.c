@@ -3,9 +3,8 @@
  * The daemon's end of terminals: a stream socket to the keeper for each that
  * somebody is attached to, requests, and the event that a command has ended.
  */
-#include "local/terminal.h"
-
 #include "local/local.h"
+#include "local/terminal_impl.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -65,7 +64,7 @@ static void watch(struct terminal *me)
 {
 	if (me->poll)
 		local_poll_set(me->poll,
-			       (me->paused ? 0 : PROCESS_READABLE) | (me->thirsty ? PROCESS_WRITABLE : 0));
+			       (me->paused ? 0 : LOCAL_READABLE) | (me->thirsty ? LOCAL_WRITABLE : 0));
 }
 
 static void end_stream(struct terminal *me)
@@ -102,7 +101,7 @@ static void on_stream(void *user, int events)
 	char buf[READ_MAX];
 	ssize_t n;
 
-	if (events & PROCESS_WRITABLE && me->thirsty) {
+	if (events & LOCAL_WRITABLE && me->thirsty) {
 		me->thirsty = false;
 		me->reading = true;
 		me->t->drained(me->t);
@@ -112,7 +111,7 @@ static void on_stream(void *user, int events)
 			return;
 		}
 	}
-	if (!(events & PROCESS_READABLE) || me->paused) {
+	if (!(events & LOCAL_READABLE) || me->paused) {
 		watch(me);
 		return;
 	}
@@ -134,13 +133,12 @@ static void on_stream(void *user, int events)
 
 /* -------------------------------------------------------------------------- requests */
 
-static int out_of_memory(struct davit_error *err)
+int terminal_no_memory(struct davit_error *err)
 {
 	return davit_error_set(err, DAVIT_ENOMEM, "terminal", "out of memory");
 }
 
-/* What a DONE says; requests that it does not know tell that it is old. */
-static void error_of(const struct keeper_header *h, const struct davit_error *why, struct davit_error *ret)
+void terminal_error_of(const struct keeper_header *h, const struct davit_error *why, struct davit_error *ret)
 {
 	*ret = (struct davit_error){0};
 	if (!h)
@@ -177,7 +175,7 @@ static void on_attached(struct terminal *me, const struct keeper_attached *m)
 		local_exit_of(&m->exit, &me->exit);
 		me->ended = true;
 	}
-	if (local_poll_open(me->ts->rt->loop, me->fd, PROCESS_READABLE, on_stream, me, &me->poll, &err) < 0) {
+	if (local_poll_open(me->ts->rt->loop, me->fd, LOCAL_READABLE, on_stream, me, &me->poll, &err) < 0) {
 		fail_start(me, &err);
 		return;
 	}
@@ -193,7 +191,7 @@ static void on_answer(struct keeper_request *q, const struct keeper_header *h, c
 		on_attached(me, (const void *)h);
 		return;
 	}
-	error_of(h, why, &err);
+	terminal_error_of(h, why, &err);
 	if (!err.code)
 		davit_error_set(&err, DAVIT_EPROTO, "keeper",
 				"the keeper gave an answer that makes no sense");
@@ -216,7 +214,7 @@ static void describe(char *const *argv, char *ret, size_t size)
 }
 
 /* An adopted instance may have no workload that the core knows. */
-static const char *id_of(const struct local_terminals *ts, struct davit_instance *inst)
+const char *terminal_instance_id(const struct local_terminals *ts, struct davit_instance *inst)
 {
 	if (ts->ops->beside)
 		return local_instance_of(inst)->id;
@@ -226,7 +224,7 @@ static const char *id_of(const struct local_terminals *ts, struct davit_instance
 static int build_open(struct terminal *me, struct davit_error *err)
 {
 	const struct davit_terminal *t = me->t;
-	const char *instance = id_of(me->ts, t->instance);
+	const char *instance = terminal_instance_id(me->ts, t->instance);
 	char words[sizeof((struct davit_terminal_info *)0)->command];
 	struct davit_buf *b = me->ts->packet;
 	struct keeper_terminal *m;
@@ -245,7 +243,7 @@ static int build_open(struct terminal *me, struct davit_error *err)
 	describe(t->argv, words, sizeof words);
 	add_string(b, instance);
 	add_string(b, words);
-	return b->oom ? out_of_memory(err) : 0;
+	return b->oom ? terminal_no_memory(err) : 0;
 }
 
 static void send_start(struct terminal *me)
@@ -261,7 +259,7 @@ static void send_start(struct terminal *me)
 		r = build_open(me, &err);
 	} else {
 		m = keeper_packet(me->ts->packet, KEEPER_ATTACH, sizeof *m, me->t->id);
-		r = m ? 0 : out_of_memory(&err);
+		r = m ? 0 : terminal_no_memory(&err);
 		if (m) {
 			m->rows = me->t->rows;
 			m->columns = me->t->columns;
@@ -301,7 +299,7 @@ static void begin(struct local_terminals *ts, struct davit_terminal *t, bool ope
 	*slot_of(t) = NULL;
 	if (!me) {
 		if (k)
-			out_of_memory(&err);
+			terminal_no_memory(&err);
 		davit_op_fail_error(op, &err);
 		return;
 	}
@@ -385,7 +383,7 @@ int local_terminal_signal(struct davit_terminal *t, int signo, struct davit_erro
 		return davit_error_set(err, DAVIT_ESTATE, "terminal", "the command does not run");
 	m = keeper_packet(me->ts->packet, KEEPER_TERMINAL_SIGNAL, sizeof *m, t->id);
 	if (!m)
-		return out_of_memory(err);
+		return terminal_no_memory(err);
 	m->signo = signo;
 	return keeper_client_send(me->client, me->ts->packet, NULL, 0, NULL, err);
 }
@@ -396,153 +394,6 @@ void local_terminal_detach(struct davit_terminal *t)
 
 	if (me)
 		let_go(me);
-}
-
-/* --------------------------------------------------------------- questions to keepers */
-
-/* One question to several keepers, and its operation. */
-struct ask {
-	struct davit_list list;
-	struct local_terminals *ts;
-	struct davit_op *op;
-	void (*each)(void *user, const struct davit_terminal_info *info);
-	void *user;
-	struct davit_error err; /* the first */
-	size_t left, n;
-	struct ask_one {
-		struct keeper_request q;
-		struct keeper_client *client;
-		struct ask *ask;
-	} one[];
-};
-
-static void ask_free(struct ask *a)
-{
-	for (size_t i = 0; i < a->n; i++)
-		keeper_client_forget(a->one[i].client, &a->one[i].q);
-	davit_list_remove(&a->list);
-	free(a);
-}
-
-static void ask_finish(struct ask *a)
-{
-	struct davit_op *op = DAVIT_TAKE(a->op);
-	struct davit_error err = a->err;
-
-	ask_free(a);
-	if (err.code)
-		davit_op_fail_error(op, &err);
-	else
-		davit_op_complete(op, 0);
-}
-
-/* Behind the struct: instance and command. */
-static void tell(struct ask *a, const struct keeper_header *h)
-{
-	const struct keeper_attached *m = (const void *)h;
-	const char *instance = (const char *)h + h->size, *end = (const char *)h + h->total;
-	const char *nul = memchr(instance, '\0', (size_t)(end - instance));
-	struct davit_terminal_info info = {
-		.started = m->started,
-		.pid = m->pid,
-		.rows = (uint16_t)m->rows,
-		.columns = (uint16_t)m->columns,
-		.attached = m->attached,
-	};
-
-	snprintf(info.id, sizeof info.id, "%s", h->id);
-	if (nul)
-		snprintf(info.instance, sizeof info.instance, "%s", instance);
-	if (nul && nul + 1 < end)
-		snprintf(info.command, sizeof info.command, "%.*s", (int)(end - nul - 1), nul + 1);
-	local_exit_of(&m->exit, &info.exit);
-	a->each(a->user, &info);
-}
-
-static void on_told(struct keeper_request *q, const struct keeper_header *h, const struct davit_error *why)
-{
-	struct ask_one *one = DAVIT_CONTAINER_OF(q, struct ask_one, q);
-	struct ask *a = one->ask;
-	struct davit_error err;
-
-	if (h && h->type == KEEPER_TERMINAL_INFO) {
-		if (a->each && h->size >= sizeof(struct keeper_attached))
-			tell(a, h);
-		return;
-	}
-	error_of(h, why, &err);
-	/* A keeper that knows no terminals has none. */
-	if (err.code && err.code != DAVIT_ENOTSUP && !a->err.code)
-		a->err = err;
-	if (--a->left == 0)
-		ask_finish(a);
-}
-
-static void on_ask_cancel(struct davit_op *op, int why)
-{
-	struct ask *a = op->performer;
-
-	davit_error_set(&a->err, why, a->ts->rt->name, "the keeper did not answer in time");
-	ask_finish(a);
-}
-
-static size_t count(struct local_terminals *ts)
-{
-	size_t n = 0;
-
-	while (ts->ops->keeper(ts, n))
-		n++;
-	return n;
-}
-
-static void ask(struct local_terminals *ts, enum keeper_type type, const char *id,
-		void (*each)(void *user, const struct davit_terminal_info *info), void *user,
-		struct davit_op *op)
-{
-	size_t n = count(ts);
-	struct ask *a = calloc(1, sizeof *a + n * sizeof a->one[0]);
-	struct davit_error err = {0};
-
-	if (!a) {
-		out_of_memory(&err);
-		davit_op_fail_error(op, &err);
-		return;
-	}
-	*a = (struct ask){.ts = ts, .op = op, .each = each, .user = user, .n = n};
-	davit_list_init(&a->list);
-	davit_list_add_tail(&ts->asks, &a->list);
-	op->performer = a;
-	davit_op_on_cancel(op, on_ask_cancel);
-	for (size_t i = 0; i < n; i++) {
-		struct ask_one *one = &a->one[i];
-		int r;
-
-		one->q.answer = on_told;
-		one->client = ts->ops->keeper(ts, i);
-		one->ask = a;
-		if (!keeper_packet(ts->packet, type, sizeof(struct keeper_header), id))
-			r = out_of_memory(&err);
-		else
-			r = keeper_client_send(one->client, ts->packet, NULL, 0, &one->q, &err);
-		if (r == 0)
-			a->left++;
-		else if (!a->err.code)
-			a->err = err;
-	}
-	if (!a->left)
-		ask_finish(a);
-}
-
-void local_terminals_list(struct local_terminals *ts, struct davit_instance *inst,
-			  void (*each)(void *user, const struct davit_terminal_info *info), void *user,
-			  struct davit_op *op)
-{
-	ask(ts, KEEPER_TERMINALS, inst ? id_of(ts, inst) : "", each, user, op);
-}
-
-void local_terminals_close(struct local_terminals *ts, const char *id, struct davit_op *op)
-{
-	ask(ts, KEEPER_TERMINAL_CLOSE, id, NULL, NULL, op);
 }
 
 /* ------------------------------------------------------------------------- the keeper */
@@ -602,7 +453,6 @@ void local_terminals_init(struct local_terminals *ts, struct davit_runtime *rt,
 void local_terminals_fini(struct local_terminals *ts)
 {
 	struct terminal *me, *tmp;
-	struct ask *a, *next;
 
 	DAVIT_LIST_FOREACH_SAFE (me, tmp, &ts->open, list) {
 		if (me->op)
@@ -610,76 +460,5 @@ void local_terminals_fini(struct local_terminals *ts)
 				      "the runtime was closed");
 		let_go(me);
 	}
-	DAVIT_LIST_FOREACH_SAFE (a, next, &ts->asks, list) {
-		davit_op_fail(DAVIT_TAKE(a->op), DAVIT_ECLOSED, ts->rt->name, "the runtime was closed");
-		ask_free(a);
-	}
+	terminal_asks_close(ts);
 }
-
-/* ------------------------------------------------------------------ for local runtimes */
-
-static struct keeper_client *nth(struct local_terminals *ts, size_t n)
-{
-	struct local_runtime *p = local_runtime_of(ts->rt);
-
-	return n < p->n_keepers ? &p->keepers[n]->client : NULL;
-}
-
-static struct keeper_client *keeper_of(struct local_terminals *ts, struct davit_instance *inst, bool opens,
-				       struct davit_error *err)
-{
-	struct local_instance *pi = local_instance_of(inst);
-
-	if (pi->inst && pi->state != DAVIT_STATE_DESTROYED && (!opens || pi->state == DAVIT_STATE_STARTED))
-		return &pi->keeper->client;
-	davit_error_set(err, opens ? DAVIT_ESTATE : DAVIT_ENOENT, ts->rt->name,
-			opens ? "the instance does not run" : "the instance is not there");
-	return NULL;
-}
-
-static int build(struct local_terminals *ts, const struct davit_terminal *t, struct davit_error *err)
-{
-	return local_runtime_of(ts->rt)->ops->build_terminal(local_instance_of(t->instance), t, err);
-}
-
-const struct local_terminals_ops local_terminals_ops = {
-	.keeper = nth,
-	.keeper_of = keeper_of,
-	.build = build,
-	.beside = true,
-};
-
-static void terminal_open(struct davit_terminal *t, struct davit_op *op)
-{
-	local_terminals_open(&local_runtime_of(t->instance->runtime)->terminals, t, op);
-}
-
-static void terminal_attach(struct davit_terminal *t, struct davit_op *op)
-{
-	local_terminals_attach(&local_runtime_of(t->instance->runtime)->terminals, t, op);
-}
-
-static void terminal_list(struct davit_runtime *rt, struct davit_instance *inst,
-			  void (*each)(void *user, const struct davit_terminal_info *info), void *user,
-			  struct davit_op *op)
-{
-	local_terminals_list(&local_runtime_of(rt)->terminals, inst, each, user, op);
-}
-
-static void terminal_close(struct davit_runtime *rt, const char *id, struct davit_op *op)
-{
-	local_terminals_close(&local_runtime_of(rt)->terminals, id, op);
-}
-
-const struct davit_terminal_facet local_terminal = {
-	.terminal_size = LOCAL_TERMINAL_SIZE,
-	.open = terminal_open,
-	.attach = terminal_attach,
-	.list = terminal_list,
-	.write = local_terminal_write,
-	.resume = local_terminal_resume,
-	.resize = local_terminal_resize,
-	.signal = local_terminal_signal,
-	.detach = local_terminal_detach,
-	.close = terminal_close,
-};

@@ -5,11 +5,14 @@
 #include "davit/error.h"
 #include "davit/loop.h"
 #include "loop/loop_impl.h"
+#include "loop/signals.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -152,6 +155,63 @@ static void a_timer_of_nothing_fires_and_the_loop_ends_when_nothing_is_left(void
 	davit_loop_close(loop);
 }
 
+struct hearing {
+	struct davit_signals signals;
+	struct davit_loop *loop;
+	int heard[4];
+	int n;
+};
+
+static void on_heard(void *user, int signo)
+{
+	struct hearing *h = user;
+
+	h->heard[h->n++] = signo;
+	if (h->n == 1)
+		raise(SIGUSR2);
+	else
+		davit_loop_stop(h->loop);
+}
+
+static void signals_are_heard_on_the_loop_until_they_are_closed(void **state)
+{
+	static const int list[] = {SIGUSR1, SIGUSR2, 0};
+	struct hearing h = {0};
+	struct sigaction after;
+	struct davit_error err;
+
+	assert_int_equal(davit_loop_open(&h.loop, &err), 0);
+	assert_int_equal(davit_signals_open(&h.signals, h.loop, list, on_heard, &h, &err), 0);
+	raise(SIGUSR1);
+	assert_int_equal(h.n, 0);
+	davit_loop_run(h.loop);
+	assert_int_equal(h.n, 2);
+	assert_int_equal(h.heard[0], SIGUSR1);
+	assert_int_equal(h.heard[1], SIGUSR2);
+	davit_signals_close(&h.signals);
+	davit_signals_close(&h.signals);
+	davit_loop_run(h.loop);
+	assert_int_equal(sigaction(SIGUSR1, NULL, &after), 0);
+	assert_ptr_equal(after.sa_handler, SIG_DFL);
+	davit_loop_close(h.loop);
+}
+
+static void a_signal_that_nobody_may_hear_is_an_error_and_the_others_are_left_alone(void **state)
+{
+	static const int list[] = {SIGUSR1, SIGKILL, 0};
+	struct hearing h = {0};
+	struct sigaction after;
+	struct davit_error err;
+
+	assert_int_equal(davit_loop_open(&h.loop, &err), 0);
+	assert_int_equal(davit_signals_open(&h.signals, h.loop, list, on_heard, &h, &err), DAVIT_EIO);
+	assert_non_null(strstr(err.message, "cannot watch for signals"));
+	davit_loop_run(h.loop); /* it has nothing to wait for */
+	assert_int_equal(sigaction(SIGUSR1, NULL, &after), 0);
+	assert_ptr_equal(after.sa_handler, SIG_DFL);
+	davit_loop_close(h.loop);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -159,6 +219,8 @@ int main(void)
 		cmocka_unit_test(a_timer_of_nothing_fires_and_the_loop_ends_when_nothing_is_left),
 		cmocka_unit_test(closing_a_loop_waits_for_what_is_closed_soon),
 		cmocka_unit_test(a_loop_with_a_handle_left_open_is_closed_and_says_so),
+		cmocka_unit_test(signals_are_heard_on_the_loop_until_they_are_closed),
+		cmocka_unit_test(a_signal_that_nobody_may_hear_is_an_error_and_the_others_are_left_alone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

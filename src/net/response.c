@@ -58,17 +58,7 @@ void davit_http_error_json(struct davit_buf *out, const struct davit_error *err)
 	struct davit_json j = DAVIT_JSON_INIT(out);
 
 	davit_json_open(&j);
-	davit_json_key(&j, "error");
-	davit_json_open(&j);
-	davit_json_put_string(&j, "code", davit_error_word(err->code));
-	davit_json_put_string(&j, "message", err->message);
-	if (err->where[0])
-		davit_json_put_string(&j, "where", err->where);
-	if (err->line)
-		davit_json_put_int(&j, "line", err->line);
-	if (err->column)
-		davit_json_put_int(&j, "column", err->column);
-	davit_json_close(&j);
+	davit_json_put_error(&j, err);
 	davit_json_close(&j);
 }
 

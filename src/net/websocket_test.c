@@ -5,20 +5,17 @@
  */
 #include "net/websocket.h"
 
-#include "base/file.h"
 #include "base/units.h"
+#include "net/test_server.h"
 #include "net/unix.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <uv.h>
 
 #include <cmocka.h>
 
@@ -27,13 +24,9 @@ enum { FLOOD = 32 * 1024 * 1024, LIMIT = 100 * 1000 };
 /* --- the service under test: gives back what it gets; words have meanings --- */
 
 struct fixture {
-	char dir[64], path[96];
-	struct davit_loop *loop;
-	struct davit_http_server *server;
+	struct test_server s;
 	struct davit_websocket *ws;
 	struct davit_timer resume;
-	uv_async_t stop;
-	pthread_t thread;
 	bool flooding;
 	atomic_long produced;
 	atomic_int closed; /* the code, once it has */
@@ -93,7 +86,7 @@ static void on_closed(void *user, unsigned code)
 static void handle(void *user, struct davit_http_request *r)
 {
 	struct fixture *f = user;
-	struct davit_websocket_config config = {.loop = f->loop,
+	struct davit_websocket_config config = {.loop = f->s.loop,
 						.max_message = LIMIT,
 						.user = f,
 						.message = on_message,
@@ -107,38 +100,19 @@ static void handle(void *user, struct davit_http_request *r)
 		assert_int_equal(davit_websocket_new(r, &config, &f->ws, NULL), 0);
 }
 
-static void on_stop(uv_async_t *a)
+static void on_ending(struct test_server *s)
 {
-	struct fixture *f = a->data;
-
-	davit_timer_stop(&f->resume);
-	davit_http_server_free(f->server);
-	uv_close((uv_handle_t *)a, NULL);
-}
-
-static void *serve(void *user)
-{
-	davit_loop_run(((struct fixture *)user)->loop);
-	return NULL;
+	davit_timer_stop(&DAVIT_CONTAINER_OF(s, struct fixture, s)->resume);
 }
 
 static int start(void **state)
 {
 	struct fixture *f = calloc(1, sizeof *f);
-	struct davit_http_config config = {.handle = handle, .user = f};
-	int fd;
 
-	strcpy(f->dir, "/tmp/davit-ws-XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
-	snprintf(f->path, sizeof f->path, "%s/s.sock", f->dir);
-	assert_int_equal(davit_loop_open(&f->loop, NULL), 0);
-	config.loop = f->loop;
-	davit_timer_init(&f->resume, f->loop, on_resume);
-	assert_int_equal(davit_unix_listen(f->path, &fd, NULL), 0);
-	assert_int_equal(davit_http_server_new(&config, fd, &f->server, NULL), 0);
-	f->stop.data = f;
-	uv_async_init(davit_loop_uv(f->loop), &f->stop, on_stop);
-	assert_int_equal(pthread_create(&f->thread, NULL, serve, f), 0);
+	test_server_open(&f->s);
+	f->s.ending = on_ending;
+	davit_timer_init(&f->resume, f->s.loop, on_resume);
+	test_server_start(&f->s, &(struct davit_http_config){.handle = handle, .user = f});
 	*state = f;
 	return 0;
 }
@@ -147,10 +121,7 @@ static int finish(void **state)
 {
 	struct fixture *f = *state;
 
-	uv_async_send(&f->stop);
-	pthread_join(f->thread, NULL);
-	davit_loop_close(f->loop);
-	assert_int_equal(davit_remove_tree(f->dir, NULL), 0);
+	test_server_end(&f->s);
 	free(f);
 	return 0;
 }
@@ -166,7 +137,7 @@ static void send_bytes(int fd, const void *data, size_t n)
 	assert_int_equal(send(fd, data, n, MSG_NOSIGNAL), n);
 }
 
-/* Reads exactly n bytes, within 5 s. */
+/* Reads exactly n bytes, each within a minute. */
 static void read_bytes(int fd, void *data, size_t n)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -196,7 +167,7 @@ static int connect_ws(struct fixture *f)
 	char head[1024];
 	int fd;
 
-	assert_int_equal(davit_unix_connect(f->path, &fd, NULL), 0);
+	fd = test_dial(&f->s);
 	send_bytes(fd, HANDSHAKE, sizeof HANDSHAKE - 1);
 	assert_non_null(strstr(read_head(fd, head, sizeof head), "HTTP/1.1 101 "));
 	assert_non_null(strstr(head, "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"));
@@ -283,7 +254,7 @@ static void what_is_no_websocket_is_refused_with_what_is_wanted(void **state)
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(bad); i++) {
 		int fd;
-		assert_int_equal(davit_unix_connect(f->path, &fd, NULL), 0);
+		assert_int_equal(davit_unix_connect(f->s.path, &fd, NULL), 0);
 		send_bytes(fd, bad[i], strlen(bad[i]));
 		read_head(fd, head, sizeof head);
 		assert_non_null(strstr(head, "HTTP/1.1 426 "));
@@ -465,7 +436,7 @@ static struct davit_websocket_client *open_client(struct fixture *f)
 	struct davit_error err = {0};
 	int status;
 
-	assert_int_equal(davit_client_open(f->path, &c, NULL), 0);
+	assert_int_equal(davit_client_open(f->s.path, &c, NULL), 0);
 	assert_int_equal(davit_websocket_open(c, "/x", "test", 1 << 20, &ws, &status, &err), 0);
 	assert_int_equal(status, 101);
 	assert_non_null(ws);
@@ -536,7 +507,7 @@ static void a_refusal_is_an_answer_to_the_client(void **state)
 	struct davit_client *c;
 	int status;
 
-	assert_int_equal(davit_client_open(f->path, &c, NULL), 0);
+	assert_int_equal(davit_client_open(f->s.path, &c, NULL), 0);
 	assert_int_equal(davit_client_send(c, &q, &status, NULL), 0);
 	assert_int_equal(status, 426);
 	assert_int_equal(davit_client_body(c, 4096, &body, NULL), 0);

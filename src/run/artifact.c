@@ -15,7 +15,8 @@
 
 #define FILE_MAX ((size_t)4 << 20)
 
-void host_hold(struct host *h, const char *id)
+/* From now on nobody collects the tree while the run lasts. */
+static void hold_tree(struct host *h, const char *id)
 {
 	char line[DAVIT_ARTIFACT_ID_MAX + 1];
 	int n = snprintf(line, sizeof line, "%s\n", id);
@@ -55,7 +56,7 @@ void host_set_artifact(struct host *h, const char *name, struct davit_artifact_h
 	DAVIT_AUTO_BUF line = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&line);
 
-	host_hold(h, hold->id);
+	hold_tree(h, hold->id);
 	davit_json_open(&j);
 	davit_json_put_string(&j, "artifact", name);
 	davit_json_put_string(&j, "tree", hold->id);

@@ -36,20 +36,6 @@ void leaf_step_name(const struct leaf *l, const char *what, char ret[STEP_NAME_M
 
 /* -------------------------------------------------------------------------------- output */
 
-/* How much of a text can be shown without cutting a character in two. */
-static size_t whole_characters(const char *s, size_t n)
-{
-	for (size_t back = 1; back <= 3 && back <= n; back++) {
-		unsigned char c = (unsigned char)s[n - back];
-		size_t length = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : c >= 0xc0 ? 2 : 1;
-
-		if ((c & 0xc0) == 0x80)
-			continue;
-		return length > back ? n - back : n;
-	}
-	return n;
-}
-
 static void tell_log(struct leaf *l, int stream, const char *text, size_t n)
 {
 	struct davit_json *j = events_begin(&l->host->events, "log", l->key);
@@ -74,7 +60,7 @@ static bool pump_stream(struct leaf *l, int stream, bool to_the_end)
 
 	while ((n = davit_execution_read(l->x, (enum davit_step_stream)stream, l->offsets[stream], buf,
 					 sizeof buf, NULL)) > 0) {
-		size_t shown = davit_execution_result(l->x) ? (size_t)n : whole_characters(buf, (size_t)n);
+		size_t shown = davit_execution_result(l->x) ? (size_t)n : davit_json_whole(buf, (size_t)n);
 
 		if (!shown)
 			return true;

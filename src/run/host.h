@@ -113,8 +113,6 @@ void host_set_artifact(struct host *h, const char *name, struct davit_artifact_h
 const struct davit_artifact_hold *host_artifact(const struct host *h, const char *name);
 /* A record of the journal about an artifact. */
 int host_restore_artifact(struct host *h, const json_t *line, struct davit_error *err);
-/* From now on nobody collects the tree while the run lasts. */
-void host_hold(struct host *h, const char *id);
 /* The path of a file "ARTIFACT/PATH", read into out. Nothing leads out of the artifact. */
 int host_read_file(struct host *h, const char *path, struct davit_buf *out, struct davit_error *err);
 void host_release_artifacts(struct host *h);

@@ -5,7 +5,7 @@
 #include "source/cell.h"
 
 #include "base/file.h"
-#include "base/nearest.h"
+#include "base/tree_read.h"
 #include "base/units.h"
 #include "base/util.h"
 #include "source/vars.h"
@@ -16,54 +16,31 @@
 
 #define FILE_MAX_BYTES 65536
 
-struct reader {
-	struct davit_cell *cell;
-	struct davit_error *err;
-};
-
-static int bad(struct reader *r, const struct davit_tree *t, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-static int bad(struct reader *r, const struct davit_tree *t, const char *fmt, ...)
-{
-	char text[sizeof r->err->message];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	return davit_tree_error(r->err, t->line, t->column, t->key, "%s", text);
-}
-
-static int no_memory(struct reader *r)
-{
-	return davit_error_set(r->err, DAVIT_ENOMEM, NULL, "out of memory");
-}
-
 /* --- values --- */
 
-static int read_text(struct reader *r, const struct davit_tree *t, const char **ret)
+static int read_text(struct davit_tree_reader *r, const struct davit_tree *t, const char **ret)
 {
 	DAVIT_AUTO_FREE char *unknown = NULL;
 
 	if (t->kind != DAVIT_TREE_SCALAR || davit_tree_is_null(t))
-		return bad(r, t, "a text is expected here");
+		return davit_tree_bad(r, t, "a text is expected here");
 	if (!davit_vars_known(t->text, &unknown))
-		return bad(r, t, "there is no variable %.64s", unknown ? unknown : "of that name");
+		return davit_tree_bad(r, t, "there is no variable %.64s", unknown ? unknown : "of that name");
 	*ret = t->text;
 	return 0;
 }
 
-static int read_list(struct reader *r, const struct davit_tree *t, char ***ret)
+static int read_list(struct davit_tree_reader *r, const struct davit_tree *t, char ***ret)
 {
 	const struct davit_tree *item;
 	char **v;
 	size_t n = 0;
 
 	if (t->kind != DAVIT_TREE_LIST || !t->n)
-		return bad(r, t, "a list of texts is expected here");
-	v = davit_region_take(&r->cell->region, (t->n + 1) * sizeof *v);
+		return davit_tree_bad(r, t, "a list of texts is expected here");
+	v = davit_region_take(r->region, (t->n + 1) * sizeof *v);
 	if (!v)
-		return no_memory(r);
+		return davit_tree_no_memory(r);
 	for (item = t->first; item; item = item->next) {
 		const char *text;
 		int e = read_text(r, item, &text);
@@ -76,17 +53,18 @@ static int read_list(struct reader *r, const struct davit_tree *t, char ***ret)
 	return 0;
 }
 
-static int read_pattern(struct reader *r, const struct davit_tree *t, const char **ret)
+static int read_pattern(struct davit_tree_reader *r, const struct davit_tree *t, const char **ret)
 {
 	int e = read_text(r, t, ret);
 
 	if (e == 0 && !davit_pattern_known(*ret))
-		return bad(r, t, "'%.64s': only elf:, script:, executable: and only: can be before a pattern",
-			   *ret);
+		return davit_tree_bad(
+			r, t, "'%.64s': only elf:, script:, executable: and only: can be before a pattern",
+			*ret);
 	return e;
 }
 
-static int read_patterns(struct reader *r, const struct davit_tree *t, char ***ret)
+static int read_patterns(struct davit_tree_reader *r, const struct davit_tree *t, char ***ret)
 {
 	const struct davit_tree *item;
 	const char *pattern;
@@ -97,17 +75,17 @@ static int read_patterns(struct reader *r, const struct davit_tree *t, char ***r
 	return e;
 }
 
-static int read_env(struct reader *r, const struct davit_tree *t, char ***ret)
+static int read_env(struct davit_tree_reader *r, const struct davit_tree *t, char ***ret)
 {
 	const struct davit_tree *item;
 	size_t n = 0;
 	char **v;
 
 	if (t->kind != DAVIT_TREE_MAP)
-		return bad(r, t, "a map of names to values is expected here");
-	v = davit_region_take(&r->cell->region, (t->n + 1) * sizeof *v);
+		return davit_tree_bad(r, t, "a map of names to values is expected here");
+	v = davit_region_take(r->region, (t->n + 1) * sizeof *v);
 	if (!v)
-		return no_memory(r);
+		return davit_tree_no_memory(r);
 	for (item = t->first; item; item = item->next) {
 		const char *text;
 		size_t len;
@@ -115,11 +93,11 @@ static int read_env(struct reader *r, const struct davit_tree *t, char ***ret)
 		if (e < 0)
 			return e;
 		if (!*item->key || strchr(item->key, '='))
-			return bad(r, item, "'%.64s' is not the name of a variable", item->key);
+			return davit_tree_bad(r, item, "'%.64s' is not the name of a variable", item->key);
 		len = strlen(item->key) + 1 + strlen(text) + 1;
-		v[n] = davit_region_take(&r->cell->region, len);
+		v[n] = davit_region_take(r->region, len);
 		if (!v[n])
-			return no_memory(r);
+			return davit_tree_no_memory(r);
 		snprintf(v[n++], len, "%s=%s", item->key, text);
 	}
 	v[n] = NULL;
@@ -129,64 +107,32 @@ static int read_env(struct reader *r, const struct davit_tree *t, char ***ret)
 
 /* --- maps with known keys --- */
 
-struct key {
-	const char *name;
-	int (*read)(struct reader *r, const struct davit_tree *t, void *to);
-	size_t offset;
-};
-
-static int read_keys(struct reader *r, const struct davit_tree *map, const struct key *keys, size_t n,
-		     void *to)
-{
-	const char *names[32];
-
-	for (size_t i = 0; i < n; i++)
-		names[i] = keys[i].name;
-	for (const struct davit_tree *t = map->first; t; t = t->next) {
-		size_t i = 0;
-		int e;
-		while (i < n && strcmp(keys[i].name, t->key))
-			i++;
-		if (i == n) {
-			const char *near = davit_nearest(t->key, names, n);
-			return davit_tree_error(r->err, t->key_line, t->key_column, t->key,
-						near ? "unknown key '%.64s'; did you mean '%s'?"
-						     : "unknown key '%.64s'",
-						t->key, near);
-		}
-		e = keys[i].read(r, t, (char *)to + keys[i].offset);
-		if (e < 0)
-			return e;
-	}
-	return 0;
-}
-
-static int key_text(struct reader *r, const struct davit_tree *t, void *to)
+static int key_text(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	return read_text(r, t, to);
 }
 
-static int key_list(struct reader *r, const struct davit_tree *t, void *to)
+static int key_list(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	return read_list(r, t, to);
 }
 
-static int key_pattern(struct reader *r, const struct davit_tree *t, void *to)
+static int key_pattern(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	return read_pattern(r, t, to);
 }
 
-static int key_patterns(struct reader *r, const struct davit_tree *t, void *to)
+static int key_patterns(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	return read_patterns(r, t, to);
 }
 
-static int key_env(struct reader *r, const struct davit_tree *t, void *to)
+static int key_env(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	return read_env(r, t, to);
 }
 
-static int key_priority(struct reader *r, const struct davit_tree *t, void *to)
+static int key_priority(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	const char *text;
 	int64_t v;
@@ -195,14 +141,15 @@ static int key_priority(struct reader *r, const struct davit_tree *t, void *to)
 	if (e < 0)
 		return e;
 	if (davit_int_parse(text, 0, 1000, &v, NULL) < 0)
-		return bad(r, t, "'%.64s' is not a priority: 0 to 1000", text);
+		return davit_tree_bad(r, t, "'%.64s' is not a priority: 0 to 1000", text);
 	*(int *)to = (int)v;
 	return 0;
 }
 
-static int read_dependency(struct reader *r, const struct davit_tree *t, struct davit_cell_dependency *d)
+static int read_dependency(struct davit_tree_reader *r, const struct davit_tree *t,
+			   struct davit_cell_dependency *d)
 {
-	static const struct key keys[] = {
+	static const struct davit_tree_key keys[] = {
 		{"package", key_text, offsetof(struct davit_cell_dependency, package)},
 		{"when", key_pattern, offsetof(struct davit_cell_dependency, when)},
 	};
@@ -212,20 +159,21 @@ static int read_dependency(struct reader *r, const struct davit_tree *t, struct 
 	*d = (struct davit_cell_dependency){.program = t->key};
 	if (t->kind != DAVIT_TREE_MAP)
 		return read_text(r, t, &d->package);
-	e = read_keys(r, t, keys, DAVIT_ARRAY_SIZE(keys), d);
-	return e < 0 || d->package ? e : bad(r, t, "the dependency '%.64s' names no package", t->key);
+	e = davit_tree_read_keys(r, t, keys, DAVIT_ARRAY_SIZE(keys), d);
+	return e < 0 || d->package ? e
+				   : davit_tree_bad(r, t, "the dependency '%.64s' names no package", t->key);
 }
 
-static int key_dependencies(struct reader *r, const struct davit_tree *t, void *to)
+static int key_dependencies(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
-	struct davit_cell *c = r->cell;
+	struct davit_cell *c = r->whole;
 
 	(void)to;
 	if (t->kind != DAVIT_TREE_MAP)
-		return bad(r, t, "a map of programs to Debian packages is expected here");
-	c->dependencies = davit_region_take(&c->region, (t->n + 1) * sizeof *c->dependencies);
+		return davit_tree_bad(r, t, "a map of programs to Debian packages is expected here");
+	c->dependencies = davit_region_take(r->region, (t->n + 1) * sizeof *c->dependencies);
 	if (!c->dependencies)
-		return no_memory(r);
+		return davit_tree_no_memory(r);
 	for (const struct davit_tree *item = t->first; item; item = item->next) {
 		int e = read_dependency(r, item, &c->dependencies[c->n_dependencies++]);
 		if (e < 0)
@@ -234,9 +182,9 @@ static int key_dependencies(struct reader *r, const struct davit_tree *t, void *
 	return 0;
 }
 
-static int read_step(struct reader *r, const struct davit_tree *t, struct davit_cell_step *s)
+static int read_step(struct davit_tree_reader *r, const struct davit_tree *t, struct davit_cell_step *s)
 {
-	static const struct key keys[] = {
+	static const struct davit_tree_key keys[] = {
 		{"run", key_list, offsetof(struct davit_cell_step, argv)},
 		{"when", key_pattern, offsetof(struct davit_cell_step, when)},
 		{"unless", key_pattern, offsetof(struct davit_cell_step, unless)},
@@ -246,21 +194,21 @@ static int read_step(struct reader *r, const struct davit_tree *t, struct davit_
 	*s = (struct davit_cell_step){0};
 	if (t->kind != DAVIT_TREE_MAP)
 		return read_list(r, t, &s->argv);
-	e = read_keys(r, t, keys, DAVIT_ARRAY_SIZE(keys), s);
-	return e < 0 || s->argv ? e : bad(r, t, "a step needs the key 'run'");
+	e = davit_tree_read_keys(r, t, keys, DAVIT_ARRAY_SIZE(keys), s);
+	return e < 0 || s->argv ? e : davit_tree_bad(r, t, "a step needs the key 'run'");
 }
 
-static int read_steps(struct reader *r, const struct davit_tree *t, struct davit_cell_step **ret,
+static int read_steps(struct davit_tree_reader *r, const struct davit_tree *t, struct davit_cell_step **ret,
 		      size_t *ret_n)
 {
 	struct davit_cell_step *steps;
 	size_t n = 0;
 
 	if (t->kind != DAVIT_TREE_LIST || !t->n)
-		return bad(r, t, "a list of commands is expected here");
-	steps = davit_region_take(&r->cell->region, t->n * sizeof *steps);
+		return davit_tree_bad(r, t, "a list of commands is expected here");
+	steps = davit_region_take(r->region, t->n * sizeof *steps);
 	if (!steps)
-		return no_memory(r);
+		return davit_tree_no_memory(r);
 	for (const struct davit_tree *item = t->first; item; item = item->next) {
 		int e = read_step(r, item, &steps[n++]);
 		if (e < 0)
@@ -271,19 +219,23 @@ static int read_steps(struct reader *r, const struct davit_tree *t, struct davit
 	return 0;
 }
 
-static int key_build(struct reader *r, const struct davit_tree *t, void *to)
+static int key_build(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
+	struct davit_cell *c = r->whole;
+
 	(void)to;
-	return read_steps(r, t, &r->cell->build, &r->cell->n_build);
+	return read_steps(r, t, &c->build, &c->n_build);
 }
 
-static int key_versions(struct reader *r, const struct davit_tree *t, void *to)
+static int key_versions(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
+	struct davit_cell *c = r->whole;
+
 	(void)to;
-	return read_steps(r, t, &r->cell->versions, &r->cell->n_versions);
+	return read_steps(r, t, &c->versions, &c->n_versions);
 }
 
-static const struct key cell_keys[] = {
+static const struct davit_tree_key cell_keys[] = {
 	{"name", key_text, offsetof(struct davit_cell, name)},
 	{"description", key_text, offsetof(struct davit_cell, description)},
 	{"detect", key_patterns, offsetof(struct davit_cell, detect)},
@@ -315,27 +267,29 @@ static char *arena_text(struct davit_cell *c, const char *s, size_t n)
 	return copy;
 }
 
-static int check(struct reader *r, const struct davit_tree *doc)
+static int check(struct davit_tree_reader *r, const struct davit_tree *doc)
 {
-	struct davit_cell *c = r->cell;
+	struct davit_cell *c = r->whole;
 	const char *slash = strrchr(c->file, '/'), *base = slash ? slash + 1 : c->file;
 	size_t n = strlen(base) - strlen(".yaml");
 
 	if (!c->name)
-		return bad(r, doc, "the key 'name' is missing");
+		return davit_tree_bad(r, doc, "the key 'name' is missing");
 	if (strlen(c->name) != n || memcmp(c->name, base, n))
-		return bad(r, doc, "the name '%.64s' is not that of the file, '%.*s'", c->name, (int)n, base);
+		return davit_tree_bad(r, doc, "the name '%.64s' is not that of the file, '%.*s'", c->name,
+				      (int)n, base);
 	if (c->dockerfile && (c->run || c->n_build || c->build_env || c->program || c->cwd || c->image))
-		return bad(
+		return davit_tree_bad(
 			r, doc,
 			"a cell with 'dockerfile' makes an image: it has no 'build', 'buildEnv', 'program', "
 			"'run', 'directory' or 'image'");
 	if (!c->run && !c->n_build && !c->dockerfile)
-		return bad(r, doc, "a cell needs 'run', a 'build' that says what to run, or a 'dockerfile'");
+		return davit_tree_bad(
+			r, doc, "a cell needs 'run', a 'build' that says what to run, or a 'dockerfile'");
 	return 0;
 }
 
-static int read_document(struct reader *r, const struct davit_buf *text)
+static int read_document(struct davit_tree_reader *r, const struct davit_buf *text)
 {
 	struct davit_tree_source s;
 	struct davit_tree *doc = NULL, *more;
@@ -343,19 +297,19 @@ static int read_document(struct reader *r, const struct davit_buf *text)
 
 	if (e < 0)
 		return e;
-	e = davit_tree_next(&s, &r->cell->region, &doc, r->err);
+	e = davit_tree_next(&s, r->region, &doc, r->err);
 	if (e == 0)
 		e = davit_tree_error(r->err, 1, 1, NULL, "the file is empty");
 	else if (e > 0 && doc->kind != DAVIT_TREE_MAP)
-		e = bad(r, doc, "a cell is a map of keys");
+		e = davit_tree_bad(r, doc, "a cell is a map of keys");
 	else if (e > 0)
-		e = read_keys(r, doc, cell_keys, DAVIT_ARRAY_SIZE(cell_keys), r->cell);
+		e = davit_tree_read_keys(r, doc, cell_keys, DAVIT_ARRAY_SIZE(cell_keys), r->whole);
 	if (e == 0)
 		e = check(r, doc);
 	if (e == 0) {
-		e = davit_tree_next(&s, &r->cell->region, &more, r->err);
+		e = davit_tree_next(&s, r->region, &more, r->err);
 		if (e > 0)
-			e = bad(r, more, "one file holds one cell");
+			e = davit_tree_bad(r, more, "one file holds one cell");
 	}
 	davit_tree_close(&s);
 	return e;
@@ -378,7 +332,7 @@ int davit_cell_read(const char *file, struct davit_cell **ret, struct davit_erro
 {
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	struct davit_error local;
-	struct reader r = {.err = err ? err : &local};
+	struct davit_tree_reader r = {.err = err ? err : &local};
 	struct davit_cell *c;
 	int e = davit_read_file(file, FILE_MAX_BYTES, &text, err);
 
@@ -387,12 +341,13 @@ int davit_cell_read(const char *file, struct davit_cell **ret, struct davit_erro
 	c = calloc(1, sizeof *c);
 	if (!c)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	r.cell = c;
+	r.region = &c->region;
+	r.whole = c;
 	c->priority = 50;
 	c->file = arena_text(c, file, strlen(file));
 	c->directory = arena_text(c, file, strlen(file) - strlen(".yaml"));
 	if (!c->file || !c->directory)
-		e = no_memory(&r);
+		e = davit_tree_no_memory(&r);
 	davit_buf_adds(&text, "");
 	if (e == 0)
 		e = read_document(&r, &text);

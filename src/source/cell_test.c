@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "source/cell.h"
+#include "source/test_tree.h"
 #include "source/vars.h"
 
 #include "base/file.h"
@@ -14,43 +15,14 @@
 
 #include <cmocka.h>
 
-static char dir[64];
 static unsigned broken;
 static char broken_why[512];
 
 static int set_up(void **state)
 {
 	(void)state;
-	strcpy(dir, "/tmp/davit-cell-XXXXXX");
 	broken = 0;
-	return !mkdtemp(dir);
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	return davit_remove_tree(dir, NULL);
-}
-
-static char *at(const char *name)
-{
-	static char paths[4][256];
-	static unsigned next;
-	char *path = paths[next++ % 4];
-
-	snprintf(path, 256, "%s/%s", dir, name);
-	return path;
-}
-
-static void put(const char *name, const char *text, mode_t mode)
-{
-	char *path = at(name), parent[256];
-
-	snprintf(parent, sizeof parent, "%s", path);
-	*strrchr(parent, '/') = '\0';
-	assert_int_equal(davit_mkdirs(parent, 0755, NULL), 0);
-	assert_int_equal(davit_write_file(path, text, strlen(text), mode, NULL), 0);
-	assert_int_equal(chmod(path, mode), 0);
+	return test_tree_open() < 0;
 }
 
 static void on_broken(const char *name, const struct davit_error *why)
@@ -66,14 +38,16 @@ static void a_cell_is_read_whole(void **state)
 	struct davit_error err;
 
 	(void)state;
-	put("x.yaml",
-	    "name: x\ndescription: d\ndetect: [a, 'elf:*']\npriority: 7\n"
-	    "dependencies:\n  p: q\n  r: {package: s, when: t}\nversions: [[p, --version]]\nignore: [i]\n"
-	    "build:\n  - [p, \"${OUT}\"]\n  - {run: [r], when: t, unless: u}\nbuildEnv: {B: b=c}\n"
-	    "program: ['elf:*']\nrun: [\"${PROGRAM}\"]\ndirectory: ${OUT}\nenv: {E: e}\nport: PORT\nimage: "
-	    "i:1\n",
-	    0644);
-	if (davit_cell_read(at("x.yaml"), &c, &err) < 0)
+	test_put(
+		"x.yaml",
+		"name: x\ndescription: d\ndetect: [a, 'elf:*']\npriority: 7\n"
+		"dependencies:\n  p: q\n  r: {package: s, when: t}\nversions: [[p, --version]]\nignore: [i]\n"
+		"build:\n  - [p, \"${OUT}\"]\n  - {run: [r], when: t, unless: u}\nbuildEnv: {B: b=c}\n"
+		"program: ['elf:*']\nrun: [\"${PROGRAM}\"]\ndirectory: ${OUT}\nenv: {E: e}\nport: "
+		"PORT\nimage: "
+		"i:1\n",
+		0644);
+	if (davit_cell_read(test_at("x.yaml"), &c, &err) < 0)
 		fail_msg("%s", err.message);
 	assert_string_equal(c->name, "x");
 	assert_int_equal(c->priority, 7);
@@ -130,11 +104,11 @@ static void a_wrong_cell_is_refused_with_its_place(void **state)
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(bad); i++) {
 		struct davit_cell *c = NULL;
 		struct davit_error err;
-		put("x.yaml", bad[i].text, 0644);
-		if (davit_cell_read(at("x.yaml"), &c, &err) == 0)
+		test_put("x.yaml", bad[i].text, 0644);
+		if (davit_cell_read(test_at("x.yaml"), &c, &err) == 0)
 			fail_msg("accepted: %s", bad[i].text);
 		assert_null(c);
-		snprintf(expected, sizeof expected, "%s%s", at("x.yaml"), bad[i].message);
+		snprintf(expected, sizeof expected, "%s%s", test_at("x.yaml"), bad[i].message);
 		assert_string_equal(err.message, expected);
 	}
 }
@@ -147,7 +121,7 @@ static int detect(const struct davit_cells *cells, const char *tree, const char 
 		  struct davit_error *err)
 {
 	const struct davit_cell_wish wish = {
-		.root = at(tree), .type = type, .name = "s", .no_images = no_images};
+		.root = test_at(tree), .type = type, .name = "s", .no_images = no_images};
 
 	return davit_cells_detect(cells, &wish, &c, &found, err);
 }
@@ -158,15 +132,15 @@ static void a_user_s_cell_wins_by_name_and_a_broken_one_stops_nobody(void **stat
 	struct davit_error err;
 
 	(void)state;
-	put("user/a.yaml", "name: a\ndetect: [f]\nrun: [mine]\n", 0644);
-	put("user/b.yaml", "nam: b\n", 0644);
-	put("user/notes.txt", "not a cell", 0644);
-	put("share/a.yaml", "name: a\ndetect: [f]\nrun: [theirs]\n", 0644);
-	put("share/b.yaml", "name: b\ndetect: [f]\npriority: 900\nrun: [b]\n", 0644);
-	put("tree/f", "", 0644);
-	assert_int_equal(davit_cells_load(&cells, at("user"), on_broken, NULL), 0);
-	assert_int_equal(davit_cells_load(&cells, at("share"), on_broken, NULL), 0);
-	assert_int_equal(davit_cells_load(&cells, at("nowhere"), on_broken, NULL), 0);
+	test_put("user/a.yaml", "name: a\ndetect: [f]\nrun: [mine]\n", 0644);
+	test_put("user/b.yaml", "nam: b\n", 0644);
+	test_put("user/notes.txt", "not a cell", 0644);
+	test_put("share/a.yaml", "name: a\ndetect: [f]\nrun: [theirs]\n", 0644);
+	test_put("share/b.yaml", "name: b\ndetect: [f]\npriority: 900\nrun: [b]\n", 0644);
+	test_put("tree/f", "", 0644);
+	assert_int_equal(davit_cells_load(&cells, test_at("user"), on_broken, NULL), 0);
+	assert_int_equal(davit_cells_load(&cells, test_at("share"), on_broken, NULL), 0);
+	assert_int_equal(davit_cells_load(&cells, test_at("nowhere"), on_broken, NULL), 0);
 	assert_int_equal(broken, 1);
 	assert_non_null(strstr(broken_why, "user/b.yaml:1:1: unknown key 'nam'; did you mean 'name'?"));
 	assert_int_equal(cells.n, 2);
@@ -184,17 +158,17 @@ static void detection_takes_the_highest_priority_and_refuses_a_tie(void **state)
 	struct davit_error err;
 
 	(void)state;
-	put("cells/low.yaml", "name: low\ndetect: [f]\npriority: 1\nrun: [a]\n", 0644);
-	put("cells/high.yaml", "name: high\ndetect: [x, g]\npriority: 9\nrun: [a]\n", 0644);
-	put("cells/same.yaml", "name: same\ndetect: [h]\npriority: 9\nrun: [a]\n", 0644);
-	put("tree/f", "", 0644);
-	assert_int_equal(davit_cells_load(&cells, at("cells"), on_broken, NULL), 0);
+	test_put("cells/low.yaml", "name: low\ndetect: [f]\npriority: 1\nrun: [a]\n", 0644);
+	test_put("cells/high.yaml", "name: high\ndetect: [x, g]\npriority: 9\nrun: [a]\n", 0644);
+	test_put("cells/same.yaml", "name: same\ndetect: [h]\npriority: 9\nrun: [a]\n", 0644);
+	test_put("tree/f", "", 0644);
+	assert_int_equal(davit_cells_load(&cells, test_at("cells"), on_broken, NULL), 0);
 	assert_int_equal(detect(&cells, "tree", NULL, NULL, NULL), 0);
 	assert_string_equal(c->name, "low");
-	put("tree/g", "", 0644);
+	test_put("tree/g", "", 0644);
 	assert_int_equal(detect(&cells, "tree", NULL, NULL, NULL), 0);
 	assert_string_equal(c->name, "high");
-	put("tree/h", "", 0644);
+	test_put("tree/h", "", 0644);
 	assert_int_equal(detect(&cells, "tree", NULL, NULL, &err), DAVIT_ESOURCE);
 	assert_string_equal(
 		err.message,
@@ -204,7 +178,7 @@ static void detection_takes_the_highest_priority_and_refuses_a_tie(void **state)
 	assert_int_equal(detect(&cells, "tree", "hihg", NULL, &err), DAVIT_ESOURCE);
 	assert_string_equal(err.message,
 			    "there is no cell 'hihg', did you mean 'high'?; there are: high, low, same");
-	put("empty/z", "", 0644);
+	test_put("empty/z", "", 0644);
 	assert_int_equal(detect(&cells, "empty", NULL, NULL, &err), DAVIT_ESOURCE);
 	assert_string_equal(err.message,
 			    "no cell recognises the source; there are: high (x), low (f), same (h). "
@@ -219,18 +193,18 @@ static void a_cell_that_makes_images_counts_where_images_are_built(void **state)
 	struct davit_error err;
 
 	(void)state;
-	put("cells/dockerfile.yaml",
-	    "name: dockerfile\ndetect: [Dockerfile]\npriority: 9\ndockerfile: [Dockerfile]\n", 0644);
-	put("cells/go.yaml", "name: go\ndetect: [go.mod]\nrun: [a]\npriority: 1\n", 0644);
-	put("tree/Dockerfile", "", 0644);
-	assert_int_equal(davit_cells_load(&cells, at("cells"), on_broken, NULL), 0);
+	test_put("cells/dockerfile.yaml",
+		 "name: dockerfile\ndetect: [Dockerfile]\npriority: 9\ndockerfile: [Dockerfile]\n", 0644);
+	test_put("cells/go.yaml", "name: go\ndetect: [go.mod]\nrun: [a]\npriority: 1\n", 0644);
+	test_put("tree/Dockerfile", "", 0644);
+	assert_int_equal(davit_cells_load(&cells, test_at("cells"), on_broken, NULL), 0);
 	assert_int_equal(detect(&cells, "tree", NULL, NULL, NULL), 0);
 	assert_string_equal(c->name, "dockerfile");
 	assert_int_equal(detect(&cells, "tree", NULL, why, &err), DAVIT_ENOTSUP);
 	assert_string_equal(err.message, "the source has a Dockerfile and nothing else that can be built: "
 					 "runtime r does not support image-build: so it is");
 	assert_int_equal(detect(&cells, "tree", "dockerfile", why, &err), DAVIT_ENOTSUP);
-	put("tree/go.mod", "", 0644);
+	test_put("tree/go.mod", "", 0644);
 	assert_int_equal(detect(&cells, "tree", NULL, NULL, NULL), 0);
 	assert_string_equal(c->name, "dockerfile");
 	assert_int_equal(detect(&cells, "tree", NULL, why, NULL), 0);
@@ -262,11 +236,11 @@ static void patterns_see_kinds_of_files_and_quote_values(void **state)
 	struct davit_vars vars = {.name = "n*"};
 
 	(void)state;
-	put("t[1]/s.sh", "#!/bin/sh\n", 0755);
-	put("t[1]/plain.sh", "echo\n", 0644);
-	put("t[1]/nx", "", 0644);
-	put("alone/a.js", "", 0644);
-	vars.source = at("t[1]");
+	test_put("t[1]/s.sh", "#!/bin/sh\n", 0755);
+	test_put("t[1]/plain.sh", "echo\n", 0644);
+	test_put("t[1]/nx", "", 0644);
+	test_put("alone/a.js", "", 0644);
+	vars.source = test_at("t[1]");
 	assert_true(matches(&vars, "*.sh"));
 	assert_true(matches(&vars, "script:*.sh"));
 	assert_true(matches(&vars, "script:{x,s}.sh"));
@@ -275,13 +249,13 @@ static void patterns_see_kinds_of_files_and_quote_values(void **state)
 	assert_false(matches(&vars, "elf:*"));
 	assert_false(matches(&vars, "only:*.sh"));
 	assert_false(matches(&vars, "${SOURCE}/${NAME}"));
-	vars.source = at("alone");
+	vars.source = test_at("alone");
 	assert_true(matches(&vars, "only:*.js"));
 	vars.out = "/proc/self";
 	assert_true(matches(&vars, "elf:${OUT}/exe"));
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, test_tree_close)
 
 int main(void)
 {

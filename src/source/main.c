@@ -139,11 +139,7 @@ static void report(const char *path, const struct davit_error *err)
 
 	fprintf(stderr, "davit-build: %s\n", err->message);
 	davit_json_open(&j);
-	davit_json_key(&j, "error");
-	davit_json_open(&j);
-	davit_json_put_string(&j, "code", davit_error_word(err->code));
-	davit_json_put_string(&j, "message", err->message);
-	davit_json_close(&j);
+	davit_json_put_error(&j, err);
 	davit_json_close(&j);
 	if (b.oom || davit_write_file(path, b.data, b.len, 0600, &why) < 0)
 		fprintf(stderr, "davit-build: %s\n", b.oom ? "out of memory" : why.message);

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/signals.h"
+#include "base/start.h"
 #include "base/strv.h"
 #include "base/units.h"
 
@@ -10,7 +11,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/pidfd.h>
@@ -144,38 +144,20 @@ static bool take(int *fd, struct davit_buf *to, bool print)
 static int spawn(const struct davit_run *run, const struct pipes *p, pid_t *ret, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *file = davit_run_find(run->argv[0], run->env);
-	posix_spawn_file_actions_t fa;
-	posix_spawnattr_t attr;
-	sigset_t all, none;
+	const struct davit_start start = {
+		.program = file,
+		.argv = run->argv,
+		.env = run->env,
+		.directory = run->directory,
+		.fds = {-1, p->out[1] < 0 ? STDOUT_FILENO : p->out[1],
+			p->seen[1] < 0 ? STDERR_FILENO : p->seen[1]},
+		.defaults = true,
+	};
 	int r;
 
 	if (!file)
 		return davit_error_set(err, DAVIT_ENOENT, NULL, "there is no program '%s'", run->argv[0]);
-	if (posix_spawn_file_actions_init(&fa))
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	if (posix_spawnattr_init(&attr)) {
-		posix_spawn_file_actions_destroy(&fa);
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	}
-	sigfillset(&all);
-	sigemptyset(&none);
-	r = posix_spawnattr_setsigdefault(&attr, &all);
-	if (!r)
-		r = posix_spawnattr_setsigmask(&attr, &none);
-	if (!r)
-		r = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-	if (!r)
-		r = posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-	if (!r && p->out[1] >= 0)
-		r = posix_spawn_file_actions_adddup2(&fa, p->out[1], STDOUT_FILENO);
-	if (!r && p->seen[1] >= 0)
-		r = posix_spawn_file_actions_adddup2(&fa, p->seen[1], STDERR_FILENO);
-	if (!r && run->directory)
-		r = posix_spawn_file_actions_addchdir_np(&fa, run->directory);
-	if (!r)
-		r = posix_spawn(ret, file, &fa, &attr, run->argv, run->env);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&fa);
+	r = davit_start(&start, ret);
 	return r ? davit_error_errno(err, r, NULL, "cannot run %s", file) : 0;
 }
 

@@ -6,7 +6,7 @@
  */
 #include "base/buf.h"
 #include "base/units.h"
-#include "davit/loop.h"
+#include "loop/signals.h"
 #include "net/server.h"
 
 #include <arpa/inet.h>
@@ -282,10 +282,10 @@ static int listen_on(const char *host, const char *port, struct davit_error *err
 	return DAVIT_TAKE_FD(fd);
 }
 
-static void on_signal(uv_signal_t *h, int signo)
+static void on_signal(void *loop, int signo)
 {
 	(void)signo;
-	davit_loop_stop(h->data);
+	davit_loop_stop(loop);
 }
 
 static int serve(const char *dir, struct davit_error *err)
@@ -293,7 +293,8 @@ static int serve(const char *dir, struct davit_error *err)
 	struct davit_http_config config = {.handle = handle, .any_peer = true};
 	const char *host = getenv("HOST"), *port = getenv("PORT");
 	struct davit_http_server *server = NULL;
-	uv_signal_t ends[2];
+	static const int list[] = {SIGTERM, SIGINT, 0};
+	struct davit_signals ends;
 	int r, fd;
 
 	root = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -310,19 +311,16 @@ static int serve(const char *dir, struct davit_error *err)
 		return r;
 	}
 	r = davit_http_server_new(&config, fd, &server, err);
-	for (size_t i = 0; r == 0 && i < DAVIT_ARRAY_SIZE(ends); i++) {
-		uv_signal_init(davit_loop_uv(config.loop), &ends[i]);
-		ends[i].data = config.loop;
-		uv_signal_start(&ends[i], on_signal, i ? SIGINT : SIGTERM);
-	}
+	if (r == 0)
+		r = davit_signals_open(&ends, config.loop, list, on_signal, config.loop, err);
 	if (r == 0) {
 		printf("serving %s on http://%s:%s/\n", dir, host, port);
 		davit_loop_run(config.loop);
-		davit_http_server_free(server);
-		for (size_t i = 0; i < DAVIT_ARRAY_SIZE(ends); i++)
-			uv_close((uv_handle_t *)&ends[i], NULL);
-		davit_loop_run(config.loop); /* until all is closed */
+		davit_signals_close(&ends);
 	}
+	davit_http_server_free(server);
+	if (r == 0)
+		davit_loop_run(config.loop); /* until all is closed */
 	davit_loop_close(config.loop);
 	return r;
 }

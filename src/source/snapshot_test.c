@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "source/snapshot.h"
+#include "source/test_tree.h"
 
 #include "base/file.h"
 #include "base/util.h"
@@ -16,40 +17,10 @@
 
 #include <sodium.h>
 
-static char dir[64];
-
 static int set_up(void **state)
 {
 	(void)state;
-	strcpy(dir, "/tmp/davit-snapshot-XXXXXX");
-	return sodium_init() < 0 || !mkdtemp(dir);
-}
-
-static int tear_down(void **state)
-{
-	(void)state;
-	return davit_remove_tree(dir, NULL);
-}
-
-static char *at(const char *name)
-{
-	static char paths[4][256];
-	static unsigned next;
-	char *path = paths[next++ % 4];
-
-	snprintf(path, 256, "%s/%s", dir, name);
-	return path;
-}
-
-static void put(const char *name, const char *text, mode_t mode)
-{
-	char *path = at(name), parent[256];
-
-	snprintf(parent, sizeof parent, "%s", path);
-	*strrchr(parent, '/') = '\0';
-	assert_int_equal(davit_mkdirs(parent, 0755, NULL), 0);
-	assert_int_equal(davit_write_file(path, text, strlen(text), 0644, NULL), 0);
-	assert_int_equal(chmod(path, mode), 0);
+	return sodium_init() < 0 || test_tree_open() < 0;
 }
 
 static void hash(const char *name, char ret[DAVIT_HASH_MAX])
@@ -58,7 +29,7 @@ static void hash(const char *name, char ret[DAVIT_HASH_MAX])
 	char *names[] = {(char *)".git", (char *)"*.o", NULL};
 	const struct davit_ignore ignore = {.names = names};
 
-	assert_int_equal(davit_snapshot_take(at(name), NULL, &ignore, 1 << 20, &s, NULL), 0);
+	assert_int_equal(davit_snapshot_take(test_at(name), NULL, &ignore, 1 << 20, &s, NULL), 0);
 	strcpy(ret, s.hash);
 }
 
@@ -67,11 +38,11 @@ static void make_tree(const char *name)
 	char path[64];
 
 	snprintf(path, sizeof path, "%s/a/b", name);
-	put(path, "text", 0644);
+	test_put(path, "text", 0644);
 	snprintf(path, sizeof path, "%s/run.sh", name);
-	put(path, "#!/bin/sh\n", 0755);
+	test_put(path, "#!/bin/sh\n", 0755);
 	snprintf(path, sizeof path, "%s/link", name);
-	assert_int_equal(symlink("a/b", at(path)), 0);
+	assert_int_equal(symlink("a/b", test_at(path)), 0);
 }
 
 static void equal_trees_have_equal_hashes_and_a_known_one(void **state)
@@ -95,10 +66,10 @@ static void times_permissions_of_others_and_ignored_files_do_not_count(void **st
 	(void)state;
 	make_tree("t");
 	hash("t", before);
-	assert_int_equal(utimensat(AT_FDCWD, at("t/run.sh"), (struct timespec[]){{1, 0}, {1, 0}}, 0), 0);
-	assert_int_equal(chmod(at("t/a/b"), 0600), 0);
-	put("t/.git/config", "x", 0644);
-	put("t/a/b.o", "x", 0644);
+	assert_int_equal(utimensat(AT_FDCWD, test_at("t/run.sh"), (struct timespec[]){{1, 0}, {1, 0}}, 0), 0);
+	assert_int_equal(chmod(test_at("t/a/b"), 0600), 0);
+	test_put("t/.git/config", "x", 0644);
+	test_put("t/a/b.o", "x", 0644);
 	hash("t", after);
 	assert_string_equal(before, after);
 }
@@ -110,16 +81,16 @@ static void any_change_of_content_changes_the_hash(void **state)
 	(void)state;
 	make_tree("t");
 	hash("t", seen[0]);
-	put("t/a/b", "texT", 0644);
+	test_put("t/a/b", "texT", 0644);
 	hash("t", seen[1]);
-	assert_int_equal(chmod(at("t/a/b"), 0755), 0);
+	assert_int_equal(chmod(test_at("t/a/b"), 0755), 0);
 	hash("t", seen[2]);
-	assert_int_equal(rename(at("t/a/b"), at("t/a/c")), 0);
+	assert_int_equal(rename(test_at("t/a/b"), test_at("t/a/c")), 0);
 	hash("t", seen[3]);
-	assert_int_equal(unlink(at("t/link")), 0);
-	assert_int_equal(symlink("a/c", at("t/link")), 0);
+	assert_int_equal(unlink(test_at("t/link")), 0);
+	assert_int_equal(symlink("a/c", test_at("t/link")), 0);
 	hash("t", seen[4]);
-	assert_int_equal(mkdir(at("t/empty"), 0755), 0);
+	assert_int_equal(mkdir(test_at("t/empty"), 0755), 0);
 	hash("t", seen[5]);
 	for (int i = 0; i < 6; i++)
 		for (int j = 0; j < i; j++)
@@ -133,13 +104,13 @@ static void a_copy_has_the_hash_of_its_original(void **state)
 
 	(void)state;
 	make_tree("t");
-	assert_int_equal(davit_snapshot_take(at("t"), at("copy"), NULL, 1 << 20, &a, NULL), 0);
-	assert_int_equal(davit_snapshot_take(at("copy"), NULL, NULL, 1 << 20, &b, NULL), 0);
+	assert_int_equal(davit_snapshot_take(test_at("t"), test_at("copy"), NULL, 1 << 20, &a, NULL), 0);
+	assert_int_equal(davit_snapshot_take(test_at("copy"), NULL, NULL, 1 << 20, &b, NULL), 0);
 	assert_string_equal(a.hash, b.hash);
 	assert_int_equal(a.files, 4);
-	assert_int_equal(lstat(at("copy/link"), &st), 0);
+	assert_int_equal(lstat(test_at("copy/link"), &st), 0);
 	assert_true(S_ISLNK(st.st_mode));
-	assert_int_equal(stat(at("copy/run.sh"), &st), 0);
+	assert_int_equal(stat(test_at("copy/run.sh"), &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0755);
 }
 
@@ -148,9 +119,9 @@ static void a_file_alone_is_a_tree_with_that_file(void **state)
 	struct davit_snapshot a, b;
 
 	(void)state;
-	put("f/run.sh", "#!/bin/sh\n", 0755);
-	assert_int_equal(davit_snapshot_take(at("f"), NULL, NULL, 1 << 20, &a, NULL), 0);
-	assert_int_equal(davit_snapshot_take(at("f/run.sh"), NULL, NULL, 1 << 20, &b, NULL), 0);
+	test_put("f/run.sh", "#!/bin/sh\n", 0755);
+	assert_int_equal(davit_snapshot_take(test_at("f"), NULL, NULL, 1 << 20, &a, NULL), 0);
+	assert_int_equal(davit_snapshot_take(test_at("f/run.sh"), NULL, NULL, 1 << 20, &b, NULL), 0);
 	assert_string_equal(a.hash, b.hash);
 }
 
@@ -160,8 +131,9 @@ static void a_source_larger_than_the_cache_is_refused(void **state)
 	struct davit_error err;
 
 	(void)state;
-	put("big/a", "0123456789", 0644);
-	assert_int_equal(davit_snapshot_take(at("big"), at("copy"), NULL, 9, &s, &err), DAVIT_ENOSPC);
+	test_put("big/a", "0123456789", 0644);
+	assert_int_equal(davit_snapshot_take(test_at("big"), test_at("copy"), NULL, 9, &s, &err),
+			 DAVIT_ENOSPC);
 	assert_string_equal(err.message, "the source has more than 9 bytes, the size of the cache");
 }
 
@@ -170,11 +142,11 @@ static void pipes_and_sockets_are_left_out(void **state)
 	struct davit_snapshot s;
 
 	(void)state;
-	put("p/a", "x", 0644);
-	assert_int_equal(mkfifo(at("p/fifo"), 0600), 0);
-	assert_int_equal(davit_snapshot_take(at("p"), at("copy"), NULL, 100, &s, NULL), 0);
+	test_put("p/a", "x", 0644);
+	assert_int_equal(mkfifo(test_at("p/fifo"), 0600), 0);
+	assert_int_equal(davit_snapshot_take(test_at("p"), test_at("copy"), NULL, 100, &s, NULL), 0);
 	assert_int_equal(s.files, 1);
-	assert_int_not_equal(access(at("copy/fifo"), F_OK), 0);
+	assert_int_not_equal(access(test_at("copy/fifo"), F_OK), 0);
 }
 
 static void rules_of_a_dockerignore_leave_out_and_let_in(void **state)
@@ -188,38 +160,39 @@ static void rules_of_a_dockerignore_leave_out_and_let_in(void **state)
 	(void)state;
 	for (size_t i = 0; i < 4; i++) {
 		snprintf(path, sizeof path, "t/%s", taken[i]);
-		put(path, "x", 0644);
+		test_put(path, "x", 0644);
 	}
-	put("t/logs/a", "x", 0644);
-	put("t/src/a.o", "x", 0644);
-	put("t/src/deep/b.o", "x", 0644);
-	put("t/docs/internal/a", "x", 0644);
-	put("t/empty/logs/a", "x", 0644);
-	put("t/build/obj/a", "x", 0644);
+	test_put("t/logs/a", "x", 0644);
+	test_put("t/src/a.o", "x", 0644);
+	test_put("t/src/deep/b.o", "x", 0644);
+	test_put("t/docs/internal/a", "x", 0644);
+	test_put("t/empty/logs/a", "x", 0644);
+	test_put("t/build/obj/a", "x", 0644);
 	assert_int_equal(davit_ignore_add_rules(&ignore,
 						"# a comment\n/logs/\n**/*.o\n!src/keep.o\ndocs/int*\n"
 						"empty\n!empty/none\n\nbuild\n!build/bin\r\n",
 						NULL),
 			 0);
-	assert_int_equal(davit_snapshot_take(at("t"), at("copy"), &ignore, 1 << 20, &first, NULL), 0);
+	assert_int_equal(davit_snapshot_take(test_at("t"), test_at("copy"), &ignore, 1 << 20, &first, NULL),
+			 0);
 	for (size_t i = 0; i < 5; i++) {
 		snprintf(path, sizeof path, "copy/%s", left[i]);
-		if (access(at(path), F_OK) == 0)
+		if (access(test_at(path), F_OK) == 0)
 			fail_msg("%s was taken", left[i]);
 	}
 	for (size_t i = 0; i < 4; i++) {
 		snprintf(path, sizeof path, "copy/%s", taken[i]);
-		if (access(at(path), F_OK) < 0)
+		if (access(test_at(path), F_OK) < 0)
 			fail_msg("%s was left out", taken[i]);
 	}
-	assert_int_not_equal(access(at("copy/build/obj"), F_OK), 0);
-	put("t/build/obj/a", "y", 0644);
-	assert_int_equal(davit_snapshot_take(at("t"), NULL, &ignore, 1 << 20, &second, NULL), 0);
+	assert_int_not_equal(access(test_at("copy/build/obj"), F_OK), 0);
+	test_put("t/build/obj/a", "y", 0644);
+	assert_int_equal(davit_snapshot_take(test_at("t"), NULL, &ignore, 1 << 20, &second, NULL), 0);
 	assert_string_equal(first.hash, second.hash);
 	davit_ignore_fini(&ignore);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, test_tree_close)
 
 int main(void)
 {

@@ -24,8 +24,7 @@ int pipeline_value(struct pipeline_reader *r, const struct davit_tree *t, json_t
 const struct davit_tree *pipeline_find(const struct pipeline_reader *r, const char *list, const char *name);
 /* task.c: is that a task? What has ((vars)) that are filled in later is not looked at. */
 int davit_task_check(const struct davit_tree *t, struct davit_error *err);
-/* pipeline_step.c: a step with all that wraps it, or a list of steps, as a plan. */
-int pipeline_step(struct pipeline_reader *r, const struct davit_tree *t, json_t **ret);
+/* pipeline_step.c: a list of steps, each with all that wraps it, as a plan. */
 int pipeline_steps(struct pipeline_reader *r, const struct davit_tree *list, const char *kind, json_t **ret);
 /* The hooks of t (a step, or a job) around plan, which it takes. */
 int pipeline_hooks(struct pipeline_reader *r, const struct davit_tree *t, json_t *plan, json_t **ret);

@@ -193,6 +193,8 @@ static int leaf(struct pipeline_reader *r, const struct kind *kind, const struct
 
 /* -------------------------------------------------------------------------- groups */
 
+static int read_step(struct pipeline_reader *r, const struct davit_tree *t, json_t **ret);
+
 int pipeline_steps(struct pipeline_reader *r, const struct davit_tree *list, const char *kind, json_t **ret)
 {
 	json_t *steps, *step = NULL;
@@ -203,7 +205,7 @@ int pipeline_steps(struct pipeline_reader *r, const struct davit_tree *list, con
 					"%s must be a list of steps", list->key ? list->key : kind);
 	steps = json_array();
 	for (const struct davit_tree *c = list->first; e == 0 && c; c = c->next) {
-		e = pipeline_step(r, c, &step);
+		e = read_step(r, c, &step);
 		if (e == 0 && json_array_append_new(steps, step) < 0)
 			e = no_memory(r);
 	}
@@ -324,7 +326,7 @@ int pipeline_hooks(struct pipeline_reader *r, const struct davit_tree *t, json_t
 		const struct davit_tree *h = davit_tree_get(t, hook_names[i]);
 		if (!h)
 			continue;
-		e = pipeline_step(r, h, &hook);
+		e = read_step(r, h, &hook);
 		if (e == 0) {
 			plan = *ret;
 			e = wrap(r, hook_names[i], "hook", hook, plan, ret);
@@ -371,7 +373,8 @@ static int wrap_all(struct pipeline_reader *r, const struct davit_tree *t, json_
 	return e < 0 ? e : pipeline_hooks(r, t, plan, ret);
 }
 
-int pipeline_step(struct pipeline_reader *r, const struct davit_tree *t, json_t **ret)
+/* With all that wraps it. */
+static int read_step(struct pipeline_reader *r, const struct davit_tree *t, json_t **ret)
 {
 	const struct kind *kind = kind_of(r, t);
 	const struct davit_tree *own;
@@ -391,7 +394,7 @@ int pipeline_step(struct pipeline_reader *r, const struct davit_tree *t, json_t 
 	else if (kind->keys == parallel_keys)
 		e = parallel(r, own, &plan);
 	else if (kind->keys == try_keys)
-		e = pipeline_step(r, own, &plan);
+		e = read_step(r, own, &plan);
 	else
 		e = leaf(r, kind, t, &plan);
 	if (e == 0 && kind->keys == try_keys) {

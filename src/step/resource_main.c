@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/units.h"
+#include "loop/signals.h"
 #include "step/resource.h"
 #include "step/resource_file.h"
 #include "step/resource_step.h"
@@ -16,9 +17,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <uv.h>
-
-enum { ABORTS = 2 };
 
 struct program {
 	struct davit_loop *loop;
@@ -30,7 +28,6 @@ struct program {
 	json_t *version, *params;
 	const char *path; /* of the resource's file */
 	bool json;
-	uv_signal_t on_abort[ABORTS];
 	int status;
 };
 
@@ -50,15 +47,7 @@ static int complain(const struct program *p, const struct davit_error *err)
 	if (!p->json)
 		return fprintf(stderr, "davit: %s\n", err->message);
 	davit_json_open(&j);
-	davit_json_key(&j, "error");
-	davit_json_open(&j);
-	davit_json_put_string(&j, "code", davit_error_word(err->code));
-	davit_json_put_string(&j, "message", err->message);
-	if (err->line) {
-		davit_json_put_int(&j, "line", err->line);
-		davit_json_put_int(&j, "column", err->column);
-	}
-	davit_json_close(&j);
+	davit_json_put_error(&j, err);
 	davit_json_close(&j);
 	return puts(davit_buf_str(&out));
 }
@@ -113,20 +102,15 @@ static void on_done(void *owner, const struct davit_resource_end *end)
 	davit_loop_stop(p->loop);
 }
 
-static void on_signal(uv_signal_t *s, int signo)
+static void on_signal(void *user, int signo)
 {
-	struct program *p = s->data;
+	struct program *p = user;
 
 	(void)signo;
 	if (p->step)
 		davit_resource_step_abort(p->step);
 	else
 		davit_resource_abort(p->run);
-}
-
-static void closed(uv_handle_t *h)
-{
-	(void)h;
 }
 
 static int start(struct program *p, struct davit_error *err)
@@ -145,19 +129,15 @@ static int start(struct program *p, struct davit_error *err)
 /* Runs the loop until the resource is done, or a signal has ended it. */
 static int run(struct program *p, struct davit_error *err)
 {
-	static const int signals[ABORTS] = {SIGINT, SIGTERM};
-	int r;
+	static const int list[] = {SIGINT, SIGTERM, 0};
+	struct davit_signals signals;
+	int r = davit_signals_open(&signals, p->loop, list, on_signal, p, err);
 
-	for (int i = 0; i < ABORTS; i++) {
-		uv_signal_init(davit_loop_uv(p->loop), &p->on_abort[i]);
-		p->on_abort[i].data = p;
-		uv_signal_start(&p->on_abort[i], on_signal, signals[i]);
-	}
-	r = start(p, err);
+	if (r == 0)
+		r = start(p, err);
 	if (r == 0)
 		davit_loop_run(p->loop);
-	for (int i = 0; i < ABORTS; i++)
-		uv_close((uv_handle_t *)&p->on_abort[i], closed);
+	davit_signals_close(&signals);
 	davit_resource_free(p->run);
 	davit_resource_step_free(p->step);
 	davit_loop_run(p->loop); /* what is being closed */

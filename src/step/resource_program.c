@@ -4,12 +4,12 @@
  * pidfd for its end, pipes that are never waited for.
  */
 #include "base/file.h"
+#include "base/start.h"
 #include "step/resource.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -210,29 +210,17 @@ static int make_pipes(int pairs[3][2], struct davit_error *err)
 
 static int spawn(const struct davit_program_spec *spec, int pairs[3][2], pid_t *ret, struct davit_error *err)
 {
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	int e;
+	const struct davit_start start = {
+		.program = spec->path,
+		.argv = spec->argv,
+		.env = spec->env,
+		.directory = spec->dir,
+		.fds = {pairs[0][0], pairs[1][1], pairs[2][1]},
+		.in = DAVIT_START_IN_OWN_SESSION,
+		.defaults = true,
+	};
+	int e = davit_start(&start, ret);
 
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawnattr_init(&attr);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	e = posix_spawn_file_actions_adddup2(&actions, pairs[0][0], 0);
-	if (!e)
-		e = posix_spawn_file_actions_adddup2(&actions, pairs[1][1], 1);
-	if (!e)
-		e = posix_spawn_file_actions_adddup2(&actions, pairs[2][1], 2);
-	if (!e && spec->dir)
-		e = posix_spawn_file_actions_addchdir_np(&actions, spec->dir);
-	if (!e)
-		e = posix_spawn(ret, spec->path, &actions, &attr, spec->argv, spec->env);
-	posix_spawn_file_actions_destroy(&actions);
-	posix_spawnattr_destroy(&attr);
 	if (!e)
 		return 0;
 	davit_error_errno(err, e, NULL, "cannot execute %s", spec->path);

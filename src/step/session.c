@@ -113,6 +113,21 @@ static int take_packet(struct step_session *s, const struct step_packet *p, cons
 	}
 }
 
+int step_session_read_stream(struct step_session *s, struct davit_buf *b, struct davit_error *err)
+{
+	ssize_t n;
+
+	if (davit_buf_reserve(b, STEP_PACKET_MAX) < 0)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	n = read(s->stream, b->data + b->len, STEP_PACKET_MAX);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n <= 0)
+		return step_session_ended(s, err);
+	b->len += (size_t)n;
+	return (int)n;
+}
+
 int step_session_take(struct step_session *s, struct davit_error *err)
 {
 	struct step_packet p;

@@ -42,6 +42,9 @@ void step_session_fail(const struct davit_error *err, int code);
 
 /* Sends the order, with its length before it. Blocks until it is taken. */
 int step_session_order(struct step_session *s, const struct davit_buf *order, struct davit_error *err);
+/* Adds what is there on the stream to b: `hear` of a driver begins with it. How many bytes came, 0 for none,
+ * or a code; that the stream has ended is one, with what step_session_ended says. */
+int step_session_read_stream(struct step_session *s, struct davit_buf *b, struct davit_error *err);
 /* Takes what is in `packets`. */
 int step_session_take(struct step_session *s, struct davit_error *err);
 /* Until it is over or unwanted. */

@@ -204,7 +204,8 @@ static void forget_unsettled(struct davit_artifacts *s, const char *directory, c
 	unlinkat(s->fd, path, 0);
 }
 
-int step_settle(struct davit_artifacts *s, struct davit_error *err)
+/* Makes sure that what came in is on the disk. Blocks. */
+static int settle(struct davit_artifacts *s, struct davit_error *err)
 {
 	int r;
 
@@ -318,7 +319,7 @@ static int open_store(struct davit_artifacts *s, const char *directory, struct d
 	step_store_unlock(s);
 	if (r == 0 && fstatat(s->fd, "unsettled", &st, 0) == 0 && st.st_nlink &&
 	    st.st_mtime < time(NULL) - SETTLE_AFTER) {
-		r = step_settle(s, err);
+		r = settle(s, err);
 		utimensat(s->fd, "unsettled", NULL, 0);
 	}
 	return r;

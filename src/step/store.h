@@ -94,9 +94,6 @@ void step_total_add(struct davit_artifacts *s, int64_t bytes);
 int step_make_room(struct davit_artifacts *s, uint64_t bytes, davit_collected_fn *fn, void *user,
 		   char ***swept, uint64_t *ret_left, struct davit_error *err);
 
-/* Makes sure that what came in is on the disk. Blocks. */
-int step_settle(struct davit_artifacts *s, struct davit_error *err);
-
 /* trees.c: hashes the "fs" of w and publishes it, or takes the one that is there. Blocks. */
 int step_store_tree(struct davit_artifacts *s, struct step_work *w, struct davit_artifact_hold *ret,
 		    struct davit_error *err);

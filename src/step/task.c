@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/nearest.h"
-#include "base/tree.h"
+#include "base/tree_read.h"
 #include "base/units.h"
 #include "base/util.h"
 #include "step/pipeline_impl.h"
@@ -24,24 +24,6 @@ struct task {
 	struct davit_region region;
 };
 
-struct reader {
-	struct task *task;
-	struct davit_error *err;
-};
-
-static int bad(struct reader *r, const struct davit_tree *t, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-static int bad(struct reader *r, const struct davit_tree *t, const char *fmt, ...)
-{
-	char text[400];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	return davit_tree_error(r->err, t->line, t->column, t->key, "%s", text);
-}
-
 static int no_memory(struct davit_error *err)
 {
 	return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
@@ -49,73 +31,38 @@ static int no_memory(struct davit_error *err)
 
 /* ----------------------------------------------------------------------------- values */
 
-struct key {
-	const char *name;
-	int (*read)(struct reader *r, const struct davit_tree *t, void *to);
-	size_t offset;
-};
-
-static int read_keys(struct reader *r, const struct davit_tree *map, const struct key *keys, size_t n,
-		     void *to)
-{
-	const char *names[16];
-
-	if (map->kind != DAVIT_TREE_MAP)
-		return bad(r, map, "a map is expected here");
-	for (size_t i = 0; i < n; i++)
-		names[i] = keys[i].name;
-	for (const struct davit_tree *t = map->first; t; t = t->next) {
-		size_t i = 0;
-		int e;
-
-		while (i < n && strcmp(keys[i].name, t->key) != 0)
-			i++;
-		if (i == n) {
-			const char *near = davit_nearest(t->key, names, n);
-			return davit_tree_error(r->err, t->key_line, t->key_column, t->key,
-						near ? "unknown key '%.64s'; did you mean '%s'?"
-						     : "unknown key '%.64s'",
-						t->key, near);
-		}
-		e = keys[i].read(r, t, (char *)to + keys[i].offset);
-		if (e < 0)
-			return e;
-	}
-	return 0;
-}
-
-static int read_text(struct reader *r, const struct davit_tree *t, void *to)
+static int read_text(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	if (t->kind != DAVIT_TREE_SCALAR || davit_tree_is_null(t) || !*t->text)
-		return bad(r, t, "a text is expected here");
+		return davit_tree_bad(r, t, "a text is expected here");
 	*(const char **)to = t->text;
 	return 0;
 }
 
-static int read_bool(struct reader *r, const struct davit_tree *t, void *to)
+static int read_bool(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	bool yes = t->kind == DAVIT_TREE_SCALAR && !strcmp(t->text, "true");
 
 	if (t->kind != DAVIT_TREE_SCALAR || (!yes && strcmp(t->text, "false") != 0))
-		return bad(r, t, "true or false is expected here");
+		return davit_tree_bad(r, t, "true or false is expected here");
 	*(bool *)to = yes;
 	return 0;
 }
 
-static int read_words(struct reader *r, const struct davit_tree *t, void *to)
+static int read_words(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	const struct davit_tree *item;
 	char **v;
 	size_t n = 0;
 
 	if (t->kind != DAVIT_TREE_LIST)
-		return bad(r, t, "a list of texts is expected here");
-	v = davit_region_take(&r->task->region, (t->n + 1) * sizeof *v);
+		return davit_tree_bad(r, t, "a list of texts is expected here");
+	v = davit_region_take(r->region, (t->n + 1) * sizeof *v);
 	if (!v)
-		return no_memory(r->err);
+		return davit_tree_no_memory(r);
 	for (item = t->first; item; item = item->next) {
 		if (item->kind != DAVIT_TREE_SCALAR)
-			return bad(r, item, "a text is expected here");
+			return davit_tree_bad(r, item, "a text is expected here");
 		v[n++] = (char *)item->text;
 	}
 	v[n] = NULL;
@@ -166,22 +113,22 @@ static void write_json(struct davit_json *j, const struct davit_tree *t)
 		davit_json_close_array(j);
 }
 
-static int read_json(struct reader *r, const struct davit_tree *t, void *to)
+static int read_json(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&b);
 	char *text;
 
 	write_json(&j, t);
-	text = b.oom ? NULL : davit_region_strdup(&r->task->region, davit_buf_str(&b));
+	text = b.oom ? NULL : davit_region_strdup(r->region, davit_buf_str(&b));
 	if (!text)
-		return no_memory(r->err);
+		return davit_tree_no_memory(r);
 	*(const char **)to = text;
 	return 0;
 }
 
 /* A param's value: a text as it is, nothing for null, anything with structure as JSON. */
-static int read_param_value(struct reader *r, const struct davit_tree *t, const char **ret)
+static int read_param_value(struct davit_tree_reader *r, const struct davit_tree *t, const char **ret)
 {
 	if (t->kind != DAVIT_TREE_SCALAR)
 		return read_json(r, t, ret);
@@ -189,21 +136,21 @@ static int read_param_value(struct reader *r, const struct davit_tree *t, const 
 	return 0;
 }
 
-static int read_params(struct reader *r, const struct davit_tree *t, void *to)
+static int read_params(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
-	struct davit_task *task = &r->task->public;
+	struct davit_task *task = r->whole;
 
 	if (t->kind != DAVIT_TREE_MAP)
-		return bad(r, t, "a map of names to values is expected here");
-	task->params = davit_region_take(&r->task->region, (t->n + 1) * sizeof *task->params);
+		return davit_tree_bad(r, t, "a map of names to values is expected here");
+	task->params = davit_region_take(r->region, (t->n + 1) * sizeof *task->params);
 	if (!task->params)
-		return no_memory(r->err);
+		return davit_tree_no_memory(r);
 	for (const struct davit_tree *c = t->first; c; c = c->next) {
 		struct davit_task_param *p = &task->params[task->n_params];
 		int e;
 
 		if (!*c->key || strchr(c->key, '='))
-			return bad(r, c, "'%.64s' cannot be the name of a variable", c->key);
+			return davit_tree_bad(r, c, "'%.64s' cannot be the name of a variable", c->key);
 		p->name = c->key;
 		p->given = !davit_tree_is_null(c);
 		e = read_param_value(r, c, &p->value);
@@ -216,57 +163,59 @@ static int read_params(struct reader *r, const struct davit_tree *t, void *to)
 
 /* ------------------------------------------------------------------- inputs and outputs */
 
-static const struct key input_keys[] = {
+static const struct davit_tree_key input_keys[] = {
 	{"name", read_text, offsetof(struct davit_task_path, name)},
 	{"path", read_text, offsetof(struct davit_task_path, path)},
 	{"optional", read_bool, offsetof(struct davit_task_path, optional)},
 };
-static const struct key output_keys[] = {
+static const struct davit_tree_key output_keys[] = {
 	{"name", read_text, offsetof(struct davit_task_path, name)},
 	{"path", read_text, offsetof(struct davit_task_path, path)},
 };
-static const struct key cache_keys[] = {
+static const struct davit_tree_key cache_keys[] = {
 	{"path", read_text, offsetof(struct davit_task_path, path)},
 };
 
-static int check_path(struct reader *r, const struct davit_tree *item, const struct davit_task_path *p,
-		      bool named)
+static int check_path(struct davit_tree_reader *r, const struct davit_tree *item,
+		      const struct davit_task_path *p, bool named)
 {
 	if (named && (!p->name || strchr(p->name, '/')))
-		return bad(r, item, p->name ? "'%.64s': a name has no slash" : "it has no name", p->name);
+		return davit_tree_bad(r, item, p->name ? "'%.64s': a name has no slash" : "it has no name",
+				      p->name);
 	if (!named && !p->path)
-		return bad(r, item, "it has no path");
+		return davit_tree_bad(r, item, "it has no path");
 	for (const char *s = p->path ? p->path : ""; (s = strstr(s, "..")); s += 2)
 		if ((s == p->path || s[-1] == '/') && (!s[2] || s[2] == '/'))
-			return bad(r, item, "a path may not have '..' in it");
+			return davit_tree_bad(r, item, "a path may not have '..' in it");
 	return 0;
 }
 
-static int read_paths(struct reader *r, const struct davit_tree *t, const struct key *keys, size_t n_keys,
-		      struct davit_task_path **ret, size_t *ret_n)
+static int read_paths(struct davit_tree_reader *r, const struct davit_tree *t,
+		      const struct davit_tree_key *keys, size_t n_keys, struct davit_task_path **ret,
+		      size_t *ret_n)
 {
 	const struct davit_tree *item;
 	struct davit_task_path *v;
 	size_t n = 0;
 
 	if (t->kind != DAVIT_TREE_LIST)
-		return bad(r, t, "a list is expected here");
-	v = davit_region_take(&r->task->region, (t->n + 1) * sizeof *v);
+		return davit_tree_bad(r, t, "a list is expected here");
+	v = davit_region_take(r->region, (t->n + 1) * sizeof *v);
 	if (!v)
-		return no_memory(r->err);
+		return davit_tree_no_memory(r);
 	for (item = t->first; item; item = item->next, n++) {
 		bool named = keys != cache_keys;
 		int e;
 
 		v[n] = (struct davit_task_path){0};
-		e = read_keys(r, item, keys, n_keys, &v[n]);
+		e = davit_tree_read_keys(r, item, keys, n_keys, &v[n]);
 		if (e == 0)
 			e = check_path(r, item, &v[n], named);
 		if (e < 0)
 			return e;
 		for (size_t i = 0; named && i < n; i++)
 			if (!strcmp(v[i].name, v[n].name))
-				return bad(r, item, "'%.64s' is there twice", v[n].name);
+				return davit_tree_bad(r, item, "'%.64s' is there twice", v[n].name);
 		if (!v[n].path)
 			v[n].path = v[n].name;
 	}
@@ -275,23 +224,23 @@ static int read_paths(struct reader *r, const struct davit_tree *t, const struct
 	return 0;
 }
 
-static int read_inputs(struct reader *r, const struct davit_tree *t, void *to)
+static int read_inputs(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
-	struct davit_task *task = &r->task->public;
+	struct davit_task *task = r->whole;
 
 	return read_paths(r, t, input_keys, DAVIT_ARRAY_SIZE(input_keys), &task->inputs, &task->n_inputs);
 }
 
-static int read_outputs(struct reader *r, const struct davit_tree *t, void *to)
+static int read_outputs(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
-	struct davit_task *task = &r->task->public;
+	struct davit_task *task = r->whole;
 
 	return read_paths(r, t, output_keys, DAVIT_ARRAY_SIZE(output_keys), &task->outputs, &task->n_outputs);
 }
 
-static int read_caches(struct reader *r, const struct davit_tree *t, void *to)
+static int read_caches(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
-	struct davit_task *task = &r->task->public;
+	struct davit_task *task = r->whole;
 
 	return read_paths(r, t, cache_keys, DAVIT_ARRAY_SIZE(cache_keys), &task->caches, &task->n_caches);
 }
@@ -322,112 +271,112 @@ static bool parse_memory(const char *s, uint64_t *ret)
 	return true;
 }
 
-static int read_memory(struct reader *r, const struct davit_tree *t, void *to)
+static int read_memory(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	if (t->kind != DAVIT_TREE_SCALAR || !parse_memory(t->text, to))
-		return bad(r, t, "a size is expected here, like 512MB or 1g");
+		return davit_tree_bad(r, t, "a size is expected here, like 512MB or 1g");
 	return 0;
 }
 
-static int read_cpu(struct reader *r, const struct davit_tree *t, void *to)
+static int read_cpu(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	int64_t v = 0;
 
 	if (t->kind != DAVIT_TREE_SCALAR ||
 	    (strcmp(t->text, "0") != 0 && davit_cpu_parse(t->text, &v, NULL) < 0))
-		return bad(r, t, "a number of processors is expected here, like 2, 0.5 or 500m");
+		return davit_tree_bad(r, t, "a number of processors is expected here, like 2, 0.5 or 500m");
 	*(int64_t *)to = v;
 	return 0;
 }
 
-static int read_pids(struct reader *r, const struct davit_tree *t, void *to)
+static int read_pids(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	int64_t v;
 
 	if (t->kind != DAVIT_TREE_SCALAR || davit_int_parse(t->text, 0, 1 << 22, &v, NULL) < 0)
-		return bad(r, t, "a number of processes is expected here");
+		return davit_tree_bad(r, t, "a number of processes is expected here");
 	*(uint32_t *)to = (uint32_t)v;
 	return 0;
 }
 
 #define AT(member) offsetof(struct davit_task, member)
 
-static const struct key limit_keys[] = {
+static const struct davit_tree_key limit_keys[] = {
 	{"cpu", read_cpu, AT(cpu_millicores)},
 	{"memory", read_memory, AT(memory)},
 	{"pids", read_pids, AT(pids)},
 };
-static const struct key run_keys[] = {
+static const struct davit_tree_key run_keys[] = {
 	{"path", read_text, AT(run_path)},
 	{"args", read_words, AT(run_args)},
 	{"dir", read_text, AT(run_dir)},
 	{"user", read_text, AT(run_user)},
 };
-static const struct key image_keys[] = {
+static const struct davit_tree_key image_keys[] = {
 	{"type", read_text, AT(image_type)},
 	{"source", read_json, AT(image_source)},
 };
 
-static int read_limits(struct reader *r, const struct davit_tree *t, void *to)
+static int read_limits(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
-	return read_keys(r, t, limit_keys, DAVIT_ARRAY_SIZE(limit_keys), &r->task->public);
+	return davit_tree_read_keys(r, t, limit_keys, DAVIT_ARRAY_SIZE(limit_keys), r->whole);
 }
 
-static int read_run(struct reader *r, const struct davit_tree *t, void *to)
+static int read_run(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
-	return read_keys(r, t, run_keys, DAVIT_ARRAY_SIZE(run_keys), &r->task->public);
+	return davit_tree_read_keys(r, t, run_keys, DAVIT_ARRAY_SIZE(run_keys), r->whole);
 }
 
 struct source {
 	const char *repository, *tag;
 };
 
-static const struct key source_keys[] = {
+static const struct davit_tree_key source_keys[] = {
 	{"repository", read_text, offsetof(struct source, repository)},
 	{"tag", read_text, offsetof(struct source, tag)},
 };
 
 /* Who may fetch it from where is the business of what fetches: a task file has no passwords. */
-static int read_image(struct reader *r, const struct davit_tree *t, void *to)
+static int read_image(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
-	struct davit_task *task = &r->task->public;
+	struct davit_task *task = r->whole;
 	struct source s = {.tag = "latest"};
 	const struct davit_tree *source;
 	char *name;
-	int e = read_keys(r, t, image_keys, DAVIT_ARRAY_SIZE(image_keys), task);
+	int e = davit_tree_read_keys(r, t, image_keys, DAVIT_ARRAY_SIZE(image_keys), task);
 
 	if (e < 0)
 		return e;
 	if (!task->image_type)
-		return bad(r, t, "an image_resource needs a type");
+		return davit_tree_bad(r, t, "an image_resource needs a type");
 	if (strcmp(task->image_type, "registry-image") != 0 && strcmp(task->image_type, "docker-image") != 0)
 		return 0;
 	for (source = t->first; source && strcmp(source->key, "source") != 0; source = source->next)
 		;
 	if (source)
-		e = read_keys(r, source, source_keys, DAVIT_ARRAY_SIZE(source_keys), &s);
+		e = davit_tree_read_keys(r, source, source_keys, DAVIT_ARRAY_SIZE(source_keys), &s);
 	if (e == 0 && !s.repository)
-		return bad(r, t, "the source of an image needs a repository");
+		return davit_tree_bad(r, t, "the source of an image needs a repository");
 	if (e < 0)
 		return e;
-	name = davit_region_take(&r->task->region, strlen(s.repository) + strlen(s.tag) + 2);
+	name = davit_region_take(r->region, strlen(s.repository) + strlen(s.tag) + 2);
 	if (!name)
-		return no_memory(r->err);
+		return davit_tree_no_memory(r);
 	sprintf(name, "%s:%s", s.repository, s.tag);
 	task->image = name;
 	return 0;
 }
 
-static int read_platform(struct reader *r, const struct davit_tree *t, void *to)
+static int read_platform(struct davit_tree_reader *r, const struct davit_tree *t, void *to)
 {
 	int e = read_text(r, t, to);
 
 	if (e == 0 && strcmp(t->text, "linux") != 0)
-		return bad(r, t, "the platform here is linux, and not '%.64s'", t->text);
+		return davit_tree_bad(r, t, "the platform here is linux, and not '%.64s'", t->text);
 	return e;
 }
 
-static const struct key task_keys[] = {
+static const struct davit_tree_key task_keys[] = {
 	{"platform", read_platform, AT(platform)},
 	{"image_resource", read_image, 0},
 	{"rootfs_uri", read_text, AT(rootfs)},
@@ -441,15 +390,15 @@ static const struct key task_keys[] = {
 
 /* ------------------------------------------------------------------------------ the file */
 
-static int check(struct reader *r, const struct davit_tree *t)
+static int check(struct davit_tree_reader *r, const struct davit_tree *t)
 {
 	static char *const none[] = {NULL};
-	struct davit_task *task = &r->task->public;
+	struct davit_task *task = r->whole;
 
 	if (!task->run_path)
-		return bad(r, t, "the task says nothing to run: run: {path: PROGRAM} is missing");
+		return davit_tree_bad(r, t, "the task says nothing to run: run: {path: PROGRAM} is missing");
 	if (task->image_type && task->rootfs)
-		return bad(r, t, "image_resource and rootfs_uri cannot both be given");
+		return davit_tree_bad(r, t, "image_resource and rootfs_uri cannot both be given");
 	if (!task->run_args)
 		task->run_args = none;
 	if (!task->platform)
@@ -470,13 +419,17 @@ static bool has_vars(const struct davit_tree *t)
 
 int davit_task_check(const struct davit_tree *t, struct davit_error *err)
 {
-	struct task *task = has_vars(t) ? NULL : calloc(1, sizeof *task);
-	struct reader r = {task, err};
+	struct davit_tree_reader r;
+	struct task *task;
 	int e;
 
-	if (!task)
+	if (has_vars(t))
 		return 0;
-	e = read_keys(&r, t, task_keys, DAVIT_ARRAY_SIZE(task_keys), &task->public);
+	task = calloc(1, sizeof *task);
+	if (!task)
+		return no_memory(err);
+	r = (struct davit_tree_reader){&task->region, err, &task->public};
+	e = davit_tree_read_keys(&r, t, task_keys, DAVIT_ARRAY_SIZE(task_keys), &task->public);
 	if (e == 0)
 		e = check(&r, t);
 	davit_task_free(&task->public);
@@ -486,13 +439,14 @@ int davit_task_check(const struct davit_tree *t, struct davit_error *err)
 int davit_task_parse(const char *text, size_t len, struct davit_task **ret, struct davit_error *err)
 {
 	struct task *task = calloc(1, sizeof *task);
-	struct reader r = {task, err};
+	struct davit_tree_reader r;
 	struct davit_tree_source source;
 	struct davit_tree *t, *more;
 	int e;
 
 	if (!task)
 		return no_memory(err);
+	r = (struct davit_tree_reader){&task->region, err, &task->public};
 	e = davit_tree_open(&source, text, len, err);
 	if (e < 0) {
 		davit_task_free(&task->public);
@@ -502,11 +456,11 @@ int davit_task_parse(const char *text, size_t len, struct davit_task **ret, stru
 	if (e == 0)
 		e = davit_error_set(err, DAVIT_EINVAL, NULL, "there is no task in it");
 	if (e > 0)
-		e = read_keys(&r, t, task_keys, DAVIT_ARRAY_SIZE(task_keys), &task->public);
+		e = davit_tree_read_keys(&r, t, task_keys, DAVIT_ARRAY_SIZE(task_keys), &task->public);
 	if (e == 0)
 		e = check(&r, t);
 	if (e == 0 && davit_tree_next(&source, &task->region, &more, err) > 0)
-		e = bad(&r, more, "there is more than one task in it");
+		e = davit_tree_bad(&r, more, "there is more than one task in it");
 	davit_tree_close(&source);
 	if (e < 0) {
 		davit_task_free(&task->public);

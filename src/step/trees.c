@@ -181,22 +181,33 @@ static int take_known(struct davit_artifacts *s, int from, struct step_tree *t,
 	return 1;
 }
 
+/* Begins a work with an empty tree in it, which is opened as *ret. */
+static int begin_tree(struct davit_artifacts *s, struct step_work *w, int *ret, struct davit_error *err)
+{
+	int r = step_work_begin(s, w, err);
+
+	if (r < 0)
+		return r;
+	if (mkdirat(w->fd, "fs", 0755) == 0)
+		*ret = openat(w->fd, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*ret >= 0)
+		return 0;
+	r = davit_error_errno(err, errno, NULL, "cannot make a tree in %s", s->directory);
+	step_work_end(s, w);
+	return r;
+}
+
 /* A copy of what t lists of `from`. */
 static int copy_in(struct davit_artifacts *s, int from, struct step_tree *t, struct davit_artifact_hold *ret,
 		   struct davit_error *err)
 {
 	struct step_work w = STEP_WORK_INIT;
 	DAVIT_AUTO_CLOSE int to = -1;
-	int r = step_work_begin(s, &w, err);
+	int r = begin_tree(s, &w, &to, err);
 
 	if (r < 0)
 		return r;
-	if (mkdirat(w.fd, "fs", 0755) == 0)
-		to = openat(w.fd, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (to < 0)
-		r = davit_error_errno(err, errno, NULL, "cannot make a tree in %s", s->directory);
-	else
-		r = own_top(s, to, err);
+	r = own_top(s, to, err);
 	if (r == 0)
 		r = step_tree_take(from, to, t, err);
 	DAVIT_FAULT("step-copied");
@@ -271,16 +282,11 @@ int davit_artifacts_put_tar(struct davit_artifacts *s, int fd, struct davit_arti
 {
 	struct step_work w = STEP_WORK_INIT;
 	DAVIT_AUTO_CLOSE int to = -1;
-	int r = step_work_begin(s, &w, err);
+	int r = begin_tree(s, &w, &to, err);
 
 	if (r < 0)
 		return r;
-	if (mkdirat(w.fd, "fs", 0755) == 0)
-		to = openat(w.fd, "fs", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (to < 0)
-		r = davit_error_errno(err, errno, NULL, "cannot make a tree in %s", s->directory);
-	else
-		r = step_unpack(fd, to, s->ceiling, err);
+	r = step_unpack(fd, to, s->ceiling, err);
 	if (r == 0)
 		r = step_store_tree(s, &w, ret, err);
 	step_work_end(s, &w);

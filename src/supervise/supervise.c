@@ -18,14 +18,15 @@ struct davit_node *node_next(struct davit_node *n, const struct davit_node *top)
 	return NULL;
 }
 
-struct davit_node *node_last(struct davit_node *top)
+/* The walk backwards, parents after their children: from node_last(top) to top. */
+static struct davit_node *node_last(struct davit_node *top)
 {
 	while (!davit_list_empty(&top->children))
 		top = DAVIT_CONTAINER_OF(top->children.prev, struct davit_node, siblings);
 	return top;
 }
 
-struct davit_node *node_prev(struct davit_node *n, const struct davit_node *top)
+static struct davit_node *node_prev(struct davit_node *n, const struct davit_node *top)
 {
 	if (n == top)
 		return NULL;
@@ -65,7 +66,7 @@ void node_set_state(struct davit_node *n, enum davit_node_state s)
 	count_done(n, 1);
 }
 
-void node_set_origin(struct davit_node *n, struct davit_node *origin)
+static void node_set_origin(struct davit_node *n, struct davit_node *origin)
 {
 	davit_list_remove(&n->origin_link);
 	n->origin = origin;

@@ -270,6 +270,9 @@ void davit_supervise_ended_final(struct davit_node *leaf, enum davit_cause cause
 /* As either, of an end that nobody could decide on for a while: `ago` ns, of which the
  * backoff is spared. */
 void davit_supervise_ended_ago(struct davit_node *leaf, enum davit_cause cause, bool final, int64_t ago);
+/* Would that end leave the leaf failed by its own policy, whatever else happens in the tree? The
+ * name of the rule then, else NULL. Changes nothing. */
+const char *davit_supervise_leaves_failed(const struct davit_node *leaf, enum davit_cause cause, bool final);
 /* It was found running (adopted): no start is made, counters as given. The time of
  * health for the backoff counts from now. */
 void davit_supervise_adopted(struct davit_node *leaf, int64_t restarts);

@@ -71,13 +71,9 @@ static inline bool node_done(const struct davit_node *n)
 void node_set_state(struct davit_node *n, enum davit_node_state s);
 /* Notes why; origin may be NULL or n itself. */
 void node_set_why(struct davit_node *n, const char *rule, enum davit_cause cause, struct davit_node *origin);
-void node_set_origin(struct davit_node *n, struct davit_node *origin);
-/* The next or the previous node in a walk through the subtree of top, parents
- * before (after, backwards) their children; NULL at the end. Start with top, or
- * backwards with node_last(top), whose walk ends with top. */
+/* The next node in a walk through the subtree of top, parents before their children; NULL at
+ * the end. Start with top. */
 struct davit_node *node_next(struct davit_node *n, const struct davit_node *top);
-struct davit_node *node_last(struct davit_node *top);
-struct davit_node *node_prev(struct davit_node *n, const struct davit_node *top);
 /* Forgets a planned start: timer, queue, and the flags of waiting. */
 void node_unplan(struct davit_node *n);
 /* Counters and failure as new. */

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * What carries the tests: a runtime with a core that only remembers.
+ * What carries the tests: a runtime with a core that only remembers. (What they work with is in things.c.)
  */
 #include "test/conformance/harness.h"
 
-#include "base/buf.h"
 #include "base/file.h"
 
 #include <setjmp.h>
@@ -20,16 +19,11 @@ int lost, regained;
 
 static const struct davit_runtime_driver *driver;
 static struct davit_capabilities capabilities;
-static struct thing *things;
 static bool in_slot, forgetful;
 static bool opening_failed; /* open has failed: there is nothing to close */
-static unsigned serial;
 static jmp_buf escape;
 static char message[1200];
-static char last_error[480]; /* of an operation that has failed in this test */
 static char home[] = "/tmp/davit-conformance-XXXXXX";
-static struct davit_buf text;
-static char line_text[1 << 16];
 
 /* --- verdicts --- */
 
@@ -92,7 +86,7 @@ void leave(void)
  * driver's frames must not be jumped over. */
 static char wrong[200];
 
-static void not_in_slot(const char *what)
+void not_in_slot(const char *what)
 {
 	if (in_slot)
 		snprintf(wrong, sizeof wrong, "%s was called from within a slot", what);
@@ -218,188 +212,6 @@ void pass(int64_t ns)
 		;
 }
 
-/* --- operations --- */
-
-static void on_done(struct davit_op *op, int r)
-{
-	struct call *c = DAVIT_CONTAINER_OF(op, struct call, op);
-
-	not_in_slot("an operation's end");
-	c->done++;
-	c->result = r;
-	if (r < 0)
-		snprintf(last_error, sizeof last_error, "%s", op->error.message);
-	c->runs_told = c->thing ? c->thing->runs_told : 0;
-}
-
-void begin(struct call *c, struct thing *t, int64_t timeout)
-{
-	*c = (struct call){.thing = t};
-	if (t)
-		t->call = c;
-	davit_op_init(&c->op, loop, on_done, NULL);
-	davit_op_begin(&c->op, timeout);
-}
-
-int result(struct call *c)
-{
-	WAIT(c->done);
-	if (c->result < 0 && getenv("DAVIT_TEST_VERBOSE"))
-		printf("# %s: %s\n", davit_error_word(c->result), c->op.error.message);
-	if (c->result < 0 && (c->op.error.code != c->result || !*c->op.error.message))
-		fail(__FILE__, __LINE__, "an operation failed with %s and without a message",
-		     davit_error_word(c->result));
-	return c->result;
-}
-
-void do_create(struct call *c, struct thing *t)
-{
-	begin(c, t, 0);
-	enter();
-	driver->create(t->inst, &c->op);
-	leave();
-}
-
-void do_start(struct call *c, struct thing *t)
-{
-	begin(c, t, 0);
-	enter();
-	driver->start(t->inst, &c->op);
-	leave();
-}
-
-void do_stop(struct call *c, struct thing *t, int64_t grace, int64_t timeout)
-{
-	const struct davit_stop how = {.signal = SIGTERM, .grace_ns = grace};
-
-	begin(c, t, timeout);
-	enter();
-	driver->stop(t->inst, &how, &c->op);
-	leave();
-}
-
-void do_remove(struct call *c, struct thing *t)
-{
-	begin(c, t, 0);
-	enter();
-	driver->remove(t->inst, &c->op);
-	leave();
-}
-
-/* The calls that are waited for are never on a frame that a failed wait leaves:
- * an operation may still be under way then. */
-static struct call *new_call(void)
-{
-	static struct call pool[256];
-	static size_t next;
-	struct call *c;
-
-	do
-		c = &pool[next++ % DAVIT_ARRAY_SIZE(pool)];
-	while (davit_op_pending(&c->op));
-	return c;
-}
-
-int create(struct thing *t)
-{
-	struct call *c = new_call();
-
-	do_create(c, t);
-	return result(c);
-}
-
-int start(struct thing *t)
-{
-	struct call *c = new_call();
-
-	do_start(c, t);
-	return result(c);
-}
-
-int stop(struct thing *t, int64_t grace)
-{
-	struct call *c = new_call();
-
-	do_stop(c, t, grace, 0);
-	return result(c);
-}
-
-int remove_(struct thing *t)
-{
-	struct call *c = new_call();
-
-	do_remove(c, t);
-	return result(c);
-}
-
-struct davit_inspection inspect(struct thing *t)
-{
-	static struct davit_inspection now;
-	struct call *c = new_call();
-
-	begin(c, t, 0);
-	memset(&now, 0xff, sizeof now);
-	enter();
-	driver->inspect(t->inst, &now, &c->op);
-	leave();
-	CHECK_INT(result(c), 0);
-	return now;
-}
-
-/* --- things --- */
-
-static struct davit_instance *new_instance(struct thing *t)
-{
-	struct davit_instance *inst = calloc(1, sizeof *inst + driver->instance_size);
-
-	*inst = (struct davit_instance){.runtime = rt, .workload = &t->workload, .owner = t};
-	return inst;
-}
-
-struct thing *make(enum behaviour what, int n)
-{
-	struct thing *t = calloc(1, sizeof *t);
-
-	t->next = things;
-	things = t;
-	if (!subject->words(what, n, &t->argv))
-		skip("%s has no such workload", subject->name);
-	davit_strv_add(&t->env, "PATH=/usr/local/bin:/usr/bin:/bin");
-	davit_strv_add(&t->env, "NAME=value");
-	snprintf(t->workload.id, sizeof t->workload.id, "%08x%08x", (unsigned)getpid(), ++serial);
-	t->workload.namespace_ = (char *)"default";
-	t->workload.name = (char *)"conformance";
-	t->workload.version = (char *)"1";
-	t->workload.label = (char *)"davit test \"label\"";
-	t->workload.argv = t->argv;
-	t->workload.env = t->env;
-	t->workload.umask = 022;
-	if (subject->prepare)
-		subject->prepare(&t->workload);
-	t->inst = new_instance(t);
-	return t;
-}
-
-struct thing *running(enum behaviour what, int n)
-{
-	struct thing *t = make(what, n);
-
-	CHECK_INT(create(t), 0);
-	CHECK_INT(start(t), 0);
-	return t;
-}
-
-struct thing *ignoring(void)
-{
-	struct thing *t = running(IGNORES_TERM, 0);
-
-	if (davit_can(harness_capabilities(), DAVIT_CAP_LOGS))
-		CHECK_STR(log_line(t, 0), "ignoring");
-	else
-		pass(300 * MSEC);
-	return t;
-}
-
 /* --- the runtime's life --- */
 
 static char *dir(const char *name)
@@ -485,68 +297,6 @@ void reopen(bool forget)
 	adopt(forget);
 }
 
-/* --- logs --- */
-
-struct reading {
-	struct davit_log_reader *r;
-	size_t lines;
-	bool ended;
-};
-
-static bool on_line(struct davit_log_reader *r, const struct davit_log_line *line)
-{
-	struct reading *g = r->owner;
-
-	not_in_slot("a log line");
-	davit_buf_adds(&text, line->stream == DAVIT_STDERR ? "e:" : "o:");
-	davit_buf_add(&text, line->text, line->len);
-	davit_buf_addc(&text, '\n');
-	g->lines++;
-	return true;
-}
-
-static void on_log_end(struct davit_log_reader *r, int code, const struct davit_error *err)
-{
-	((struct reading *)r->owner)->ended = true;
-}
-
-const char *log_text(struct thing *t, size_t n)
-{
-	static struct reading g;
-	static struct davit_log_reader *r;
-	struct davit_error err;
-
-	need(DAVIT_CAP_LOGS);
-	davit_buf_reset(&text);
-	free(r);
-	r = calloc(1, sizeof *r + driver->logs->reader_size);
-	g = (struct reading){.r = r};
-	*r = (struct davit_log_reader){.instance = t->inst,
-				       .query = {.tail = -1, .follow = n > 0},
-				       .owner = &g,
-				       .line = on_line,
-				       .end = on_log_end};
-	CHECK_INT(driver->logs->open(r, &err), 0);
-	WAIT(g.ended || (n && g.lines >= n));
-	enter();
-	driver->logs->close(r);
-	leave();
-	free(r);
-	r = NULL;
-	CHECK(g.lines >= n);
-	return davit_buf_str(&text);
-}
-
-const char *log_line(struct thing *t, size_t index)
-{
-	const char *all = log_text(t, index + 1);
-
-	for (; index; index--)
-		all = strchr(all, '\n') + 1;
-	snprintf(line_text, sizeof line_text, "%.*s", (int)strcspn(all + 2, "\n"), all + 2);
-	return line_text;
-}
-
 /* --- one test --- */
 
 /* One operation at a time for an instance: what a failed test has begun ends first. */
@@ -572,20 +322,6 @@ static void clean_up(void)
 	}
 	if (rt)
 		close_runtime();
-}
-
-static void free_things(void)
-{
-	while (things) {
-		struct thing *t = things;
-		things = t->next;
-		if (t->call && t->call->thing == t)
-			t->call->thing = NULL; /* its end may still come */
-		davit_strv_free(t->argv);
-		davit_strv_free(t->env);
-		free(t->inst);
-		free(t);
-	}
 }
 
 static const struct test *current;
@@ -635,7 +371,7 @@ enum verdict harness_run(const struct test *test, const char **ret_message)
 	/* It did not come to it: what is under way must not find the things gone. */
 	if (rt)
 		close_runtime();
-	free_things();
+	things_free();
 	*ret_message = first;
 	return v;
 }
@@ -663,6 +399,6 @@ void harness_close(void)
 	if (driver)
 		subject->put(driver);
 	davit_loop_close(loop);
-	davit_buf_fini(&text);
+	things_fini();
 	davit_remove_tree(home, NULL);
 }

@@ -294,11 +294,13 @@ static void do_supervisor(struct sim *s, int n)
 	davit_spec_free_all(a.specs, a.n);
 }
 
+static void wait_commands(struct sim *s);
+
 void sim_make_supervisors(struct sim *s)
 {
 	for (int n = 0; n < SIM_SUPERVISORS && !s->failed; n++) {
 		do_supervisor(s, n);
-		sim_wait_commands(s);
+		wait_commands(s);
 	}
 }
 
@@ -430,7 +432,7 @@ void sim_act(struct sim *s)
 
 /* --- afterwards --- */
 
-void sim_wait_commands(struct sim *s)
+static void wait_commands(struct sim *s)
 {
 	for (int n = 0; !davit_list_empty(&s->commands) && !s->failed; n++) {
 		if (n > 200)
@@ -454,7 +456,7 @@ void sim_calm(struct sim *s)
 	s->well = true;
 	if (!s->core)
 		sim_core_up(s);
-	sim_wait_commands(s);
+	wait_commands(s);
 }
 
 void sim_kill_all(struct sim *s)
@@ -462,5 +464,5 @@ void sim_kill_all(struct sim *s)
 	for (int k = 0; k < SIM_SERVICES && !s->failed; k++)
 		if (s->services[k].json)
 			do_single(s, k, "kill", call_kill, 0);
-	sim_wait_commands(s);
+	wait_commands(s);
 }

@@ -72,7 +72,7 @@ struct sim {
 	struct davit_op starting;
 	bool started;
 	bool reachable;
-	int64_t unreachable_since, reachable_since;
+	int64_t reachable_since;
 	struct sim_service services[SIM_SERVICES];
 	bool supervisor[SIM_SUPERVISORS];
 	struct sim_instance **instances;
@@ -113,7 +113,6 @@ void sim_make_supervisors(struct sim *s);
 void sim_act(struct sim *s);
 void sim_calm(struct sim *s);
 void sim_kill_all(struct sim *s);
-void sim_wait_commands(struct sim *s);
 
 /* fault.c */
 void sim_fault(struct sim *s);

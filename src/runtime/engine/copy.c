@@ -88,7 +88,7 @@ static bool on_archive(struct http_call *c)
 				give_up(out, c);
 				return true;
 			}
-			local_poll_set(out->poll, PROCESS_WRITABLE);
+			local_poll_set(out->poll, LOCAL_WRITABLE);
 			return false;
 		} else if (errno != EINTR) {
 			give_up(out, c);

@@ -14,7 +14,6 @@
 #define API_MIN 24
 #define API_MAX 41
 #define CONNECTIONS 16
-#define HANDSHAKE_TIMEOUT (20 * DAVIT_NSEC_PER_SEC)
 
 static void on_again(struct davit_timer *t)
 {

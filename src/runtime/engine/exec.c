@@ -290,18 +290,9 @@ static void write_exec(struct davit_buf *b, const struct davit_exec *x)
 	davit_json_put_bool(&j, "AttachStdout", true);
 	davit_json_put_bool(&j, "AttachStderr", true);
 	davit_json_put_bool(&j, "Tty", x->tty);
-	davit_json_key(&j, "Cmd");
-	davit_json_open_array(&j);
-	for (char *const *w = x->argv; *w; w++)
-		davit_json_string(&j, *w);
-	davit_json_close_array(&j);
-	if (x->env) {
-		davit_json_key(&j, "Env");
-		davit_json_open_array(&j);
-		for (char *const *v = x->env; *v; v++)
-			davit_json_string(&j, *v);
-		davit_json_close_array(&j);
-	}
+	davit_json_put_strv(&j, "Cmd", x->argv);
+	if (x->env)
+		davit_json_put_strv(&j, "Env", x->env);
 	if (x->directory)
 		davit_json_put_string(&j, "WorkingDir", x->directory);
 	if (x->user)

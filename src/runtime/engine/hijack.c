@@ -13,9 +13,9 @@ static void watch(struct hijack *h)
 	int events = 0;
 
 	if (!h->eof && h->in.len < HIJACK_BUFFER)
-		events |= PROCESS_READABLE;
+		events |= LOCAL_READABLE;
 	if (h->out.len)
-		events |= PROCESS_WRITABLE;
+		events |= LOCAL_WRITABLE;
 	local_poll_set(h->poll, events);
 }
 
@@ -139,9 +139,9 @@ static void on_poll(void *user, int events)
 {
 	struct hijack *h = user;
 
-	if (events & PROCESS_WRITABLE)
+	if (events & LOCAL_WRITABLE)
 		flush(h);
-	if (events & PROCESS_READABLE)
+	if (events & LOCAL_READABLE)
 		fill(h);
 	watch(h);
 	davit_defer(&h->deliver);

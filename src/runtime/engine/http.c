@@ -43,8 +43,8 @@ static void on_socket_event(void *user, int events)
 	struct http_socket *s = user;
 
 	act(s->http, s->fd,
-	    (events & PROCESS_READABLE ? CURL_CSELECT_IN : 0) |
-		    (events & PROCESS_WRITABLE ? CURL_CSELECT_OUT : 0));
+	    (events & LOCAL_READABLE ? CURL_CSELECT_IN : 0) |
+		    (events & LOCAL_WRITABLE ? CURL_CSELECT_OUT : 0));
 }
 
 static void socket_free(struct http_socket *s)
@@ -58,8 +58,7 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *m
 {
 	struct http *h = user;
 	struct http_socket *s = mine;
-	int events =
-		(what & CURL_POLL_IN ? PROCESS_READABLE : 0) | (what & CURL_POLL_OUT ? PROCESS_WRITABLE : 0);
+	int events = (what & CURL_POLL_IN ? LOCAL_READABLE : 0) | (what & CURL_POLL_OUT ? LOCAL_WRITABLE : 0);
 
 	if (what == CURL_POLL_REMOVE) {
 		if (s)
@@ -339,7 +338,7 @@ static size_t on_upload(char *data, size_t one, size_t n, void *user)
 		if (!c->upload_poll && local_poll_open(c->http->loop, c->upload, 0, on_upload_readable, c,
 						       &c->upload_poll, NULL) < 0)
 			return CURL_READFUNC_ABORT;
-		local_poll_set(c->upload_poll, PROCESS_READABLE);
+		local_poll_set(c->upload_poll, LOCAL_READABLE);
 		c->waiting = true;
 		return CURL_READFUNC_PAUSE;
 	}

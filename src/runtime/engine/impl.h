@@ -169,7 +169,6 @@ void container_look_soon(struct davit_instance *inst);
 void container_observed(struct davit_instance *inst, const struct observation *seen);
 /* The object is gone: tells it. The instance is forgotten. */
 void container_gone(struct davit_instance *inst, const char *reason);
-void container_tell_exit(struct davit_instance *inst, const struct davit_exit *exit);
 /* Fills what inspect tells, from an observation of now. */
 void container_describe(struct davit_instance *inst, const struct observation *seen,
 			struct davit_inspection *ret);

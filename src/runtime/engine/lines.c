@@ -12,7 +12,8 @@ struct lines_kept {
 	char text[];
 };
 
-uint64_t lines_cursor(int64_t time)
+/* The cursor of a line at that time, when none was before. */
+static uint64_t cursor_of(int64_t time)
 {
 	int64_t us = time / 1000 - EPOCH;
 
@@ -117,7 +118,7 @@ static bool keep(struct lines *l, const struct davit_log_line *line)
 static bool line_ended(struct lines *l, enum davit_stream stream, int64_t time, const char *text, size_t n)
 {
 	struct davit_log_line line = {
-		.cursor = lines_cursor(time), .time = time, .stream = stream, .text = text, .len = n};
+		.cursor = cursor_of(time), .time = time, .stream = stream, .text = text, .len = n};
 
 	if (line.cursor <= l->last)
 		line.cursor = l->last + 1;

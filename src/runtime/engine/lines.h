@@ -58,8 +58,6 @@ bool lines_add(struct lines *l, enum davit_stream stream, int64_t time, const ch
 bool lines_flush(struct lines *l);
 /* The time of the first line that is kept back; 0: none is. */
 int64_t lines_first_kept(const struct lines *l);
-/* The cursor of a line at that time, when none was before. */
-uint64_t lines_cursor(int64_t time);
 /* The time to read from for a line with that cursor. */
 int64_t lines_time(uint64_t cursor);
 

@@ -61,7 +61,7 @@ void container_forget(struct davit_instance *inst)
 	*ei = (struct engine_instance){.task = task};
 }
 
-void container_tell_exit(struct davit_instance *inst, const struct davit_exit *exit)
+static void tell_exit(struct davit_instance *inst, const struct davit_exit *exit)
 {
 	struct engine_instance *ei = engine_instance(inst);
 	struct davit_exit e = *exit;
@@ -92,7 +92,7 @@ static void tell_unseen(struct davit_instance *inst, const char *reason)
 		observe_exit(ei->died_code, false, ei->died, &exit);
 	else
 		snprintf(exit.reason, sizeof exit.reason, "%s", reason);
-	container_tell_exit(inst, &exit);
+	tell_exit(inst, &exit);
 }
 
 void container_gone(struct davit_instance *inst, const char *reason)
@@ -148,7 +148,7 @@ void container_observed(struct davit_instance *inst, const struct observation *s
 		if (ei->died >= seen->started && ei->died && ei->patience++ < EYE_TIMES)
 			davit_timer_start(&ei->eye, EYE_PAUSE);
 	} else if (seen->state == DAVIT_STATE_STOPPED && ei->runs.run > ei->told) {
-		container_tell_exit(inst, &seen->exit);
+		tell_exit(inst, &seen->exit);
 	}
 }
 

@@ -164,7 +164,8 @@ void channels_end(struct exec_runtime *e, const struct davit_error *why, bool qu
 	}
 }
 
-void channel_close(struct channel *c)
+/* No more calls; frees what was not delivered. */
+static void channel_close(struct channel *c)
 {
 	if (!c->e || davit_list_empty(&c->list))
 		return;

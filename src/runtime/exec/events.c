@@ -7,6 +7,30 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Tells an end, once for each run, and lets a stop complete. */
+static void instance_ended(struct davit_instance *inst, uint32_t run, const struct davit_exit *exit)
+{
+	struct exec_instance *x = exec_instance(inst);
+	struct davit_exit e = *exit;
+
+	if (run <= x->told)
+		return; /* told already: it may have been said before a restart */
+	if (run > x->run && x->busy && !x->busy->answered) {
+		/* The start that it belongs to is not answered yet. */
+		x->held = *exit;
+		x->held_run = run;
+		return;
+	}
+	x->told = run;
+	if (run > x->run)
+		x->run = run;
+	if (!e.time)
+		e.time = davit_loop_wall(inst->runtime->loop);
+	/* Completes in a later call, so `exited` comes first all the same. */
+	request_run_ended(inst);
+	inst->runtime->events->exited(inst, run, &e);
+}
+
 static void on_release(struct davit_deferred *d)
 {
 	struct exec_instance *x = DAVIT_CONTAINER_OF(d, struct exec_instance, release);
@@ -36,29 +60,6 @@ void instance_forget(struct davit_instance *inst)
 	davit_deferred_cancel(&x->release);
 	davit_map_remove(&exec_runtime(inst->runtime)->instances, inst->workload->id);
 	*x = (struct exec_instance){.busy = x->busy};
-}
-
-void instance_ended(struct davit_instance *inst, uint32_t run, const struct davit_exit *exit)
-{
-	struct exec_instance *x = exec_instance(inst);
-	struct davit_exit e = *exit;
-
-	if (run <= x->told)
-		return; /* told already: it may have been said before a restart */
-	if (run > x->run && x->busy && !x->busy->answered) {
-		/* The start that it belongs to is not answered yet. */
-		x->held = *exit;
-		x->held_run = run;
-		return;
-	}
-	x->told = run;
-	if (run > x->run)
-		x->run = run;
-	if (!e.time)
-		e.time = davit_loop_wall(inst->runtime->loop);
-	/* Completes in a later call, so `exited` comes first all the same. */
-	request_run_ended(inst);
-	inst->runtime->events->exited(inst, run, &e);
 }
 
 static void became_ready(struct davit_instance *inst)

@@ -97,8 +97,6 @@ static inline struct exec_instance *exec_instance(struct davit_instance *inst)
 struct request *request_new(struct exec_runtime *e, const char *operation, struct davit_instance *inst,
 			    struct davit_op *op, struct davit_buf *buf, struct davit_json *j);
 void request_send(struct request *q, struct davit_buf *buf, struct davit_json *j, int64_t timeout);
-/* Ends it: op (if anybody waits) gets err->code, or 0. Frees q. */
-void request_end(struct request *q, const struct davit_error *err);
 /* An answer arrived: 0, or DAVIT_EPROTO when there is no such request. */
 int request_answered(struct exec_runtime *e, const json_t *message, struct davit_error *err);
 /* The end of a run was told: a stop that waited for it completes. */
@@ -120,8 +118,6 @@ int instances_reconcile(struct request *q, const json_t *result, struct davit_er
 /* Known from now on; 0 or DAVIT_ENOMEM. */
 int instance_add(struct davit_instance *inst);
 void instance_forget(struct davit_instance *inst);
-/* Tells an end, once for each run, and lets a stop complete. */
-void instance_ended(struct davit_instance *inst, uint32_t run, const struct davit_exit *exit);
 
 /* --- channel.c: what flows to log readers and from commands --- */
 
@@ -142,8 +138,6 @@ struct channel {
 int channel_event(struct exec_runtime *e, const char *event, const json_t *message, struct davit_error *err);
 /* The request that should open it failed. */
 void channel_refused(struct exec_runtime *e, uint64_t id, const struct davit_error *why);
-/* No more calls; frees what was not delivered. */
-void channel_close(struct channel *c);
 /* Ends them all, with calls (the peer is lost) or without (the runtime closes). */
 void channels_end(struct exec_runtime *e, const struct davit_error *why, bool quietly);
 extern const struct davit_logs_facet exec_logs;

@@ -6,19 +6,17 @@
 #include "runtime/exec/peer.h"
 
 #include "base/log.h"
+#include "base/start.h"
 #include "base/util.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <uv.h>
-
-extern char **environ;
 
 enum { HANDLES = 5 };
 
@@ -48,11 +46,6 @@ struct write_request {
 	uv_write_t req;
 	char data[];
 };
-
-pid_t peer_pid(const struct peer *p)
-{
-	return p->pid;
-}
 
 size_t peer_queued(const struct peer *p)
 {
@@ -332,27 +325,16 @@ static int make_pipes(struct pipes *pp)
 
 static int spawn(const char *path, const struct pipes *pp, pid_t *ret)
 {
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
 	char *argv[] = {(char *)path, NULL};
-	sigset_t none, all;
-	int r;
+	const struct davit_start start = {
+		.program = path,
+		.argv = argv,
+		.fds = {pp->child[0], pp->child[1], pp->child[2]},
+		.in = DAVIT_START_IN_OWN_GROUP,
+		.defaults = true,
+	};
 
-	sigemptyset(&none);
-	sigfillset(&all);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawnattr_init(&attr);
-	for (int i = 0; i < 3; i++)
-		posix_spawn_file_actions_adddup2(&actions, pp->child[i], i);
-	posix_spawnattr_setsigmask(&attr, &none);
-	posix_spawnattr_setsigdefault(&attr, &all);
-	posix_spawnattr_setpgroup(&attr, 0);
-	posix_spawnattr_setflags(&attr,
-				 POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-	r = posix_spawn(ret, path, &actions, &attr, argv, environ);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&actions);
-	return r;
+	return davit_start(&start, ret);
 }
 
 static void watch(struct peer *p, struct davit_loop *loop, const struct pipes *pp)

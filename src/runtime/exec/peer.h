@@ -40,7 +40,6 @@ void peer_send(struct peer *p, const struct davit_buf *line);
 void peer_fail(struct peer *p, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Bytes that it has not read; 0 for NULL. */
 size_t peer_queued(const struct peer *p);
-pid_t peer_pid(const struct peer *p);
 /* No call comes after. Its input ends; it is killed when it has not ended soon
  * after, and reaped by the loop, which stays alive for that. NULL is fine. */
 void peer_release(struct peer *p);

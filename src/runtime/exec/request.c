@@ -8,6 +8,7 @@
 #include <string.h>
 
 static void on_cancel(struct davit_op *op, int why);
+static void request_end(struct request *q, const struct davit_error *err);
 
 static void on_deadline(struct davit_timer *t)
 {
@@ -114,7 +115,8 @@ static void on_cancel(struct davit_op *op, int why)
 	davit_timer_start(&q->deadline, EXEC_CANCEL_TIMEOUT);
 }
 
-void request_end(struct request *q, const struct davit_error *err)
+/* Ends it: op (if anybody waits) gets err->code, or 0. Frees q. */
+static void request_end(struct request *q, const struct davit_error *err)
 {
 	struct exec_instance *x = !q->given_up && q->inst ? exec_instance(q->inst) : NULL;
 	struct davit_op *op = q->op;

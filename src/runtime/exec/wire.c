@@ -208,7 +208,7 @@ int wire_get_int(const json_t *o, const char *key, int64_t min, int64_t max, int
 	return 0;
 }
 
-int wire_get_bool(const json_t *o, const char *key, bool *ret, struct davit_error *err)
+static int wire_get_bool(const json_t *o, const char *key, bool *ret, struct davit_error *err)
 {
 	const json_t *v = field(o, key);
 

@@ -23,7 +23,6 @@ void wire_put_workload(struct davit_json *j, const char *key, const struct davit
 int wire_get_string(const json_t *o, const char *key, const char **ret, struct davit_error *err);
 int wire_get_int(const json_t *o, const char *key, int64_t min, int64_t max, int64_t *ret,
 		 struct davit_error *err);
-int wire_get_bool(const json_t *o, const char *key, bool *ret, struct davit_error *err);
 /* RFC 3339. */
 int wire_get_time(const json_t *o, const char *key, int64_t *ret, struct davit_error *err);
 /* Appends; text or {"base64": ...}. */

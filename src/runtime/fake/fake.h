@@ -104,17 +104,11 @@ struct davit_fake_chances {
 	uint16_t ignores_stop, lies, never_ready;
 	int64_t max_delay, max_life; /* ns */
 };
-extern const struct davit_fake_chances davit_fake_default_chances;
 void davit_fake_world_set_chances(struct davit_fake_world *w, const struct davit_fake_chances *chances);
-/* Applies `random` to every workload made from now on, whatever its script. */
-void davit_fake_world_set_random(struct davit_fake_world *w, bool random);
 
 /* Counts, of the truth: objects there, and those of them that run. */
 size_t davit_fake_world_objects(const struct davit_fake_world *w);
 size_t davit_fake_world_running(const struct davit_fake_world *w);
-/* Calls fn for each object, in the order of their creation. */
-void davit_fake_world_each(const struct davit_fake_world *w,
-			   void (*fn)(void *user, const struct davit_found *object), void *user);
 /* Ends a run now, as from outside (`exit` is copied); DAVIT_ENOENT or DAVIT_ESTATE. */
 int davit_fake_world_end(struct davit_fake_world *w, const char *id, const struct davit_exit *exit);
 /* Deletes an object behind its user's back; DAVIT_ENOENT. */

@@ -150,7 +150,7 @@ struct davit_fake_world {
 	struct davit_loop *loop;
 	struct davit_runtime *runtime; /* that has it open, or NULL */
 	bool strict, owned;	       /* owned: made by open of davit_fake_driver, ends with close */
-	bool reachable, random;
+	bool reachable;
 	struct davit_fake_chances chances;
 	struct davit_map objects; /* by id */
 	struct davit_list list;

@@ -353,7 +353,6 @@ int fake_object_new(struct davit_fake_world *w, struct davit_instance *inst,
 		fake_object_free(o);
 		return r;
 	}
-	o->script.random |= w->random;
 	r = copy_workload(o, wl);
 	for (size_t i = 0; r == 0 && i < o->script.n_logs; i++) {
 		o->writers[i] = (struct fake_writer){.object = o, .plan = &o->script.logs[i]};

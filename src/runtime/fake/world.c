@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct davit_fake_chances davit_fake_default_chances = {
+static const struct davit_fake_chances default_chances = {
 	.fail_create = 30,
 	.fail_start = 50,
 	.fail_exec = 20,
@@ -36,7 +36,7 @@ int davit_fake_world_new(struct davit_loop *loop, struct davit_fake_world **ret,
 	w->loop = loop;
 	w->strict = true;
 	w->reachable = true;
-	w->chances = davit_fake_default_chances;
+	w->chances = default_chances;
 	w->next_port = FAKE_PORT_FIRST;
 	davit_list_init(&w->list);
 	davit_list_init(&w->execs);
@@ -83,11 +83,6 @@ void davit_fake_world_set_strict(struct davit_fake_world *w, bool strict)
 void davit_fake_world_set_chances(struct davit_fake_world *w, const struct davit_fake_chances *chances)
 {
 	w->chances = *chances;
-}
-
-void davit_fake_world_set_random(struct davit_fake_world *w, bool random)
-{
-	w->random = random;
 }
 
 bool fake_world_chance(struct davit_fake_world *w, unsigned per_mille)
@@ -191,21 +186,6 @@ size_t davit_fake_world_running(const struct davit_fake_world *w)
 	DAVIT_LIST_FOREACH (o, &w->list, list)
 		n += o->state == DAVIT_STATE_STARTED;
 	return n;
-}
-
-void davit_fake_world_each(const struct davit_fake_world *w,
-			   void (*fn)(void *user, const struct davit_found *object), void *user)
-{
-	const struct fake_object *o;
-
-	DAVIT_LIST_FOREACH (o, &w->list, list) {
-		struct davit_found f = {.label = o->label};
-		if (o->state == DAVIT_STATE_DESTROYED)
-			continue;
-		memcpy(f.id, o->id, sizeof f.id);
-		fake_object_inspect(o, &f.now);
-		fn(user, &f);
-	}
 }
 
 int davit_fake_world_end(struct davit_fake_world *w, const char *id, const struct davit_exit *exit)

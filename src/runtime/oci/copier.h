@@ -15,8 +15,6 @@ int copier_root(const char *root, const char *bundle, int pid, struct davit_erro
 
 /* Opens path, resolved as by a process whose root is `root`. A descriptor, or -1 with errno. */
 int copier_open(int root, const char *path, int flags);
-/* As above; directories that are missing are made. */
-int copier_make_path(int root, const char *path);
 
 /* Unpacks a tar archive from descriptor `in` beneath the directory path. owners: there is more
  * than one user to give files to; otherwise all of them are, inside, root's. */

@@ -30,7 +30,8 @@ int copier_open(int root, const char *path, int flags)
 	return (int)syscall(SYS_openat2, root, path, &how, sizeof how);
 }
 
-int copier_make_path(int root, const char *path)
+/* As copier_open; directories that are missing are made. */
+static int make_path(int root, const char *path)
 {
 	DAVIT_AUTO_FREE char *part = strdup(path);
 	int fd = part ? copier_open(root, path, O_PATH | O_DIRECTORY) : -1;
@@ -125,10 +126,10 @@ static int open_target(int root, const char *target, bool directory)
 	if (fd >= 0 || errno != ENOENT)
 		return fd;
 	if (directory)
-		return copier_make_path(root, target);
+		return make_path(root, target);
 	name = strrchr(target, '/') + 1;
 	parent = strndup(target, (size_t)(name - target));
-	dir = parent ? copier_make_path(root, parent) : -1;
+	dir = parent ? make_path(root, parent) : -1;
 	return dir < 0 ? -1 : openat(dir, name, O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
 }
 

@@ -105,7 +105,7 @@ static int start_child(struct copying *c, struct davit_instance *inst, bool put,
 		return davit_error_errno(err, e, "copy", "cannot execute %s", argv[0]);
 	c->pidfd = (int)syscall(SYS_pidfd_open, c->pid, 0);
 	if (c->pidfd < 0 ||
-	    local_poll_open(inst->runtime->loop, c->pidfd, PROCESS_READABLE, ended, c, &c->poll, err) < 0) {
+	    local_poll_open(inst->runtime->loop, c->pidfd, LOCAL_READABLE, ended, c, &c->poll, err) < 0) {
 		kill(c->pid, SIGKILL);
 		DAVIT_EINTR(waitpid(c->pid, NULL, 0));
 		return davit_error_set(err, DAVIT_ENOMEM, "copy", "cannot watch davit-copy");

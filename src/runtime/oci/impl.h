@@ -133,8 +133,6 @@ int oci_disk_make(const struct oci_place *pl, const char *path, const char *dir,
 int oci_disk_remove(const char *dir, struct davit_error *err);
 
 /* --- inside.c: looking at files inside a root --- */
-/* Opens path as a process inside would: no link leads out. A descriptor or -1 with errno. */
-int oci_open_inside(int root, const char *path, int flags);
 struct oci_user {
 	uid_t uid;
 	gid_t gid;

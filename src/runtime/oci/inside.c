@@ -20,7 +20,8 @@
 /* As the runtimes have it for a command without one. */
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-int oci_open_inside(int root, const char *path, int flags)
+/* As a process inside would: no link leads out. A descriptor or -1 with errno. */
+static int open_inside(int root, const char *path, int flags)
 {
 	struct open_how how = {
 		.flags = (uint64_t)(flags | O_CLOEXEC),
@@ -33,7 +34,7 @@ int oci_open_inside(int root, const char *path, int flags)
 /* A database of lines; one that is not there is empty. */
 static int read_database(int root, const char *path, struct davit_buf *out, struct davit_error *err)
 {
-	DAVIT_AUTO_CLOSE int fd = oci_open_inside(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	DAVIT_AUTO_CLOSE int fd = open_inside(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	struct stat st;
 	char chunk[4096];
 	ssize_t n;
@@ -213,9 +214,9 @@ static enum verdict look(int root, const struct davit_workload *w, const char *p
 		if (over->type != DAVIT_MOUNT_BIND || !path[longest])
 			return UNCERTAIN;
 		source = open(over->source, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		fd = source < 0 ? -1 : oci_open_inside(source, path + longest, O_PATH);
+		fd = source < 0 ? -1 : open_inside(source, path + longest, O_PATH);
 	} else {
-		fd = oci_open_inside(root, path, O_PATH);
+		fd = open_inside(root, path, O_PATH);
 	}
 	if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_mode & 0111)
 		return THERE;

@@ -152,11 +152,7 @@ static const struct {
 static void rule(struct davit_json *j, const char *const *calls, const char *action, int error)
 {
 	davit_json_open(j);
-	davit_json_key(j, "names");
-	davit_json_open_array(j);
-	for (; *calls; calls++)
-		davit_json_string(j, *calls);
-	davit_json_close_array(j);
+	davit_json_put_strv(j, "names", (char *const *)calls);
 	davit_json_put_string(j, "action", action);
 	davit_json_put_int(j, "errnoRet", error);
 }
@@ -164,17 +160,13 @@ static void rule(struct davit_json *j, const char *const *calls, const char *act
 static void architectures(struct davit_json *j)
 {
 #if defined(__x86_64__)
-	static const char *const list[] = {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"};
+	static const char *const list[] = {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", NULL};
 #elif defined(__aarch64__)
-	static const char *const list[] = {"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"};
+	static const char *const list[] = {"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", NULL};
 #else
-	static const char *const list[] = {"SCMP_ARCH_NATIVE"};
+	static const char *const list[] = {"SCMP_ARCH_NATIVE", NULL};
 #endif
-	davit_json_key(j, "architectures");
-	davit_json_open_array(j);
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(list); i++)
-		davit_json_string(j, list[i]);
-	davit_json_close_array(j);
+	davit_json_put_strv(j, "architectures", (char *const *)list);
 }
 
 /* New namespaces by clone: its flags are the first argument (the second on s390). */

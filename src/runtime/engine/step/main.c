@@ -51,17 +51,9 @@ static int take_frames(struct session *s, struct davit_error *err)
 static int hear(struct step_session *step, struct davit_error *err)
 {
 	struct session *s = DAVIT_CONTAINER_OF(step, struct session, step);
-	ssize_t n;
+	int r = step_session_read_stream(step, &s->in, err);
 
-	if (davit_buf_reserve(&s->in, STEP_PACKET_MAX) < 0)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	n = read(step->stream, s->in.data + s->in.len, STEP_PACKET_MAX);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (n <= 0)
-		return step_session_ended(step, err);
-	s->in.len += (size_t)n;
-	return take_frames(s, err);
+	return r > 0 ? take_frames(s, err) : r;
 }
 
 /* ------------------------------------------------------------------------------ the whole */

@@ -193,17 +193,9 @@ static int delete (struct driver *d)
 
 static int hear(struct step_session *s, struct davit_error *err)
 {
-	ssize_t n;
+	int r = step_session_read_stream(s, &s->packets, err);
 
-	if (davit_buf_reserve(&s->packets, STEP_PACKET_MAX) < 0)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	n = read(s->stream, s->packets.data + s->packets.len, STEP_PACKET_MAX);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (n <= 0)
-		return step_session_ended(s, err);
-	s->packets.len += (size_t)n;
-	return step_session_take(s, err);
+	return r > 0 ? step_session_take(s, err) : r;
 }
 
 /* ------------------------------------------------------------------------------ the whole */
