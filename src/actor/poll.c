@@ -24,9 +24,10 @@
 #define BEAT (HEARTBEAT * INT64_C(1000000))
 enum {
 	EVENTS = 32,
-	FRAMES = 256, /* of a ring, in turn */
-	READS = 16,   /* of a socket, in turn */
-	LOOKS = 64,   /* at a ring, to one at how far the process is */
+	FRAMES = 256,	 /* of a ring, in turn */
+	READS = 16,	 /* of a socket, in turn */
+	LOOKS = 64,	 /* at a ring, to one at how far the process is */
+	LAST_TURNS = 64, /* of READS, of the socket of one that has ended: more than a socket holds */
 };
 #define OF_PIDFD UINT64_C(1) /* in epoll's data, beside the link */
 
@@ -268,13 +269,24 @@ static void remove_link(struct poll *p, struct link *l)
 	atomic_store(&p->count, p->n);
 }
 
-/* Everything that it wrote is read; then its death is told. */
+/* Is there more to be read, or its end? A read that was short need not have been the last. */
+static bool is_readable(const struct link *l)
+{
+	struct pollfd p = {.fd = l->socket.fd, .events = POLLIN};
+
+	return DAVIT_EINTR(poll(&p, 1, 0)) > 0;
+}
+
+/* Everything that it wrote is read; then its death is told. Of one that broke the protocol
+ * nothing is; and where a process that it left behind holds the other end, nothing is
+ * waited for, and what that goes on writing has an end. */
 static void over(struct davit_context *c, struct poll *p, struct link *l, const siginfo_t *info)
 {
 	struct news n = {.kind = NEWS_DEAD, .link = l->number};
 
-	while (!receive(c, l, READS) && !l->ended)
-		;
+	for (int turns = LAST_TURNS; !l->ended && turns && !receive(c, l, READS); turns--)
+		if (!l->ended && !is_readable(l))
+			break;
 	pthread_mutex_lock(&p->lock);
 	while (l->rings && link_read_ring(c, l, FRAMES) > 0)
 		;

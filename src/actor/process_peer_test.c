@@ -56,11 +56,24 @@ static void operate(const struct davit_frame *f, const char *json)
 /* What a peer must not do, by the word that it was sent. */
 static void misbehave(const char *word, uint64_t id)
 {
+	static unsigned char flood[1 << 19];
 	unsigned char junk[64];
 
 	memset(junk, 0xee, sizeof junk);
 	if (!strcmp(word, "junk"))
 		(void)!write(socket_.fd, junk, sizeof junk);
+	else if (!strcmp(word, "flood")) /* more than is read at once */
+		(void)!write(socket_.fd, memset(flood, 0xee, sizeof flood), sizeof flood);
+	else if (!strcmp(word, "orphan") && fork())
+		exit(0);
+	else if (!strcmp(word, "orphan")) /* lives as long as the channel */
+		while (read(socket_.fd, junk, sizeof junk) > 0)
+			;
+	else if (!strcmp(word, "orphans") && fork())
+		exit(0);
+	else if (!strcmp(word, "orphans"))
+		while (!socket_.broken)
+			say(DAVIT_FRAME_PONG, 1, 0, "");
 	else if (!strcmp(word, "hello"))
 		say(DAVIT_FRAME_HELLO, 0, 0, "{}");
 	else if (!strcmp(word, "state"))
@@ -223,8 +236,8 @@ static void it_asks_others_and_the_manager_of_its_parent(void **unused)
 
 static void what_a_peer_does_wrong_harms_only_itself(void **unused)
 {
-	static const char *const words[] = {"junk",    "hello", "state", "json", "type",
-					    "command", "acks",	"parts", "close"};
+	static const char *const words[] = {"junk", "flood",   "hello", "state", "json",
+					    "type", "command", "acks",	"parts", "close"};
 	struct davit_container_info i;
 	struct davit_promise p;
 
@@ -241,6 +254,27 @@ static void what_a_peer_does_wrong_harms_only_itself(void **unused)
 	}
 	assert_string_equal(ask("B", "hi"), "B: hi");
 	balanced();
+}
+
+static void its_end_is_noticed_though_another_process_holds_its_channel(void **unused)
+{
+	static const char *const words[] = {"orphan", "orphans"};
+	struct davit_container_info i;
+	struct davit_promise p;
+
+	start_with(NULL, "A", &staying, NULL);
+	start_with(NULL, "B", &other, NULL);
+	for (size_t n = 0; n < sizeof words / sizeof *words; n++) {
+		davit_tell(c, find("A"), 1, words[n], strlen(words[n]) + 1);
+		become("A", DAVIT_STATE_FAILED);
+		davit_container_get(c, "A", &i);
+		assert_int_equal(i.code, DAVIT_ECLOSED);
+		assert_string_equal(i.message, "it exited with 0");
+		assert_string_equal(ask("B", "hi"), "B: hi");
+		davit_container_start(c, "A", &p);
+		assert_int_equal(finish(p), 0);
+	}
+	assert_string_equal(ask("A", "hi"), "peer: hi");
 }
 
 static void nobody_can_answer_for_others(void **unused)
@@ -272,6 +306,7 @@ int main(int argc, char **argv)
 		T(a_program_that_speaks_the_protocol_is_a_container),
 		T(it_asks_others_and_the_manager_of_its_parent),
 		T(what_a_peer_does_wrong_harms_only_itself),
+		T(its_end_is_noticed_though_another_process_holds_its_channel),
 		T(nobody_can_answer_for_others),
 		T(its_own_options_count),
 	};

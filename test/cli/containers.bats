@@ -211,7 +211,7 @@ NODE
   answers T1 one "1: 0 one"
   answers P1 one "1: 0 one"
   one=$(host)
-  kill -9 "$(davit daemon status -o json | jq .pid)"
+  kill_daemon
   answers T1 two "2: 0 two"
   answers P1 two "2: 0 two"
   [ "$(host)" = "$one" ]

@@ -50,6 +50,15 @@ behind() {
   BEHIND="${BEHIND-} $behind"
 }
 
+# The daemon dies, and is dead: until then it may still take a connection and drop it.
+is_dead() { ! grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }
+kill_daemon() {
+  local pid
+  pid=$(davit daemon status -o json | jq .pid)
+  kill -9 "$pid"
+  eventually is_dead "$pid"
+}
+
 status_is() {
   [ "$(davit status "$1" -o json | jq -r '.[0].status')" = "$2" ]
 }
