@@ -29,7 +29,7 @@
 enum { PATIENCE_MS = 5000, STEP_MS = 20 };
 /* One that was killed while it started a keeper leaves both to the child, until that
  * has executed its program. */
-enum { LEFTOVER_MS = 200 };
+enum { LEFTOVER_MS = 3000 };
 
 static int open_lock(struct davit_daemon *d, struct davit_error *err)
 {
