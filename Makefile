@@ -21,6 +21,11 @@ test:
 	@$(MAKE) --no-print-directory all
 	@tools/run-tests $(RUN_TESTS)
 
+# The same in Debian machines of their own: systemd, each kind of control groups, arm64 (test/vm/README.md).
+test-vm:
+	@tools/bootstrap vm
+	@test/vm/run $(VM)
+
 bench: all
 	@tools/bootstrap bench
 	@test/bench/run
@@ -31,4 +36,4 @@ install: all
 clean:
 	@rm -rf $(BUILD)
 
-.PHONY: all run test bench install clean
+.PHONY: all run test test-vm bench install clean

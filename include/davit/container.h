@@ -79,6 +79,8 @@ enum davit_solution {
 	DAVIT_SOLUTION_COUNT
 };
 const char *davit_solution_name(enum davit_solution s);
+/* "one-for-one", ...; "unknown" out of range. */
+const char *davit_strategy_name(enum davit_strategy s);
 
 struct davit_solver {
 	enum davit_solution solution;
@@ -102,13 +104,16 @@ struct davit_options {
 	bool keep_nothing;  /* buffer none: what arrives while it is not started is a dead letter */
 	bool dedicated;	    /* a thread of its own */
 	int64_t keepalive;  /* ns a process may be silent before it counts as failed; 0: 5 s; -1: for ever */
-	bool significant;   /* its end ends its parent's other children, if that has auto_shutdown */
+	/* Its end ends its parent's other children, if that has auto_shutdown. One that is always
+	 * restarted has no end: DAVIT_EINVAL of its creation. */
+	bool significant;
 
 	/* As a child: is it restarted? The default is always; never is OTP's temporary,
 	 * on-failure its transient. */
 	bool set_restart; /* `restart` counts; else always, without end and at once */
 	enum davit_restart_policy restart;
 	int64_t retries; /* -1: without end */
+	/* initial 0: at once. Else 0 in max, factor or reset is the default (spec.h). */
 	struct davit_backoff backoff;
 
 	/* As a parent. */
@@ -190,7 +195,7 @@ int davit_unbecome(struct davit_context *c);
 /* --- addresses, messages --- */
 
 /* The container of an alias ("B"), a path ("Main/A/B", the end of it: "A/B", or from the
- * caller: "./B"), or the first in the tree of that name ("name:Hello"); also of one
+ * caller: "./B"), or the first that was made of that name ("name:Hello"); also of one
  * within another process. 0, or DAVIT_ENOENT. Unknown
  * aliases are asked for at the system's parent, when it has one: by davit_system_resolver,
  * and in a process that is a container at its parent, whose answer is waited for (2 s at
@@ -294,7 +299,8 @@ int davit_register(struct davit_system *s, const struct davit_definition *d);
 
 /* Rejected with DAVIT_ENOENT: there is no such parent or definition; DAVIT_ENOTSUP: no
  * processes here, or the parent is within another process; DAVIT_EEXIST: the alias cannot
- * be freed by force now. */
+ * be freed by force now; DAVIT_EINVAL: the definition has neither behaviour nor command, or
+ * is not the one that all children of a parent with simple-one-for-one are of. */
 int davit_container_create(struct davit_context *c, const struct davit_create *what,
 			   struct davit_promise *ret);
 /* With all beneath it, the deepest and last first. What is not there is destroyed already. */
@@ -330,7 +336,8 @@ struct davit_container_info {
 	int64_t restarts;		    /* since it was created */
 	uint32_t queued;		    /* messages that wait */
 	uint64_t dropped, refused, blocked; /* by the mailbox's policy */
-	size_t n_children;
+	size_t n_children;		    /* those within its process included */
+	enum davit_strategy strategy;	    /* for them */
 };
 bool davit_exists(struct davit_context *c, const char *address);
 /* 0, or DAVIT_ENOENT. Of one within another process it is what was last heard of it; what

@@ -119,6 +119,7 @@ enum davit_mount_type {
 	DAVIT_MOUNT_BIND,   /* source is an absolute host path */
 	DAVIT_MOUNT_VOLUME, /* source is the name of a volume, made on first use (DAVIT_CAP_NAMED_VOLUMES) */
 	DAVIT_MOUNT_TMPFS,  /* source is NULL; size limits it (DAVIT_CAP_TMPFS) */
+	DAVIT_MOUNT_CONFIG, /* in specs only: drivers get a BIND of what the core has written */
 };
 
 struct davit_mount {

@@ -51,6 +51,9 @@ enum davit_strategy {
 	DAVIT_ONE_FOR_ONE, /* the default */
 	DAVIT_ONE_FOR_ALL,
 	DAVIT_REST_FOR_ONE,
+	/* As one-for-one, for children that are all of one definition, however many come and
+	 * go. Of containers alone: a service's instances are that already. */
+	DAVIT_SIMPLE_ONE_FOR_ONE,
 };
 
 enum davit_escalation {
@@ -75,8 +78,9 @@ struct davit_dependency {
 };
 
 struct davit_volume {
-	char *source; /* an absolute path, or a volume's name; NULL for a tmpfs */
-	char *target;
+	char *source;  /* an absolute path, or a volume's name; NULL for a tmpfs */
+	char *target;  /* an absolute path; of a config also a name: $CONFIG_DIRECTORY/NAME */
+	char *content; /* of a config: its text */
 	bool read_only;
 	enum davit_mount_type type;
 	uint64_t size; /* of a tmpfs, bytes; 0: the platform's default */
@@ -86,7 +90,8 @@ enum davit_health_type {
 	DAVIT_HEALTH_HTTP, /* GET `path` on a port is answered with an expected status: the default */
 	DAVIT_HEALTH_TCP,  /* a port accepts a connection */
 	DAVIT_HEALTH_COMMAND,
-	DAVIT_HEALTH_FILE, /* a file is there */
+	DAVIT_HEALTH_FILE,  /* a file is there */
+	DAVIT_HEALTH_HTTPS, /* the same as HTTP by TLS */
 };
 
 enum davit_health_role {
@@ -104,6 +109,8 @@ struct davit_health_check {
 	char *path;	       /* of type http: "/" */
 	char *file;	       /* of type file: an absolute path */
 	char *host;	       /* of type http: the Host header; NULL: address and port */
+	char *ca;	       /* of type https: PEM file of the authorities; NULL: the system's */
+	bool insecure;	       /* of type https: the certificate is not verified */
 	int64_t port;	       /* of types http and tcp; 0: the first of `ports` */
 	int64_t status;	       /* of type http: the status that is expected; 0: 200 to 399 */
 	int64_t interval;      /* ns, 10 s */
@@ -140,6 +147,7 @@ struct davit_ints {
 /* Immutable once parsed. All strings are owned by the spec; NULL where the user
  * gave nothing, unless a default is named. */
 struct davit_spec {
+	unsigned line, column; /* where it began in the text that it was parsed from; 0: in none */
 	enum davit_kind kind;
 	char *namespace_; /* "default" */
 	char *name;
@@ -237,6 +245,9 @@ struct davit_spec {
 #define DAVIT_SPEC_COUNT_MAX 10000
 int davit_spec_parse(const char *text, size_t len, const char *file, struct davit_spec ***ret_specs,
 		     size_t *ret_n, struct davit_error *err);
+/* For a refusal of one of them that came later: from the place where the spec begins, in
+ * err->line and column, to the place of the key err->where within it. */
+void davit_spec_locate(const char *text, size_t len, struct davit_error *err);
 /* Exactly one spec. */
 int davit_spec_parse_one(const char *text, size_t len, const char *file, struct davit_spec **ret,
 			 struct davit_error *err);

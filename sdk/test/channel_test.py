@@ -385,6 +385,20 @@ def it_tells_all_children():
         p.expect("REPLY", b"2", id=1)
 
 
+def children_that_are_more_than_a_frame_holds_are_asked_for_again():
+    with peer() as p:
+        p.started()
+        p.put("REQUEST", "manage broadcast", id=1)
+        p.expect("ACK", type=1)
+        for asked, there in (({}, ["B", "C"]), ({"from": 2}, ["D"])):
+            _, payload, fields = p.get()
+            assert payload == {"do": "children", "address": "H1", **asked}, payload
+            p.put("RESULT", {"children": there, "total": 3}, id=fields["id"])
+        for alias in (b"B", b"C", b"D"):
+            p.expect("MESSAGE", b"all", type=9, sender=b"H1", to=alias)
+        p.expect("REPLY", b"3", id=1)
+
+
 def it_hears_of_the_end_of_whom_it_watches():
     with peer() as p:
         p.started()

@@ -145,6 +145,24 @@ static void it_makes_watches_and_ends_others(void **unused)
 	assert_int_equal(gone, 1);
 }
 
+static void it_tells_all_of_its_children_however_many_there_are(void **unused)
+{
+	static const struct davit_definition child = {.name = "Child", .behaviour = quiet};
+	enum { MANY = 1100 };
+	static char aliases[MANY][8];
+	static struct davit_create what[MANY];
+	struct davit_promise p;
+
+	make("A", &probe);
+	for (int n = 0; n < MANY; n++) {
+		snprintf(aliases[n], sizeof aliases[n], "k%d", n);
+		what[n] = (struct davit_create){.alias = aliases[n], .definition = &child, .parent = "A"};
+	}
+	assert_int_equal(davit_containers_create(c, what, MANY, &p), 0);
+	assert_int_equal(davit_await(c, p, 60 * SEC, NULL, NULL), 0);
+	assert_string_equal(ask("A", "manage broadcast"), "1100");
+}
+
 static void wait_for(const char *alias, enum davit_state state)
 {
 	struct davit_container_info i;
@@ -168,6 +186,8 @@ static void containers_within_it_stand_in_the_tree_and_are_operated_from_outside
 	wait_for("Main/A/C1", DAVIT_STATE_STARTED);
 	assert_int_equal(davit_container_children(c, "A", aliases, 2), 1);
 	assert_string_equal(aliases[0], "C1");
+	assert_int_equal(davit_container_get(c, "A", &i), 0);
+	assert_int_equal(i.n_children, 1);
 	assert_string_equal(ask("A/C1", "echo hello"), "hello");
 	assert_string_equal(ask("A", "ask C1 echo"), "got ");
 	davit_container_stop(c, "A/C1", &p);
@@ -211,6 +231,42 @@ static void it_hears_that_nobody_awaits_its_answer_any_more(void **unused)
 	ask_in_vain("A");
 	ask_in_vain("C1");
 	assert_string_equal(ask("A", "echo hello"), "hello");
+}
+
+static int64_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * SEC + t.tv_nsec;
+}
+
+static void its_parent_waits_and_counts_as_its_options_say(void **unused)
+{
+	struct davit_create what = {
+		.alias = "A",
+		.definition = &probe,
+		.args = "{\"retries\": 1, \"backoff\": {\"initial\": 300, \"jitter\": 0}}",
+		.flags = DAVIT_CREATE_START};
+	struct davit_container_info i = {0};
+	struct davit_promise p;
+	int left = 10000;
+	int64_t begun;
+
+	assert_int_equal(davit_container_create(c, &what, &p), 0);
+	assert_int_equal(davit_await(c, p, 60 * SEC, NULL, NULL), 0);
+	begun = now();
+	assert_string_equal(ask("A", "fail"), "!the request was not handled: its handler failed");
+	while ((davit_container_get(c, "A", &i) || !i.restarts || i.state != DAVIT_STATE_STARTED) &&
+	       nap(&left))
+		;
+	assert_int_equal(i.restarts, 1);
+	assert_true(now() - begun >= 300 * MS);
+	/* Its one retry is used up, and Main's to decide. */
+	ask("A", "fail");
+	while ((davit_container_get(c, "Main", &i) || !i.restarts) && nap(&left))
+		;
+	assert_int_equal(i.restarts, 1);
 }
 
 /* --- deaths --- */
@@ -286,8 +342,10 @@ int main(int argc, char **argv)
 		TEST(it_is_asked_ordered_and_told_as_any_other),
 		TEST(a_failure_is_repaired_by_a_fresh_start_in_the_same_process),
 		TEST(it_makes_watches_and_ends_others),
+		TEST(it_tells_all_of_its_children_however_many_there_are),
 		TEST(containers_within_it_stand_in_the_tree_and_are_operated_from_outside),
 		TEST(it_hears_that_nobody_awaits_its_answer_any_more),
+		TEST(its_parent_waits_and_counts_as_its_options_say),
 		TEST(messages_outlive_its_deaths_in_order_and_none_is_handled_twice),
 		TEST(one_that_is_silent_is_replaced),
 	};

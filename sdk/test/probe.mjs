@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 // The container of the tests: does what it is told. probe.py is the same.
 import {Container, DavitError, Refusal, run} from "../node/davit/index.mjs";
+import {delay} from "../node/davit/lib/supervise.cjs";
 
 const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
 
@@ -19,6 +20,8 @@ class Probe extends Container {
 		if (this.args === "never")
 			this.options.restart = "never";
 		this.options.retries = 3;
+		if (this.args.startsWith("{"))
+			this.options = JSON.parse(this.args);
 		this.trace("config");
 		if (this.args === "bad config")
 			throw new DavitError("no-space", "there is no room");
@@ -61,7 +64,7 @@ class Probe extends Container {
 
 	async behave(message) {
 		const [, word, rest] = /^(\S*) ?([^]*)$/.exec(message.text);
-		return this[`do_${word}`](message, rest);
+		return this[`do_${word.replace("-", "_")}`](message, rest);
 	}
 
 	do_echo(message, rest) {
@@ -163,6 +166,10 @@ class Probe extends Container {
 			((await this.exists("child")) ? "is there" : "is gone");
 	}
 
+	do_delay(message, rest) {
+		return JSON.parse(rest).map(given => Math.round(delay(...given) * 1000) / 1000);
+	}
+
 	do_sleep() {
 		return sleep(3600000);
 	}
@@ -181,6 +188,14 @@ class Probe extends Container {
 	async do_inside(message, rest) {
 		const [, alias, args] = /^(\S*) ?(.*)$/.exec(rest);
 		await this.create(alias, {type: this.constructor, args});
+	}
+
+	async do_inside_other(message, rest) {
+		try {
+			await this.create(rest, {type: Other});
+		} catch (e) {
+			return `${e.code}: ${e.message}`;
+		}
 	}
 
 	async do_child(message, rest) {
@@ -219,5 +234,8 @@ class Probe extends Container {
 		}
 	}
 }
+
+/** Of another class than the rest. */
+class Other extends Container {}
 
 run(Probe);

@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: MIT
 """The container of the tests: does what it is told. probe.mjs is the same."""
 import asyncio
+import json
 import os
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../python"))
 import davit  # noqa: E402
+from davit.supervise import delay  # noqa: E402
 
 
 class Probe(davit.Container):
@@ -21,6 +23,8 @@ class Probe(davit.Container):
         if self.args == "never":
             self.options["restart"] = "never"
         self.options["retries"] = 3
+        if self.args.startswith("{"):
+            self.options = json.loads(self.args)
         self.trace("config")
         if self.args == "bad config":
             raise davit.Error("no-space", "there is no room")
@@ -56,7 +60,7 @@ class Probe(davit.Container):
 
     async def behave(self, message):
         word, _, rest = message.text.partition(" ")
-        return await getattr(self, "do_" + word)(message, rest)
+        return await getattr(self, "do_" + word.replace("-", "_"))(message, rest)
 
     async def do_echo(self, message, rest):
         return rest
@@ -140,6 +144,9 @@ class Probe(davit.Container):
             before["alias"], before["parent"], before["state"], answer, stopped["state"],
             "is there" if await self.exists("child") else "is gone")
 
+    async def do_delay(self, message, rest):
+        return [round(delay(*case), 3) for case in json.loads(rest)]
+
     async def do_sleep(self, message, rest):
         await asyncio.sleep(3600)
 
@@ -162,6 +169,12 @@ class Probe(davit.Container):
     async def do_inside(self, message, rest):
         alias, _, args = rest.partition(" ")
         await self.create(alias, type=type(self), args=args)
+
+    async def do_inside_other(self, message, rest):
+        try:
+            await self.create(rest, type=Other)
+        except davit.Error as e:
+            return "%s: %s" % (e.code, e)
 
     async def do_child(self, message, rest):
         verb, alias = rest.split(" ")
@@ -191,6 +204,10 @@ class Probe(davit.Container):
                 return await self.get("B")
         except davit.Error as e:
             return "%s: %s" % (e.code, e)
+
+
+class Other(davit.Container):
+    """Of another class than the rest."""
 
 
 davit.run(Probe)

@@ -171,8 +171,8 @@ struct davit_worker {
 	/* A stand-in that the actor which runs has sent to, and that is run with it: until that
 	 * one's activation is over, or somebody robs it. */
 	_Atomic(struct davit_actor *) open;
-	bool dedicated;			   /* no part of the pool */
-	bool polls;			   /* it is the one of poll.c */
+	bool dedicated; /* no part of the pool */
+	bool polls;	/* it is the one of poll.c */
 
 	/* seen by others */
 	_Alignas(64) _Atomic(uint32_t) head;

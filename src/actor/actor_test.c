@@ -354,6 +354,57 @@ static int rearm(struct davit_context *c, struct davit_message *m)
 	return davit_after(c, 2 * MS, NEXT, NULL);
 }
 
+static sem_t go_on;
+static _Atomic(int) constructions, too_long;
+
+static int construct_at_leisure(struct davit_context *c)
+{
+	if (++constructions == 2)
+		sem_wait(&go_on);
+	return 0;
+}
+
+static void note_too_long(void *arg, const char *line)
+{
+	if (strstr(line, "restart does not help: it took too long") && !too_long++)
+		sem_post(&go_on);
+}
+
+static void a_solution_that_takes_longer_than_it_may_is_given_up_and_the_parent_decides(void **unused)
+{
+	static const struct davit_solver steps[] = {{.solution = DAVIT_SOLVE_RESTART, .timeout = SEC / 20}};
+	static const struct davit_remedy remedies[] = {{0, steps, 1}, {0}};
+	static const struct davit_definition d = {.name = "Slow",
+						  .behaviour = receive,
+						  .construct = construct_at_leisure,
+						  .remedies = remedies};
+	struct davit_create what = {.alias = "S", .definition = &d, .flags = DAVIT_CREATE_START};
+	struct davit_system_config config = {.workers = 2, .log = note_too_long};
+	struct davit_container_info info = {0};
+	struct davit_context *c;
+	struct davit_promise p;
+	struct davit_system *s;
+
+	sem_init(&go_on, 0, 0);
+	constructions = too_long = 0;
+	assert_int_equal(davit_system_open(&config, &s, NULL), 0);
+	c = davit_system_context(s);
+	davit_container_create(c, &what, &p);
+	assert_int_equal(davit_await(c, p, 60 * SEC, NULL, NULL), 0);
+	davit_container_fail(c, "S", DAVIT_EIO, "on purpose", NULL);
+	for (int i = 0; i < 12000; i++) {
+		davit_container_get(c, "S", &info);
+		if (too_long && info.restarts && info.state == DAVIT_STATE_STARTED)
+			break;
+		nanosleep(&(struct timespec){0, 5000000}, NULL);
+	}
+	assert_int_equal(too_long, 1);
+	assert_int_equal(info.restarts, 1);
+	assert_int_equal(info.state, DAVIT_STATE_STARTED);
+	davit_system_close(s);
+	sem_destroy(&go_on);
+}
+
 static void alarms_wake_an_idle_system(void **unused)
 {
 	struct davit_system *s;
@@ -421,6 +472,7 @@ int main(void)
 		cmocka_unit_test(work_behind_a_stuck_handler_is_taken_by_another_worker),
 		cmocka_unit_test(a_handler_that_blocks_lends_its_worker_out),
 		cmocka_unit_test(a_dedicated_actor_holds_up_nobody),
+		cmocka_unit_test(a_solution_that_takes_longer_than_it_may_is_given_up_and_the_parent_decides),
 		cmocka_unit_test(alarms_wake_an_idle_system),
 		cmocka_unit_test(requests_from_outside_are_awaited),
 		cmocka_unit_test(closing_with_work_under_way_ends_everything),

@@ -13,16 +13,32 @@
 
 static struct davit_restart_rule restart_rule(const struct davit_options *o)
 {
+	static const struct davit_backoff deflt = CONTAINER_BACKOFF;
+	struct davit_restart_rule rule = {.policy = DAVIT_RESTART_ALWAYS, .retries = -1};
+	struct davit_backoff *b = &rule.backoff;
+
 	if (!o->set_restart)
-		return (struct davit_restart_rule){.policy = DAVIT_RESTART_ALWAYS, .retries = -1};
-	return (struct davit_restart_rule){
+		return rule;
+	rule = (struct davit_restart_rule){
 		.policy = o->restart, .retries = o->retries, .backoff = o->backoff};
+	b->max = b->max ? b->max : deflt.max;
+	b->factor = b->factor > 0 ? b->factor : deflt.factor;
+	b->reset = b->reset ? b->reset : deflt.reset;
+	return rule;
+}
+
+bool container_endless(const struct davit_options *o)
+{
+	struct davit_restart_rule rule = restart_rule(o);
+
+	return rule.retries < 0 &&
+	       (rule.policy == DAVIT_RESTART_ALWAYS || rule.policy == DAVIT_RESTART_UNLESS_STOPPED);
 }
 
 static struct davit_supervision_rule brood_rule(const struct davit_options *o)
 {
 	return (struct davit_supervision_rule){
-		.strategy = o->strategy,
+		.strategy = o->strategy == DAVIT_SIMPLE_ONE_FOR_ONE ? DAVIT_ONE_FOR_ONE : o->strategy,
 		.max_restarts = o->max_restarts ? o->max_restarts : 10,
 		.period = o->period ? o->period : 60 * SECOND,
 		.escalation = o->isolate ? DAVIT_ESCALATE_ISOLATE : DAVIT_ESCALATE_PARENT,
@@ -260,6 +276,16 @@ static void create_within(struct tree *t, struct davit_ref ref, const struct cre
 		tree_answer(t, r->promise, 0, NULL, alias);
 }
 
+/* Simple-one-for-one: its children are all of one definition. By its name, as the file that
+ * it is from may have been loaded anew. */
+static bool is_of_another_kind(const struct container *parent, const struct davit_definition *d)
+{
+	const struct container *first = DAVIT_LIST_FIRST(&parent->children, struct container, siblings);
+
+	return parent->strategy == DAVIT_SIMPLE_ONE_FOR_ONE && first &&
+	       (first->definition->type != d->type || strcmp(first->definition->name, d->name) != 0);
+}
+
 void tree_create(struct tree *t, struct davit_message *m)
 {
 	const struct create_request *r = body(m);
@@ -289,8 +315,14 @@ void tree_create(struct tree *t, struct davit_message *m)
 	} else if (!parent || parent->destroying) {
 		tree_answer(t, r->promise, parent ? DAVIT_ESTATE : DAVIT_ENOENT,
 			    parent ? "its parent is being destroyed" : "there is no such parent", NULL);
-	} else if (!d || !(d->behaviour || d->command)) {
+	} else if (!d) {
 		tree_answer(t, r->promise, DAVIT_ENOENT, "there is no definition of that name", NULL);
+	} else if (!(d->behaviour || d->command)) {
+		tree_answer(t, r->promise, DAVIT_EINVAL,
+			    "the definition has neither a behaviour nor a command", NULL);
+	} else if (is_of_another_kind(parent, d)) {
+		tree_answer(t, r->promise, DAVIT_EINVAL,
+			    "by simple-one-for-one all children of its parent are of one definition", NULL);
 	} else if (d->type == DAVIT_PROCESS && (code = process_possible(t->system, d, &why))) {
 		tree_answer(t, r->promise, code, why, NULL);
 	} else if (d->type == DAVIT_THREAD && !d->behaviour) {
@@ -324,6 +356,9 @@ void tree_born(struct container *k, const struct report *r)
 		}
 		return;
 	}
+	pthread_mutex_lock(&t->lock);
+	k->strategy = k->options.strategy;
+	pthread_mutex_unlock(&t->lock);
 	davit_supervise_set_restart(&k->leaf, &rule);
 	k->leaf.significant = k->options.significant;
 	DAVIT_LIST_FOREACH_SAFE (op, tmp, &k->births, link) {

@@ -198,7 +198,7 @@ static bool spin(struct child *ch)
 
 	do {
 		for (int i = 0; i < 64; i++) {
-			__builtin_ia32_pause();
+			davit_relax();
 			if (davit_ring_any(r) || atomic_load_explicit(&r->theirs->attention,
 								      memory_order_relaxed) != ch->attention)
 				return true;

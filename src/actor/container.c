@@ -127,6 +127,11 @@ static void create(struct davit_context *c, struct davit_actor *a, struct contai
 	r = hook(c, k, DAVIT_DO_CREATE, DAVIT_BEFORE);
 	if (!r && d->config && (r = d->config(c, &k->options)) < 0)
 		snprintf(k->text, sizeof k->text, "config: %s", davit_error_doc(r));
+	if (!r && k->options.significant && container_endless(&k->options)) {
+		r = DAVIT_EINVAL;
+		snprintf(k->text, sizeof k->text,
+			 "a significant container that is always restarted never ends");
+	}
 	if (!r && (r = container_bound(k)))
 		snprintf(k->text, sizeof k->text, "out of memory");
 	if (!r && k->options.dedicated && !a->own && (r = actor_dedicate(c, a)))

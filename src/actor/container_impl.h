@@ -136,6 +136,7 @@ struct container {
 	/* the tree's */
 	struct davit_list children, siblings; /* (lock) */
 	size_t n_children;		      /* (lock) */
+	enum davit_strategy strategy;	      /* (lock) for them */
 	struct davit_node leaf;
 	struct davit_node *brood; /* its children, in the engine; NULL: it never had any */
 	bool created, destroying, gone, hard;
@@ -197,6 +198,8 @@ struct container *tree_adopt(struct tree *t, struct container *parent, const str
 void tree_born(struct container *k, const struct report *r);
 void tree_wait_birth(struct container *k, const struct create_request *r);
 void tree_answer(struct tree *t, struct davit_promise p, int code, const char *text, const char *alias);
+/* It is always restarted: never done. */
+bool container_endless(const struct davit_options *o);
 /* It is destroyed: out of the tree, its alias free. */
 void tree_remove(struct container *k);
 /* Its own remedies do not help: its supervisor decides. */
@@ -217,6 +220,13 @@ void operate_answer(struct container *k, struct davit_list *list, int code, cons
 /* Begins, or goes on with, the destruction of k and all beneath it. */
 void destroy_advance(struct container *k);
 void patience_over(struct davit_timer *t);
+
+/* What a backoff does not say. */
+#define CONTAINER_BACKOFF                                                                                    \
+	{                                                                                                    \
+		.initial = 100 * INT64_C(1000000), .max = 30 * INT64_C(1000000000), .factor = 2,             \
+		.jitter = 0.1, .reset = 60 * INT64_C(1000000000)                                             \
+	}
 
 /* solve.c */
 /* k has failed: its remedies, or its supervisor. */

@@ -259,7 +259,7 @@ static void several_are_created_started_and_destroyed_at_once(void **unused)
 
 static void addresses_are_an_alias_a_path_or_a_name(void **unused)
 {
-	struct davit_ref ref;
+	struct davit_ref ref, b;
 	struct world *w = open_world();
 
 	make_under(w, NULL, "A", &plain);
@@ -267,6 +267,14 @@ static void addresses_are_an_alias_a_path_or_a_name(void **unused)
 	assert_int_equal(davit_find(w->c, "B", &ref), 0);
 	assert_int_equal(davit_find(w->c, "Main/A/B", &ref), 0);
 	assert_int_equal(davit_find(w->c, "name:Traced", &ref), 0);
+	assert_int_equal(davit_find(w->c, "B", &b), 0);
+	for (int i = 0; i < 20; i++) { /* the first that was made, however many there are */
+		char alias[8];
+		snprintf(alias, sizeof alias, "T%d", i);
+		make_under(w, "A", alias, &traced);
+		assert_int_equal(davit_find(w->c, "name:Traced", &ref), 0);
+		assert_true(davit_ref_equal(ref, b));
+	}
 	assert_int_equal(davit_find(w->c, "Main/B", &ref), DAVIT_ENOENT);
 	assert_int_equal(davit_find(w->c, "C", &ref), DAVIT_ENOENT);
 	close_world(w);

@@ -193,7 +193,7 @@ static bool wait_room(struct link *l, size_t size)
 		if (l->socket.broken)
 			return false;
 		if (i < 64)
-			__builtin_ia32_pause();
+			davit_relax();
 		else
 			nanosleep(&(struct timespec){0, 20 * 1000}, NULL);
 	}
@@ -390,8 +390,8 @@ void link_messages(struct davit_context *c, struct link *l, struct link_cache *c
 		const struct davit_blob *b = davit_message_blob(m);
 		struct davit_frame f;
 		if (LIKELY(locked) && !m->promise.generation && davit_ref_equal(cache->ref, m->sender)) {
-			if (LIKELY(!(m->flags_ & (MSG_BLOB | MSG_GATED | MSG_KEPT)) && m->size <= LINK_SMALL_SIZE &&
-				   l->rings && !l->closed)) {
+			if (LIKELY(!(m->flags_ & (MSG_BLOB | MSG_GATED | MSG_KEPT)) &&
+				   m->size <= LINK_SMALL_SIZE && l->rings && !l->closed)) {
 				f = (struct davit_frame){.size = n_from + m->size,
 							 .kind = DAVIT_FRAME_MESSAGE,
 							 .from = n_from,

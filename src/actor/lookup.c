@@ -13,19 +13,20 @@
 
 enum { LIMBO_MAX = 1024 };
 
+/* The first of that name that was made. */
 static struct container *by_name(struct tree *t, const char *name)
 {
-	struct container *k;
+	struct container *k, *first = NULL;
 	const char *key;
 	void *value;
 	size_t pos = 0;
 
 	while (davit_map_next(&t->aliases, &pos, &key, &value)) {
 		k = value;
-		if (!strcmp(k->definition->name, name))
-			return k;
+		if (!strcmp(k->definition->name, name) && (!first || k->leaf.seq < first->leaf.seq))
+			first = k;
 	}
-	return NULL;
+	return first;
 }
 
 /* Is that its path, or the end of it? */
@@ -64,12 +65,31 @@ static struct container *of_ref(struct tree *t, struct davit_ref ref)
 	return tree_container(t, ref);
 }
 
+/* The first of that name that has come. */
+static const struct remote *remote_by_name(struct tree *t, const char *name)
+{
+	const struct remote *first = NULL, *r;
+	const char *key;
+	void *value;
+	size_t pos = 0;
+
+	while (davit_map_next(&t->remotes, &pos, &key, &value)) {
+		r = value;
+		if (!strcmp(r->name, name) && (!first || r->order < first->order))
+			first = r;
+	}
+	return first;
+}
+
 /* One behind a link. A path ends in its alias. */
 static const struct remote *lookup_remote(struct tree *t, const char *address)
 {
 	const char *alias = strrchr(address, '/');
-	const struct remote *r = davit_map_get(&t->remotes, alias ? alias + 1 : address);
+	const struct remote *r;
 
+	if (!strncmp(address, "name:", 5))
+		return address[5] ? remote_by_name(t, address + 5) : NULL;
+	r = davit_map_get(&t->remotes, alias ? alias + 1 : address);
 	return r && (!alias || path_fits(r->path, address)) ? r : NULL;
 }
 
@@ -323,6 +343,18 @@ bool davit_exists(struct davit_context *c, const char *address)
 	return !davit_find(c, address, &ref);
 }
 
+/* Under the lock: how many within processes are its children. */
+static size_t count_remotes(struct tree *t, const char *parent)
+{
+	size_t pos = 0, n = 0;
+	const char *key;
+	void *value;
+
+	while (davit_map_next(&t->remotes, &pos, &key, &value))
+		n += !strcmp(((const struct remote *)value)->parent, parent);
+	return n;
+}
+
 /* Under the lock. */
 static int get(struct container *k, struct davit_container_info *ret)
 {
@@ -339,7 +371,8 @@ static int get(struct container *k, struct davit_container_info *ret)
 			.dropped = g->dropped,
 			.refused = g->refused,
 			.blocked = g->blocked,
-			.n_children = k->n_children,
+			.n_children = k->n_children + (k->process ? count_remotes(k->tree, k->alias) : 0),
+			.strategy = k->strategy,
 		};
 		snprintf(ret->alias, sizeof ret->alias, "%s", k->alias);
 		snprintf(ret->name, sizeof ret->name, "%s", k->definition->name);
@@ -349,7 +382,7 @@ static int get(struct container *k, struct davit_container_info *ret)
 	return k ? 0 : DAVIT_ENOENT;
 }
 
-static int get_remote(const struct remote *r, struct davit_container_info *ret)
+static int get_remote(struct tree *t, const struct remote *r, struct davit_container_info *ret)
 {
 	if (!r)
 		return DAVIT_ENOENT;
@@ -358,7 +391,9 @@ static int get_remote(const struct remote *r, struct davit_container_info *ret)
 					     .state = r->state,
 					     .failure = r->failure,
 					     .code = r->code,
-					     .restarts = r->restarts};
+					     .restarts = r->restarts,
+					     .n_children = count_remotes(t, r->alias),
+					     .strategy = r->strategy};
 	snprintf(ret->alias, sizeof ret->alias, "%s", r->alias);
 	snprintf(ret->name, sizeof ret->name, "%s", r->name);
 	snprintf(ret->parent, sizeof ret->parent, "%s", r->parent);
@@ -374,7 +409,7 @@ int davit_container_get(struct davit_context *c, const char *address, struct dav
 	pthread_mutex_lock(&t->lock);
 	r = get(lookup(t, caller(c), address), ret);
 	if (r)
-		r = get_remote(lookup_remote(t, address), ret);
+		r = get_remote(t, lookup_remote(t, address), ret);
 	pthread_mutex_unlock(&t->lock);
 	return r;
 }
@@ -390,7 +425,7 @@ int container_get_for(struct davit_context *c, struct davit_ref ref, const char 
 	pthread_mutex_lock(&t->lock);
 	if (!(r = get(k = lookup(t, of_ref(t, ref), address), ret)))
 		snprintf(ret_path, size, "%s", k->path);
-	else if (!(r = get_remote(remote = lookup_remote(t, address), ret)))
+	else if (!(r = get_remote(t, remote = lookup_remote(t, address), ret)))
 		snprintf(ret_path, size, "%s", remote->path);
 	pthread_mutex_unlock(&t->lock);
 	return r;

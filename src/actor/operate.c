@@ -164,8 +164,11 @@ static void stop(struct container *k)
 /* True when it is done already. */
 static bool solve(struct container *k, const struct operate_request *r)
 {
+	char text[96];
+
 	if (!k->failure || r->failure != k->failure) {
-		finish(k, DAVIT_ESTATE, "that failure is over");
+		snprintf(text, sizeof text, "%s has not failed", k->alias);
+		finish(k, DAVIT_ESTATE, k->failure ? "that failure is over" : text);
 		return true;
 	}
 	switch (r->solution) {

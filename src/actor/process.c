@@ -312,6 +312,7 @@ static void died(struct davit_context *c, struct davit_actor *a, struct containe
 	struct process *p = k->process;
 	enum order_kind doing = p->doing.kind;
 	struct link *link = p->link;
+	char silent[128];
 	bool busy = p->busy;
 
 	process_take_back(c, a);
@@ -319,8 +320,12 @@ static void died(struct davit_context *c, struct davit_actor *a, struct containe
 	p->stalled = p->busy = false;
 	p->id = p->create_id = 0;
 	promises_lost(c, link, DAVIT_ECLOSED, n->text);
+	snprintf(silent, sizeof silent, "%.80s, and has never spoken the protocol", n->text);
+	say(k, p->why ? p->why : n->code,
+	    p->why					? p->why_text
+	    : link->welcome || n->code != DAVIT_ECLOSED ? n->text
+							: silent);
 	link_unref(link);
-	say(k, p->why ? p->why : n->code, p->why ? p->why_text : n->text);
 	p->why = 0;
 	if (busy && doing == ORDER_CREATE) {
 		container_report(c, k, k->code, false);

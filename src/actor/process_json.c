@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "actor/process_json.h"
 
+#include "actor/container_impl.h"
 #include "base/json.h"
 
 #include <jansson.h>
@@ -186,7 +187,39 @@ static const char *const policies[] = {[DAVIT_RESTART_ALWAYS] = "always",
 				       [DAVIT_RESTART_NEVER] = "never"};
 static const char *const strategies[] = {[DAVIT_ONE_FOR_ONE] = "one-for-one",
 					 [DAVIT_ONE_FOR_ALL] = "one-for-all",
-					 [DAVIT_REST_FOR_ONE] = "rest-for-one"};
+					 [DAVIT_REST_FOR_ONE] = "rest-for-one",
+					 [DAVIT_SIMPLE_ONE_FOR_ONE] = "simple-one-for-one"};
+
+const char *davit_strategy_name(enum davit_strategy s)
+{
+	return (unsigned)s < DAVIT_ARRAY_SIZE(strategies) ? strategies[s] : "unknown";
+}
+
+enum davit_strategy strategy_from_name(const char *name)
+{
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(strategies); i++)
+		if (!strcmp(strategies[i], name))
+			return (enum davit_strategy)i;
+	return DAVIT_ONE_FOR_ONE;
+}
+
+static void put_real(struct davit_json *j, const char *key, double v)
+{
+	davit_json_key(j, key);
+	davit_json_double(j, v);
+}
+
+static void backoff_json(struct davit_json *j, const struct davit_backoff *b)
+{
+	davit_json_key(j, "backoff");
+	davit_json_open(j);
+	put_real(j, "initial", (double)b->initial / (double)MS);
+	put_real(j, "max", (double)b->max / (double)MS);
+	put_real(j, "factor", b->factor);
+	put_real(j, "jitter", b->jitter);
+	put_real(j, "reset", (double)b->reset / (double)MS);
+	davit_json_close(j);
+}
 
 static void options_json(struct davit_json *j, const struct davit_options *o)
 {
@@ -204,6 +237,7 @@ static void options_json(struct davit_json *j, const struct davit_options *o)
 					      ? policies[o->restart]
 					      : "always");
 		davit_json_put_int(j, "retries", o->retries);
+		backoff_json(j, &o->backoff);
 	}
 	if ((unsigned)o->strategy < DAVIT_ARRAY_SIZE(strategies) && strategies[o->strategy])
 		davit_json_put_string(j, "strategy", strategies[o->strategy]);
@@ -261,15 +295,79 @@ static bool time_ms(const json_t *j, const char *key, int64_t *ns)
 	return true;
 }
 
+static bool real(const json_t *j, const char *key, double *ret)
+{
+	const json_t *v = json_object_get(j, key);
+
+	if (!v || json_is_null(v))
+		return true;
+	*ret = json_number_value(v);
+	return json_is_number(v) && *ret >= 0;
+}
+
+/* A time that need not be a whole number. */
+static bool real_ms(const json_t *j, const char *key, int64_t *ns)
+{
+	double ms = (double)*ns / (double)MS;
+
+	if (!real(j, key, &ms) || ms > (double)(INT64_MAX / MS) / 2)
+		return false;
+	*ns = (int64_t)(ms * (double)MS);
+	return true;
+}
+
+/* What is left out of one that is there is as the default. */
+static bool backoff_read(const json_t *options, struct davit_backoff *ret)
+{
+	const json_t *j = json_object_get(options, "backoff");
+	struct davit_backoff b = CONTAINER_BACKOFF;
+
+	if (!j || json_is_null(j))
+		return true;
+	if (!json_is_object(j) || !real_ms(j, "initial", &b.initial) || !real_ms(j, "max", &b.max) ||
+	    !real(j, "factor", &b.factor) || !real(j, "jitter", &b.jitter) || !real_ms(j, "reset", &b.reset))
+		return false;
+	*ret = b;
+	return true;
+}
+
+static bool given(const json_t *j, const char *key)
+{
+	const json_t *v = json_object_get(j, key);
+
+	return v && !json_is_null(v);
+}
+
+/* Any one of these says how it is restarted; what was set before stands but for what is said. */
+static bool restart_read(const json_t *j, struct davit_options *o)
+{
+	int restart;
+
+	if (!given(j, "restart") && !given(j, "retries") && !given(j, "backoff"))
+		return true;
+	if (!o->set_restart) {
+		o->restart = DAVIT_RESTART_ALWAYS;
+		o->backoff = (struct davit_backoff){0};
+	}
+	if (!o->set_restart || given(j, "restart"))
+		o->retries = -1;
+	o->set_restart = true;
+	restart = (int)o->restart;
+	if (!word(j, "restart", policies, DAVIT_ARRAY_SIZE(policies), &restart) ||
+	    !number(j, "retries", &o->retries) || !backoff_read(j, &o->backoff))
+		return false;
+	o->restart = (enum davit_restart_policy)restart;
+	return true;
+}
+
 static bool options_read(const json_t *j, struct davit_options *o)
 {
 	int64_t limit = o->limit;
-	int overflow = (int)o->overflow, restart = (int)o->restart, strategy = (int)o->strategy;
+	int overflow = (int)o->overflow, strategy = (int)o->strategy;
 	bool ok = number(j, "limit", &limit) &&
 		  word(j, "overflow", overflows, DAVIT_ARRAY_SIZE(overflows), &overflow) &&
 		  time_ms(j, "block_time", &o->block_time) && flag(j, "keep_nothing", &o->keep_nothing) &&
-		  flag(j, "significant", &o->significant) && number(j, "retries", &o->retries) &&
-		  word(j, "restart", policies, DAVIT_ARRAY_SIZE(policies), &restart) &&
+		  flag(j, "significant", &o->significant) && restart_read(j, o) &&
 		  word(j, "strategy", strategies, DAVIT_ARRAY_SIZE(strategies), &strategy) &&
 		  number(j, "max_restarts", &o->max_restarts) && time_ms(j, "period", &o->period) &&
 		  flag(j, "auto_shutdown", &o->auto_shutdown) && flag(j, "isolate", &o->isolate) &&
@@ -281,12 +379,6 @@ static bool options_read(const json_t *j, struct davit_options *o)
 	o->limit = (uint32_t)limit;
 	o->overflow = (enum davit_overflow)overflow;
 	o->strategy = (enum davit_strategy)strategy;
-	o->restart = (enum davit_restart_policy)restart;
-	if (json_object_get(j, "restart")) {
-		o->set_restart = true;
-		if (!json_object_get(j, "retries"))
-			o->retries = -1;
-	}
 	return true;
 }
 

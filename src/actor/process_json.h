@@ -41,6 +41,9 @@ struct said {
 	char text[128];
 	bool has_options;
 };
+/* One-for-one, if there is none of that name. */
+enum davit_strategy strategy_from_name(const char *name);
+
 /* options NULL: none. */
 void state_json(struct davit_buf *b, enum davit_state state, const char *text, uint64_t failure,
 		const struct davit_options *options);

@@ -260,16 +260,25 @@ static void do_get(struct davit_context *c, struct link *l, uint64_t id, const c
 	davit_json_put_int(&j, "restarts", i.restarts);
 	davit_json_put_int(&j, "queued", i.queued);
 	davit_json_put_int(&j, "children", (int64_t)i.n_children);
+	davit_json_put_string(&j, "strategy", davit_strategy_name(i.strategy));
 	davit_json_close(&j);
 	result(l, id, 0, &b);
 }
 
-static void do_children(struct davit_context *c, struct link *l, uint64_t id, const char *address)
+/* At most so many as fit into a frame; `total` says that there are more, `from` asks for them. */
+static void do_children(struct davit_context *c, struct link *l, uint64_t id, const char *address,
+			const json_t *asked)
 {
+	enum { TOGETHER = 512 };
 	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&b);
-	char(*aliases)[64] = calloc(512, sizeof *aliases);
-	int n = aliases ? davit_container_children(c, address, aliases, 512) : DAVIT_ENOMEM;
+	json_int_t from = json_integer_value(json_object_get(asked, "from"));
+	int there = davit_container_children(c, address, NULL, 0);
+	size_t room = there > 0 ? (size_t)there : 1;
+	char(*aliases)[64] = there < 0 ? NULL : calloc(room, sizeof *aliases);
+	int n = there < 0 ? there
+		: aliases ? davit_container_children(c, address, aliases, room)
+			  : DAVIT_ENOMEM;
 
 	if (n < 0) {
 		free(aliases);
@@ -279,9 +288,11 @@ static void do_children(struct davit_context *c, struct link *l, uint64_t id, co
 	davit_json_open(&j);
 	davit_json_key(&j, "children");
 	davit_json_open_array(&j);
-	for (int i = 0; i < n && i < 512; i++)
+	for (size_t i = from > 0 ? (size_t)from : 0, k = 0; i < room && i < (size_t)n && k < TOGETHER;
+	     i++, k++)
 		davit_json_string(&j, aliases[i]);
 	davit_json_close_array(&j);
+	davit_json_put_int(&j, "total", n);
 	davit_json_close(&j);
 	result(l, id, 0, &b);
 	free(aliases);
@@ -345,7 +356,7 @@ int process_manage(struct davit_context *c, struct link *l, const struct davit_f
 	else if (!strcmp(what, "get") && address)
 		do_get(c, l, f->id, address);
 	else if (!strcmp(what, "children") && address)
-		do_children(c, l, f->id, address);
+		do_children(c, l, f->id, address, j);
 	else if (!strcmp(what, "watch") && address)
 		do_watch(c, l, f->id, address);
 	else

@@ -116,6 +116,7 @@ int remote_announced(struct davit_context *c, struct link *l, const struct remot
 		r->failure = what->failure;
 		r->code = what->code;
 		r->restarts = what->restarts;
+		r->strategy = what->strategy;
 		place(c, l, r);
 		within_forward(c->system, r, r->state);
 		tree_changed(c->system);
@@ -144,7 +145,7 @@ struct davit_ref remote_sender(struct davit_context *c, struct link *l, const ch
 {
 	if (!*alias && l->end == DAVIT_END_CHILD)
 		return (struct davit_ref){0, 0};
-	if (l->from.ref.generation && !strcmp(l->from.alias, alias) && davit_alive(c, l->from.ref))
+	if (LIKELY(l->from.ref.generation && !strcmp(l->from.alias, alias) && davit_alive(c, l->from.ref)))
 		return l->from.ref;
 	l->from.ref = l->end == DAVIT_END_PARENT ? of_child(c, l, alias) : remote_of(c, l, alias);
 	snprintf(l->from.alias, sizeof l->from.alias, "%s", alias);

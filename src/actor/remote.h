@@ -23,6 +23,7 @@ struct remote {
 	int code;
 	char message[128];
 	int64_t restarts;
+	enum davit_strategy strategy;
 };
 
 void tree_lock(struct davit_system *s);

@@ -17,6 +17,9 @@ struct model {
 	enum davit_strategy strategy[MAX];
 	int64_t max[MAX]; /* restarts; -1: no limit */
 	int64_t count[MAX];
+	bool never[MAX];  /* it is not restarted; of those without children */
+	bool failed[MAX]; /* such a one has, and stays so */
+	bool down[MAX];	  /* such a one was stopped with others */
 	bool wanted[MAX];
 	int starts[MAX];
 };
@@ -54,6 +57,10 @@ static int by_args(struct davit_context *c, struct davit_options *o)
 
 	o->strategy = model.strategy[i];
 	o->max_restarts = model.max[i];
+	if (model.never[i]) {
+		o->set_restart = true;
+		o->restart = DAVIT_RESTART_NEVER;
+	}
 	return 0;
 }
 
@@ -69,28 +76,23 @@ static bool below(int i, int top)
 	return i == top;
 }
 
+/* With others. */
 static void start(int i)
 {
-	if (model.wanted[i])
+	if (model.wanted[i] && model.never[i])
+		model.down[i] = !model.failed[i];
+	else if (model.wanted[i])
 		model.starts[i]++;
-}
-
-/* Started afresh, with all beneath it: their counts as new. */
-static void afresh(int top)
-{
-	for (int i = top; i < model.n; i++) {
-		if (!below(i, top))
-			continue;
-		model.count[i] = 0;
-		if (i != top)
-			start(i);
-	}
 }
 
 static void fails(int i)
 {
 	int p = model.parent[i];
 
+	if (model.never[i]) {
+		model.failed[i] = true;
+		return;
+	}
 	if (model.max[p] >= 0 && model.count[p] >= model.max[p]) {
 		fails(p); /* whose restart makes all beneath it start afresh */
 		return;
@@ -114,8 +116,8 @@ static int escalated(int i)
 {
 	int top = 0;
 
-	for (int p = model.parent[i]; p && model.max[p] >= 0 && model.count[p] >= model.max[p];
-	     p = model.parent[p])
+	for (int p = model.parent[i];
+	     !model.never[i] && p && model.max[p] >= 0 && model.count[p] >= model.max[p]; p = model.parent[p])
 		top = p;
 	return top;
 }
@@ -123,21 +125,22 @@ static int escalated(int i)
 /* i fails: what follows. */
 static void oracle(int i)
 {
-	int top = escalated(i), before[MAX];
+	struct model before = model;
+	int top = escalated(i);
 
 	fails(i);
-	if (!top)
-		return;
 	/* top was restarted, alone or with others: beneath it all are made afresh, which
 	 * is once, even if the group that restarted it named them as well. */
-	memcpy(before, model.starts, sizeof before);
-	for (int k = top + 1; k < model.n; k++)
-		if (below(k, top))
-			before[k] = model.starts[k];
-	afresh(top);
-	for (int k = top + 1; k < model.n; k++)
-		if (below(k, top) && model.strategy[model.parent[top]] != DAVIT_ONE_FOR_ONE)
-			model.starts[k] = before[k];
+	for (int k = top; top && k < model.n; k++) {
+		if (!below(k, top))
+			continue;
+		model.count[k] = 0;
+		if (k == top)
+			continue;
+		model.starts[k] = before.starts[k] + model.wanted[k];
+		model.failed[k] = model.failed[k] && !model.wanted[k];
+		model.down[k] = model.down[k] && !model.wanted[k];
+	}
 }
 
 /* --- a run --- */
@@ -147,7 +150,9 @@ static void compare(struct world *w, const char *what, int which)
 	char alias[8];
 
 	for (int i = 0; i < model.n; i++) {
-		enum davit_state want = model.wanted[i] ? DAVIT_STATE_STARTED : DAVIT_STATE_STOPPED;
+		enum davit_state want = model.failed[i]			    ? DAVIT_STATE_FAILED
+					: model.wanted[i] && !model.down[i] ? DAVIT_STATE_STARTED
+									    : DAVIT_STATE_STOPPED;
 		snprintf(alias, sizeof alias, "m%d", i);
 		if (state(w, alias) == want && started[i] == model.starts[i])
 			continue;
@@ -156,9 +161,10 @@ static void compare(struct world *w, const char *what, int which)
 		       (unsigned long long)seed_now, what, which, i, davit_state_name(state(w, alias)),
 		       started[i], davit_state_name(want), model.starts[i]);
 		for (int k = 0; k < model.n; k++)
-			printf("# m%d under m%d, strategy %d, at most %d, wanted %d, started %d, oracle %d\n",
-			       k, model.parent[k], (int)model.strategy[k], (int)model.max[k], model.wanted[k],
-			       started[k], model.starts[k]);
+			printf("# m%d under m%d, strategy %d, at most %d, never %d, wanted %d, started %d, "
+			       "oracle %d\n",
+			       k, model.parent[k], (int)model.strategy[k], (int)model.max[k], model.never[k],
+			       model.wanted[k], started[k], model.starts[k]);
 		fail_msg("seed %llu", (unsigned long long)seed_now);
 	}
 }
@@ -178,17 +184,18 @@ static void event(struct world *w)
 	char alias[8];
 
 	snprintf(alias, sizeof alias, "m%d", i);
-	if (model.wanted[i] && pick(8)) {
+	if (model.wanted[i] && !model.failed[i] && !model.down[i] && pick(8)) {
 		oracle(i);
 		tell(w, alias, "");
 		compare(w, "failure", i);
-	} else if (childless(i) && model.wanted[i]) {
-		model.wanted[i] = false;
+	} else if (childless(i) && model.wanted[i] && (!model.failed[i] || pick(2))) {
+		model.wanted[i] = model.failed[i] = model.down[i] = false;
 		davit_container_stop(w->c, alias, &p);
 		assert_int_equal(finish(w, p), 0);
 		compare(w, "stop", i);
 	} else if (childless(i)) {
 		model.wanted[i] = true;
+		model.failed[i] = model.down[i] = false;
 		model.starts[i]++;
 		davit_container_start(w->c, alias, &p);
 		assert_int_equal(finish(w, p), 0);
@@ -210,6 +217,9 @@ static void run(uint64_t seed)
 		model.max[i] = !i ? -1 : 1 + pick(4);
 		model.wanted[i] = true;
 		model.starts[i] = 1;
+	}
+	for (int i = 0; i < model.n; i++) {
+		model.never[i] = i && childless(i) && !pick(3);
 		snprintf(alias, sizeof alias, "m%d", i);
 		snprintf(parent, sizeof parent, "m%d", model.parent[i]);
 		make_under(w, i ? parent : NULL, alias, &definition);

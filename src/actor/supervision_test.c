@@ -3,6 +3,7 @@
  * Supervision of containers: each rule by itself, on a clock of the test's.
  */
 #include "actor/test_rig.h"
+#include "base/util.h"
 
 static int hook(struct davit_context *c, enum davit_operation op, enum davit_phase phase)
 {
@@ -72,6 +73,31 @@ static void rest_for_one_takes_those_after_it(void **unused)
 
 	tell(w, "B", "die");
 	assert_string_equal(trace(), "!B -C +B +C");
+	close_world(w);
+}
+
+static void simple_one_for_one_takes_children_of_one_definition(void **unused)
+{
+	static const struct davit_definition parent = {BASE,
+						       .options = {.strategy = DAVIT_SIMPLE_ONE_FOR_ONE}};
+	static const struct davit_definition other = {.name = "Other", .behaviour = talk};
+	struct world *w = family(&parent, &plain);
+	struct davit_create what = {.alias = "X", .definition = &other, .parent = "P"};
+	struct davit_container_info info;
+	struct davit_promise p;
+
+	davit_container_create(w->c, &what, &p);
+	assert_int_equal(finish(w, p), DAVIT_EINVAL);
+	assert_false(davit_exists(w->c, "X"));
+	tell(w, "B", "die");
+	assert_string_equal(trace(), "!B +B");
+	davit_container_get(w->c, "P", &info);
+	assert_string_equal(davit_strategy_name(info.strategy), "simple-one-for-one");
+	/* When none is there, the next one says of what they are. */
+	for (const char *s = "CBA"; *s; s++)
+		do_destroy(w, (char[]){*s, 0}, DAVIT_DESTROY_FORCE);
+	davit_container_create(w->c, &what, &p);
+	assert_int_equal(finish(w, p), 0);
 	close_world(w);
 }
 
@@ -187,6 +213,29 @@ static void messages_are_kept_during_the_backoff_and_the_failing_one_is_not_hand
 	close_world(w);
 }
 
+static void a_backoff_is_completed_by_its_defaults(void **unused)
+{
+	static const struct davit_definition child = {BASE, .options = {.set_restart = true,
+									.restart = DAVIT_RESTART_ALWAYS,
+									.retries = -1,
+									.backoff = {.initial = 100 * MS}}};
+	struct world *w = family(&plain, &child);
+
+	for (int64_t delay = 100; delay <= 400; delay *= 2) {
+		tell(w, "A", "die");
+		pass(w, delay * MS - 1);
+		assert_string_equal(trace(), "!A");
+		pass(w, 1);
+		assert_string_equal(trace(), "+A");
+	}
+	/* A minute of health, and it starts over. */
+	pass(w, 60 * SEC);
+	tell(w, "A", "die");
+	pass(w, 100 * MS);
+	assert_string_equal(trace(), "!A +A");
+	close_world(w);
+}
+
 static void a_child_of_policy_never_stays_failed(void **unused)
 {
 	static const struct davit_definition child = {
@@ -200,6 +249,23 @@ static void a_child_of_policy_never_stays_failed(void **unused)
 	davit_container_start(w->c, "A", NULL);
 	davit_system_run(w->system);
 	assert_string_equal(trace(), "+A");
+	close_world(w);
+}
+
+static void the_end_of_an_only_child_is_not_its_parents(void **unused)
+{
+	static const struct davit_definition child = {
+		BASE, .options = {.set_restart = true, .restart = DAVIT_RESTART_NEVER}};
+	struct world *w = open_world();
+
+	make_under(w, NULL, "P", &plain);
+	make_under(w, "P", "A", &child);
+	trace();
+	tell(w, "A", "die");
+	pass(w, 60 * SEC);
+	assert_string_equal(trace(), "!A");
+	assert_int_equal(state(w, "A"), DAVIT_STATE_FAILED);
+	assert_int_equal(state(w, "P"), DAVIT_STATE_STARTED);
 	close_world(w);
 }
 
@@ -249,6 +315,32 @@ static void a_significant_child_that_is_done_stops_the_others(void **unused)
 	trace();
 	tell(w, "B", "die");
 	assert_string_equal(trace(), "!B -A -P");
+	close_world(w);
+}
+
+static int more_of_it(struct davit_context *c, struct davit_options *o)
+{
+	o->retries = atoi(davit_args(c));
+	return 0;
+}
+
+static void a_significant_child_that_is_always_restarted_is_refused(void **unused)
+{
+	static const struct davit_definition wrong = {BASE, .options = {.significant = true}};
+	static const struct davit_definition by_config = {
+		BASE, .config = more_of_it,
+		.options = {.set_restart = true, .restart = DAVIT_RESTART_ALWAYS, .significant = true}};
+	struct davit_create what = {.alias = "A", .definition = &by_config, .args = "-1"};
+	struct world *w = open_world();
+	struct davit_promise p;
+
+	assert_int_equal(make(w, "A", &wrong, 0), DAVIT_EINVAL);
+	assert_false(davit_exists(w->c, "A"));
+	assert_int_equal(davit_container_create(w->c, &what, &p), 0);
+	assert_int_equal(finish(w, p), DAVIT_EINVAL);
+	what.args = "3"; /* it ends, some time */
+	assert_int_equal(davit_container_create(w->c, &what, &p), 0);
+	assert_int_equal(finish(w, p), 0);
 	close_world(w);
 }
 
@@ -330,6 +422,46 @@ static void a_remedy_can_make_the_container_anew(void **unused)
 	assert_false(davit_ref_equal(before.ref, after.ref));
 	assert_string_equal(after.parent, "P");
 	close_world(w);
+}
+
+static void each_solution_does_what_its_name_says(void **unused)
+{
+	static const struct {
+		struct davit_solver solver;
+		const char *trace;
+		int state, restarts; /* -1: it is gone */
+	} cases[] = {
+		{{.solution = DAVIT_SOLVE_NOTHING}, "!A", DAVIT_STATE_FAILED, 0},
+		{{.solution = DAVIT_SOLVE_LOG}, "!A", DAVIT_STATE_FAILED, 0},
+		{{.solution = DAVIT_SOLVE_ESCALATE}, "!A +A", DAVIT_STATE_STARTED, 1},
+		{{.solution = DAVIT_SOLVE_CONTINUE}, "!A +A", DAVIT_STATE_STARTED, 0},
+		{{.solution = DAVIT_SOLVE_RESUME}, "!A +A", DAVIT_STATE_STARTED, 0},
+		{{.solution = DAVIT_SOLVE_START}, "!A +A", DAVIT_STATE_STARTED, 0},
+		{{.solution = DAVIT_SOLVE_RESTART}, "!A +A", DAVIT_STATE_STARTED, 0},
+		{{.solution = DAVIT_SOLVE_STOP}, "!A -A", DAVIT_STATE_STOPPED, 0},
+		{{.solution = DAVIT_SOLVE_DESTROY_SOFT}, "!A -A", -1, 0},
+		{{.solution = DAVIT_SOLVE_DESTROY_HARD}, "!A", -1, 0},
+		{{.solution = DAVIT_SOLVE_DESTROY}, "!A -A", -1, 0},
+		{{.solution = DAVIT_SOLVE_RECREATE}, "!A -A +A", DAVIT_STATE_STARTED, 0},
+	};
+
+	_Static_assert(DAVIT_ARRAY_SIZE(cases) == DAVIT_SOLUTION_COUNT, "one is not tested");
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(cases); i++) {
+		const struct davit_remedy remedies[] = {{0, &cases[i].solver, 1}, {0}};
+		const struct davit_definition child = {BASE, .remedies = remedies};
+		struct world *w = family(&plain, &child);
+		struct davit_container_info info;
+
+		tell(w, "A", "die");
+		assert_string_equal(trace(), cases[i].trace);
+		assert_int_equal(davit_exists(w->c, "A"), cases[i].state >= 0);
+		if (cases[i].state >= 0) {
+			davit_container_get(w->c, "A", &info);
+			assert_int_equal((int)info.state, cases[i].state);
+			assert_int_equal(info.restarts, cases[i].restarts);
+		}
+		close_world(w);
+	}
 }
 
 static void a_failure_can_be_solved_from_outside_by_its_hash_and_only_that_one(void **unused)
@@ -465,20 +597,25 @@ int main(void)
 		cmocka_unit_test(one_for_one_restarts_the_failed_one_alone),
 		cmocka_unit_test(one_for_all_stops_right_to_left_and_starts_left_to_right),
 		cmocka_unit_test(rest_for_one_takes_those_after_it),
+		cmocka_unit_test(simple_one_for_one_takes_children_of_one_definition),
 		cmocka_unit_test(a_group_takes_the_children_of_its_members_with_it),
 		cmocka_unit_test(more_than_n_restarts_in_t_fail_the_parent),
 		cmocka_unit_test(an_always_dying_child_escalates_up_to_the_final_policy),
 		cmocka_unit_test(a_failed_restart_counts_too),
 		cmocka_unit_test(
 			messages_are_kept_during_the_backoff_and_the_failing_one_is_not_handled_again),
+		cmocka_unit_test(a_backoff_is_completed_by_its_defaults),
 		cmocka_unit_test(a_child_of_policy_never_stays_failed),
+		cmocka_unit_test(the_end_of_an_only_child_is_not_its_parents),
 		cmocka_unit_test(retries_used_up_fail_the_parent_or_isolate_the_child),
 		cmocka_unit_test(what_the_user_stopped_stays_stopped),
 		cmocka_unit_test(a_significant_child_that_is_done_stops_the_others),
+		cmocka_unit_test(a_significant_child_that_is_always_restarted_is_refused),
 		cmocka_unit_test(a_remedy_continues_with_the_memory_kept),
 		cmocka_unit_test(the_first_remedy_that_fits_is_taken),
 		cmocka_unit_test(a_remedys_limit_and_interval_are_obeyed_and_then_the_parent_decides),
 		cmocka_unit_test(a_remedy_can_make_the_container_anew),
+		cmocka_unit_test(each_solution_does_what_its_name_says),
 		cmocka_unit_test(a_failure_can_be_solved_from_outside_by_its_hash_and_only_that_one),
 		cmocka_unit_test(while_failed_only_commands_for_that_failure_are_run),
 		cmocka_unit_test(a_monitor_hears_once_and_the_alias_is_free_by_then),

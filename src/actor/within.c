@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "actor/within.h"
 
+#include "actor/process_json.h"
 #include "base/json.h"
 
 #include <inttypes.h>
@@ -59,6 +60,7 @@ static void announce(struct link *up, const struct remote *r, enum davit_state s
 	davit_json_put_string(&j, "parent", r->parent);
 	davit_json_put_string(&j, "state", davit_state_name(state));
 	davit_json_put_int(&j, "restarts", r->restarts);
+	davit_json_put_string(&j, "strategy", davit_strategy_name(r->strategy));
 	if (r->failure) {
 		put_failure(&j, r->failure);
 		davit_json_put_string(&j, "code", davit_error_word(r->code));
@@ -71,7 +73,10 @@ static void announce(struct link *up, const struct remote *r, enum davit_state s
 
 void within_announce(struct container *k, enum davit_state s)
 {
-	struct remote r = {.type = k->definition->type, .failure = k->failure, .restarts = k->restarts};
+	struct remote r = {.type = k->definition->type,
+			   .failure = k->failure,
+			   .restarts = k->restarts,
+			   .strategy = k->strategy};
 
 	r.code = k->failure ? k->failure_code : 0;
 	snprintf(r.alias, sizeof r.alias, "%s", k->alias);
@@ -106,6 +111,7 @@ int within_announced(struct davit_context *c, struct link *l, const struct davit
 	r.type = strcmp(word(j, "type"), "process") ? DAVIT_THREAD : DAVIT_PROCESS;
 	r.state = (enum davit_state)state;
 	r.restarts = json_integer_value(json_object_get(j, "restarts"));
+	r.strategy = strategy_from_name(word(j, "strategy"));
 	if (state == DAVIT_STATE_FAILED) {
 		r.failure = strtoull(word(j, "failure"), NULL, 16);
 		r.code = davit_error_from_word(word(j, "code"));

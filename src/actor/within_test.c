@@ -9,7 +9,8 @@
 /* By its own remedy it stays failed. */
 static const struct davit_solver nothing[] = {{.solution = DAVIT_SOLVE_NOTHING}};
 static const struct davit_remedy stay[] = {{0, nothing, 1}, {0}};
-static const struct davit_definition inner = {.name = "Inner", .behaviour = answer, .remedies = stay};
+static const struct davit_definition inner = {
+	.name = "Inner", .behaviour = answer, .remedies = stay, .options = {.strategy = DAVIT_REST_FOR_ONE}};
 
 static int keeps(struct davit_context *k, struct davit_message *m);
 static const struct davit_definition outer = {.name = "Outer", .type = DAVIT_PROCESS, .behaviour = keeps};
@@ -120,9 +121,16 @@ static void what_stands_within_is_known_by_its_path_and_by_the_end_of_it(void **
 	assert_int_equal(operate("A/W", DAVIT_DO_START), 0);
 	assert_string_equal(ask("A/W", "hi"), "W: hi");
 	assert_string_equal(ask("Main/A/W", "hi"), "W: hi");
+	assert_string_equal(ask("name:Inner", "hi"), "W: hi");
+	assert_false(davit_exists(c, "name:"));
 	assert_int_equal(davit_container_get(c, "A/W", &i), 0);
 	assert_string_equal(i.name, "Inner");
 	assert_int_equal(i.type, DAVIT_THREAD);
+	assert_int_equal(i.n_children, 0);
+	assert_string_equal(davit_strategy_name(i.strategy), "rest-for-one");
+	assert_int_equal(davit_container_get(c, "A", &i), 0);
+	assert_int_equal(i.n_children, 1);
+	assert_string_equal(davit_strategy_name(i.strategy), "one-for-one");
 	assert_false(davit_exists(c, "B/W"));
 	assert_false(davit_exists(c, "n/A/W"));
 	assert_true(davit_exists(c, "Main/A"));
@@ -151,12 +159,18 @@ static void its_failure_is_known_outside_and_solved_from_there(void **unused)
 
 static void it_is_reached_through_two_processes(void **unused)
 {
+	struct davit_container_info i;
+
 	start_with(NULL, "A", &outer, NULL);
 	assert_string_equal(ask("A", "nest B"), "");
 	become("B", DAVIT_STATE_STARTED);
 	make_within("B", "W");
 	assert_int_equal(operate("Main/A/B/W", DAVIT_DO_START), 0);
 	become("W", DAVIT_STATE_STARTED);
+	assert_int_equal(davit_container_get(c, "A", &i), 0);
+	assert_int_equal(i.n_children, 1);
+	assert_int_equal(davit_container_get(c, "B", &i), 0);
+	assert_int_equal(i.n_children, 1);
 	assert_string_equal(ask("B/W", "who"), "W Inner Main/A/B/W B  0");
 	assert_int_equal(operate("B/W", DAVIT_DO_STOP), 0);
 	become("W", DAVIT_STATE_STOPPED);

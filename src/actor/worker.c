@@ -194,7 +194,7 @@ static struct davit_actor *pause_a_little(struct davit_worker *w)
 	for (int i = 0; i < 32; i++) {
 		if (UNLIKELY(links) && poll_rings(&w->context))
 			return ring_pop(w);
-		__builtin_ia32_pause();
+		davit_relax();
 	}
 	return NULL;
 }

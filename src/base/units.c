@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 /* The last n digits of v, in front of `end`. */
@@ -211,6 +212,8 @@ int davit_size_parse(const char *s, uint64_t *ret, struct davit_error *err)
 	    (p[0] && (p[0] != 'B' || p[1])))
 		return davit_error_set(err, DAVIT_EINVAL, NULL,
 				       "'%.64s' is not a size such as 64Mi, 1.5Gi or 1000", s);
+	if (v == 0 && strpbrk(s, "123456789"))
+		return davit_error_set(err, DAVIT_EINVAL, NULL, "'%.64s' is less than a byte", s);
 	*ret = (uint64_t)v;
 	return 0;
 }
@@ -237,6 +240,9 @@ int davit_cpu_parse(const char *s, int64_t *ret, struct davit_error *err)
 	if (scaled(&p, units, DAVIT_ARRAY_SIZE(units), 1000, &v) < 0 || *p)
 		return davit_error_set(err, DAVIT_EINVAL, NULL,
 				       "'%.64s' is not an amount of CPU such as 2, 0.5 or 500m", s);
+	/* 0 means no limit: what was asked for must not become that. */
+	if (v == 0 && strpbrk(s, "123456789"))
+		return davit_error_set(err, DAVIT_EINVAL, NULL, "'%.64s' is less than 1m, the least", s);
 	*ret = v;
 	return 0;
 }
@@ -265,3 +271,12 @@ int davit_int_parse(const char *s, int64_t min, int64_t max, int64_t *ret, struc
 	*ret = v;
 	return 0;
 }
+
+const char *const davit_rlimit_names[DAVIT_RLIMITS] = {
+	[RLIMIT_AS] = "as",	      [RLIMIT_CORE] = "core",	      [RLIMIT_CPU] = "cpu",
+	[RLIMIT_DATA] = "data",	      [RLIMIT_FSIZE] = "fsize",	      [RLIMIT_LOCKS] = "locks",
+	[RLIMIT_MEMLOCK] = "memlock", [RLIMIT_MSGQUEUE] = "msgqueue", [RLIMIT_NICE] = "nice",
+	[RLIMIT_NOFILE] = "nofile",   [RLIMIT_NPROC] = "nproc",	      [RLIMIT_RSS] = "rss",
+	[RLIMIT_RTPRIO] = "rtprio",   [RLIMIT_RTTIME] = "rttime",     [RLIMIT_SIGPENDING] = "sigpending",
+	[RLIMIT_STACK] = "stack",
+};

@@ -31,6 +31,10 @@ int davit_size_parse(const char *s, uint64_t *ret_bytes, struct davit_error *err
 /* The shortest exact form: "64Mi", "1000". */
 char *davit_size_format(uint64_t bytes, char buf[DAVIT_TIME_MAX]);
 
+/* Limits of setrlimit by their number: "nofile". */
+enum { DAVIT_RLIMITS = 16 };
+extern const char *const davit_rlimit_names[DAVIT_RLIMITS];
+
 /* CPU: "2", "0.5", "500m" in millicores. */
 int davit_cpu_parse(const char *s, int64_t *ret_millicores, struct davit_error *err);
 char *davit_cpu_format(int64_t millicores, char buf[DAVIT_TIME_MAX]);

@@ -53,6 +53,19 @@ static inline void davit_closep(int *fd)
 		r_;                                                                                          \
 	})
 
+/* A moment of a loop that waits for another thread: the other half of the core has it meanwhile. */
+static inline void davit_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	/* "yield" does nothing on most cores; this drains the pipeline, for about as long as x86 pauses. */
+	__asm__ volatile("isb" ::: "memory");
+#else
+	__asm__ volatile("" ::: "memory");
+#endif
+}
+
 /* Writes all n bytes to a blocking descriptor. 0, or -1 with errno. */
 int davit_write_full(int fd, const void *data, size_t n);
 

@@ -165,8 +165,8 @@ static void write_large(struct davit_ring *r, const struct davit_frame *f, const
 		put(r, &at, data, n);
 }
 
-void davit_ring_write_slots(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
-			    const void *data, uint64_t slots)
+void davit_ring_write_slots(struct davit_ring *r, const struct davit_frame *f, const char *from,
+			    const char *to, const void *data, uint64_t slots)
 {
 	davit_ring_stream_some(r, r->tail - r->streamed);
 	if (r->many && slots <= SMALL)

@@ -43,9 +43,9 @@ struct davit_ring {
 	uint32_t slots; /* a power of two */
 	/* who writes */
 	_Alignas(64) uint64_t tail;
-	uint64_t room; /* their head, when it was last looked at */
-	bool many;     /* several frames are published at once: set by who writes them, as a hint */
-	uint32_t rung; /* their `asleep`, when they were last rung for */
+	uint64_t room;	   /* their head, when it was last looked at */
+	bool many;	   /* several frames are published at once: set by who writes them, as a hint */
+	uint32_t rung;	   /* their `asleep`, when they were last rung for */
 	uint64_t streamed; /* slots before that are in the memory, the others in `stage` */
 	_Alignas(64) unsigned char stage[DAVIT_RING_STAGE][DAVIT_RING_SLOT];
 	/* who reads */
@@ -122,8 +122,8 @@ static inline void davit_ring_stream_some(struct davit_ring *r, uint64_t n)
 }
 
 /* davit_ring_write, of more than one slot. */
-void davit_ring_write_slots(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
-			    const void *data, uint64_t slots);
+void davit_ring_write_slots(struct davit_ring *r, const struct davit_frame *f, const char *from,
+			    const char *to, const void *data, uint64_t slots);
 
 /* Copies a frame in, for which there is room; `data` is what follows from and to. It
  * is seen by the other from davit_ring_publish on. */

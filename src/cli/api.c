@@ -6,8 +6,10 @@
 #include "net/url.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define FIRST_PAUSE (20 * DAVIT_NSEC_PER_MSEC)
 #define LONGEST_PAUSE DAVIT_NSEC_PER_SEC
@@ -218,6 +220,11 @@ int davit_api_stream(struct davit_cli *cli, const char *target, struct davit_cli
 	return 0;
 }
 
+void davit_api_print_stream(struct davit_client *c)
+{
+	davit_client_set_output(c, STDOUT_FILENO);
+}
+
 int davit_api_next(struct davit_client *c, json_t **ret, const char **ret_text, struct davit_error *err)
 {
 	const char *line;
@@ -227,6 +234,8 @@ int davit_api_next(struct davit_client *c, json_t **ret, const char **ret_text, 
 
 	do {
 		r = davit_client_line(c, &line, &len, err);
+		if (r == DAVIT_ECANCELED)
+			raise(SIGPIPE);
 		if (r <= 0)
 			return r;
 	} while (!len); /* an empty line keeps an idle stream alive */

@@ -333,8 +333,10 @@ static void words_are_split_as_in_a_shell_and_nothing_is_expanded(void **state)
 		assert_int_equal(davit_words_check(bad[i], &err), DAVIT_EINVAL);
 }
 
-static int append_env(void *user, const char *name, const char *value)
+static int append_env(void *user, const char *name, const char *value, struct davit_error *err)
 {
+	if (!strcmp(name, "REFUSED"))
+		return davit_error_set(err, DAVIT_EINVAL, NULL, "not so");
 	davit_buf_addf(user, "%s=%s;", name, value);
 	return 0;
 }
@@ -358,6 +360,7 @@ static void environment_files_keep_values_as_they_are(void **state)
 		{"A B=1", "f.env:1: 'A B=1' is not of the form NAME=VALUE"},
 		{"A='x", "f.env:1: the quotes around the value of A do not match"},
 		{"A=\"x\\\"", "f.env:1: the quotes around the value of A do not match"},
+		{"A=1\nREFUSED=x", "f.env:2: not so"},
 	};
 	struct davit_error err;
 

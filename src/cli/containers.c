@@ -179,7 +179,11 @@ static int operate(struct davit_cli *cli, const char *verb, json_t *body, struct
 	json_decref(body);
 	if (r < 0)
 		return r;
-	davit_buf_addf(&text, "%s: %s", davit_string(answer, "alias"), davit_string(answer, "state"));
+	/* Main itself goes on: only what stands beneath it was meant. */
+	if (is_arch(cli) && !strcmp(davit_string(answer, "path"), "Main"))
+		davit_buf_addf(&text, "all beneath Main: %s", !strcmp(verb, "stop") ? "stopped" : "started");
+	else
+		davit_buf_addf(&text, "%s: %s", davit_string(answer, "alias"), davit_string(answer, "state"));
 	return davit_container_done(cli, answer, davit_buf_str(&text), err);
 }
 

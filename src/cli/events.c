@@ -126,6 +126,7 @@ static int run_events(struct davit_cli *cli, struct davit_error *err)
 		r = davit_api_stream(cli, davit_buf_str(&target), &stream, err);
 		if (r == 0) {
 			opened = true;
+			davit_api_print_stream(stream);
 			r = pump(&p, stream, err);
 			davit_client_close(stream);
 		}

@@ -141,6 +141,7 @@ static int follow(struct davit_cli *cli, const char *version, struct davit_log_p
 			return r;
 		if (r == 0) {
 			opened = true;
+			davit_api_print_stream(stream);
 			r = pump(stream, p, &lines, err);
 			davit_client_close(stream);
 			fflush(stdout);

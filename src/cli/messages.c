@@ -34,6 +34,8 @@ static int text_of(struct davit_cli *cli, size_t at, struct davit_buf *out, stru
 		return davit_error_set(err, DAVIT_EIO, NULL, "cannot read standard input");
 	if (out->len > TEXT_MAX)
 		return davit_error_set(err, DAVIT_EINVAL, NULL, "a message is at most %d bytes", TEXT_MAX);
+	if (memchr(out->data, 0, out->len))
+		return davit_cli_usage(cli, err, "a message from here must be UTF-8 text without NUL");
 	davit_buf_adds(out, "");
 	return 0;
 }

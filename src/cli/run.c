@@ -25,6 +25,7 @@ static void name_option(struct davit_cli *cli, struct davit_error *err)
 	const struct davit_option *o = err->where[0] ? davit_spec_option_of(err->where) : NULL;
 	size_t n = strlen(err->where);
 
+	err->line = err->column = 0; /* of a text that was made from the options */
 	if (!o || !davit_option_find(cli->command, o->name) || !davit_cli_flag(cli, o->name) ||
 	    !strncmp(err->message, "--", 2))
 		return;

@@ -101,10 +101,14 @@ int davit_spec_options_volumes(struct davit_cli *cli, json_t *spec, struct davit
 
 /* ----------------------------------------------------------------------- health */
 
-static int add_http(struct davit_cli *cli, json_t *list, const char *text, struct davit_error *err)
+/* type: "http" or "https", of --health-TYPE */
+static int add_http(struct davit_cli *cli, json_t *list, const char *type, const char *text,
+		    struct davit_error *err)
 {
 	size_t digits = strspn(text, "0123456789");
+	const char *authorities = strcmp(type, "https") ? NULL : davit_cli_value(cli, "health-ca");
 	DAVIT_AUTO_FREE char *port = strndup(text, digits);
+	DAVIT_AUTO_FREE char *ca = NULL;
 	int64_t n = 0;
 	json_t *item;
 
@@ -112,11 +116,19 @@ static int add_http(struct davit_cli *cli, json_t *list, const char *text, struc
 		return no_memory(err);
 	if (!*text || (text[digits] && text[digits] != '/') ||
 	    (digits && davit_int_parse(port, 1, 65535, &n, NULL) < 0))
-		return davit_cli_usage(cli, err, "--health-http: '%.64s' is not of the form [PORT]/PATH",
+		return davit_cli_usage(cli, err, "--health-%s: '%.64s' is not of the form [PORT]/PATH", type,
 				       text);
-	item = json_pack("{s:s, s:s}", "type", "http", "path", text[digits] ? text + digits : "/");
+	if (authorities && davit_absolute(authorities, true, &ca, err) < 0) {
+		davit_error_prefix(err, "--health-ca");
+		return err ? err->code : DAVIT_ENOENT;
+	}
+	item = json_pack("{s:s, s:s}", "type", type, "path", text[digits] ? text + digits : "/");
 	if (item && digits)
 		json_object_set_new(item, "port", json_integer(n));
+	if (item && !strcmp(type, "https") && davit_cli_flag(cli, "health-insecure"))
+		json_object_set_new(item, "insecure", json_true());
+	if (item && ca)
+		json_object_set_new(item, "ca", json_string(ca));
 	return append(list, item, "health-http", text, err);
 }
 
@@ -144,7 +156,10 @@ static int add_checks(struct davit_cli *cli, json_t *list, struct davit_error *e
 	int r = 0;
 
 	while (r == 0 && (text = davit_cli_next(cli, "health-http", &pos)))
-		r = add_http(cli, list, text, err);
+		r = add_http(cli, list, "http", text, err);
+	pos = 0;
+	while (r == 0 && (text = davit_cli_next(cli, "health-https", &pos)))
+		r = add_http(cli, list, "https", text, err);
 	pos = 0;
 	while (r == 0 && (text = davit_cli_next(cli, "health-tcp", &pos)))
 		r = append(list, json_pack("{s:s, s:I}", "type", "tcp", "port", (json_int_t)atoi(text)),
@@ -190,6 +205,9 @@ int davit_spec_options_health(struct davit_cli *cli, json_t *spec, struct davit_
 
 	if (!davit_option_find(cli->command, "health-http"))
 		return 0;
+	if ((davit_cli_flag(cli, "health-insecure") || davit_cli_value(cli, "health-ca")) &&
+	    !davit_cli_value(cli, "health-https"))
+		return davit_cli_usage(cli, err, "--health-ca and --health-insecure are for --health-https");
 	list = json_array();
 	r = list ? add_checks(cli, list, err) : no_memory(err);
 	if (r == 0 && !json_array_size(list)) {
@@ -201,7 +219,7 @@ int davit_spec_options_health(struct davit_cli *cli, json_t *spec, struct davit_
 		if (value && !list)
 			return davit_cli_usage(cli, err,
 					       "--%s: there is no health check; give one by --health-http, "
-					       "--health-tcp, --health-cmd or --health-file",
+					       "--health-https, --health-tcp, --health-cmd or --health-file",
 					       settings[k][0]);
 		if (value)
 			json_array_foreach(list, i, item)

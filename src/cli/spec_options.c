@@ -92,9 +92,9 @@ static int put_pair(json_t *spec, const char *field, const char *name, const cha
 	return 0;
 }
 
-static int env_line(void *user, const char *name, const char *value)
+static int env_line(void *user, const char *name, const char *value, struct davit_error *err)
 {
-	return put_pair(user, "env", name, value, NULL);
+	return put_pair(user, "env", name, value, err);
 }
 
 static int read_env_files(struct davit_cli *cli, json_t *spec, struct davit_error *err)
@@ -269,6 +269,23 @@ static int absolute_command(json_t *spec, struct davit_error *err)
 	return json_array_set_new(list, 0, json_string(path)) < 0 ? no_memory(err) : 0;
 }
 
+/* PATH, or PATH@REF of a repository that is here. */
+static int absolute_source(const char *source, char **ret, struct davit_error *err)
+{
+	const char *at = access(source, F_OK) == 0 ? NULL : strrchr(source, '@');
+	DAVIT_AUTO_FREE char *path = strndup(source, at ? (size_t)(at - source) : strlen(source));
+	DAVIT_AUTO_FREE char *real = NULL;
+
+	if (!path)
+		return no_memory(err);
+	/* What is said of a path that is not here is about the whole text. */
+	if (!at || access(path, F_OK) < 0)
+		return davit_absolute(source, true, ret, err);
+	if (davit_absolute(path, true, &real, err) < 0)
+		return err ? err->code : DAVIT_ENOENT;
+	return asprintf(ret, "%s%s", real, at) < 0 ? (*ret = NULL, no_memory(err)) : 0;
+}
+
 /* A source that is here becomes an absolute path; one that can only be a path
  * must be here. */
 static int local_source(const char *source, char **ret, struct davit_error *err)
@@ -276,7 +293,7 @@ static int local_source(const char *source, char **ret, struct davit_error *err)
 	bool path = source[0] == '/' || source[0] == '.';
 
 	if (source[0] && (path || access(source, F_OK) == 0))
-		return davit_absolute(source, true, ret, err);
+		return absolute_source(source, ret, err);
 	*ret = strdup(source);
 	return *ret ? 0 : no_memory(err);
 }

@@ -284,6 +284,8 @@ static int watch(struct davit_cli *cli, size_t at, struct davit_error *err)
 	r = davit_api_connect(cli, err);
 	if (r == 0)
 		r = davit_api_stream(cli, davit_buf_str(&target), &stream, err);
+	if (r == 0)
+		davit_api_print_stream(stream);
 	while (r >= 0 && (r = davit_api_next(stream, &line, NULL, err)) > 0) {
 		const char *type = davit_string(line, "type");
 		json_t *s = json_object_get(line, "service");

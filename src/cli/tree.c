@@ -50,6 +50,9 @@ static json_t *node_of(const json_t *container)
 
 	json_array_foreach(json_object_get(container, "children"), i, child) if (r == 0) r =
 		json_array_append_new(children, node_of(child));
+	/* A host that was there before an upgrade does not tell it. */
+	if (r == 0 && json_array_size(children) && json_object_get(container, "strategy"))
+		r = json_object_set(node, "strategy", json_object_get(container, "strategy"));
 	if (r == 0)
 		return node;
 	json_decref(node);

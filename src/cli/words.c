@@ -88,12 +88,13 @@ static int env_value(const char *v, size_t len, struct davit_buf *out)
 }
 
 int davit_env_parse(const char *text, const char *file,
-		    int (*fn)(void *user, const char *name, const char *value), void *user,
-		    struct davit_error *err)
+		    int (*fn)(void *user, const char *name, const char *value, struct davit_error *err),
+		    void *user, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF name = DAVIT_BUF_INIT;
 	DAVIT_AUTO_BUF value = DAVIT_BUF_INIT;
 	unsigned line = 0;
+	int r;
 
 	for (const char *p = text, *end; *p; p = *end ? end + 1 : end) {
 		const char *stop, *eq;
@@ -128,8 +129,15 @@ int davit_env_parse(const char *text, const char *file,
 				err->line = line;
 			return DAVIT_EINVAL;
 		}
-		if (name.oom || value.oom || fn(user, davit_buf_str(&name), davit_buf_str(&value)) < 0)
+		if (name.oom || value.oom)
 			return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+		r = fn(user, davit_buf_str(&name), davit_buf_str(&value), err);
+		if (r < 0) {
+			davit_error_prefix(err, "%s:%u", file, line);
+			if (err)
+				err->line = line;
+			return r;
+		}
 	}
 	return 0;
 }

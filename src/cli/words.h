@@ -19,11 +19,11 @@ int davit_words_check(const char *text, struct davit_error *err);
 /* Reads an environment file: NAME=VALUE a line, in order, values as they are
  * but for one pair of quotes around the whole ("..." knows \n \t \" \\). Blank
  * lines and those that start with '#' are skipped, "export " before a name is
- * allowed. Calls fn for each; a bad line is DAVIT_EINVAL with "file:line: ".
- * `file` is for messages. */
+ * allowed. Calls fn for each, which fails with a message; a bad line is DAVIT_EINVAL
+ * with "file:line: ". `file` is for messages. */
 int davit_env_parse(const char *text, const char *file,
-		    int (*fn)(void *user, const char *name, const char *value), void *user,
-		    struct davit_error *err);
+		    int (*fn)(void *user, const char *name, const char *value, struct davit_error *err),
+		    void *user, struct davit_error *err);
 
 /* A service's name from a path or URL: "/srv/My App/" gives "My-App",
  * "host/a/web.git@v2" gives "web". DAVIT_EINVAL when nothing usable is left.

@@ -77,6 +77,7 @@ static void answered(struct davit_op *op, int result)
 	if (result == DAVIT_ETIMEDOUT || !err.message[0])
 		davit_error_set(&err, result, "runtime", "runtime %s did not answer",
 				spec->runtime ? spec->runtime : a->core->config.default_runtime);
+	apply_place(spec, &err);
 	if (a->n > 1)
 		davit_error_prefix(&err, "service '%s'", spec->name);
 	refuse(a, &err);
@@ -98,6 +99,7 @@ static void ask_next(struct admission *a)
 	/* The runtime may have been lost since. */
 	if (command_check_capabilities(a->core, spec, &err) < 0 ||
 	    workload_of_spec(a->core, spec, &a->workload, &err) < 0) {
+		apply_place(spec, &err);
 		refuse(a, &err);
 		return;
 	}

@@ -34,6 +34,8 @@ void admit_abandon(struct davit_core *c);
 /* Frees what is left, when the runtimes are closed. */
 void admit_free_all(struct davit_core *c);
 
+/* A refusal without a place in the text is given that of its spec. */
+void apply_place(const struct davit_spec *spec, struct davit_error *err);
 /* command.c: all checks of the core's own, then the store, or, to validate, nothing.
  * A code with *err, op then untouched, or 0. */
 int apply_commit(const struct proposal *pr, const struct apply_how *how, struct davit_op *op,

@@ -17,7 +17,8 @@ static int refuse_capability(const struct core_runtime *r, enum davit_capability
 
 /* What items of the spec's lists ask for. */
 struct asked {
-	bool mount[3]; /* by enum davit_mount_type */
+	bool mount[4];		 /* by enum davit_mount_type */
+	const char *config_path; /* a config is wanted there, or NULL */
 	bool mapping;
 	bool command;
 };
@@ -26,8 +27,12 @@ static struct asked asked_of(const struct davit_spec *spec)
 {
 	struct asked a = {0};
 
-	for (size_t k = 0; k < spec->n_volumes; k++)
-		a.mount[spec->volumes[k].type] = true;
+	for (size_t k = 0; k < spec->n_volumes; k++) {
+		const struct davit_volume *v = &spec->volumes[k];
+		a.mount[v->type] = true;
+		if (v->type == DAVIT_MOUNT_CONFIG && *v->target == '/')
+			a.config_path = v->target;
+	}
 	for (size_t k = 0; k < spec->n_ports; k++)
 		a.mapping |= spec->ports[k].container && spec->ports[k].host &&
 			     spec->ports[k].container != spec->ports[k].host;
@@ -95,6 +100,7 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 		{asked.mount[DAVIT_MOUNT_BIND], DAVIT_CAP_VOLUMES, "volumes"},
 		{asked.mount[DAVIT_MOUNT_VOLUME], DAVIT_CAP_NAMED_VOLUMES, "volumes"},
 		{asked.mount[DAVIT_MOUNT_TMPFS], DAVIT_CAP_TMPFS, "volumes"},
+		{asked.mount[DAVIT_MOUNT_CONFIG], DAVIT_CAP_VOLUMES, "volumes"},
 		{spec->image && spec->source, DAVIT_CAP_VOLUMES, "source"},
 		{spec->n_ports, DAVIT_CAP_PORTS, "ports"},
 		{asked.mapping, DAVIT_CAP_PORT_MAPPING, "ports"},
@@ -119,6 +125,13 @@ int command_check_capabilities(struct davit_core *c, const struct davit_spec *sp
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(needs); k++)
 		if (needs[k].asked && !davit_can(&r->caps, needs[k].cap))
 			return refuse_capability(r, needs[k].cap, needs[k].key, err);
+	/* As a volume by name it needs a file system of the workload's own. */
+	if (asked.config_path && !davit_can(&r->caps, DAVIT_CAP_NAMED_VOLUMES))
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, "volumes",
+			"volumes: a config cannot appear as %s on runtime %s: %s; with a name as "
+			"its target it is in $CONFIG_DIRECTORY",
+			asked.config_path, name, r->caps.why_not[DAVIT_CAP_NAMED_VOLUMES]);
 	return 0;
 }
 

@@ -23,7 +23,7 @@ int check_service(const struct proposal *p, const struct davit_spec *spec, struc
 /* The supervisor that a spec names is there, and it does not stand below itself. */
 int check_supervisor(const struct proposal *p, const struct davit_spec *spec, struct davit_error *err);
 /* A source on this host is there, and not empty. */
-int check_source(const struct davit_spec *spec, struct davit_error *err);
+int check_source(const struct davit_core *c, const struct davit_spec *spec, struct davit_error *err);
 int check_quota(const struct proposal *p, const struct davit_spec *spec, struct davit_error *err);
 /* s: the service as it is, whose own ports are its own; or NULL. */
 int check_ports(struct davit_core *c, const struct davit_service *s, const struct davit_spec *spec,

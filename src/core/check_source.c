@@ -27,15 +27,20 @@ static bool is_empty(const char *path, struct davit_error *err)
 	return empty;
 }
 
-int check_source(const struct davit_spec *spec, struct davit_error *err)
+int check_source(const struct davit_core *c, const struct davit_spec *spec, struct davit_error *err)
 {
 	const char *path = spec->source;
 	struct davit_error why;
 	struct stat st;
 
-	/* Others are for the build to resolve and fetch. */
-	if (!path || path[0] != '/')
+	if (!path)
 		return 0;
+	/* What is on a server is for the build to find out. */
+	if (path[0] != '/')
+		return c->config.check_source && c->config.paths
+			       ? c->config.check_source(path, c->config.default_source,
+							c->config.paths->share, err)
+			       : 0;
 	if (stat(path, &st) < 0 && errno == ENOENT && strchr(path, '@'))
 		return 0; /* a repository on this host at a revision */
 	if (stat(path, &st) < 0 && errno == ENOENT)

@@ -53,7 +53,7 @@ static int add_service(struct pending *p, const struct proposal *pr, const struc
 		return 0;
 	if (s && same && !spec->source && !force && mode != DAVIT_APPLY_VALIDATE)
 		return 0;
-	r = check_source(spec, err);
+	r = check_source(c, spec, err);
 	if (r < 0)
 		return r;
 	if (asprintf(&key, "services/%s/%s/%s", spec->namespace_, spec->name, spec->version) < 0)
@@ -96,6 +96,14 @@ static int add_other(struct pending *p, const struct proposal *pr, const struct 
 	return pending_add(p, key, registry_record(spec, now, now, 0), true, revision, NULL, err);
 }
 
+void apply_place(const struct davit_spec *spec, struct davit_error *err)
+{
+	if (err->line)
+		return;
+	err->line = spec->line;
+	err->column = spec->column;
+}
+
 /* Checks the specs against what is recorded, and gathers what is to be written.
  * ret_ask (n of them): whether the runtime is to be asked about each. */
 static int propose(const struct proposal *pr, const struct apply_how *how, struct davit_op *op,
@@ -115,6 +123,8 @@ static int propose(const struct proposal *pr, const struct apply_how *how, struc
 			r = specs[k]->kind == DAVIT_KIND_SERVICE
 				    ? add_service(p, pr, specs[k], how->mode, how->force, err)
 				    : add_other(p, pr, specs[k], how->mode, err);
+		if (r < 0)
+			apply_place(specs[k], err);
 		ret_ask[k] = specs[k]->kind == DAVIT_KIND_SERVICE && p->n > before;
 	}
 	if (r < 0) {

@@ -29,6 +29,9 @@ struct davit_probe {
 	uint16_t port;
 	const char *path;   /* http */
 	const char *host;   /* http: the Host header; NULL: address and port */
+	bool tls;	    /* http: https */
+	bool insecure;	    /* https: its certificate is not verified */
+	const char *ca;	    /* https: PEM file of the authorities; NULL: the system's */
 	const char *file;   /* file: on this host */
 	int ret_status;	    /* http */
 	char ret_text[128]; /* http: how the body begins, on one line; "" when it has none */
@@ -57,6 +60,9 @@ struct davit_core_config {
 	size_t max_events;			/* kept in the store; 0: 10,000 */
 	const struct davit_core_probes *probes; /* borrowed; NULL: specs with such checks are refused */
 	void *probes_user;
+	/* Whether a source that is no absolute path is known (src/source/source.h), or NULL. May look
+	 * at the file system. */
+	int (*check_source)(const char *text, const char *base, const char *share, struct davit_error *err);
 };
 
 int davit_core_new(const struct davit_core_config *config, struct davit_core **ret, struct davit_error *err);

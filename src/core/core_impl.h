@@ -363,6 +363,10 @@ int workload_label_parse(const char *label, char **ret_key, uint32_t *ret_index,
 /* Materialises the secrets that the spec names (workload_secrets.c). */
 int workload_secrets(struct instance *i, struct davit_error *err);
 void workload_secrets_wipe(struct instance *i);
+/* Writes the texts of its volumes of type config to files, and adds what shows them to it
+ * (workload_config.c); and removes them. */
+int workload_config(struct instance *i, struct davit_error *err);
+void workload_config_wipe(struct instance *i);
 int workload_secrets_check(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err);
 int profile_check(struct davit_core *c, const char *name, struct davit_error *err);
 

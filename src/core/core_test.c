@@ -149,6 +149,47 @@ static void a_clean_exit_is_stopped_and_not_restarted(void **state)
 	assert_string_equal(rig_status(r, "job"), "stopped");
 }
 
+struct revisions {
+	int64_t exited, failed, record;
+};
+
+static bool note_revision(void *user, const struct davit_kv *kv)
+{
+	struct revisions *at = user;
+	DAVIT_AUTO_FREE char *text = strndup(kv->value, kv->len);
+
+	if (strstr(text, "\"type\":\"exited\""))
+		at->exited = kv->mod_revision;
+	else if (strstr(text, "\"type\":\"failed\""))
+		at->failed = kv->mod_revision;
+	else if (!strncmp(kv->key, "state/", strlen("state/")))
+		at->record = kv->mod_revision;
+	return true;
+}
+
+static void an_end_that_its_policy_makes_the_last_is_one_transaction(void **state)
+{
+	struct rig *r = *state;
+	struct revisions at = {0};
+	struct davit_error err;
+	int64_t now;
+
+	rig_apply(r, "name: job\ncommand: [fake, run, 1s, exit, '7']\nrestart: never\n");
+	rig_run(r, 60 * SEC);
+	assert_string_equal(rig_status(r, "job"), "error");
+	assert_int_equal(r->store->driver->list(r->store, "", NULL, 0, note_revision, &at, &now, &err), 0);
+	assert_true(at.exited > 0);
+	assert_int_equal(at.failed, at.exited);
+	assert_int_equal(at.record, at.exited);
+	rig_down(r);
+	rig_up(r);
+	rig_run(r, 60 * SEC);
+	assert_string_equal(rig_status(r, "job"), "error");
+	assert_int_equal(r->starts, 1);
+	assert_int_equal(rig_events(r, "\"type\":\"exited\""), 1);
+	assert_int_equal(rig_events(r, "\"type\":\"failed\""), 1);
+}
+
 static void a_daemon_that_comes_back_adopts_what_runs(void **state)
 {
 	struct rig *r = *state;
@@ -331,6 +372,7 @@ int main(void)
 		T(a_failed_supervisor_stays_failed_over_restarts_of_the_daemon),
 		T(a_program_keeps_its_address_over_restarts_of_the_daemon),
 		T(a_clean_exit_is_stopped_and_not_restarted),
+		T(an_end_that_its_policy_makes_the_last_is_one_transaction),
 		T(a_daemon_that_comes_back_adopts_what_runs),
 		T(an_exit_while_the_daemon_was_away_is_noticed),
 		T(what_the_user_stopped_stays_stopped_until_started),

@@ -36,7 +36,7 @@ const char *health_name(const struct instance *i)
 
 static void name_of(const struct check *c, char buf[80])
 {
-	static const char *const types[] = {"http", "tcp", "command", "file"};
+	static const char *const types[] = {"http", "tcp", "command", "file", "https"};
 	const struct davit_health_check *s = check_spec(c);
 
 	snprintf(buf, 80, "%s", s->name ? s->name : types[s->type]);

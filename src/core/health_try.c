@@ -21,7 +21,7 @@ struct health_try {
 	bool asked; /* op is with somebody */
 	struct davit_probe probe;
 	char address[46];
-	char *path, *host, *file; /* copies: the spec may go meanwhile */
+	char *path, *host, *file, *ca; /* copies: the spec may go meanwhile */
 	/* of a command */
 	struct davit_exec *x;
 	char **argv;
@@ -43,6 +43,7 @@ static void try_free(struct health_try *t)
 	free(t->path);
 	free(t->host);
 	free(t->file);
+	free(t->ca);
 	free(t);
 }
 
@@ -61,6 +62,11 @@ static void finish(struct health_try *t, enum health_result result, const char *
 }
 
 /* --- from outside --- */
+
+static bool is_http(const struct davit_health_check *s)
+{
+	return s->type == DAVIT_HEALTH_HTTP || s->type == DAVIT_HEALTH_HTTPS;
+}
 
 static bool accepted(const struct davit_health_check *s, int status)
 {
@@ -83,7 +89,7 @@ static void probed(struct davit_op *op, int result)
 		finish(t, HEALTH_NO_WORD, NULL);
 	} else if (result < 0) {
 		finish(t, HEALTH_FAILED, op->error.message);
-	} else if (s->type == DAVIT_HEALTH_HTTP && !accepted(s, t->probe.ret_status)) {
+	} else if (is_http(s) && !accepted(s, t->probe.ret_status)) {
 		snprintf(text, sizeof text, "HTTP status %d%s%s", t->probe.ret_status,
 			 t->probe.ret_text[0] ? ": " : "", t->probe.ret_text);
 		finish(t, HEALTH_FAILED, text);
@@ -134,7 +140,7 @@ static char *find_file(const struct instance *i, const char *file)
 static void probe(struct health_try *t, const struct instance *i, const struct davit_health_check *s)
 {
 	const struct davit_core_config *config = &t->core->config;
-	bool http = s->type == DAVIT_HEALTH_HTTP;
+	bool http = is_http(s);
 
 	t->probe.id = i->workload.id;
 	if (s->type == DAVIT_HEALTH_FILE)
@@ -143,7 +149,12 @@ static void probe(struct health_try *t, const struct instance *i, const struct d
 		t->probe.path = t->path = strdup(s->path ? s->path : "/");
 	if (http && s->host)
 		t->probe.host = t->host = strdup(s->host);
-	if (!config->probes || (s->type == DAVIT_HEALTH_FILE && !t->file) || (http && !t->path)) {
+	if (http && s->ca)
+		t->probe.ca = t->ca = strdup(s->ca);
+	t->probe.tls = s->type == DAVIT_HEALTH_HTTPS;
+	t->probe.insecure = s->insecure;
+	if (!config->probes || (s->type == DAVIT_HEALTH_FILE && !t->file) || (http && !t->path) ||
+	    (s->host && !t->host) || (s->ca && !t->ca)) {
 		finish(t, HEALTH_NO_WORD, NULL);
 		return;
 	}

@@ -377,8 +377,7 @@ static void tell_failure(struct instance *i)
 	i->told_failed = failed;
 	if (!failed)
 		return;
-	core_event(i->core, "failed", i->service, i, "rule %s: left failed after %" PRId64 " restarts",
-		   i->node.rule_name ? i->node.rule_name : "policy", i->node.restarts);
+	instance_tell_failed(i, i->node.rule_name ? i->node.rule_name : "policy");
 	instance_write_record(i);
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/fault.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -141,6 +142,26 @@ static void describe_exit(const struct davit_exit *e, char *buf, size_t n)
 		snprintf(buf, n, "%s", e->reason[0] ? e->reason : "status unknown");
 }
 
+void instance_tell_failed(struct instance *i, const char *rule)
+{
+	i->told_failed = true;
+	core_event(i->core, "failed", i->service, i, "rule %s: left failed after %" PRId64 " restarts", rule,
+		   i->node.restarts);
+}
+
+/* Records how the run, or the try to start one, ended. Where that leaves it failed by its own
+ * policy the decision is in what is recorded, and is told in the same transaction. */
+static void record_end(struct instance *i, enum davit_cause cause, bool prevent)
+{
+	const char *rule = NULL;
+
+	if (i->leaf && !i->replacement && i->goal == GOAL_RUN && !i->told_failed)
+		rule = davit_supervise_leaves_failed(&i->node, cause, prevent);
+	if (rule)
+		instance_tell_failed(i, rule);
+	instance_write_record(i);
+}
+
 void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exit *exit)
 {
 	enum davit_cause cause;
@@ -183,7 +204,7 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 	DAVIT_FAULT("instance-exited");
 	core_event(i->core, "exited", i->service, i, "%s%s", text,
 		   cause == DAVIT_CAUSE_STOPPED ? ", as asked" : "");
-	instance_write_record(i);
+	record_end(i, cause, prevent);
 	if (cause != DAVIT_CAUSE_STOPPED) {
 		struct davit_error err;
 		davit_error_set(&err, DAVIT_EIO, NULL, "%s", text);
@@ -227,7 +248,7 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why)
 	i->start_failed = true;
 	i->prevent = false;
 	i->ended = davit_loop_wall(i->core->loop);
-	instance_write_record(i);
+	record_end(i, cause, false);
 	i->reporting = true;
 	davit_journal_wait(i->core->journal, &i->wait);
 	if (i->service)

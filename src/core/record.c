@@ -12,11 +12,19 @@
 #include <string.h>
 
 enum { KEY_SIZE = 8 + DAVIT_ID_MAX };
-enum { USUAL_SIZE = 500 }; /* of a record, so that its buffer is taken once */
+enum { USUAL_SIZE = 300 }; /* of a record, so that its buffer is taken once */
 
 static void record_key(const char *id, char key[KEY_SIZE])
 {
 	snprintf(key, KEY_SIZE, "state/%s", id);
+}
+
+/* What is 0 is read as 0 when it is not there: a short record shares its page with more others,
+ * and a storm of ends writes fewer. */
+static void put_number(struct davit_json *j, const char *key, int64_t v)
+{
+	if (v)
+		davit_json_put_int(j, key, v);
 }
 
 void instance_write_record(struct instance *i)
@@ -33,16 +41,15 @@ void instance_write_record(struct instance *i)
 	davit_json_put_string(&j, "runtime", i->runtime->name);
 	if (i->service && !i->replacement) {
 		davit_json_put_string(&j, "service", i->service->key);
-		davit_json_put_int(&j, "index", i->workload.index);
-		davit_json_put_int(&j, "generation", (int64_t)i->generation);
+		put_number(&j, "index", i->workload.index);
+		put_number(&j, "generation", (int64_t)i->generation);
 	}
 	davit_json_put_int(&j, "run", i->run);
 	davit_json_put_int(&j, "exitRun", i->exit_run);
-	if (i->run_base)
-		davit_json_put_int(&j, "runBase", i->run_base);
-	davit_json_put_int(&j, "restarts", i->node.restarts);
-	davit_json_put_int(&j, "totalRestarts", i->node.total_restarts);
-	davit_json_put_int(&j, "attempt", i->node.attempt);
+	put_number(&j, "runBase", i->run_base);
+	put_number(&j, "restarts", i->node.restarts);
+	put_number(&j, "totalRestarts", i->node.total_restarts);
+	put_number(&j, "attempt", i->node.attempt);
 	if (i->ready)
 		davit_json_put_int(&j, "readyRun", i->run);
 	if (health_name(i) && i->state == DAVIT_STATE_STARTED) {
@@ -54,13 +61,15 @@ void instance_write_record(struct instance *i)
 	if (i->told_failed)
 		davit_json_put_bool(&j, "toldFailed", true);
 	if (i->exit_run || i->start_failed) {
-		davit_json_put_int(&j, "cause", i->pending_cause);
-		davit_json_put_bool(&j, "prevent", i->prevent);
-		davit_json_put_int(&j, "exitKind", i->exit.kind);
-		davit_json_put_int(&j, "code", i->exit.code);
-		davit_json_put_int(&j, "signal", i->exit.signal);
-		davit_json_put_int(&j, "exitTime", i->exit.time);
-		davit_json_put_int(&j, "ended", i->ended);
+		put_number(&j, "cause", i->pending_cause);
+		if (i->prevent)
+			davit_json_put_bool(&j, "prevent", true);
+		put_number(&j, "exitKind", i->exit.kind);
+		put_number(&j, "code", i->exit.code);
+		put_number(&j, "signal", i->exit.signal);
+		if (i->exit.time != i->ended)
+			davit_json_put_int(&j, "exitTime", i->exit.time);
+		put_number(&j, "ended", i->ended);
 		if (i->exit.reason[0])
 			davit_json_put_string(&j, "reason", i->exit.reason);
 	}
@@ -131,7 +140,7 @@ static void restore_exit(struct instance *i, const json_t *rec)
 		.kind = (enum davit_exit_kind)number(rec, "exitKind"),
 		.code = (int)number(rec, "code"),
 		.signal = (int)number(rec, "signal"),
-		.time = number(rec, "exitTime"),
+		.time = number(rec, json_object_get(rec, "exitTime") ? "exitTime" : "ended"),
 	};
 	if (reason)
 		strncpy(i->exit.reason, reason, sizeof i->exit.reason - 1);

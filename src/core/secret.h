@@ -87,5 +87,11 @@ int davit_secrets_materialise(struct davit_secrets *s, const char *id, const cha
 			      char **ret_dir, struct davit_error *err);
 /* Removes the directory of an instance. Success when there is none. */
 int davit_secrets_discard(struct davit_secrets *s, const char *id, struct davit_error *err);
+/* A directory in the same place for files that are no secret: the daemon's, and open to
+ * all for reading. *ret_dir is the caller's. Removed by forget, which does nothing where
+ * no directory was asked for yet. */
+int davit_secrets_directory(struct davit_secrets *s, const char *name, char **ret_dir,
+			    struct davit_error *err);
+int davit_secrets_forget(struct davit_secrets *s, const char *name, struct davit_error *err);
 
 #endif

@@ -77,6 +77,21 @@ static int shared_memory_directory(const char *run_dir, char **ret, struct davit
 	return r;
 }
 
+/* Every user can get there: the run directory of root is usually closed to others, who may
+ * be given a secret all the same. */
+static bool is_open_to_all(const char *path)
+{
+	DAVIT_AUTO_FREE char *at = strdup(path);
+	struct stat st;
+
+	while (at && *at) {
+		if (stat(at, &st) < 0 || !(st.st_mode & S_IXOTH))
+			return false;
+		*strrchr(at, '/') = '\0';
+	}
+	return at != NULL;
+}
+
 static int need_directory(struct davit_secrets *s, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *dir = NULL;
@@ -84,7 +99,8 @@ static int need_directory(struct davit_secrets *s, struct davit_error *err)
 
 	if (s->files_dir)
 		return 0;
-	if (!in_memory(s->run_dir))
+	if (!in_memory(s->run_dir) ||
+	    (geteuid() == 0 && !is_open_to_all(s->run_dir) && in_memory("/dev/shm")))
 		return shared_memory_directory(s->run_dir, &s->files_dir, err);
 	dir = davit_path_join(s->run_dir, "credentials");
 	if (!dir)
@@ -204,4 +220,28 @@ int davit_secrets_discard(struct davit_secrets *s, const char *id, struct davit_
 		return r;
 	path = davit_path_join(s->files_dir, id);
 	return path ? davit_remove_tree(path, err) : no_memory(err);
+}
+
+int davit_secrets_forget(struct davit_secrets *s, const char *name, struct davit_error *err)
+{
+	return s->files_dir ? davit_secrets_discard(s, name, err) : 0;
+}
+
+int davit_secrets_directory(struct davit_secrets *s, const char *name, char **ret_dir,
+			    struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *path = NULL;
+	int r = davit_name_check("directory", name, err);
+
+	if (!r)
+		r = need_directory(s, err);
+	if (r)
+		return r;
+	path = davit_path_join(s->files_dir, name);
+	if (!path)
+		return no_memory(err);
+	if ((mkdir(path, 0700) < 0 && errno != EEXIST) || chmod(path, 0755) < 0) /* whatever the umask */
+		return davit_error_errno(err, errno, NULL, "cannot make %s", path);
+	*ret_dir = DAVIT_TAKE(path);
+	return 0;
 }

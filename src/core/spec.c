@@ -198,8 +198,11 @@ static int read_all(const char *text, size_t len, struct specs *specs, struct da
 		if (r <= 0)
 			break;
 		r = read_one(&region, t, &s, err);
-		if (!r)
+		if (!r) {
+			s->line = t->line;
+			s->column = t->column;
 			r = add(specs, t, s, err);
+		}
 		davit_region_fini(&region);
 	}
 	if (!r && !specs->n)
@@ -207,6 +210,30 @@ static int read_all(const char *text, size_t len, struct specs *specs, struct da
 	davit_tree_close(&source);
 	davit_region_fini(&region);
 	return r;
+}
+
+void davit_spec_locate(const char *text, size_t len, struct davit_error *err)
+{
+	struct davit_region region = {0};
+	struct davit_tree_source source;
+	const struct davit_tree *at;
+	struct davit_tree *t;
+
+	if (!err->line || davit_tree_open(&source, text, len, NULL) < 0)
+		return;
+	while (davit_tree_next(&source, &region, &t, NULL) > 0) {
+		bool here = t->line == err->line && t->column == err->column;
+		at = here ? find(t, err->where) : NULL;
+		if (at) {
+			err->line = at->line;
+			err->column = at->column;
+		}
+		davit_region_fini(&region);
+		if (here)
+			break;
+	}
+	davit_tree_close(&source);
+	davit_region_fini(&region);
 }
 
 int davit_spec_parse(const char *text, size_t len, const char *file, struct davit_spec ***ret_specs,

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#define CONFIG_MAX (1 << 20) /* bytes of a volume of type config */
 #define NAME_MAX_LEN 63
 #define VERSION_MAX_LEN 128
 #define PATTERN_MAX_LEN 256
@@ -69,12 +70,13 @@ int davit_name_check(const char *what, const char *s, struct davit_error *err)
 	if (strlen(s) > NAME_MAX_LEN)
 		return davit_spec_bad(err, what, "'%.32s...' is longer than %d characters", s, NAME_MAX_LEN);
 	if (!is_alnum(*s))
-		return davit_spec_bad(err, what, "'%.64s' must begin with a letter or a digit", s);
+		return davit_spec_bad(err, what, "'%.64s' must begin with a letter (a-z, A-Z) or a digit", s);
 	for (const char *p = s; *p; p++)
 		if (!is_alnum(*p) && !strchr("._-", *p))
-			return davit_spec_bad(err, what,
-					      "'%.64s' may have only letters, digits, '.', '_' and '-' in it",
-					      s);
+			return davit_spec_bad(
+				err, what,
+				"'%.64s' may have only letters (a-z, A-Z), digits, '.', '_' and '-' in it",
+				s);
 	return 0;
 }
 
@@ -338,12 +340,32 @@ static int check_ports(const struct davit_spec *s, struct davit_error *err)
 	return 0;
 }
 
+static int check_config(const struct davit_volume *v, const char *path, struct davit_error *err)
+{
+	if (v->source)
+		return davit_spec_bad(err, path, "a config has no source: give its content");
+	if (!v->content)
+		return davit_spec_bad(err, path, "the key 'content' is missing");
+	if (strlen(v->content) > CONFIG_MAX)
+		return davit_spec_bad(err, path, "the content is larger than 1Mi");
+	if (!v->target)
+		return davit_spec_bad(err, path, "the key 'target' is missing");
+	if (*v->target == '/' ? has_control(v->target) : !is_object_name(v->target))
+		return davit_spec_bad(err, path, "the target '%.64s' is neither an absolute path nor a name",
+				      v->target);
+	return 0;
+}
+
 static int check_volume(const struct davit_volume *v, const char *path, struct davit_error *err)
 {
 	if (v->type == DAVIT_MOUNT_TMPFS && v->source)
 		return davit_spec_bad(err, path, "a tmpfs has no source");
 	if (v->type != DAVIT_MOUNT_TMPFS && v->size)
 		return davit_spec_bad(err, path, "size is for type tmpfs only");
+	if (v->type == DAVIT_MOUNT_CONFIG)
+		return check_config(v, path, err);
+	if (v->content)
+		return davit_spec_bad(err, path, "content is for type config only");
 	if (v->type != DAVIT_MOUNT_TMPFS && !v->source)
 		return davit_spec_bad(err, path, "the key 'source' is missing");
 	if (!v->target)

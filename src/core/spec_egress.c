@@ -29,7 +29,8 @@ int davit_spec_host(struct davit_region *a, const char *text, const char **ret, 
 int davit_spec_check_egress(const struct davit_spec *s, struct davit_error *err)
 {
 	if (s->egress != DAVIT_EGRESS_DENY && s->egress_hosts && *s->egress_hosts)
-		return davit_spec_bad(err, "egress.hosts", "are the exceptions of egress.policy deny");
+		return davit_spec_bad(err, "egress.hosts",
+				      "are the exceptions of egress.policy deny: set that too");
 	return s->egress == DAVIT_EGRESS_DENY && s->kind == DAVIT_KIND_SERVICE
 		       ? davit_spec_check_confined(s, "egress.policy deny", err)
 		       : 0;

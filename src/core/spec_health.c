@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define HTTPS_OR_NOT (1 << DAVIT_HEALTH_HTTP | 1 << DAVIT_HEALTH_HTTPS)
+
 /* A key that is for other types. */
 static int check_keys(const struct davit_health_check *h, const char *path, struct davit_error *err)
 {
@@ -18,13 +20,15 @@ static int check_keys(const struct davit_health_check *h, const char *path, stru
 		unsigned types; /* bit set of 1 << enum davit_health_type */
 	} keys[] = {
 		{h->command != NULL, "command", 1 << DAVIT_HEALTH_COMMAND},
-		{h->path != NULL, "path", 1 << DAVIT_HEALTH_HTTP},
+		{h->path != NULL, "path", HTTPS_OR_NOT},
 		{h->file != NULL, "file", 1 << DAVIT_HEALTH_FILE},
-		{h->host != NULL, "host", 1 << DAVIT_HEALTH_HTTP},
-		{h->port != 0, "port", 1 << DAVIT_HEALTH_HTTP | 1 << DAVIT_HEALTH_TCP},
-		{h->status != 0, "status", 1 << DAVIT_HEALTH_HTTP},
+		{h->host != NULL, "host", HTTPS_OR_NOT},
+		{h->port != 0, "port", HTTPS_OR_NOT | 1 << DAVIT_HEALTH_TCP},
+		{h->status != 0, "status", HTTPS_OR_NOT},
+		{h->ca != NULL, "ca", 1 << DAVIT_HEALTH_HTTPS},
+		{h->insecure, "insecure", 1 << DAVIT_HEALTH_HTTPS},
 	};
-	static const char *const types[] = {"http", "tcp", "command", "file"};
+	static const char *const types[] = {"http", "tcp", "command", "file", "https"};
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(keys); i++)
 		if (keys[i].given && !(keys[i].types & 1u << h->type))
@@ -65,7 +69,7 @@ static bool is_mounted(const struct davit_spec *s, const char *file)
 static int check_what(const struct davit_spec *s, const struct davit_health_check *h, const char *path,
 		      struct davit_error *err)
 {
-	bool network = h->type == DAVIT_HEALTH_HTTP || h->type == DAVIT_HEALTH_TCP;
+	bool network = h->type != DAVIT_HEALTH_COMMAND && h->type != DAVIT_HEALTH_FILE;
 	const struct davit_port *p = network ? port_of(s, h->port) : NULL;
 
 	if (h->type == DAVIT_HEALTH_COMMAND && !(h->command && *h->command && **h->command))
@@ -83,6 +87,11 @@ static int check_what(const struct davit_spec *s, const struct davit_health_chec
 			err, path, "the path '%.64s' does not begin with '/' or has a blank in it", h->path);
 	if (h->host && !is_printable(h->host))
 		return davit_spec_bad(err, path, "the host '%.64s' has a blank in it", h->host);
+	if (h->ca && *h->ca != '/')
+		return davit_spec_bad(err, path, "ca '%.64s' is not an absolute path", h->ca);
+	if (h->ca && h->insecure)
+		return davit_spec_bad(err, path,
+				      "ca says who is trusted, insecure that nobody is asked: give one");
 	if (h->status && h->status < 100)
 		return davit_spec_bad(err, path, "the status %d is out of range: 100 to 599", (int)h->status);
 	/* A cell may bring a port of its own. */

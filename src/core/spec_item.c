@@ -7,7 +7,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #define ROW(s, p, t, m)                                                                                      \
 	.path = (p), .type = DAVIT_TYPE_##t, .member = #m, .offset = offsetof(struct s, m),                  \
@@ -83,15 +82,6 @@ const struct davit_spec_item davit_spec_item_metadata = {PAIRS};
 
 /* ------------------------------------------------------------------ resource limits */
 
-static const char *const limit_names[] = {
-	[RLIMIT_AS] = "as",	      [RLIMIT_CORE] = "core",	      [RLIMIT_CPU] = "cpu",
-	[RLIMIT_DATA] = "data",	      [RLIMIT_FSIZE] = "fsize",	      [RLIMIT_LOCKS] = "locks",
-	[RLIMIT_MEMLOCK] = "memlock", [RLIMIT_MSGQUEUE] = "msgqueue", [RLIMIT_NICE] = "nice",
-	[RLIMIT_NOFILE] = "nofile",   [RLIMIT_NPROC] = "nproc",	      [RLIMIT_RSS] = "rss",
-	[RLIMIT_RTPRIO] = "rtprio",   [RLIMIT_RTTIME] = "rttime",     [RLIMIT_SIGPENDING] = "sigpending",
-	[RLIMIT_STACK] = "stack",
-};
-
 static int limit_value(const char *text, size_t n, uint64_t *ret)
 {
 	char buf[32];
@@ -118,11 +108,11 @@ static int limit_from_pair(const char *name, const char *text, void *item, struc
 	size_t soft = colon ? (size_t)(colon - text) : strlen(text);
 
 	l->resource = -1;
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(limit_names); i++)
-		if (!strcmp(name, limit_names[i]))
+	for (size_t i = 0; i < DAVIT_RLIMITS; i++)
+		if (!strcmp(name, davit_rlimit_names[i]))
 			l->resource = (int)i;
 	if (l->resource < 0) {
-		near = davit_nearest(name, limit_names, DAVIT_ARRAY_SIZE(limit_names));
+		near = davit_nearest(name, davit_rlimit_names, DAVIT_RLIMITS);
 		return davit_error_set(err, DAVIT_EINVAL, NULL, "unknown limit '%.64s'%s%s%s", name,
 				       near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 	}
@@ -146,7 +136,7 @@ static int limit_from_text(struct davit_region *a, const char *text, void *item,
 
 static const char *limit_name(const void *item)
 {
-	return limit_names[((const struct davit_rlimit *)item)->resource];
+	return davit_rlimit_names[((const struct davit_rlimit *)item)->resource];
 }
 
 static int limit_print(char *buf, size_t size, uint64_t v)
@@ -276,11 +266,18 @@ const struct davit_spec_item davit_spec_item_port = {
 
 static const struct davit_spec_row volume_rows[] = {
 	{ROW(davit_volume, "source", STRING, source),
-	 .doc = "Absolute path on the host, or the name of a volume; of a tmpfs nothing."},
-	{ROW(davit_volume, "target", STRING, target), .doc = "Absolute path inside."},
+	 .doc = "Absolute path on the host, or the name of a volume; of a tmpfs and a config nothing."},
+	{ROW(davit_volume, "target", STRING, target),
+	 .doc = "Absolute path inside; of a config also a name: it is then `$CONFIG_DIRECTORY/NAME`, on "
+		"every runtime "
+		"that has host directories."},
+	{ROW(davit_volume, "content", STRING, content), .empty = true,
+	 .doc = "Of a config: its text, at most 1Mi."},
 	{ROW(davit_volume, "readOnly", BOOL, read_only), .doc = "It cannot be written to."},
-	{ROW(davit_volume, "type", ENUM, type), .values = "bind|volume|tmpfs", .deflt = "bind",
-	 .doc = "A path of the host, a volume that is made on first use, or a file system in memory."},
+	{ROW(davit_volume, "type", ENUM, type), .values = "bind|volume|tmpfs|config", .deflt = "bind",
+	 .doc = "A path of the host, a volume that is made on first use, a file system in memory, or a file "
+		"with the text of "
+		"`content`, which cannot be written to."},
 	{ROW(davit_volume, "size", SIZE, size),
 	 .doc = "Of a tmpfs: its limit; the platform's when not given."},
 };
@@ -320,8 +317,8 @@ const struct davit_spec_item davit_spec_item_volume = {
 /* --------------------------------------------------------------------------- health */
 
 static const struct davit_spec_row health_rows[] = {
-	{ROW(davit_health_check, "type", ENUM, type), .values = "http|tcp|command|file", .deflt = "http",
-	 .doc = "What is tried."},
+	{ROW(davit_health_check, "type", ENUM, type), .values = "http|tcp|command|file|https",
+	 .deflt = "http", .doc = "What is tried."},
 	{ROW(davit_health_check, "role", ENUM, role), .values = "liveness|readiness|startup",
 	 .deflt = "liveness",
 	 .doc = "What follows: failing is a failure of the instance, it is not ready, or the other checks "
@@ -331,15 +328,22 @@ static const struct davit_spec_row health_rows[] = {
 	{ROW(davit_health_check, "command", STRINGS, command),
 	 .doc = "Of type command: what is run inside; exit status 0 is well."},
 	{ROW(davit_health_check, "path", STRING, path),
-	 .doc = "Of type http: what is asked for; `/` when not given."},
+	 .doc = "Of types http and https: what is asked for; `/` when not given."},
 	{ROW(davit_health_check, "file", STRING, file),
 	 .doc = "Of type file: absolute path of what must be there."},
 	{ROW(davit_health_check, "host", STRING, host),
-	 .doc = "Of type http: the Host header; address and port when not given."},
+	 .doc = "Of types http and https: the Host header; address and port when not given. By https the "
+		"certificate must be made out to it."},
+	{ROW(davit_health_check, "ca", STRING, ca),
+	 .doc = "Of type https: PEM file on this host of the authorities that may have signed the "
+		"certificate; "
+		"the system's when not given."},
+	{ROW(davit_health_check, "insecure", BOOL, insecure),
+	 .doc = "Of type https: the certificate is not verified."},
 	{ROW(davit_health_check, "port", INT, port), .max = 65535, .deflt = "0",
-	 .doc = "Of types http and tcp: the port that it listens on; 0 is the first of `ports`."},
+	 .doc = "Of types http, https and tcp: the port that it listens on; 0 is the first of `ports`."},
 	{ROW(davit_health_check, "status", INT, status), .max = 599, .deflt = "0",
-	 .doc = "Of type http: the status that is well; 0 is any of 200 to 399."},
+	 .doc = "Of types http and https: the status that is well; 0 is any of 200 to 399."},
 	{ROW(davit_health_check, "interval", DURATION, interval), .min = MSEC, .max = DAY, .deflt = "10s",
 	 .doc = "Time between two tries."},
 	{ROW(davit_health_check, "timeout", DURATION, timeout), .min = MSEC, .max = DAY, .deflt = "2s",
@@ -352,7 +356,7 @@ static const struct davit_spec_row health_rows[] = {
 	 .deflt = "1s", .doc = "Time between two tries until it has passed once; at most `interval`."},
 };
 
-/* TYPE, or TYPE:WHAT: "http:8080/healthz", "http:/healthz", "tcp:5432", "file:/run/up". */
+/* TYPE, or TYPE:WHAT: "http:8080/healthz", "https:/healthz", "tcp:5432", "file:/run/up". */
 static int health_from_text(struct davit_region *a, const char *text, void *item, struct davit_error *err)
 {
 	const char *colon = strchr(text, ':'), *what = colon ? colon + 1 : "";
@@ -361,8 +365,9 @@ static int health_from_text(struct davit_region *a, const char *text, void *item
 	char *port;
 	int r = 0;
 
-	if (kind == 4 && !strncmp(text, "http", 4) && (!what[digits] || what[digits] == '/')) {
-		h->type = DAVIT_HEALTH_HTTP;
+	if ((kind == 4 || kind == 5) && !strncmp(text, "https", kind) &&
+	    (!what[digits] || what[digits] == '/')) {
+		h->type = kind == 5 ? DAVIT_HEALTH_HTTPS : DAVIT_HEALTH_HTTP;
 		h->path = what[digits] ? (char *)what + digits : NULL;
 	} else if (kind == 3 && !strncmp(text, "tcp", 3) && !what[digits]) {
 		h->type = DAVIT_HEALTH_TCP;

@@ -217,6 +217,9 @@ static size_t members;
 static void has_row(const char *name)
 {
 	members++;
+	/* Not of the spec, but of the text that it was read from. */
+	if (!strcmp(name, "line") || !strcmp(name, "column"))
+		return;
 	for (size_t i = 0; i < davit_spec_n_rows; i++) {
 		const char *member = davit_spec_rows[i].member;
 		size_t n = strlen(name);
@@ -322,7 +325,7 @@ static void bytes_that_are_no_text_are_refused(void **state)
 		BAD("source: \"a\\0b\"\n", "1:9: a NUL character is not allowed"),
 		BAD("{\"name\": \"a\tb\"}", "1:12: a control character in a string; write it as \\u0009"),
 		BAD("\xef\xbb\xbfname: a b\n",
-		    "1:7: name: 'a b' may have only letters, digits, '.', '_' and '-' in it"),
+		    "1:7: name: 'a b' may have only letters (a-z, A-Z), digits, '.', '_' and '-' in it"),
 		BAD("\"na\\e[1mme\": x\n", "1:1: unknown key 'na?[1mme'"),
 		BAD("", "1:1: there is no spec in the text"),
 	};

@@ -67,7 +67,7 @@ static const struct {
 	 "Short: `/source:/target`, `/source:/target:ro`, `/path` for both, or `name:/target` for a "
 	 "volume."},
 	{"health",
-	 "Short: `http:8080/healthz`, `http:/healthz`, `tcp:5432`, `file:/run/up`. What they do is in "
+	 "Short: `http:8080/healthz`, `https:/healthz`, `tcp:5432`, `file:/run/up`. What they do is in "
 	 "[health.md](health.md)."},
 	{"secrets", "Short: the name, which gives a file."},
 };

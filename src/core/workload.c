@@ -350,6 +350,8 @@ static int fill(struct instance *i, struct davit_error *err)
 	if (r == 0 && !w->image && !w->argv[0])
 		r = davit_error_set(err, DAVIT_EINVAL, "command", "nothing to run: no command and no build");
 	if (r == 0)
+		r = workload_config(i, err);
+	if (r == 0)
 		r = workload_secrets(i, err);
 	return r;
 }

@@ -36,6 +36,8 @@ int workload_secrets_check(struct davit_core *c, const struct davit_spec *spec, 
 		r = davit_secrets_get(secrets, spec->namespace_, spec->secrets[k].name, &value, err);
 		if (r == 0)
 			davit_secret_wipe(&value);
+		else
+			snprintf(err->where, sizeof err->where, "secrets[%zu]", k);
 	}
 	return r;
 }

@@ -72,7 +72,8 @@ static int add_mount(struct davit_workload *w, const struct davit_volume *v, str
 	return r == 0 ? dup_string(&m->target, v->target, err) : r;
 }
 
-/* What was built is in an image where it is on the host, so that its paths hold. */
+/* What was built is in an image where it is on the host, so that its paths hold. A config
+ * is an instance's own: workload_config() adds it, in the room that it has here. */
 static int mounts(struct davit_workload *w, const struct davit_spec *spec, const struct built *b,
 		  struct davit_error *err)
 {
@@ -94,7 +95,8 @@ static int mounts(struct davit_workload *w, const struct davit_spec *spec, const
 				      .source = (char *)made, .target = (char *)made, .read_only = true},
 			      err);
 	for (size_t k = 0; k < spec->n_volumes && r == 0; k++)
-		r = add_mount(w, &spec->volumes[k], err);
+		if (spec->volumes[k].type != DAVIT_MOUNT_CONFIG)
+			r = add_mount(w, &spec->volumes[k], err);
 	return r;
 }
 

@@ -135,10 +135,14 @@ static void applied(struct davit_op *op, int result)
 	davit_json_close_array(&j);
 	davit_json_close(&j);
 	free_apply(call);
-	if (result < 0)
+	if (result < 0) {
+		if (!call->gone)
+			davit_spec_locate(davit_buf_str(&call->request->body), call->request->body.len,
+					  &op->error);
 		api_fail(call, &op->error);
-	else
+	} else {
 		api_reply(call, &out);
+	}
 }
 
 static enum davit_apply_mode apply_mode(const struct api_call *call)
@@ -171,6 +175,9 @@ void api_services_apply(struct api_call *call)
 				     api_query_bool(call, "force"), call->cause, &call->op, &err);
 	}
 	if (r < 0) {
+		/* Of what the parser refuses the place is known; where names no key of a spec then. */
+		if (a->n)
+			davit_spec_locate(davit_buf_str(body), body->len, &err);
 		free_apply(call);
 		api_fail(call, &err);
 	}

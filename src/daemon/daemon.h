@@ -9,6 +9,7 @@
 #include "base/paths.h"
 #include "core/core.h"
 #include "core/secret.h"
+#include "daemon/probes.h"
 #include "davit/loop.h"
 #include "davit/store.h"
 #include "net/server.h"
@@ -27,6 +28,7 @@ struct davit_daemon {
 	struct davit_secrets *secrets;
 	struct davit_core *core;
 	struct davit_http_server *server;
+	struct daemon_prober prober;
 	int64_t started; /* unix ns */
 	int lock_fd;	 /* held as long as a daemon of this home runs */
 	int listen_fd;	 /* a duplicate of the server's, for the one after an upgrade */

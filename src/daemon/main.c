@@ -7,6 +7,7 @@
 #include "daemon/daemon.h"
 #include "daemon/probes.h"
 #include "daemon/runs.h"
+#include "source/source.h"
 
 #include "base/file.h"
 #include "base/log.h"
@@ -220,8 +221,10 @@ static int open_core(struct davit_daemon *d, const struct options *o, struct dav
 		.default_source = o->source,
 		.default_profile = o->profile,
 		.probes = &daemon_probes,
-		.probes_user = d->loop,
+		.probes_user = &d->prober,
+		.check_source = davit_source_check,
 	};
+	d->prober = (struct daemon_prober){.loop = d->loop, .libexec = d->paths.libexec};
 	int r = davit_secrets_open(d->paths.state, d->paths.run, d->store, &d->secrets, err);
 
 	config.secrets = d->secrets;

@@ -14,6 +14,7 @@
 /* A server that gives one answer to everybody, or none. */
 struct rig {
 	struct davit_loop *loop;
+	struct daemon_prober prober;
 	uv_tcp_t server;
 	struct sockaddr_in address;
 	const char *answer; /* NULL: says nothing; "": closes */
@@ -91,6 +92,7 @@ static int setup(void **state)
 	int len = sizeof r->address;
 
 	assert_int_equal(davit_loop_open(&r->loop, NULL), 0);
+	r->prober = (struct daemon_prober){.loop = r->loop, .libexec = "/no/such/directory"};
 	uv_tcp_init(davit_loop_uv(r->loop), &r->server);
 	r->server.data = r;
 	uv_ip4_addr("127.0.0.1", 0, &r->address);
@@ -130,7 +132,7 @@ static int run(struct rig *r, void (*probe)(void *, struct davit_probe *, struct
 {
 	davit_op_init(&r->op, r->loop, on_done, r);
 	davit_op_begin(&r->op, 200 * DAVIT_NSEC_PER_MSEC);
-	probe(r->loop, &r->probe, &r->op);
+	probe(&r->prober, &r->probe, &r->op);
 	davit_loop_run(r->loop);
 	return r->result;
 }

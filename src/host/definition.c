@@ -130,30 +130,56 @@ static bool look_in_each(struct hunt *hunt, const struct host *h)
 	return false;
 }
 
-static int nowhere(struct hunt *hunt, struct davit_error *err)
+/* Each of a pattern's. True: it is found, or there is no memory. */
+static bool hunt_through(const struct host *h, struct hunt *hunt, const char *p)
 {
+	bool over = false;
+
+	for (size_t n; *p && !over; p += n + (p[n] == ':')) {
+		DAVIT_AUTO_FREE char *relative = fill_in(p, n = strcspn(p, ":"), hunt->search);
+		hunt->relative = relative;
+		over = !relative || (*relative && look_in_each(hunt, h));
+	}
+	hunt->relative = NULL;
+	return over;
+}
+
+/* Where there is one of the other type, by its own pattern. */
+static char *elsewhere(const struct host *h, const struct host_search *s)
+{
+	struct host_search other = {.type = s->type == DAVIT_THREAD ? DAVIT_PROCESS : DAVIT_THREAD,
+				    .name = s->name,
+				    .directory = s->directory};
+	struct hunt hunt = {.search = &other};
+
+	hunt_through(h, &hunt, h->search[other.type]);
+	davit_buf_fini(&hunt.files);
+	davit_buf_fini(&hunt.places);
+	return hunt.found;
+}
+
+static int nowhere(const struct host *h, struct hunt *hunt, struct davit_error *err)
+{
+	DAVIT_AUTO_FREE char *other = elsewhere(h, hunt->search);
+
 	if (hunt->files.oom || hunt->places.oom)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	return davit_error_set(err, DAVIT_ENOENT, "name", "there is no %s container '%s': looked for %s%s%s",
-			       host_type_name(hunt->search->type), hunt->search->name,
-			       davit_buf_str(&hunt->files), hunt->places.len ? " in " : "",
-			       davit_buf_str(&hunt->places));
+	return davit_error_set(
+		err, DAVIT_ENOENT, "name", "there is no %s container '%s'%s%s: looked for %s%s%s",
+		host_type_name(hunt->search->type), hunt->search->name, other ? ", but there is " : "",
+		other ? other : "", davit_buf_str(&hunt->files), hunt->places.len ? " in " : "",
+		davit_buf_str(&hunt->places));
 }
 
 static int find(const struct host *h, const struct host_search *s, char **ret, struct davit_error *err)
 {
 	const char *p = s->pattern && s->pattern[0] ? s->pattern : h->search[s->type];
 	struct hunt hunt = {.search = s};
-	bool over = false;
+	bool over = hunt_through(h, &hunt, p);
 	int r = 0;
 
-	for (size_t n; *p && !over; p += n + (p[n] == ':')) {
-		DAVIT_AUTO_FREE char *relative = fill_in(p, n = strcspn(p, ":"), s);
-		hunt.relative = relative;
-		over = !relative || (*relative && look_in_each(&hunt, h));
-	}
 	if (!hunt.found)
-		r = over ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : nowhere(&hunt, err);
+		r = over ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : nowhere(h, &hunt, err);
 	davit_buf_fini(&hunt.files);
 	davit_buf_fini(&hunt.places);
 	*ret = hunt.found;

@@ -139,6 +139,7 @@ void host_create(struct host_call *call)
 
 struct operation {
 	const char *verb;
+	bool all;	/* of a subtree */
 	char **aliases; /* in the order in which they are to be done */
 	size_t at, n;
 };
@@ -219,6 +220,11 @@ static void stepped(struct host *h, const struct davit_outcome *outcome, void *a
 	struct operation *o = call->state;
 	struct davit_error err;
 
+	if (outcome->state != DAVIT_PROMISE_FULFILLED && o->all) {
+		host_fail_with(call, outcome->code ? outcome->code : DAVIT_ECANCELED, NULL, "%s: %s",
+			       o->aliases[o->at], outcome->message);
+		return;
+	}
 	if (outcome->state != DAVIT_PROMISE_FULFILLED) {
 		host_fail_outcome(call, outcome);
 		return;
@@ -258,11 +264,25 @@ static int begin(struct host_call *call, const char *verb, const char *alias, st
 	return davit_container_solve(c, alias, info.failure, DAVIT_SOLVE_CONTINUE, p);
 }
 
+/* Of a subtree: what was never started need not be stopped, and what has ended meanwhile is
+ * nobody's. */
+static bool is_spared(struct host_call *call, const struct operation *o, const char *alias)
+{
+	struct davit_container_info info;
+
+	if (!o->all)
+		return false;
+	return davit_container_get(call->host->c, alias, &info) ||
+	       (!strcmp(o->verb, "stop") && info.state == DAVIT_STATE_CREATED);
+}
+
 static void step(struct host_call *call)
 {
 	struct operation *o = call->state;
 	struct davit_promise p;
 
+	while (o->at < o->n && is_spared(call, o, o->aliases[o->at]))
+		o->at++;
 	if (o->at == o->n)
 		reply_operated(call);
 	else if (begin(call, o->verb, o->aliases[o->at], &p) || host_when(call->host, p, stepped, call))
@@ -299,6 +319,7 @@ void host_operate(struct host_call *call, const char *verb)
 		return;
 	}
 	o->n = davit_strv_len(o->aliases);
+	o->all = all;
 	if (all)
 		arrange(o, !strcmp(verb, "stop"));
 	step(call);

@@ -15,13 +15,14 @@ static json_t *describe(const struct davit_container_info *i, const char *path)
 	char failure[20];
 
 	snprintf(failure, sizeof failure, "%016" PRIx64, i->failure);
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s?, s:s?, s:I, s:I, s:I, s:I, s:I}", "alias",
-			 i->alias, "name", i->name, "type", host_type_name(i->type), "parent", i->parent,
-			 "path", path, "state", davit_state_name(i->state), "failure",
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s?, s:s?, s:s?, s:I, s:I, s:I, s:I, s:I, s:s}",
+			 "alias", i->alias, "name", i->name, "type", host_type_name(i->type), "parent",
+			 i->parent, "path", path, "state", davit_state_name(i->state), "failure",
 			 i->failure ? failure : NULL, "code", i->failure ? davit_error_word(i->code) : NULL,
 			 "reason", i->failure ? i->message : NULL, "restarts", (json_int_t)i->restarts,
 			 "queued", (json_int_t)i->queued, "dropped", (json_int_t)i->dropped, "refused",
-			 (json_int_t)i->refused, "blocked", (json_int_t)i->blocked);
+			 (json_int_t)i->refused, "blocked", (json_int_t)i->blocked, "strategy",
+			 davit_strategy_name(i->strategy));
 }
 
 static json_t *view(struct host *h, const struct davit_container_info *info, const char *path, bool deep);

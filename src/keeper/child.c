@@ -8,6 +8,11 @@
  * calls without libc, whose errno is the keeper's. When it leaves the memory, by
  * execve or by its end, the kernel clears `lives` and wakes who waits for it.
  *
+ * It is not so where the child joins a group in which memory can run out: execve takes
+ * memory of that group, and who kills for the lack of it kills all that share the
+ * victim's memory, the keeper too. It spares only a child for which its parent waits
+ * (CLONE_VFORK), so there the keeper does, and execve fails.
+ *
  * Where clone3 is missing or refused (before Linux 5.5, some seccomp filters)
  * and on other processors than x86_64 and aarch64, vfork does the same in two
  * more system calls, and the keeper sleeps meanwhile: the pidfd is opened
@@ -314,6 +319,8 @@ static int start_clone3(struct keeper_child *c)
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)c->cgroup_fd;
 	}
+	if (c->wait)
+		args.flags |= CLONE_VFORK;
 	share_files(c);
 	if (c->low >= 0)
 		args.flags |= CLONE_FILES;

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -74,7 +75,7 @@ void keeper_conn_close(struct keeper *k)
 	if (k->conn < 0)
 		return;
 	keeper_close(&k->conn);
-	k->greeted = false;
+	k->greeted = k->packs = false;
 	k->reply_len = 0;
 	keeper_close(&k->reply_fd);
 	k->list_next = k->terms_next = KEEPER_NONE;
@@ -159,7 +160,13 @@ static struct keeper_header header(uint32_t type, uint32_t size, uint64_t tag, c
 void keeper_answer(struct keeper *k, struct keeper_header *h, size_t size, const char *text)
 {
 	h->size = (uint32_t)size;
-	k->reply_len += compose(k->reply + k->reply_len, KEEPER_REPLY_MAX, h, text, NULL);
+	char *at = k->reply + k->reply_len;
+	size_t n = compose(at, KEEPER_REPLY_MAX, h, text, NULL);
+	uint32_t total = (uint32_t)(n + 7) & ~7u;
+
+	memset(at + n, 0, total - n);
+	memcpy(at + offsetof(struct keeper_header, total), &total, sizeof total);
+	k->reply_len += total;
 }
 
 void keeper_answer_fd(struct keeper *k, struct keeper_header *h, size_t size, int fd)
@@ -276,18 +283,54 @@ static int send_launched(struct keeper *k, struct keeper_slot *s)
 	return send_packet(k, buf, compose(buf, sizeof buf, &m.h, NULL, NULL));
 }
 
+static struct keeper_exited exited_of(const struct keeper *k, const struct keeper_slot *s)
+{
+	struct keeper_exited m = {
+		.h = header(KEEPER_EXITED, sizeof m, 0, s->id),
+		.run = s->run,
+		.alone = (s->flags & KEEPER_ALONE) != 0,
+		.exit = keeper_exit_of(k, &s->end, s),
+	};
+
+	m.h.total = sizeof m;
+	return m;
+}
+
+/* In a storm of ends: those of which nothing else is to be told, together. False when the daemon
+ * does not take them now, or is gone. */
+static bool send_exits(struct keeper *k)
+{
+	struct keeper_exited m[KEEPER_PACK_MAX / sizeof(struct keeper_exited)];
+	uint32_t i, next = 0;
+	size_t n;
+
+	do {
+		struct keeper_set sent = {0};
+		for (n = 0; n < DAVIT_ARRAY_SIZE(m) && (i = keeper_set_next(&k->tell, next)) != KEEPER_NONE;
+		     next = i + 1) {
+			if ((keeper_slot(k, i)->flags & KEEPER_TELL) != KEEPER_TELL_EXITED)
+				continue;
+			m[n++] = exited_of(k, keeper_slot(k, i));
+			keeper_set_add(&sent, i);
+		}
+		if (n && send_packet(k, m, n * sizeof *m) <= 0)
+			return false;
+		KEEPER_FOREACH(j, &sent)
+		{
+			keeper_slot(k, j)->flags &= ~(unsigned)KEEPER_TELL_EXITED;
+			keeper_set_remove(&k->tell, j);
+		}
+	} while (n == DAVIT_ARRAY_SIZE(m));
+	return true;
+}
+
 /* The events of one slot, in their order: the answer to its launch, ready and status before the exit,
  * and the exit before the end of a stop. */
 static int send_events(struct keeper *k, struct keeper_slot *s)
 {
 	static const uint32_t order[] = {KEEPER_TELL_LAUNCHED, KEEPER_TELL_READY, KEEPER_TELL_STATUS,
 					 KEEPER_TELL_EXITED, KEEPER_TELL_STOPPED};
-	struct keeper_exited exited = {
-		.h = header(KEEPER_EXITED, sizeof exited, 0, s->id),
-		.run = s->run,
-		.alone = (s->flags & KEEPER_ALONE) != 0,
-		.exit = keeper_exit_of(k, &s->end, s),
-	};
+	struct keeper_exited exited;
 	struct keeper_event_text text = {.h = header(KEEPER_READY, sizeof text, 0, s->id), .run = s->run};
 	char buf[sizeof text + KEEPER_STATUS_MAX + sizeof exited];
 
@@ -296,7 +339,8 @@ static int send_events(struct keeper *k, struct keeper_slot *s)
 		if (!(s->flags & order[i]))
 			continue;
 		if (order[i] == KEEPER_TELL_EXITED) {
-			r = send_packet(k, buf, compose(buf, sizeof buf, &exited.h, NULL, NULL));
+			exited = exited_of(k, s);
+			r = send_packet(k, &exited, sizeof exited);
 		} else if (order[i] == KEEPER_TELL_STOPPED) {
 			r = send_stopped(k, s);
 		} else if (order[i] == KEEPER_TELL_LAUNCHED) {
@@ -400,18 +444,32 @@ static int send_terms(struct keeper *k)
 	return 1;
 }
 
-bool keeper_send_replies(struct keeper *k)
+/* How many bytes of the answers from `at` on go in one packet. A descriptor goes with one alone. */
+static size_t packet_size(const struct keeper *k, size_t at)
 {
 	struct keeper_header h;
+	size_t n = 0;
+
+	do {
+		memcpy(&h, k->reply + at + n, sizeof h);
+		if (n && n + h.total > KEEPER_PACK_MAX)
+			break;
+		n += h.total;
+	} while (k->packs && k->reply_fd < 0 && at + n < k->reply_len);
+	return n;
+}
+
+bool keeper_send_replies(struct keeper *k)
+{
 	size_t done = 0;
 	int r = 1;
 
 	while (r > 0 && done < k->reply_len) {
 		bool with_fd = k->reply_fd >= 0 && done == k->reply_fd_at;
-		memcpy(&h, k->reply + done, sizeof h);
-		r = send_packet_fd(k, k->reply + done, h.total, with_fd ? k->reply_fd : -1);
+		size_t n = packet_size(k, done);
+		r = send_packet_fd(k, k->reply + done, n, with_fd ? k->reply_fd : -1);
 		if (r > 0) {
-			done += h.total;
+			done += n;
 			if (with_fd)
 				keeper_close(&k->reply_fd);
 		}
@@ -441,6 +499,8 @@ static bool send_all(struct keeper *k)
 		return false;
 	if (!k->greeted)
 		return true;
+	if (k->packs && !send_exits(k))
+		return false;
 	KEEPER_FOREACH(i, &k->tell)
 	{
 		if (send_events(k, keeper_slot(k, i)) <= 0)

@@ -14,11 +14,11 @@
 #define EVENTS 128
 
 /* Each end wakes the keeper, and then the daemon. Where so many came within the last window
- * (more than 500 a second) they are let collect for a moment, which is short beside the time for
+ * (more than 200 a second) they are let collect for a moment, which is short beside the time for
  * which the daemon gathers them before it commits. */
-#define STORM_WINDOW_NS (16 * DAVIT_NSEC_PER_MSEC)
+#define STORM_WINDOW_NS (40 * DAVIT_NSEC_PER_MSEC)
 #define STORM_ENDS 8
-#define STORM_PAUSE_MS 5
+#define STORM_PAUSE_MS 7
 
 /* An event carries what it is about, and the generation of the descriptor: one
  * that was closed earlier in the same batch does not match any more. */
@@ -49,13 +49,6 @@ int keeper_watch(struct keeper *k, int fd, enum keeper_source source, uint32_t n
 	struct epoll_event e = {.events = events, .data.u64 = pack(source, number, generation)};
 
 	return epoll_ctl(k->epoll, EPOLL_CTL_ADD, fd, &e);
-}
-
-int keeper_rewatch(struct keeper *k, int fd, enum keeper_source source, uint32_t events)
-{
-	struct epoll_event e = {.events = events, .data.u64 = pack(source, 0, 0)};
-
-	return epoll_ctl(k->epoll, EPOLL_CTL_MOD, fd, &e);
 }
 
 void keeper_adjust(struct keeper *k, int fd, enum keeper_source source, uint32_t number, uint32_t generation,

@@ -163,7 +163,7 @@ struct keeper_file {
 	uint32_t version, slot_size;
 	char boot_id[40];
 	int32_t keeper_pid;
-	uint32_t upgrading; /* written just before the program executes itself anew */
+	uint32_t upgrading; /* written just before the program executes itself anew: 1, or 2 when `packs` */
 	uint64_t upgrade_tag;
 	int32_t fd_listen, fd_lock, fd_conn; /* while upgrading */
 	uint32_t high;			     /* one past the highest slot that was ever used */
@@ -237,7 +237,8 @@ struct keeper {
 	char program[512]; /* what an upgrade executes */
 	unsigned index;
 	int epoll, fd_listen, fd_lock, fd_slots, fd_null, fd_signal, fd_scratch[2];
-	int fd_self; /* /proc/self/fd */
+	int fd_self;		    /* /proc/self/fd */
+	int fd_bases[KEEPER_BASES]; /* the directories of file->bases that cgroups are in, once used */
 	rlim_t descriptors;
 	bool quit;		   /* leave the loop */
 	bool quitting;		   /* QUIT with KILL is under way */
@@ -267,6 +268,7 @@ struct keeper {
 
 	int conn;
 	bool greeted;
+	bool packs;	      /* the daemon takes several messages in a packet */
 	uint32_t conn_events; /* what epoll watches conn for */
 	uint32_t list_next;   /* the slot that LIST tells next, or KEEPER_NONE */
 	uint64_t list_tag;
@@ -359,6 +361,11 @@ bool keeper_cgroup(const struct keeper *k, const struct keeper_slot *s, unsigned
 		   char path[KEEPER_PATH_MAX]);
 /* The number of the base of the first cgroup's directory, or -1 where it has none. */
 int keeper_cgroup_base(const struct keeper *k, const struct keeper_slot *s);
+/* Opens a file of the nth cgroup, or with an empty name the directory itself; close-on-exec. -1 with
+ * errno, which is ENOENT when there are not so many. For what is done at each start and end: the
+ * path of a cgroup is slow to walk, for the kernel takes locks at each of its steps. */
+int keeper_cgroup_open(struct keeper *k, const struct keeper_slot *s, unsigned n, const char *file,
+		       int flags);
 #define KEEPER_FOREACH_CGROUP(path, k, s) for (unsigned n_ = 0; keeper_cgroup(k, s, n_, path); n_++)
 
 /* ------------------------------------------------- events.c: epoll and timers */
@@ -380,7 +387,6 @@ enum keeper_source {
 /* Watches fd; number and generation are those of the slot or exec slot. */
 int keeper_watch(struct keeper *k, int fd, enum keeper_source source, uint32_t number, uint32_t generation,
 		 uint32_t events);
-int keeper_rewatch(struct keeper *k, int fd, enum keeper_source source, uint32_t events);
 /* Changes what fd is watched for from *now to `want`; 0: not at all. */
 void keeper_adjust(struct keeper *k, int fd, enum keeper_source source, uint32_t number, uint32_t generation,
 		   uint32_t *now, uint32_t want);
@@ -480,6 +486,7 @@ struct keeper_child {
 	int cgroup_fd;		     /* v2 directory, or -1 */
 	unsigned n_joins;	     /* of the other hierarchies */
 	int joins[KEEPER_JOINS_MAX]; /* their cgroup.procs, open for writing */
+	bool wait;		     /* its memory can run out before it has left ours */
 	int32_t *record;	     /* where the child writes its pid first, or NULL */
 	char *stack;		     /* KEEPER_CHILD_STACK bytes */
 	/* of keeper_child_begin */
@@ -605,6 +612,8 @@ void keeper_reap_pending(struct keeper *k);
 void keeper_reap_sweep(struct keeper *k);
 /* The memory cgroup's count of kills, 0 when there is none. */
 uint64_t keeper_oom_kills(struct keeper *k, const struct keeper_slot *s);
+/* It has a group in which memory can run out. */
+bool keeper_memory_group(struct keeper *k, const struct keeper_slot *s);
 
 /* ------------------------------------------------------ stop.c: until nothing is left */
 void keeper_stop(struct keeper *k, struct keeper_slot *s, int signo, uint32_t scope, int64_t grace_ns);

@@ -322,6 +322,62 @@ static void a_new_connection_replaces_the_old(void **state)
 	client_exit(c, ID(01), 1);
 }
 
+/* The state of a process, as ps shows it. */
+static char state_of(pid_t pid)
+{
+	char path[32], *text, *p, state;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	text = slurp(path);
+	assert_non_null(text);
+	p = strrchr(text, ')');
+	state = p ? p[2] : '?';
+	free(text);
+	return state;
+}
+
+/* Three end while the keeper cannot look. */
+static void end_three_at_once(struct client *c)
+{
+	static const char *const ids[] = {ID(01), ID(02), ID(03)};
+	pid_t pids[3];
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(ids); i++) {
+		assert_int_equal(client_create(c, ids[i], NULL), 0);
+		pids[i] = client_spawn(c, ids[i], 1, ARGV("/bin/sleep", "1000"), NULL);
+		assert_true(pids[i] > 0);
+	}
+	assert_int_equal(kill(c->keeper, SIGSTOP), 0);
+	WAIT_FOR(state_of(c->keeper) == 'T');
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(ids); i++)
+		assert_int_equal(kill(pids[i], SIGKILL), 0);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(ids); i++)
+		WAIT_FOR(state_of(pids[i]) == 'Z');
+	c->most = 0;
+	assert_int_equal(kill(c->keeper, SIGCONT), 0);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(ids); i++)
+		assert_int_equal(client_exit(c, ids[i], 1).signal, SIGKILL);
+}
+
+static void ends_that_are_seen_together_are_told_in_one_packet(void **state)
+{
+	struct client *c = *state;
+
+	end_three_at_once(c);
+	assert_int_equal(c->most, 3);
+}
+
+static void a_daemon_of_version_1_gets_each_message_alone(void **state)
+{
+	struct client *c = *state;
+
+	client_disconnect(c);
+	c->version = 1;
+	client_connect(c);
+	end_three_at_once(c);
+	assert_int_equal(c->most, 1);
+}
+
 static void a_newline_on_the_descriptor_means_ready(void **state)
 {
 	struct client *c = *state;
@@ -451,6 +507,8 @@ int main(int argc, char **argv)
 		T(a_message_above_a_packet_travels_in_a_memfd),
 		T(malformed_messages_change_nothing),
 		T(a_new_connection_replaces_the_old),
+		T(ends_that_are_seen_together_are_told_in_one_packet),
+		T(a_daemon_of_version_1_gets_each_message_alone),
 		T(a_newline_on_the_descriptor_means_ready),
 		T(sd_notify_is_heard_from_the_instance_only),
 		T(a_command_runs_beside_the_instance_with_passed_streams),

@@ -394,7 +394,6 @@ void keeper_launch_sweep(struct keeper *k)
 		}
 	k->swept = keeper_monotonic();
 	k->sweep_due = 0;
-	keeper_rewatch(k, k->fd_signal, KEEPER_ON_SIGNAL, EPOLLIN | EPOLLONESHOT);
 }
 
 /* ------------------------------------------------------------------- a new keeper */

@@ -176,7 +176,7 @@ static void know_descriptors(struct keeper *k)
 static int watch_own(struct keeper *k, struct davit_error *err)
 {
 	if (keeper_watch(k, k->fd_listen, KEEPER_ON_LISTEN, 0, 0, EPOLLIN) < 0 ||
-	    keeper_watch(k, k->fd_signal, KEEPER_ON_SIGNAL, 0, 0, EPOLLIN | EPOLLONESHOT) < 0)
+	    keeper_watch(k, k->fd_signal, KEEPER_ON_SIGNAL, 0, 0, EPOLLIN) < 0)
 		return davit_error_errno(err, errno, NULL, "cannot watch descriptors");
 	return 0;
 }

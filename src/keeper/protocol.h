@@ -3,7 +3,9 @@
  * Between davitd and the keeper: fixed structs over a SOCK_SEQPACKET unix socket
  * (one message, one packet), descriptors beside them (SCM_RIGHTS). All integers
  * are in host order: both ends are on one host. Strings lie behind the struct,
- * each ended by NUL. A packet above KEEPER_PACKET_MAX travels as a sealed memfd
+ * each ended by NUL. To a daemon of version 2 the keeper may put several messages, one
+ * behind the other, into one packet of at most KEEPER_PACK_MAX; all but the last are
+ * multiples of 8 bytes then. A packet above KEEPER_PACKET_MAX travels as a sealed memfd
  * with the header alone in the packet (KEEPER_FLAG_MEMFD).
  *
  * The keeper may be older or newer than the daemon: `version` is told in HELLO,
@@ -21,8 +23,9 @@
 
 #include <stdint.h>
 
-#define KEEPER_PROTOCOL_VERSION 1
+#define KEEPER_PROTOCOL_VERSION 2
 #define KEEPER_PACKET_MAX 65536
+#define KEEPER_PACK_MAX 8192
 #define KEEPER_SLOTS_MAX 4096 /* instances per keeper: three descriptors each */
 #define KEEPER_TERMINALS_MAX 256
 #define KEEPER_CLIENTS_MAX 8 /* attached to one terminal */
@@ -64,7 +67,7 @@ enum keeper_type {
 struct keeper_header {
 	uint32_t type;
 	uint32_t size;	/* of the fixed struct, header included */
-	uint32_t total; /* of the whole message */
+	uint32_t total; /* of the whole message; one that is packed is filled up with NULs */
 	uint32_t flags;
 	uint64_t tag; /* chosen by davitd, repeated in every answer; 0 in events */
 	char id[24];  /* instance, 16 digits and NULs; empty where none is meant */

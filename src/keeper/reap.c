@@ -9,6 +9,7 @@
 #include "base/units.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 
 #define SWEEP_PAUSE_NS (20 * DAVIT_NSEC_PER_MSEC)
 #define SWEEP_PAUSE_MAX_NS (100 * DAVIT_NSEC_PER_MSEC)
+#define SWEEP_KNOWN_NS DAVIT_NSEC_PER_SEC
 
 /* linux/pidfd.h of 6.15 and later; the layout is the kernel's interface. */
 struct pidfd_info_v2 {
@@ -97,9 +99,12 @@ static void collect(int pidfd)
 
 /* The group is there and the file is not: its parent hands no memory controller down, which
  * is so for all groups beside it. */
-static void note_missing(struct keeper *k, int base, const char *dir)
+static void note_missing(struct keeper *k, const struct keeper_slot *s, int base)
 {
-	if (base >= 0 && errno == ENOENT && access(dir, F_OK) == 0)
+	DAVIT_AUTO_CLOSE int dir =
+		base >= 0 && errno == ENOENT ? keeper_cgroup_open(k, s, 0, "", O_PATH | O_DIRECTORY) : -1;
+
+	if (dir >= 0)
 		k->no_memory_events |= UINT32_C(1) << base;
 }
 
@@ -109,19 +114,41 @@ uint64_t keeper_oom_kills(struct keeper *k, const struct keeper_slot *s)
 	int base = s->flags & KEEPER_CGROUP2 ? keeper_cgroup_base(k, s) : -1;
 	unsigned n = base >= 0 && k->no_memory_events >> base & 1;
 
-	while (keeper_cgroup(k, s, n++, dir)) {
-		bool v2 = n == 1 && s->flags & KEEPER_CGROUP2;
-		if (keeper_read_file(dir, v2 ? "memory.events" : "memory.oom_control", buf, sizeof buf) < 0) {
+	for (; keeper_cgroup(k, s, n, dir); n++) {
+		bool v2 = n == 0 && s->flags & KEEPER_CGROUP2;
+		DAVIT_AUTO_CLOSE int fd =
+			keeper_cgroup_open(k, s, n, v2 ? "memory.events" : "memory.oom_control", O_RDONLY);
+		ssize_t have = fd < 0 ? -1 : DAVIT_EINTR(read(fd, buf, sizeof buf - 1));
+		if (have < 0) {
 			if (v2)
-				note_missing(k, base, dir);
+				note_missing(k, s, base);
 			continue;
 		}
+		buf[have] = '\0';
 		/* "oom_kill 3"; "oom_kill_disable 0" is something else. */
 		for (p = buf; (p = strstr(p, "oom_kill ")); p++)
 			if (p == buf || p[-1] == '\n')
 				return strtoull(p + 9, NULL, 10);
 	}
 	return 0;
+}
+
+bool keeper_memory_group(struct keeper *k, const struct keeper_slot *s)
+{
+	char path[KEEPER_PATH_MAX];
+	int base = s->flags & KEEPER_CGROUP2 ? keeper_cgroup_base(k, s) : -1;
+	unsigned n = base >= 0 && k->no_memory_events >> base & 1;
+
+	while (keeper_cgroup(k, s, n++, path)) {
+		bool v2 = n == 1 && s->flags & KEEPER_CGROUP2;
+		size_t dir = strlen(path);
+		snprintf(path + dir, sizeof path - dir, v2 ? "/memory.events" : "/memory.oom_control");
+		if (access(path, F_OK) == 0)
+			return true;
+		if (v2)
+			note_missing(k, s, base);
+	}
+	return false;
 }
 
 void keeper_reap_finish(struct keeper *k, struct keeper_slot *s)
@@ -181,17 +208,41 @@ void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x)
 	keeper_stop_poke(k, s);
 }
 
+static struct keeper_exec_slot *exec_of_pid(struct keeper *k, pid_t pid)
+{
+	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
+		if (k->file->execs[i].used && k->file->execs[i].pid == pid)
+			return &k->file->execs[i];
+	return NULL;
+}
+
+/* Is it a zombie that no pidfd of ours is for? One that was reaped already is not there. */
+static bool is_orphan(struct keeper *k, pid_t pid)
+{
+	siginfo_t si = {0};
+
+	return !keeper_slot_of_pid(k, pid) && !exec_of_pid(k, pid) && !keeper_term_of_pid(k, pid) &&
+	       waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid;
+}
+
 void keeper_reap_signal(struct keeper *k)
 {
-	struct signalfd_siginfo si[8];
-	int64_t pause = SWEEP_PAUSE_NS + 400 * k->sweep_cost;
+	struct signalfd_siginfo si;
+	int64_t pause = SWEEP_PAUSE_NS + 400 * k->sweep_cost, due;
 
-	while (read(k->fd_signal, si, sizeof si) > 0)
-		;
+	if (read(k->fd_signal, &si, sizeof si) != sizeof si)
+		return;
 	/* At the end of this turn, when what has a pidfd was reaped by that. The
-	 * pause bounds what a storm of exits costs: a sweep looks at every child, and
-	 * takes at most a four-hundredth of the time. One-shot: armed again by the sweep. */
-	keeper_due(&k->sweep_due, k->swept + (pause < SWEEP_PAUSE_MAX_NS ? pause : SWEEP_PAUSE_MAX_NS));
+	 * pause bounds what a storm of orphans costs: a sweep looks at every child, and
+	 * takes at most a four-hundredth of the time. */
+	due = k->swept + (pause < SWEEP_PAUSE_MAX_NS ? pause : SWEEP_PAUSE_MAX_NS);
+	/* An end of one that we started needs none. But signals merge: an orphan's may have
+	 * come while this one was pending. */
+	if (keeper_set_next(&k->launching, 0) == KEEPER_NONE && !is_orphan(k, (pid_t)si.ssi_pid)) {
+		int64_t later = keeper_monotonic() + SWEEP_KNOWN_NS;
+		due = due > later ? due : later;
+	}
+	keeper_due(&k->sweep_due, due);
 }
 
 bool keeper_reap_child(struct keeper_end *e, int pidfd)
@@ -206,14 +257,6 @@ bool keeper_reap_child(struct keeper_end *e, int pidfd)
 		from_siginfo(e, &si);
 	e->time = keeper_realtime();
 	return true;
-}
-
-static struct keeper_exec_slot *exec_of_pid(struct keeper *k, pid_t pid)
-{
-	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
-		if (k->file->execs[i].used && k->file->execs[i].pid == pid)
-			return &k->file->execs[i];
-	return NULL;
 }
 
 void keeper_reap_pending(struct keeper *k)
@@ -255,5 +298,4 @@ void keeper_reap_sweep(struct keeper *k)
 	k->swept = keeper_monotonic();
 	k->sweep_cost = k->swept - began;
 	k->sweep_due = 0;
-	keeper_rewatch(k, k->fd_signal, KEEPER_ON_SIGNAL, EPOLLIN | EPOLLONESHOT);
 }

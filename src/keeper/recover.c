@@ -280,7 +280,7 @@ int keeper_upgrade(struct keeper *k, uint64_t tag, struct davit_error *err)
 	f->fd_listen = k->fd_listen;
 	f->fd_lock = k->fd_lock;
 	f->fd_conn = k->conn;
-	f->upgrading = 1;
+	f->upgrading = k->packs ? 2 : 1;
 	keep_all(k, true);
 	DAVIT_FAULT("keeper.upgrade");
 	execve(k->program, argv, environ);
@@ -323,6 +323,7 @@ void keeper_upgraded(struct keeper *k)
 
 	k->conn = f->fd_conn;
 	k->greeted = true; /* it has asked for the upgrade */
+	k->packs = f->upgrading >= 2;
 	f->upgrading = 0;
 	KEEPER_FOREACH(i, &k->used)
 	watch_slot(k, keeper_slot(k, i));

@@ -31,6 +31,7 @@ static int hello(struct keeper *k, struct request *q)
 	if (m.version == 0)
 		return davit_error_set(&q->err, DAVIT_EPROTO, NULL, "HELLO without a version");
 	k->greeted = true;
+	k->packs = m.version >= 2;
 	w.version = KEEPER_PROTOCOL_VERSION;
 	w.pid = getpid();
 	KEEPER_FOREACH(i, &k->used)

@@ -36,7 +36,8 @@ static int explain(const struct keeper_child *c, int sys, struct davit_error *er
 
 	switch (c->step) {
 	case KEEPER_STEP_EXEC:
-		davit_error_errno(err, sys, NULL, "cannot execute %s", m->path);
+		davit_error_errno(err, sys, NULL, "cannot execute %s%s", m->path,
+				  sys == ENOMEM && c->wait ? " within its limit of memory" : "");
 		break;
 	case KEEPER_STEP_DIRECTORY:
 		davit_error_errno(err, sys, NULL, "cannot change to directory %s", m->directory);
@@ -51,7 +52,8 @@ static int explain(const struct keeper_child *c, int sys, struct davit_error *er
 		davit_error_errno(err, sys, NULL, "cannot set supplementary groups for user %u", m->f.uid);
 		break;
 	case KEEPER_STEP_RLIMIT:
-		davit_error_errno(err, sys, NULL, "cannot set resource limit %u", c->detail);
+		davit_error_errno(err, sys, NULL, "cannot set the limit of %s",
+				  c->detail < DAVIT_RLIMITS ? davit_rlimit_names[c->detail] : "it");
 		break;
 	case KEEPER_STEP_CGROUP:
 		code = davit_error_errno(err, sys, NULL, "cannot join the cgroup of hierarchy %u", c->detail);
@@ -84,25 +86,23 @@ static int apply_settings(const struct keeper_command *c, struct davit_error *er
 }
 
 /* Opens what the child joins: the v2 directory, and cgroup.procs of the others. */
-static int prepare_cgroups(const struct keeper *k, const struct keeper_slot *s, struct keeper_child *c,
+static int prepare_cgroups(struct keeper *k, const struct keeper_slot *s, struct keeper_child *c,
 			   struct davit_error *err)
 {
 	char path[KEEPER_PATH_MAX];
-	unsigned first = (s->flags & KEEPER_CGROUP2) != 0;
+	int fd;
 
-	if (first) {
-		keeper_cgroup(k, s, 0, path);
-		c->cgroup_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-		if (c->cgroup_fd < 0)
+	c->wait = keeper_memory_group(k, s);
+	for (unsigned i = 0; keeper_cgroup(k, s, i, path); i++) {
+		bool v2 = i == 0 && s->flags & KEEPER_CGROUP2;
+		fd = v2 ? keeper_cgroup_open(k, s, i, "", O_PATH | O_DIRECTORY)
+			: keeper_cgroup_open(k, s, i, "cgroup.procs", O_WRONLY);
+		if (fd < 0)
 			return davit_error_errno(err, errno, NULL, "cannot open cgroup %s", path);
-	}
-	for (unsigned i = first; keeper_cgroup(k, s, i, path); i++) {
-		size_t n = strlen(path);
-		snprintf(path + n, sizeof path - n, "/cgroup.procs");
-		c->joins[c->n_joins] = open(path, O_WRONLY | O_CLOEXEC);
-		if (c->joins[c->n_joins] < 0)
-			return davit_error_errno(err, errno, NULL, "cannot open %s", path);
-		c->n_joins++;
+		if (v2)
+			c->cgroup_fd = fd;
+		else
+			c->joins[c->n_joins++] = fd;
 	}
 	return 0;
 }

@@ -10,6 +10,8 @@
  */
 #include "keeper/keeper.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -163,4 +165,41 @@ int keeper_cgroup_base(const struct keeper *k, const struct keeper_slot *s)
 	unsigned base = (unsigned char)*cgroups_of(k, s);
 
 	return base - 1 < KEEPER_BASES ? (int)base - 1 : -1;
+}
+
+/* A name below a base, through the base's directory, which stays open. */
+static int open_below(struct keeper *k, unsigned base, const char *name, int flags)
+{
+	int *dir = &k->fd_bases[base], fd = -1;
+	bool fresh = *dir <= 0;
+
+	if (!fresh)
+		fd = openat(*dir, name, flags | O_CLOEXEC);
+	if (fd >= 0 || (!fresh && errno != ENOENT))
+		return fd;
+	/* It may have been removed and made again since. */
+	if (!fresh)
+		close(*dir);
+	*dir = open(k->file->bases[base], O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return *dir < 0 ? -1 : openat(*dir, name, flags | O_CLOEXEC);
+}
+
+int keeper_cgroup_open(struct keeper *k, const struct keeper_slot *s, unsigned n, const char *file, int flags)
+{
+	const char *dir = cgroups_of(k, s);
+	char path[KEEPER_PATH_MAX];
+	size_t size;
+
+	for (; n > 0 && *dir; n--)
+		dir += strlen(dir) + 1;
+	if ((unsigned char)*dir - 1u < KEEPER_BASES) {
+		snprintf(path, sizeof path, "%s%s%s", s->id, *file ? "/" : "", file);
+		return open_below(k, (unsigned char)*dir - 1u, path, flags);
+	}
+	size = (size_t)snprintf(path, sizeof path, "%s%s%s", dir, *file ? "/" : "", file);
+	if (!*dir || size >= sizeof path) {
+		errno = *dir ? ENAMETOOLONG : ENOENT;
+		return -1;
+	}
+	return open(path, flags | O_CLOEXEC);
 }

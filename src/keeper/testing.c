@@ -134,7 +134,7 @@ void client_start_keeper(struct client *c)
 void client_connect(struct client *c)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	struct keeper_hello m = {.version = KEEPER_PROTOCOL_VERSION};
+	struct keeper_hello m = {.version = c->version ? c->version : KEEPER_PROTOCOL_VERSION};
 	struct packet p;
 	uint64_t tag;
 
@@ -291,22 +291,47 @@ static int64_t now_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-static ssize_t receive(int fd, struct packet *p)
+static void keep(struct client *c, const struct keeper_header *h, int fd)
 {
+	struct packet *grown = realloc(c->got, (c->n_got + 1) * sizeof *grown);
+
+	assert_non_null(grown);
+	c->got = grown;
+	grown += c->n_got++;
+	memset(grown, 0, sizeof *grown);
+	assert_true(h->total <= sizeof grown->u);
+	memcpy(&grown->u, h, h->total);
+	grown->len = h->total;
+	grown->fd = fd;
+}
+
+/* Keeps the messages of one packet. False at the end of the connection. */
+static bool receive(struct client *c)
+{
+	_Alignas(8) char buf[2 * KEEPER_PACK_MAX];
 	union {
 		struct cmsghdr align;
 		char bytes[CMSG_SPACE(sizeof(int))];
 	} control;
-	struct iovec iov = {.iov_base = &p->u, .iov_len = sizeof p->u};
+	struct iovec iov = {.iov_base = buf, .iov_len = sizeof buf};
 	struct msghdr m = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
-	ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	ssize_t n = recvmsg(c->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	const struct cmsghdr *cm = n > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+	size_t messages = 0;
+	int fd = -1;
 
-	p->fd = -1;
 	if (cm)
-		memcpy(&p->fd, CMSG_DATA(cm), sizeof p->fd);
-	return n;
+		memcpy(&fd, CMSG_DATA(cm), sizeof fd);
+	for (ssize_t at = 0; at < n; fd = -1, messages++) {
+		const struct keeper_header *h = (const void *)(buf + at);
+		assert_true(n - at >= (ssize_t)sizeof *h && h->total >= sizeof *h && h->total <= n - at);
+		assert_true(h->total == n - at || h->total % 8 == 0);
+		keep(c, h, fd);
+		at += h->total;
+	}
+	c->most = messages > c->most ? messages : c->most;
+	return n > 0;
 }
 
 bool client_wait(struct client *c, uint32_t type, uint64_t tag, const char *id, int ms, struct packet *ret)
@@ -316,20 +341,8 @@ bool client_wait(struct client *c, uint32_t type, uint64_t tag, const char *id, 
 	while (!take(c, type, tag, id, ret)) {
 		int64_t left = end - now_ms();
 		struct pollfd pf = {.fd = c->fd, .events = POLLIN};
-		struct packet *grown;
-		ssize_t n;
-		if (left < 0 || poll(&pf, 1, (int)left) <= 0)
+		if (left < 0 || poll(&pf, 1, (int)left) <= 0 || !receive(c))
 			return false;
-		grown = realloc(c->got, (c->n_got + 1) * sizeof *grown);
-		assert_non_null(grown);
-		c->got = grown;
-		memset(&c->got[c->n_got], 0, sizeof *grown);
-		n = receive(c->fd, &c->got[c->n_got]);
-		if (n <= 0)
-			return false;
-		c->got[c->n_got].len = (size_t)n;
-		assert_int_equal(c->got[c->n_got].u.h.total, n);
-		c->n_got++;
 	}
 	return true;
 }

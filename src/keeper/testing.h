@@ -47,6 +47,8 @@ struct client {
 	struct keeper_welcome welcome;
 	char message[512]; /* of the last DONE */
 	int sys_errno;
+	uint32_t version; /* told in HELLO; 0: the present one */
+	size_t most;	  /* messages that came in one packet */
 };
 
 /* cmocka's setup and teardown: a keeper in a new directory, all gone after. */

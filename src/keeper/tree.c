@@ -92,16 +92,13 @@ static unsigned signal_directory(struct keeper *k, const struct keeper_slot *s, 
 	return found + signal_children(k, s, dir, signo);
 }
 
-static bool populated(const char *dir)
+static bool populated(struct keeper *k, const struct keeper_slot *s)
 {
-	char path[KEEPER_PATH_MAX], buf[256];
-	ssize_t n = -1;
-
 	/* One read tells all that this file has. It is done at each exit. */
-	if ((size_t)snprintf(path, sizeof path, "%s/cgroup.events", dir) < sizeof path) {
-		DAVIT_AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC);
-		n = fd < 0 ? -1 : DAVIT_EINTR(read(fd, buf, sizeof buf - 1));
-	}
+	DAVIT_AUTO_CLOSE int fd = keeper_cgroup_open(k, s, 0, "cgroup.events", O_RDONLY);
+	char buf[256];
+	ssize_t n = fd < 0 ? -1 : DAVIT_EINTR(read(fd, buf, sizeof buf - 1));
+
 	buf[n > 0 ? n : 0] = '\0';
 	return strstr(buf, "populated 1");
 }
@@ -112,13 +109,15 @@ static unsigned signal_cgroup(struct keeper *k, struct keeper_slot *s, int signo
 	unsigned found;
 	bool frozen;
 
+	if (s->flags & KEEPER_CGROUP2) {
+		if (!populated(k, s))
+			return 0;
+		if (!signo)
+			return 1;
+	}
 	keeper_cgroup(k, s, 0, dir);
 	if (s->flags & KEEPER_CGROUP2) {
-		if (!populated(dir))
-			return 0;
 		if (signo == SIGKILL && keeper_write_file(dir, "cgroup.kill", "1") == 0)
-			return 1;
-		if (!signo)
 			return 1;
 	}
 	/* Nothing forks away from under a list that is read frozen. */

@@ -13,7 +13,10 @@
  *   v1:     MOUNT/OWN/davit-HASH/ID    for each controller that a limit needs, and in
  *                                      the freezer's hierarchy where there is no v2
  * TOP is the highest group above ours that we may write to; OWN is the daemon's
- * own group, so that limits set around the daemon go on to hold.
+ * own group, so that limits set around the daemon go on to hold. DAVIT_CGROUP in the
+ * environment names another group for both, which must be there: a path from
+ * our own group such as "../x". Systemd's units name so the one that is
+ * delegated to us; where ours is the root of a hierarchy, nothing is beside it, and the root is taken.
  */
 #ifndef DAVIT_LOCAL_CGROUP_H
 #define DAVIT_LOCAL_CGROUP_H
@@ -40,8 +43,9 @@ struct cgroup_self {
 };
 
 /* Reads the texts of /proc/self/cgroup and /proc/self/mountinfo. Lines that
- * make no sense are passed over: less is then found. 0 or DAVIT_ENOMEM. */
-int cgroup_parse(const char *cgroup, const char *mountinfo, struct cgroup_self *ret);
+ * make no sense are passed over: less is then found. With `beside`, a path from our own
+ * group, that one is meant by "own"; it need not be there. 0 or DAVIT_ENOMEM. */
+int cgroup_parse(const char *cgroup, const char *mountinfo, const char *beside, struct cgroup_self *ret);
 void cgroup_self_fini(struct cgroup_self *s);
 /* From the texts of /proc/PID/cgroup and /proc/self/mountinfo: the directory of that
  * process' group in the hierarchy of a v1 controller, of any name, or of v2 (NULL). A

@@ -189,38 +189,52 @@ static int open_v1(struct cgroups *cg, const struct cgroup_self *self, const cha
 	return 0;
 }
 
+/* Whether an earlier daemon's parents are in this group: only they are a reason to stay there. */
+static bool has_parents(const char *dir, const char *name)
+{
+	char path[CGROUP_PATH_MAX + 64];
+
+	if (snprintf(path, CGROUP_PATH_MAX, "%s/%s", dir, name) >= CGROUP_PATH_MAX)
+		return false;
+	return access(path, W_OK) == 0 || access(strcat(path, "-limits"), W_OK) == 0;
+}
+
 /* The choice of an earlier daemon on the same run directory, "NAME PATH" a line (NAME is
- * "v2" or a controller of v1). It is followed where the group is there still;
- * without one the present choice is written down. */
-static int remember(const char *run_dir, struct cgroup_self *self, char **top)
+ * "v2" or a controller of v1). It is followed where its parents are there still;
+ * the choice that holds now is written down. */
+static int remember(const char *run_dir, const char *name, struct cgroup_self *self, char **top)
 {
 	DAVIT_AUTO_FREE char *path = davit_path_join(run_dir, "cgroups");
+	DAVIT_AUTO_BUF before = DAVIT_BUF_INIT;
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	char *save = NULL;
 
 	if (!path)
 		return DAVIT_ENOMEM;
-	if (!davit_read_file(path, 16384, &text, NULL) && text.len) {
-		for (char *l = strtok_r(text.data, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
-			char *dir = strchr(l, ' '), **slot = NULL, *copy;
+	if (davit_read_file(path, 16384, &before, NULL) < 0)
+		davit_buf_reset(&before);
+	davit_buf_adds(&text, davit_buf_str(&before));
+	if (text.oom)
+		return DAVIT_ENOMEM;
+	for (char *l = text.len ? strtok_r(text.data, "\n", &save) : NULL; l;
+	     l = strtok_r(NULL, "\n", &save)) {
+		char *dir = strchr(l, ' '), **slot = NULL, *copy;
 
-			if (!dir)
-				continue;
-			*dir++ = '\0';
-			if (!strcmp(l, "v2") && *top)
-				slot = top;
-			for (int i = 0; i < CGROUP_CONTROLLERS; i++)
-				if (!strcmp(l, cgroup_names[i]) && self->v1_own[i])
-					slot = &self->v1_own[i];
-			if (!slot || access(dir, W_OK) < 0)
-				continue;
-			copy = strdup(dir);
-			if (!copy)
-				return DAVIT_ENOMEM;
-			free(*slot);
-			*slot = copy;
-		}
-		return 0;
+		if (!dir)
+			continue;
+		*dir++ = '\0';
+		if (!strcmp(l, "v2") && *top)
+			slot = top;
+		for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+			if (!strcmp(l, cgroup_names[i]) && self->v1_own[i])
+				slot = &self->v1_own[i];
+		if (!slot || !has_parents(dir, name))
+			continue;
+		copy = strdup(dir);
+		if (!copy)
+			return DAVIT_ENOMEM;
+		free(*slot);
+		*slot = copy;
 	}
 	davit_buf_reset(&text);
 	if (*top)
@@ -231,7 +245,7 @@ static int remember(const char *run_dir, struct cgroup_self *self, char **top)
 	if (text.oom)
 		return DAVIT_ENOMEM;
 	/* Losing the note only costs the limits' place after a move of the daemon. */
-	if (text.len)
+	if (text.len && (text.len != before.len || memcmp(text.data, before.data, text.len)))
 		davit_write_volatile_file(path, text.data, text.len, 0600, NULL);
 	return 0;
 }
@@ -244,22 +258,23 @@ static void name_of(const char *run_dir, char name[32])
 	snprintf(name, 32, "davit-%08x", (unsigned)(h ^ (h >> 32)));
 }
 
-static int open_parents(struct cgroups *cg, const char *run_dir, struct cgroup_self *self)
+static int open_parents(struct cgroups *cg, const char *run_dir, bool named, struct cgroup_self *self)
 {
 	DAVIT_AUTO_FREE char *top = NULL;
 	char name[32];
 	int r;
 
 	if (self->v2_own) {
-		top = topmost_writable(self->v2_mount, self->v2_own);
+		/* A group that was named is not left for a higher one. */
+		top = topmost_writable(named ? self->v2_own : self->v2_mount, self->v2_own);
 		if (!top)
-			snprintf(cg->why_no_track, sizeof cg->why_no_track,
-				 "no v2 group at or above %s is writable", self->v2_own);
+			snprintf(cg->why_no_track, sizeof cg->why_no_track, "no v2 group at%s %s is writable",
+				 named ? "" : " or above", self->v2_own);
 	}
-	r = remember(run_dir, self, &top);
+	name_of(run_dir, name);
+	r = remember(run_dir, name, self, &top);
 	if (r < 0)
 		return r;
-	name_of(run_dir, name);
 	r = open_v1(cg, self, name, !top);
 	if (!r && top)
 		r = open_v2(cg, top, name);
@@ -319,15 +334,18 @@ int cgroups_open(struct cgroups *cg, const char *run_dir, struct davit_error *er
 {
 	DAVIT_AUTO_BUF group = DAVIT_BUF_INIT;
 	DAVIT_AUTO_BUF mounts = DAVIT_BUF_INIT;
+	const char *named = secure_getenv("DAVIT_CGROUP");
 	struct cgroup_self self = {0};
 	int r;
 
+	if (named && !*named)
+		named = NULL;
 	*cg = (struct cgroups){0};
 	if (davit_read_file("/proc/self/cgroup", 1 << 20, &group, NULL) < 0)
 		davit_buf_reset(&group);
 	if (davit_read_file("/proc/self/mountinfo", 1 << 24, &mounts, NULL) < 0)
 		davit_buf_reset(&mounts);
-	r = cgroup_parse(davit_buf_str(&group), davit_buf_str(&mounts), &self);
+	r = cgroup_parse(davit_buf_str(&group), davit_buf_str(&mounts), named, &self);
 	if (r < 0)
 		return davit_error_set(err, r, "cgroup", "out of memory");
 	cg->layout = self.layout;
@@ -336,7 +354,7 @@ int cgroups_open(struct cgroups *cg, const char *run_dir, struct davit_error *er
 			 "this machine offers no %s controller (cgroups: %s)", cgroup_names[i],
 			 cgroup_layout_name(cg->layout));
 	snprintf(cg->why_no_track, sizeof cg->why_no_track, "this machine has no control groups");
-	r = open_parents(cg, run_dir, &self);
+	r = open_parents(cg, run_dir, named != NULL, &self);
 	cgroup_self_fini(&self);
 	if (r < 0) {
 		cgroups_fini(cg);

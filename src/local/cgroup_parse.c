@@ -15,6 +15,23 @@ const char *const cgroup_names[CGROUP_CONTROLLERS] = {
 	[CGROUP_FREEZER] = "freezer",
 };
 
+/* The group that `beside` names, seen from ours: "../x" is one next to it, where it is not the root. */
+static char *named_group(const char *ours, const char *beside)
+{
+	DAVIT_AUTO_FREE char *dir = strdup(ours);
+	char *found = NULL;
+
+	while (dir && !strncmp(beside, "../", 3)) {
+		char *slash = strrchr(dir, '/');
+
+		if (!slash || !slash[1])
+			return DAVIT_TAKE(dir);
+		*slash = '\0';
+		beside += 3;
+	}
+	return !dir || asprintf(&found, "%s/%s", dir, beside) < 0 ? NULL : found;
+}
+
 /* The next line of *text as a heap copy, or NULL at the end (*oom tells why). */
 static char *next_line(const char **text, bool *oom)
 {
@@ -123,14 +140,22 @@ static char *group_of(const char *cgroup, const char *controller, bool *oom)
 	return found;
 }
 
-/* Fills *slot with the directory of our group in the mounted hierarchy, once. */
-static void take(char **slot, const struct mount *m, const char *cgroup, const char *controller, bool *oom)
+/* Fills *slot with the directory of our group, or the one beside it, in the mounted hierarchy, once. */
+static void take(char **slot, const struct mount *m, const char *cgroup, const char *controller,
+		 const char *beside, bool *oom)
 {
 	DAVIT_AUTO_FREE char *path = NULL;
 
 	if (*slot || *oom)
 		return;
 	path = group_of(cgroup, controller, oom);
+	if (path && beside) {
+		char *named = named_group(path, beside);
+
+		free(path);
+		path = named;
+		*oom |= !path;
+	}
 	if (!path)
 		return;
 	*slot = directory_of(m, path);
@@ -148,7 +173,7 @@ static enum cgroup_layout layout_of(const struct cgroup_self *s)
 	return v1 || s->v1_own[CGROUP_FREEZER] ? CGROUP_V1 : CGROUP_NONE;
 }
 
-int cgroup_parse(const char *cgroup, const char *mountinfo, struct cgroup_self *ret)
+int cgroup_parse(const char *cgroup, const char *mountinfo, const char *beside, struct cgroup_self *ret)
 {
 	struct cgroup_self s = {0};
 	bool oom = false;
@@ -159,7 +184,7 @@ int cgroup_parse(const char *cgroup, const char *mountinfo, struct cgroup_self *
 
 		if (parse_mount(line, &m)) {
 			if (!strcmp(m.type, "cgroup2") && !s.v2_mount) {
-				take(&s.v2_own, &m, cgroup, NULL, &oom);
+				take(&s.v2_own, &m, cgroup, NULL, beside, &oom);
 				if (s.v2_own) {
 					s.v2_mount = strdup(m.point);
 					oom |= !s.v2_mount;
@@ -167,7 +192,7 @@ int cgroup_parse(const char *cgroup, const char *mountinfo, struct cgroup_self *
 			}
 			for (int i = 0; i < CGROUP_CONTROLLERS; i++)
 				if (!strcmp(m.type, "cgroup") && has_word(m.super, cgroup_names[i]))
-					take(&s.v1_own[i], &m, cgroup, cgroup_names[i], &oom);
+					take(&s.v1_own[i], &m, cgroup, cgroup_names[i], beside, &oom);
 		}
 		free(line);
 	}
@@ -191,7 +216,7 @@ char *cgroup_directory(const char *cgroup, const char *mountinfo, const char *co
 		if (strstr(line, " - cgroup") && parse_mount(line, &m) &&
 		    (controller ? !strcmp(m.type, "cgroup") && has_word(m.super, controller)
 				: !strcmp(m.type, "cgroup2")))
-			take(&dir, &m, cgroup, controller, &oom);
+			take(&dir, &m, cgroup, controller, NULL, &oom);
 		free(line);
 	}
 	return dir;

@@ -332,8 +332,27 @@ static void dispatch(struct keeper_client *k, const struct keeper_header *h)
 
 static bool well_formed(const struct keeper_header *h, size_t len)
 {
-	return len >= sizeof *h && h->size >= sizeof *h && h->size <= len && h->total == len &&
-	       memchr(h->id, '\0', sizeof h->id);
+	return len >= sizeof *h && h->size >= sizeof *h && h->size <= h->total && h->total <= len &&
+	       (h->total == len || h->total % 8 == 0) && memchr(h->id, '\0', sizeof h->id);
+}
+
+static void makes_no_sense(struct keeper_client *k)
+{
+	lose_because(k, DAVIT_EPROTO, "the keeper sent a message that makes no sense");
+}
+
+/* The messages of a packet. A message may end the connection. */
+static void dispatch_all(struct keeper_client *k, const char *buf, size_t len)
+{
+	for (size_t at = 0; at < len && k->fd >= 0;) {
+		const struct keeper_header *h = (const void *)(buf + at);
+		if (!well_formed(h, len - at)) {
+			makes_no_sense(k);
+			return;
+		}
+		at += h->total;
+		dispatch(k, h);
+	}
 }
 
 int keeper_client_take_fd(struct keeper_client *k)
@@ -377,12 +396,12 @@ static void on_socket(void *user, int events)
 			lose_because(k, DAVIT_EUNAVAIL, "the keeper of local processes ended");
 			return;
 		}
-		if ((size_t)n > sizeof buf - 1 || !well_formed((const void *)buf, (size_t)n)) {
-			lose_because(k, DAVIT_EPROTO, "the keeper sent a message that makes no sense");
+		if ((size_t)n > sizeof buf - 1) {
+			makes_no_sense(k);
 			return;
 		}
 		buf[n] = '\0';
-		dispatch(k, (const void *)buf);
+		dispatch_all(k, buf, (size_t)n);
 		if (k->answer_fd >= 0)
 			close(DAVIT_TAKE_FD(k->answer_fd)); /* nobody took it */
 	}

@@ -57,6 +57,9 @@ struct local_ops {
 	bool (*up)(struct local_instance *pi);
 	/* The driver's part of the instance goes: nothing is told to it after. */
 	void (*detach)(struct local_instance *pi);
+	/* The groups are known, no keeper is asked yet: 0, or why the runtime cannot be opened. NULL: nothing
+	 * to do. */
+	int (*grouped)(struct local_runtime *p, struct davit_error *err);
 	/* The instances that keepers hold are known: what belongs to no id of
 	 * local_knows is a leftover. */
 	void (*leftovers)(struct local_runtime *p);

@@ -56,8 +56,8 @@ static void cancel_open(struct davit_op *op, int why)
 	struct local_runtime *p = op->performer;
 
 	p->open_op = NULL;
-	release(p);
 	davit_op_fail(op, why, p->rt->name, "the keeper of local processes did not answer in time");
+	release(p);
 }
 
 static int prepare(struct local_runtime *p, struct davit_error *err)
@@ -85,6 +85,8 @@ static int prepare(struct local_runtime *p, struct davit_error *err)
 		return davit_error_errno(err, errno, p->rt->name, "cannot open %s", rt->run_dir);
 	local_sweep_init(p);
 	r = cgroups_open(&p->cgroups, rt->run_dir, err);
+	if (!r && p->ops->grouped)
+		r = p->ops->grouped(p, err);
 	return r < 0 ? r : local_keepers_open(p, err);
 }
 

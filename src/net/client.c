@@ -19,7 +19,8 @@ enum {
 };
 
 struct davit_client {
-	int fd; /* -1 once it was taken */
+	int fd;	    /* -1 once it was taken */
+	int output; /* whose reader is waited for as well, or -1 */
 	int64_t timeout;
 	http_parser parser;
 	struct davit_buf headers; /* name NUL value NUL ... of the response */
@@ -42,6 +43,7 @@ int davit_client_open(const char *path, struct davit_client **ret, struct davit_
 	if (!c)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	c->idle = true;
+	c->output = -1;
 	r = davit_unix_connect(path, &c->fd, err);
 	if (r < 0) {
 		free(c);
@@ -65,6 +67,11 @@ void davit_client_close(struct davit_client *c)
 void davit_client_set_timeout(struct davit_client *c, int64_t ns)
 {
 	c->timeout = ns;
+}
+
+void davit_client_set_output(struct davit_client *c, int fd)
+{
+	c->output = fd;
 }
 
 int davit_client_fd(const struct davit_client *c)
@@ -152,17 +159,23 @@ static int fail(struct davit_client *c, int code, struct davit_error *err, const
 
 static int wait_for(struct davit_client *c, short events, struct davit_error *err)
 {
-	struct pollfd p = {.fd = c->fd, .events = events};
+	/* Of a descriptor without events only its end is told. */
+	struct pollfd p[2] = {{.fd = c->fd, .events = events}, {.fd = c->output}};
 	int64_t ms = c->timeout > 0 ? (c->timeout + 999999) / 1000000 : -1;
 	long n;
 
-	if (ms < 0)
+	if (ms < 0 && c->output < 0)
 		return 0; /* the call itself waits */
-	n = DAVIT_EINTR(poll(&p, 1, ms > INT_MAX ? INT_MAX : (int)ms));
+	n = DAVIT_EINTR(poll(p, 2, ms > INT_MAX ? INT_MAX : (int)ms));
 	if (n < 0)
 		return davit_error_errno(err, errno, NULL, "cannot wait for the daemon");
 	if (n == 0)
 		return davit_error_set(err, DAVIT_ETIMEDOUT, NULL, "the daemon does not answer");
+	if (p[1].revents & (POLLERR | POLLHUP))
+		return davit_error_set(err, DAVIT_ECANCELED, NULL, "nobody reads the output any more");
+	/* A closed output does not end the wait, and is not looked at again. */
+	if (!p[0].revents)
+		c->output = -1;
 	return 0;
 }
 

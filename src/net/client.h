@@ -50,6 +50,11 @@ void davit_client_close(struct davit_client *c);
  * and _body go on where they were. */
 void davit_client_set_timeout(struct davit_client *c, int64_t ns);
 
+/* Waiting for bytes ends with DAVIT_ECANCELED, too, when nobody reads the other end of fd
+ * any more (a pipe's, a socket's, a terminal's): for what is written there as it comes.
+ * -1: not so, the default. fd stays the caller's. */
+void davit_client_set_output(struct davit_client *c, int fd);
+
 /* Sends a request and reads the response's head. 0 with *ret_status, whatever
  * the status is, or a code: DAVIT_ECLOSED "the daemon closed the connection",
  * DAVIT_EPROTO, DAVIT_ETIMEDOUT, DAVIT_EIO, DAVIT_EINVAL for a request that

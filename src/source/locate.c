@@ -174,16 +174,6 @@ static int locate_example(const struct place *p, const struct davit_source *s, s
 	return access(path, F_OK) < 0 ? DAVIT_ENOENT : locate_path(p, path, l);
 }
 
-static int unknown_name(const struct place *p, const struct davit_source *s)
-{
-	const char *base = p->request->default_source;
-
-	return davit_error_set(
-		p->err, DAVIT_ESOURCE, "source",
-		"there is no '%.128s'%s%.128s: give a path or a git URL, or set DAVIT_RUNTIME_SOURCE",
-		s->location, base ? " below " : " among the examples", base ? base : "");
-}
-
 /* What the name means below the default source; DAVIT_ENOENT when there is no
  * such thing there. */
 static int locate_below(const struct place *p, const struct davit_source *s, struct davit_located *l)
@@ -221,7 +211,7 @@ static int locate_name(const struct place *p, const struct davit_source *s, stru
 	davit_remove_tree(p->scratch, NULL);
 	davit_located_fini(l);
 	r = locate_example(p, s, l);
-	return r == DAVIT_ENOENT ? unknown_name(p, s) : r;
+	return r == DAVIT_ENOENT ? davit_source_unknown(s->location, p->request->default_source, p->err) : r;
 }
 
 int davit_locate(const struct davit_build_request *request, const char *scratch, int64_t deadline,

@@ -30,4 +30,11 @@ struct davit_source {
 int davit_source_parse(const char *text, struct davit_source *ret, struct davit_error *err);
 void davit_source_fini(struct davit_source *s);
 
+/* Whether it makes sense and is there, as far as that is known without asking anybody: of
+ * names below `base` (the default source, or NULL) when that is a directory, and among
+ * the examples of `share`. DAVIT_ESOURCE with a message for a person. Looks at the file system. */
+int davit_source_check(const char *text, const char *base, const char *share, struct davit_error *err);
+/* DAVIT_ESOURCE: there is no such name. */
+int davit_source_unknown(const char *name, const char *base, struct davit_error *err);
+
 #endif

@@ -55,9 +55,9 @@
  *
  * Done: a node is done when it completed, or failed and is left so. When a
  * significant child of a node with auto_shutdown is done, the node stops its other
- * children and completes. When every child of a node (the root excepted) is done,
- * the node is done too by rule "children": failed if one of them failed, else
- * completed; there is no escalation in that. What the user stopped, or what was
+ * children and completes. When every child of a node (the root and what is headed
+ * excepted) is done, the node is done too by rule "children": failed if one of them
+ * failed, else completed; there is no escalation in that. What the user stopped, or what was
  * stopped along with others, is not done.
  *
  * Memory: only adding a node can fail for want of it. A delay that cannot be
@@ -270,6 +270,9 @@ void davit_supervise_ended_final(struct davit_node *leaf, enum davit_cause cause
 /* As either, of an end that nobody could decide on for a while: `ago` ns, of which the
  * backoff is spared. */
 void davit_supervise_ended_ago(struct davit_node *leaf, enum davit_cause cause, bool final, int64_t ago);
+/* Would that end leave the leaf failed by its own policy, whatever else happens in the tree? The
+ * name of the rule then, else NULL. Changes nothing. */
+const char *davit_supervise_leaves_failed(const struct davit_node *leaf, enum davit_cause cause, bool final);
 /* It was found running (adopted): no start is made, counters as given. The time of
  * health for the backoff counts from now. */
 void davit_supervise_adopted(struct davit_node *leaf, int64_t restarts);

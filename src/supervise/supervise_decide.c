@@ -141,7 +141,8 @@ void decide_children(struct davit_node *n)
 {
 	struct davit_node *last;
 
-	if (!n->parent || node_job(n) || n->state != DAVIT_NODE_RUNNING || !n->n_children ||
+	/* A container goes on without its children. */
+	if (!n->parent || n->rule.headed || node_job(n) || n->state != DAVIT_NODE_RUNNING || !n->n_children ||
 	    n->n_done < n->n_children)
 		return;
 	last = DAVIT_CONTAINER_OF(n->children.prev, struct davit_node, siblings);
@@ -230,6 +231,22 @@ static void restart_group(struct davit_node *leaf, struct davit_node *branch, st
 	job_advance(sup);
 }
 
+/* The part of decide_end that asks the leaf alone. */
+static bool is_last(const struct davit_node *leaf, enum davit_cause cause, bool final)
+{
+	return final || !davit_restart_wanted(leaf->restart.policy, cause);
+}
+
+const char *davit_supervise_leaves_failed(const struct davit_node *leaf, enum davit_cause cause, bool final)
+{
+	bool alone = leaf->state == DAVIT_NODE_STARTING || leaf->state == DAVIT_NODE_RUNNING;
+
+	if (!alone || !leaf->wanted || leaf->flags & NODE_ASKED || cause == DAVIT_CAUSE_CLEAN ||
+	    cause == DAVIT_CAUSE_STOPPED || !is_last(leaf, cause, final))
+		return NULL;
+	return final ? "prevent" : "policy";
+}
+
 void decide_end(struct davit_node *leaf, enum davit_cause cause, bool final)
 {
 	const struct davit_restart_rule *rule = &leaf->restart;
@@ -246,7 +263,7 @@ void decide_end(struct davit_node *leaf, enum davit_cause cause, bool final)
 			node_ask(leaf);
 		return;
 	}
-	if (final || !davit_restart_wanted(rule->policy, cause)) {
+	if (is_last(leaf, cause, final)) {
 		leaf->flags |= final ? NODE_FINAL : 0;
 		leaf->failed = cause != DAVIT_CAUSE_CLEAN;
 		node_set_state(leaf, leaf->failed ? DAVIT_NODE_FAILED : DAVIT_NODE_COMPLETED);

@@ -349,7 +349,7 @@ static bool launch(struct davit_node *n, bool fresh)
 	n->next_start = 0;
 	if (node_job(n))
 		return any;
-	if (any || !n->parent)
+	if (any || !n->parent || n->rule.headed)
 		node_set_state(n, DAVIT_NODE_RUNNING);
 	else if (n->n_children && n->n_done == n->n_children) {
 		n->failed = n->n_failed != 0;

@@ -6,6 +6,7 @@
  */
 #include "actor_bench.h"
 
+#include "base/util.h"
 #include "channel/ring.h"
 
 #include <sched.h>
@@ -236,7 +237,7 @@ static void wait_a_little(int *n)
 	if (++*n % 1000 == 0)
 		sched_yield();
 	else
-		__builtin_ia32_pause();
+		davit_relax();
 }
 
 static void bare_send(struct davit_ring *r)

@@ -129,22 +129,24 @@ static struct keeper_header *begin(struct davit_buf *b, uint32_t type, size_t si
  * start, a stop or a removal. */
 static unsigned take(bool wait, uint32_t type)
 {
-	_Alignas(8) char buf[8192];
+	_Alignas(8) char buf[2 * KEEPER_PACK_MAX];
 	unsigned n = 0;
 
 	for (;; wait = false) {
 		ssize_t r = recv(conn, buf, sizeof buf, wait ? 0 : MSG_DONTWAIT);
-		const struct keeper_header *h = (const void *)buf;
-		const struct keeper_done *d = (const void *)buf;
 		if (r < 0)
 			return n;
 		if (r == 0)
 			die("the keeper ended");
-		if (h->type == KEEPER_DONE && d->result < 0) {
-			fprintf(stderr, "bench-keeper: %s\n", buf + h->size);
-			exit(1);
+		for (ssize_t at = 0; at < r;) {
+			const struct keeper_header *h = (const void *)(buf + at);
+			if (h->type == KEEPER_DONE && ((const struct keeper_done *)h)->result < 0) {
+				fprintf(stderr, "bench-keeper: %s\n", buf + at + h->size);
+				exit(1);
+			}
+			n += h->type == type;
+			at += h->total;
 		}
-		n += h->type == type;
 	}
 }
 

@@ -122,7 +122,7 @@ TABLE
   davit container:start T1
   answers T1 two "1: 0 two"
   run davit container:continue T1
-  [ "$status" -eq 1 ]
+  [ "$status" -eq 1 ] && [ "$output" = "davit: T1 has not failed" ]
 }
 
 @test "a process is its own process, and its crash is a failure that its parent solves" {
@@ -263,6 +263,10 @@ NODE
   [[ "$output" == *"there is no thread container 'Nothing': looked for thread/Nothing/Nothing.so in $PWD, "* ]]
   run davit process:create Main X Nothing
   [[ "$output" == *"process/Nothing/Nothing.so, process/Nothing/Nothing, process/Nothing/Nothing.py, "*" in $PWD, "* ]]
+  rm process/Probe/Probe.so
+  run davit process:create Main X Probe
+  [ "$status" -eq 1 ]
+  [[ "$output" == "davit: there is no process container 'Probe', but there is $PWD/thread/Probe/Probe.so: looked for "* ]]
   mkdir -p own deep/Probe env/Probe
   mv thread/Probe/Probe.so deep/Probe/of-option.so
   cp deep/Probe/of-option.so env/Probe/thread.so
@@ -293,6 +297,8 @@ NODE
   run davit process:create Main X Prog
   [[ "$output" == *"cannot execute $PWD/process/Prog/Prog"* ]]
   chmod +x process/Prog/Prog
+  run davit process:create Main X Prog
+  [ "$status" -eq 1 ] && [ "$output" = "davit: it exited with 3, and has never spoken the protocol" ]
   cp process/Prog/Prog thread/Prog/Prog
   run davit thread:create Main X Prog --search '<type>/<name>/<name>'
   [[ "$output" == *"only a process can be that"* ]]
@@ -366,6 +372,12 @@ NODE
   [ "$(project_log | grep ': start$' | tr '\n' ' ')" = "A: start B: start C: start D: start " ]
   [ "$(project_log | grep ': stop$' | tr '\n' ' ')" = "D: stop C: stop B: stop A: stop " ]
   davit arch:status A | grep -q "└─C"
+  davit thread:create A E Probe
+  davit arch:start B
+  run davit arch:stop Main
+  [ "$status" -eq 0 ] && [ "$output" = "all beneath Main: stopped" ]
+  [ "$(davit arch:status A -o json | jq -c '[.. | select(.alias?) | "\(.alias) \(.state)"]')" = \
+    '["A stopped","B stopped","C stopped","D stopped","E created"]' ]
 }
 
 @test "messages: text, standard input, commands, bytes, refusals, timeouts" {
@@ -375,6 +387,8 @@ NODE
   answers T1 '{"n": 1}' '2: 0 {"n": 1}'
   [ "$(echo piped | tr -d '\n' | davit request T1 -)" = "3: 0 piped" ]
   [ "$(davit request T1)" = "4: 0 " ]
+  run davit request T1 - < <(printf 'a\0b')
+  [ "$status" -eq 2 ] && [ "$output" = "davit: a message from here must be UTF-8 text without NUL" ]
   answers T1 args '{"a": 1}'
   answers T1 bytes 6100ff
   [ "$(davit request T1 bytes -o json | jq -c .)" = '{"hex":"6100ff"}' ]
@@ -478,6 +492,7 @@ is_asleep() {
   davit process:create A B Probe
   davit tree | grep -A4 "projects/default/latest" | grep -q "└─Main  *thread *started"
   davit tree | grep -q "└─B  *process *created"
+  davit tree | grep -q "Main  *thread *started *one-for-one *0"
   [ "$(davit tree -o json | jq -r '.. | select(.kind? == "process") | .name')" = B ]
   "$BUILD/davit" tree -f >live 3>&- &
   pid=$!

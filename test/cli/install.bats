@@ -35,6 +35,16 @@ runs() {
   [ -s "$PREFIX/share/fish/vendor_completions.d/davit.fish" ]
 }
 
+@test "the units of systemd are installed, and what they start is there" {
+  install_davit
+  for manager in system user; do
+    start=$(sed -n 's/^ExecStart=//p' "$PREFIX/lib/systemd/$manager/davitd.service")
+    [ -x "$DAVIT_HOME/root$start" ]
+    other=$(sed -n 's/^Requires=//p' "$PREFIX/lib/systemd/$manager/davitd.service")
+    [ -s "$PREFIX/lib/systemd/$manager/$other" ]
+  done
+}
+
 # pkg-config takes the file's paths as being below the root that it was installed to.
 @test "a new container builds against what is installed, and answers, as a thread and as a process" {
   install_davit

@@ -52,6 +52,27 @@ disk() {
   davit kill full
 }
 
+# Texts of the spec as files, at a path and by a name, which cannot be written to.
+configs() {
+  sed "s|IMAGE|$IMAGE|" >config.yaml <<'END'
+name: configured
+image: IMAGE
+user: "1000"
+volumes:
+  - {type: config, target: /etc/app/app.conf, content: "one\ntwo\n"}
+  - {type: config, target: extra, content: three}
+command: [sh, -c, 'cat /etc/app/app.conf $CONFIG_DIRECTORY/extra; for f in /etc/app/app.conf $CONFIG_DIRECTORY/extra $CONFIG_DIRECTORY/new; do echo x 2>/dev/null >$f && echo written; done; echo; echo done; sleep 1000']
+END
+  davit apply -f config.yaml
+  eventually logged configured "done"
+  [ "$(davit logs configured)" = $'one\ntwo\nthree\ndone' ]
+  sed -i s/three/four/ config.yaml
+  davit apply -f config.yaml
+  eventually logged configured four
+  davit kill configured
+  [ -z "$(find /dev/shm -path "*$(basename "$DAVIT_HOME")*-config*" 2>/dev/null)" ]
+}
+
 life() {
   PORT=$(free_port)
   run web
@@ -283,4 +304,24 @@ recovery() {
 @test "runc: a limit of disk space" {
   on runc
   disk
+}
+
+@test "docker: volumes of type config" {
+  on docker
+  configs
+}
+
+@test "podman: volumes of type config" {
+  on podman
+  configs
+}
+
+@test "crun: volumes of type config" {
+  on crun
+  configs
+}
+
+@test "runc: volumes of type config" {
+  on runc
+  configs
 }

@@ -134,6 +134,78 @@ s.close()
   [[ "$output" == *"/no/such/program"*"No such file or directory"* ]]
 }
 
+@test "a limit of memory in which nothing can start fails that service, and ends nothing else" {
+  local other keeper
+  davit runtimes -o json |
+    jq -e '.[] | select(.name == "process").capabilities[] | select(.name == "memory-limit").supported' || skip "no limit of memory here"
+  davit run other -- sleep 1000
+  other=$(davit status other -o json | jq '.[0].instances[0].pid')
+  keeper=$(ours | grep keeper)
+  for limit in 1 4Ki 16Ki; do
+    run davit run tiny --memory $limit --retries 1 --timeout 20s -- /bin/true
+    [[ "$output" != *keeper* ]]
+    davit kill tiny
+  done
+  # In an environment that does not fit into it, too.
+  printf 'A%s=%0100000d\n' 1 1 2 1 3 1 4 1 >env
+  run davit run tiny --memory 200Ki --env-file env --retries 1 --timeout 20s -- /bin/true
+  [[ "$output" != *keeper* ]]
+  [ "$(ours | grep keeper)" = "$keeper" ]
+  [ "$(davit status other -o json | jq '.[0].instances[0].pid')" = "$other" ]
+}
+
+health_is() {
+  [ "$(davit status "$1" -o json | jq -r '.[0].instances[0].health')" = "$2" ]
+}
+unhealthy_for() { # SERVICE TEXT
+  davit events "$1" -o json | jq -se --arg why "$2" 'any(.type == "health-changed" and (.cause | contains($why)))'
+}
+
+@test "a health check by https verifies the certificate, by authorities of one's own, or does not" {
+  command -v openssl python3 || skip "openssl and python3 are not here"
+  openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=web.example -keyout key.pem -out cert.pem \
+    -addext 'subjectAltName=DNS:web.example,IP:127.0.0.1' 2>/dev/null
+  cat >server.py <<'END'
+import http.server, os, ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("cert.pem", "key.pem")
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/up" else 500)
+        self.end_headers()
+        self.wfile.write(b"x" * 20000)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+END
+  # The checks come when the server is there: what it says first is then about certificates.
+  for service in own name insecure unknown other broken; do
+    printf '%s\n' --- "name: $service" 'command: [python3, server.py]' "directory: $PWD" 'ports: [{host: 0}]' 'ready: port'
+  done >servers.yaml
+  davit apply -f servers.yaml
+  awk -v ca="$PWD/cert.pem" '
+    { print }
+    /^name:/ { name = $2 }
+    /^ready:/ {
+      check = "type: https, role: readiness, retries: 1, interval: 200ms, timeout: 30s, path: " (name == "broken" ? "/down" : "/up")
+      if (name != "unknown" && name != "insecure" && name != "broken") check = check ", ca: " ca
+      if (name == "insecure" || name == "broken") check = check ", insecure: true"
+      if (name == "name") check = check ", host: \"web.example:443\""
+      if (name == "other") check = check ", host: other.example"
+      print "health: [{" check "}]"
+    }' servers.yaml >checked.yaml
+  davit apply --detach -f checked.yaml
+  eventually health_is own healthy
+  eventually health_is name healthy
+  eventually health_is insecure healthy
+  eventually unhealthy_for unknown "the certificate is not valid: self-signed certificate"
+  eventually unhealthy_for other "the certificate is not valid: hostname mismatch"
+  eventually unhealthy_for broken "HTTP status 500: xxx"
+  run davit update own --health-https /up --health-insecure --health-ca cert.pem
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"ca says who is trusted"* ]]
+}
+
 @test "scale, stop, start, restart and signal do what they say" {
   davit run s -- sh -c 'trap "echo hup" HUP; while :; do sleep 0.05; done'
   davit scale s 3
@@ -169,6 +241,26 @@ s.close()
   [ "$(davit status -o names | wc -l)" -eq 2 ]
 }
 
+@test "what a check of the whole refuses has its line and column, and nothing is recorded" {
+  refused() { # TEXT MESSAGE, of the second spec of a file
+    printf 'name: fine\ncommand: [sleep, "1000"]\n---\nname: bad\ncommand: [sleep, "1000"]\n%b\n' "$1" >f.yaml
+    run davit apply -f f.yaml
+    echo "$output"
+    [ "$status" -eq 1 ]
+    [[ "$output" == "davit: f.yaml:$2"* ]]
+    run davit validate -f f.yaml
+    [[ "$output" == "davit: f.yaml:$2"* ]]
+    [ "$(davit status -o json)" = "[]" ]
+  }
+  if [ "$(id -u)" = 0 ]; then refused 'user: nosuch' "6:7: service 'bad': user 'nosuch' is not known"; fi
+  refused 'env: {A: 1}\nvolumes: ["/etc:/etc:ro"]' "7:10: service 'bad': volume /etc cannot be made read-only"
+  refused 'source: nosuch' "6:9: there is no 'nosuch' among the examples"
+  refused 'volumes: [{type: tmpfs, target: /x}]' '6:10: volumes: runtime process does not support tmpfs'
+  refused 'supervisor: nobody' "6:13: there is no supervisor 'nobody'"
+  refused 'runtime: nosuch' "6:10: there is no runtime 'nosuch'"
+  refused 'secrets: [nosuch]' "6:11: secret 'nosuch' not found"
+}
+
 @test "secrets are set from standard input and never shown" {
   printf 'top secret' | davit secret set token
   [ "$(davit secret list -o json | jq -r '.[].name')" = token ]
@@ -177,6 +269,69 @@ s.close()
   [ "$status" -eq 2 ]
   davit secret rm token
   [ "$(davit secret list -o json | jq length)" -eq 0 ]
+}
+
+@test "a secret reaches a service of another user, wherever the daemon's directories are" {
+  [ "$(id -u)" = 0 ] || skip "not root"
+  cd / && rm -rf "$DAVIT_HOME"
+  DAVIT_HOME=$(mktemp -d /dev/shm/davit-test-XXXXXX) # closed to others, and in memory
+  printf geheim | davit secret set key
+  run davit run s --user nobody --secret key --restart never --follow -- sh -c 'cat "$CREDENTIALS_DIRECTORY/key"'
+  [ "$status" -eq 0 ]
+  [[ "$output" == *geheim* ]]
+  davit daemon stop --all
+  [ -z "$(find /dev/shm -path "*$(basename "$DAVIT_HOME")-run*")" ]
+}
+
+@test "a config is a file by its name, for any user, that follows the spec and goes with the instance" {
+  local user=""
+  if [ "$(id -u)" = 0 ]; then user="user: nobody"; fi
+  cat >c.yaml <<END
+name: c
+$user
+volumes:
+  - type: config
+    target: app.conf
+    content: |
+      level = 1
+command: [sh, -c, 'cat \$CONFIG_DIRECTORY/app.conf; exec sleep 1000']
+END
+  davit apply -f c.yaml
+  eventually log_is c "level = 1"
+  kill -9 "$(davit daemon status -o json | jq .pid)"
+  file=$(davit exec c -- sh -c 'ls $CONFIG_DIRECTORY/*')
+  [ "$(cat "$file")" = "level = 1" ]
+  [ "$(stat -c %a "$file")" = 444 ]
+  sed -i 's/level = 1/level = 2/' c.yaml
+  davit apply -f c.yaml
+  eventually logged c "level = 2"
+  [ ! -e "$file" ]
+  file=$(davit exec c -- sh -c 'ls $CONFIG_DIRECTORY/*')
+  davit kill c
+  [ ! -e "$file" ]
+  # On a path of the host itself nothing is put.
+  sed -i 's/target: app.conf/target: ...etc...app.conf/; s/[.][.][.]/\//g' c.yaml
+  run davit apply -f c.yaml
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"a config cannot appear as /etc/app.conf on runtime process"* ]]
+  [ "$(davit status -o json)" = "[]" ]
+}
+
+@test "a repository on this host is a source by its path and ref" {
+  git init -q repo
+  printf '#!/bin/sh\necho one\nexec sleep 1000\n' >repo/run.sh
+  git -C repo add -A
+  git -C repo -c user.name=a -c user.email=a@example.test commit -qm one
+  git -C repo tag v1
+  git clone -q --bare repo repo.git
+  davit run by-path --source ./repo.git@v1
+  davit inspect by-path | jq -e --arg want "$PWD/repo.git@v1" '.spec.source == $want'
+  davit run by-url --source "file://$PWD/repo.git@v1"
+  run davit run wrong --source ./missing.git@v1
+  [[ "$output" == *"./missing.git@v1: No such file or directory"* ]]
+  run davit run wrong --source ./repo.git@v2
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"v2"* ]]
 }
 
 @test "inspect, why, tree, ps, stats, events, runtimes and version answer" {

@@ -89,6 +89,20 @@ load helper
   [ "$output" = 1 ]
 }
 
+# In each nothing more is written after what the reader has taken.
+@test "events -f, logs -f and status --watch end with their reader, not at the next line" {
+  davit run p -- sh -c 'echo one; exec sleep 1000'
+  eventually logged p one
+  for command in 'events -f' 'logs -f p' 'status --watch'; do
+    run timeout 30 bash -c "davit $command -o json | head -n 1"
+    [ "$status" -eq 0 ]
+    jq -e . <<<"$output"
+  done
+  # Somebody who ignores the signal is told.
+  run timeout 30 bash -c 'trap "" PIPE; { davit logs -f p; echo "status $?" >&2; } | head -n 1'
+  [[ "$output" == *"nobody reads the output any more"*"status 1"* ]]
+}
+
 @test "output that cannot be written is an error" {
   davit run p -- sleep 1000
   run bash -c 'davit status >/dev/full'

@@ -7,15 +7,32 @@ export type Force = "soft" | "hard" | "both";
 export type Value = Uint8Array | string | number | boolean | object | null | undefined | void;
 export type Behaviour = (this: any, message: Message) => Value | Promise<Value>;
 
+/** Before each restart; a member that is left out has the default. */
+export interface Backoff {
+	/** 100 ms. */
+	initial?: number;
+	/** 30000 ms. */
+	max?: number;
+	/** 2. */
+	factor?: number;
+	/** 0.1: the fraction of the delay that chance may take off. */
+	jitter?: number;
+	/** 60000 ms: after so long a time of running the delay starts over. */
+	reset?: number;
+}
+
 /** As in struct davit_options; times in milliseconds. */
 export interface Options {
 	limit?: number;
 	overflow?: "fail" | "drop-newest" | "drop-oldest" | "block";
+	block_time?: number;
 	keep_nothing?: boolean;
 	significant?: boolean;
 	restart?: "always" | "on-failure" | "never";
 	retries?: number;
-	strategy?: "one-for-one" | "one-for-all" | "rest-for-one";
+	/** None: at once. */
+	backoff?: Backoff;
+	strategy?: "one-for-one" | "one-for-all" | "rest-for-one" | "simple-one-for-one";
 	max_restarts?: number;
 	period?: number;
 	auto_shutdown?: boolean;

@@ -277,7 +277,13 @@ class Container:
         return True
 
     async def children(self, address: str) -> list:
-        return (await self._manage("children", address=address))["children"]
+        """Their aliases, in the order in which they came."""
+        answer = await self._manage("children", address=address)
+        aliases = answer["children"]
+        while answer["children"] and len(aliases) < answer.get("total", 0):
+            answer = await self._manage("children", **{"address": address, "from": len(aliases)})
+            aliases = aliases + answer["children"]
+        return aliases
 
     async def watch(self, address: str) -> None:
         """When it ends, `gone` is called, once."""

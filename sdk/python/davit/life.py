@@ -11,6 +11,7 @@ from typing import Any, Awaitable, Callable, Deque, Dict, List, Optional, Set, T
 
 from .container import Container, Message, Refusal
 from .frames import TYPE_COMMAND, WORDS, Error, Frame, Kind
+from .supervise import Standing, Supervisor, check
 
 OPERATIONS = {  # what is done, from which states it can be
     "create": ("destroyed",),
@@ -21,8 +22,7 @@ OPERATIONS = {  # what is done, from which states it can be
     "destroy": ("created", "started", "stopped", "failed"),
 }
 SOLUTIONS = {"continue": "continue", "restart": "start", "stop": "stop"}
-SHUTDOWN = 5000  # milliseconds; as the options of C, where the others have their defaults from
-MAX_RESTARTS, PERIOD = 10, 60000
+SHUTDOWN = 5000  # milliseconds; as the options of C
 LIMIT = 65536
 
 Done = Callable[[Optional[Error], dict], None]
@@ -55,6 +55,8 @@ class Life:
         self.channel = channel
         self.above = above
         self.below: "Dict[str, Life]" = {}  # by alias, in the order of their creation
+        self.brood = Supervisor(self)  # of those
+        self.standing = Standing()  # with the one above
         self.container = cls()
         self.container._life = self
         self.state = "destroyed"
@@ -73,9 +75,6 @@ class Life:
         self._tasks: Set[asyncio.Task] = set()
         self._background: Deque[BaseException] = collections.deque()
         self._kept: dict = {}  # attributes that survive a restart
-        self._recent: Deque[float] = collections.deque()  # when those below were restarted
-        self._tries = 0  # restarts since somebody else has started it
-        self._orphaned: "List[Life]" = []  # those below that were stopped because of a failure here
         self._worker: Optional[asyncio.Task] = None
         self._current: Optional[Message] = None  # the one that is being handled
 
@@ -84,14 +83,34 @@ class Life:
     def take(self, message: Message, urgent: bool) -> None:
         if urgent:
             self._urgent.append(message)
-        elif self.above and len(self._mailbox) >= self.container.options.get("limit", LIMIT):
-            if message.is_request:
-                message.refuse("unavailable", "the mailbox is full")
-            else:
-                self.container.log("%s: a message of type %d: the mailbox is full" % (self.alias, message.type))
-        else:
+        elif not self.above or self._has_room(message):
             self._mailbox.append(message)
         self._ready.set()
+
+    def _has_room(self, message: Message) -> bool:
+        """As the options say: for the process's own its parent does so."""
+        options = self.container.options
+        if options.get("keep_nothing") and self.state in ("created", "stopped"):
+            self._drop(message, "the receiver is not started")
+            return False
+        if len(self._mailbox) < (options.get("limit") or LIMIT):
+            return True
+        if options.get("overflow") == "drop-oldest":
+            oldest = next(m for m in self._mailbox if isinstance(m, Message))
+            self._mailbox.remove(oldest)
+            self._drop(oldest, "the mailbox is full")
+            return True
+        if message.is_request and options.get("overflow") != "drop-newest":
+            message.refuse("unavailable", "the mailbox is full")
+        else:
+            self._drop(message, "the mailbox is full")
+        return False
+
+    def _drop(self, message: Message, why: str) -> None:
+        if message.is_request:
+            _not_handled(message, why)
+        else:
+            self.container.log("%s: a message of type %d: %s" % (self.alias, message.type, why))
 
     def tell_gone(self, frame: Frame) -> None:
         self._mailbox.append(frame)
@@ -263,7 +282,7 @@ class Life:
             self._kept = dict(vars(k))
             await _call(k.construct)
             await _call(k.hook, "create", "on")
-            json.dumps(k.options)
+            check(k.options)
         except Exception as e:
             traceback.print_exc()
             return _error_of(e)
@@ -286,9 +305,7 @@ class Life:
             return await self._fail(e)
         self._is("started")
         await self._hook_only("start", "after")
-        orphaned, self._orphaned = self._orphaned, []
-        for life in orphaned:
-            life.operate("start", {"fresh": True}, lambda error, more: None)
+        self.brood.above_started()
         return None
 
     async def _leave(self, operation: str, state: str) -> None:
@@ -326,10 +343,16 @@ class Life:
         self.state = state
         if not self.above:
             return
-        if state == "destroyed":
+        if state == "started":
+            self.standing.started(self._loop.time())
+        elif state == "destroyed":
             self._refuse_all()
+        elif state == "stopped" and self.container.options.get("keep_nothing"):
+            waiting, self._mailbox = self._mailbox, collections.deque()
+            for message in waiting:
+                self.take(message, False) if isinstance(message, Message) else self.tell_gone(message)
         known = {"alias": self.alias, "name": self.container.name, "parent": self.above.alias, "state": state,
-                 "restarts": self.restarts}
+                 "restarts": self.restarts, "strategy": self.container.options.get("strategy", "one-for-one")}
         if state == "failed":
             known.update(failure=self.failure, code=self._error.code, message=str(self._error)[:1024])
         self.channel.write(Frame(Kind.ANNOUNCE, payload=json.dumps(known).encode()))
@@ -343,6 +366,8 @@ class Life:
 
     def _over(self) -> None:
         self.over = True
+        self.standing.told("stop")
+        self.brood.abort()
         assert self.above
         self.above.below.pop(self.alias, None)
         self.channel.lives.pop(self.alias, None)
@@ -361,6 +386,8 @@ class Life:
 
     async def make(self, cls: Type[Container], alias: str, name: str, args: str, start: bool) -> None:
         """A container within this process."""
+        if not self.brood.may_have(cls):
+            raise Error("invalid", "by simple-one-for-one all children of %s are of one class" % self.alias)
         life = Life(self.channel, cls, self)
         k = life.container
         k.alias, k.name, k.args, k.parent = alias, name, args, self.alias
@@ -373,7 +400,7 @@ class Life:
             life._over()
             raise
         if start:
-            await life.ask("start")
+            await life.manage("start", {})
 
     async def ask(self, do: str, **what: Any) -> None:
         future = self._loop.create_future()
@@ -390,18 +417,21 @@ class Life:
 
     async def manage(self, do: str, what: dict) -> None:
         """What others want of it: the words of MANAGE."""
-        self._tries = 0
         if do == "destroy":
             if self.state == "started" and not what.get("force"):
                 raise Error("wrong-state", "it runs, and is to be kept")
             await self.destroy(what.get("force"))
         elif do == "solve":
-            if self.state != "failed" or str(what.get("failure")).zfill(16) != self.failure:
+            if self.state != "failed":
+                raise Error("wrong-state", "%s has not failed" % self.alias)
+            if str(what.get("failure")).zfill(16) != self.failure:
                 raise Error("wrong-state", "that failure is over")
             if what.get("solution") not in SOLUTIONS:
                 raise Error("invalid", "that is no solution for others to give")
+            self.standing.told(what["solution"])
             await self.ask(SOLUTIONS[what["solution"]], fresh=True)
         else:
+            self.standing.told(do)
             await self.ask(do, fresh=self.state == "failed", code=what.get("code"), message=what.get("message"))
 
     async def destroy(self, force: Optional[str]) -> None:
@@ -424,59 +454,23 @@ class Life:
             if self._worker:
                 self._worker.cancel()
 
-    # --- supervision of those below, by the rules of C (docs/supervision.md) ---
+    # --- supervision ---
 
     def _supervised(self) -> None:
         """It has failed: what is done is for the one above to decide."""
         assert self.above
         self.container.log("%s: failed: %s" % (self.alias, self._error))
-        self.above._decide(self)
+        self.above.brood.child_failed(self)
 
-    def _decide(self, child: "Life") -> None:
-        o, of_child = self.container.options, child.container.options
-        if of_child.get("restart") == "never" or self.state != "started":
-            return
-        now, period = self._loop.time(), o.get("period") or PERIOD
-        self._recent.append(now)
-        while self._recent[0] < now - period / 1000:
-            self._recent.popleft()
-        child._tries += 1
-        if len(self._recent) > (o.get("max_restarts") or MAX_RESTARTS) >= 0:
-            self._give_up(child, "max-restarts")
-        elif 0 <= of_child.get("retries", -1) < child._tries:
-            if not o.get("isolate"):
-                self._give_up(child, "retries")
-        else:
-            self.channel.run_beside(self._restart(child))
+    def fail_beside(self, error: Error) -> None:
+        """Those below have failed it."""
+        if self.state == "started":
+            self._background.append(error)
+            self._ready.set()
 
-    def _give_up(self, child: "Life", rule: str) -> None:
-        self._recent.clear()
-        child._tries = 0
-        self._background.append(Error("unavailable", "its children fail: %s, by %s" % (rule, child.alias)))
-        self._orphaned = [child] + [life for life in self.below.values() if life is not child and
-                                    life.state == "started"]
-        for life in reversed(self._orphaned[1:]):
-            life.operate("stop", {}, lambda error, more: None)
-        self._ready.set()
-
-    async def _restart(self, child: "Life") -> None:
-        all_ = list(self.below.values())
-        if child not in all_ or child.state != "failed":
-            return  # somebody was faster
-        group = {"one-for-all": all_, "rest-for-one": all_[all_.index(child):]}.get(
-            self.container.options.get("strategy", ""), [child])
-        group = [life for life in group if life is child or life.state == "started"]
-        for life in reversed(group):
-            if life is not child:
-                await self._quietly(life.ask("stop"))
-        for life in group:
-            if life.state in ("failed", "stopped"):
-                life.restarts += 1
-                await self._quietly(life.ask("start", fresh=True))
-
-    @staticmethod
-    async def _quietly(work: Awaitable) -> None:
-        try:
-            await work
-        except Error:
-            pass  # it has failed again, which is decided about by itself, or has ended meanwhile
+    def stop_itself(self) -> None:
+        def done(error: Optional[Error], more: dict) -> None:
+            if not self.above and not error:
+                self.channel.write(Frame(Kind.STATE, payload=b'{"state": "stopped"}'))
+        self.standing.told("stop")
+        self.operate("stop", {}, done)

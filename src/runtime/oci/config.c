@@ -309,6 +309,8 @@ static void write_mounts(struct davit_json *j, const struct oci_config *c)
 				davit_buf_adds(&text, ",ro");
 			add_mount(j, m->target, "tmpfs", "tmpfs", davit_buf_str(&text));
 			break;
+		case DAVIT_MOUNT_CONFIG: /* the core makes a BIND of it */
+			break;
 		}
 	}
 	davit_json_close_array(j);

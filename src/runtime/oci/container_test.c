@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/file.h"
 #include "runtime/oci/impl.h"
+#include "runtime/oci/oci.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -173,6 +174,50 @@ static void a_deletion_waits_for_one_that_outlived_its_daemon(void **state)
 	close(told[1]);
 }
 
+static void on_opened(struct davit_op *op, int result)
+{
+	*(int *)op->user = result;
+	err = op->error;
+	davit_loop_stop(op->completion.loop);
+}
+
+/* No keeper is there either, which alone would be no reason not to open it. */
+static void without_the_groups_that_it_needs_a_runtime_is_refused_with_the_reason(void **state)
+{
+	static const struct davit_runtime_events events = {0};
+	DAVIT_AUTO_FREE char *program = path_of("program");
+	struct davit_runtime *rt = calloc(1, sizeof *rt + davit_oci_driver.runtime_size);
+	struct davit_loop *loop;
+	struct davit_op op;
+	int result = 1;
+
+	if (geteuid() != 0)
+		skip();
+	put("davit-init", "", 0755);
+	assert_int_equal(davit_loop_open(&loop, NULL), 0);
+	assert_non_null(rt);
+	*rt = (struct davit_runtime){.driver = &davit_oci_driver,
+				     .loop = loop,
+				     .events = &events,
+				     .name = "oci",
+				     .state_dir = dir,
+				     .run_dir = dir,
+				     .log_dir = dir,
+				     .libexec_dir = dir};
+	setenv("DAVIT_OCI_RUNTIME", program, 1);
+	setenv("DAVIT_CGROUP", "no-such-group", 1);
+	davit_op_init(&op, loop, on_opened, &result);
+	davit_op_begin(&op, 0);
+	davit_oci_driver.open(rt, &op);
+	davit_loop_run(loop);
+	unsetenv("DAVIT_OCI_RUNTIME");
+	unsetenv("DAVIT_CGROUP");
+	assert_int_equal(result, DAVIT_ENOTSUP);
+	assert_non_null(strstr(err.message, "runc needs control groups"));
+	davit_loop_close(loop);
+	free(rt);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -182,6 +227,7 @@ int main(void)
 		TEST(an_instance_is_deleted_by_force_with_all_its_starts_and_no_other),
 		TEST(crun_is_asked_only_for_what_may_run),
 		TEST(a_deletion_waits_for_one_that_outlived_its_daemon),
+		TEST(without_the_groups_that_it_needs_a_runtime_is_refused_with_the_reason),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -196,6 +196,11 @@ static void describe(struct local_runtime *p, const char *id, struct davit_inspe
 	local_net_address_of(&oci_runtime_of(p)->place->nets, id, now->address, sizeof now->address);
 }
 
+static int grouped(struct local_runtime *p, struct davit_error *err)
+{
+	return oci_place_groups(oci_runtime_of(p)->place, &p->cgroups, err);
+}
+
 static const struct local_ops ops = {
 	.check = oci_check,
 	.build_spawn = oci_build_spawn,
@@ -209,6 +214,7 @@ static const struct local_ops ops = {
 	.settled = settled,
 	.up = up,
 	.detach = detach,
+	.grouped = grouped,
 	.leftovers = leftovers,
 	.explain = oci_explain,
 	.describe = describe,
@@ -241,15 +247,10 @@ static void open_runtime(struct davit_runtime *rt, struct davit_op *op)
 		return;
 	}
 	local_open(rt, &ops, op);
-	if (!o->local.rt)
-		return; /* it has failed already */
-	o->local.ports.mapped = true;
-	if (oci_place_groups(o->place, &o->local.cgroups, &err) < 0) {
-		o->local.open_op = NULL;
-		local_close(rt);
-		oci_place_drop(DAVIT_TAKE(o->place));
-		davit_op_fail_error(op, &err);
-	}
+	if (o->local.rt)
+		o->local.ports.mapped = true;
+	else
+		oci_place_drop(DAVIT_TAKE(o->place)); /* it has failed already */
 }
 
 static void close_runtime(struct davit_runtime *rt)

@@ -352,11 +352,12 @@ static void signals_reach_the_main_process_only_while_it_runs(void **state)
 {
 	struct world *w = *state;
 	struct guest *g = world_guest(w, "trap 'exit 9' USR1; echo up; while :; do sleep 0.02; done");
+	DAVIT_AUTO_FREE char *log = NULL;
 
 	assert_int_equal(guest_create(g), 0);
 	assert_int_equal(guest_signal(g, SIGUSR1), DAVIT_ESTATE);
 	assert_int_equal(guest_start(g), 0);
-	turn(w, 100);
+	WAIT_FOR(w, (free(log), log = guest_log(g, -1), strstr(log, "up\n"))); /* the trap is set */
 	assert_int_equal(guest_signal(g, SIGUSR1), 0);
 	WAIT_FOR(w, g->exits == 1);
 	assert_int_equal(g->exit.code, 9);

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "base/util.h"
+#include "store/sqlite/wal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,18 +16,24 @@
 /* In the file's header (PRAGMA application_id): "dvit". */
 #define APPLICATION_ID 0x64766974
 /* Raised by one with each change of the schema that an older davit cannot read. */
-#define SCHEMA_VERSION 1
+#define SCHEMA_VERSION 2
 
 /* A deletion is a row whose value is NULL. The values come last, so that reading
  * a revision does not walk the pages of a large one. meta holds "compacted": the
- * last revision of which a deletion was forgotten. */
+ * last revision of which a deletion was forgotten, and "revision": the last one. There is no
+ * index by revision: each change would be two more in it, and who asks for the changes since
+ * a revision is rarely behind. */
 static const char schema[] =
 	"CREATE TABLE kv(key TEXT PRIMARY KEY NOT NULL, mod_revision INTEGER NOT NULL, value BLOB) WITHOUT "
 	"ROWID;"
-	"CREATE INDEX kv_revision ON kv(mod_revision);"
 	"CREATE INDEX kv_deletion ON kv(mod_revision) WHERE value IS NULL;"
 	"CREATE TABLE meta(key TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;"
-	"INSERT INTO meta VALUES('compacted', 0);";
+	"INSERT INTO meta VALUES('compacted', 0), ('revision', 0);";
+
+/* Version 1 had the index, by which it found the last revision. */
+static const char from_version_1[] =
+	"INSERT OR REPLACE INTO meta VALUES('revision', (SELECT ifnull(max(mod_revision), 0) FROM kv));"
+	"DROP INDEX IF EXISTS kv_revision;";
 
 /* Once per process and before its first use of SQLite: no statistics, a lookaside
  * of 64 slots of 128 bytes instead of 100 of 1200, and pages that are allocated one by
@@ -38,6 +45,7 @@ static void configure(void)
 	sqlite3_config(SQLITE_CONFIG_PAGECACHE, NULL, 0, 0);
 	/* One thread at a time uses a connection; we see to that. */
 	sqlite3_config(SQLITE_CONFIG_MULTITHREAD);
+	davit_wal_register();
 }
 
 /* The errno of the last failure. A failed COMMIT leaves it only with the file
@@ -137,7 +145,8 @@ static int connect_raw(const char *path, sqlite3 **ret, struct davit_error *err)
 	int r;
 
 	pthread_once(&once, configure);
-	if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK) {
+	if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, DAVIT_WAL_VFS) !=
+	    SQLITE_OK) {
 		r = davit_db_error(db, path, err);
 		sqlite3_close(db);
 		return r;
@@ -189,9 +198,9 @@ static int touch(const char *path, struct davit_error *err)
 	return 0;
 }
 
-/* Is it ours, whole, and of a version that we know? *ret_empty: it has no
+/* Is it ours, whole, and of a version that we know? *ret_version: 0 when it has no
  * tables yet. Writes nothing. */
-static int verify(sqlite3 *db, const char *path, bool *ret_empty, struct davit_error *err)
+static int verify(sqlite3 *db, const char *path, int64_t *ret_version, struct davit_error *err)
 {
 	int64_t tables, application, version, sound;
 	int r = davit_db_int(db, path, "SELECT count(*) FROM sqlite_schema", &tables, err);
@@ -202,8 +211,8 @@ static int verify(sqlite3 *db, const char *path, bool *ret_empty, struct davit_e
 		r = davit_db_int(db, path, "PRAGMA user_version", &version, err);
 	if (r < 0)
 		return r;
-	*ret_empty = tables == 0 && application == 0 && version == 0;
-	if (*ret_empty)
+	*ret_version = version;
+	if (tables == 0 && application == 0 && version == 0)
 		return 0;
 	if (application != APPLICATION_ID)
 		return davit_error_set(
@@ -225,12 +234,13 @@ static int verify(sqlite3 *db, const char *path, bool *ret_empty, struct davit_e
 	return r;
 }
 
-static int create(sqlite3 *db, const char *path, struct davit_error *err)
+/* Makes the tables, or brings those of version 1 to ours, in one transaction. */
+static int make_schema(sqlite3 *db, const char *path, const char *how, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *sql = NULL;
 
 	if (asprintf(&sql, "BEGIN IMMEDIATE; %s PRAGMA application_id=%d; PRAGMA user_version=%d; COMMIT",
-		     schema, APPLICATION_ID, SCHEMA_VERSION) < 0) {
+		     how, APPLICATION_ID, SCHEMA_VERSION) < 0) {
 		sql = NULL;
 		return davit_error_set(err, DAVIT_ENOMEM, "store", "out of memory");
 	}
@@ -240,15 +250,14 @@ static int create(sqlite3 *db, const char *path, struct davit_error *err)
 int davit_db_prepare(const char *path, struct davit_error *err)
 {
 	sqlite3 *db = NULL;
-	int64_t wal = 0;
-	bool empty = false;
+	int64_t wal = 0, version = 0;
 	int r = touch(path, err);
 
 	if (r == 0)
 		r = connect_raw(path, &db, err);
 	if (r < 0)
 		return r;
-	r = verify(db, path, &empty, err);
+	r = verify(db, path, &version, err);
 	if (r == 0)
 		r = davit_db_int(db, path, "SELECT journal_mode = 'wal' FROM pragma_journal_mode", &wal, err);
 	if (r == 0 && !wal)
@@ -259,8 +268,8 @@ int davit_db_prepare(const char *path, struct davit_error *err)
 		r = davit_error_set(err, DAVIT_ENOTSUP, "store",
 				    "the file system of %s has no shared memory files, which the store needs",
 				    path);
-	if (r == 0 && empty)
-		r = create(db, path, err);
+	if (r == 0 && version < SCHEMA_VERSION)
+		r = make_schema(db, path, version ? from_version_1 : schema, err);
 	sqlite3_close(db);
 	return r;
 }

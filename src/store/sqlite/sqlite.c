@@ -144,7 +144,7 @@ static void end_read(struct sqlite_store *q)
 
 static int read_revision(struct sqlite_store *q, int64_t *ret, struct davit_error *err)
 {
-	return davit_db_int(q->db, q->path, "SELECT max(mod_revision) FROM kv", ret, err);
+	return davit_db_int(q->db, q->path, "SELECT value FROM meta WHERE key = 'revision'", ret, err);
 }
 
 /* A row of (key, mod_revision, value), borrowed until the next step. */
@@ -253,7 +253,7 @@ static int tell_past(struct sqlite_store *q, struct davit_store_watch *w, struct
 	sqlite3_stmt *stmt = NULL;
 	int rc = SQLITE_DONE;
 	int r = prepare_range(q,
-			      "SELECT key, mod_revision, value FROM kv INDEXED BY kv_revision WHERE key >= ?1"
+			      "SELECT key, mod_revision, value FROM kv WHERE key >= ?1"
 			      " AND key < ?2 AND mod_revision >= ?3 ORDER BY mod_revision, key",
 			      w->prefix, w->prefix, w->next_revision, &stmt, err);
 
@@ -282,7 +282,8 @@ static int catch_up(struct davit_store *s, struct davit_store_watch *w, int64_t 
 	r = read_revision(q, &revision, err);
 	if (r == 0)
 		r = check_compacted(q, w->next_revision - 1, err);
-	if (r == 0)
+	/* The usual case: it begins where a list has just ended. */
+	if (r == 0 && w->next_revision <= revision)
 		r = tell_past(q, w, err);
 	end_read(q);
 	if (r == 0)

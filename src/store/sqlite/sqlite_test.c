@@ -107,9 +107,67 @@ static void a_newer_format_is_refused_and_left_alone(void **state)
 	shut_store(f);
 	run_sql(f->path, "PRAGMA user_version=99");
 	expect_refused(f, DAVIT_ENOTSUP);
-	run_sql(f->path, "PRAGMA user_version=1");
+	run_sql(f->path, "PRAGMA user_version=2");
 	open_store(f);
 	assert_string_equal(listed(f, NULL, NULL, 0), "a=1");
+}
+
+static void a_store_of_version_1_is_brought_to_this_one_and_goes_on_counting(void **state)
+{
+	struct fixture *f = *state;
+
+	put(f, "a", "1");
+	put(f, "b", "1");
+	delete (f, "b");
+	shut_store(f);
+	run_sql(f->path, "DELETE FROM meta WHERE key = 'revision';"
+			 "CREATE INDEX kv_revision ON kv(mod_revision);"
+			 "PRAGMA user_version=1");
+	open_store(f);
+	assert_string_equal(listed(f, NULL, NULL, 0), "a=1");
+	assert_int_equal(put(f, "b", "2"), 4);
+	reopen(f);
+	assert_string_equal(listed(f, NULL, NULL, 0), "a=1 b=2");
+	shut_store(f);
+	/* Fails if it is there still. */
+	run_sql(f->path, "CREATE INDEX kv_revision ON kv(mod_revision); DROP INDEX kv_revision");
+	open_store(f);
+}
+
+/* Calls of this process that have written something. */
+static uint64_t write_calls(void)
+{
+	DAVIT_AUTO_BUF b = DAVIT_BUF_INIT;
+	const char *p;
+
+	assert_int_equal(davit_read_file("/proc/self/io", 4096, &b, NULL), 0);
+	p = strstr(davit_buf_str(&b), "syscw: ");
+	assert_non_null(p);
+	return strtoull(p + strlen("syscw: "), NULL, 10);
+}
+
+static void a_large_transaction_is_written_to_the_log_in_few_calls(void **state)
+{
+	enum { KEYS = 200 };
+	struct fixture *f = *state;
+	struct davit_store_change changes[KEYS];
+	char keys[KEYS][8], value[2000];
+	uint64_t before;
+
+	if (access("/proc/self/io", R_OK) < 0)
+		skip(); /* a kernel that does not count them */
+	memset(value, 'v', sizeof value);
+	for (int i = 0; i < KEYS; i++) {
+		snprintf(keys[i], sizeof keys[i], "k%03d", i);
+		changes[i] = (struct davit_store_change){
+			.verb = DAVIT_STORE_PUT, .key = keys[i], .value = value, .len = sizeof value};
+	}
+	before = write_calls();
+	assert_int_equal(commit(f, changes, KEYS), 1);
+	/* 100 pages and more, each with its header. */
+	assert_true(write_calls() - before < 40);
+	reopen(f);
+	assert_int_equal(strlen(listed(f, "k199", NULL, 0)), strlen("k199=") + sizeof value);
 }
 
 static void another_programs_database_is_refused(void **state)
@@ -396,6 +454,8 @@ int main(void)
 		CASE(a_store_whose_last_change_was_a_deletion_goes_on_counting),
 		CASE(a_second_daemon_is_kept_out),
 		CASE(a_newer_format_is_refused_and_left_alone),
+		CASE(a_store_of_version_1_is_brought_to_this_one_and_goes_on_counting),
+		CASE(a_large_transaction_is_written_to_the_log_in_few_calls),
 		CASE(another_programs_database_is_refused),
 		CASE(a_file_that_is_no_database_is_refused_and_left_alone),
 		CASE(a_page_of_garbage_is_found_at_the_start),

@@ -28,6 +28,7 @@ enum statement {
 	STALE,
 	FORGET,
 	COMPACTED,
+	REVISION,
 	STATEMENTS
 };
 
@@ -44,6 +45,7 @@ static const char *const sql[STATEMENTS] = {
 	[STALE] = "SELECT max(mod_revision) FROM kv WHERE value IS NULL AND mod_revision <= ?1",
 	[FORGET] = "DELETE FROM kv WHERE value IS NULL AND mod_revision <= ?1",
 	[COMPACTED] = "UPDATE meta SET value = ?1 WHERE key = 'compacted'",
+	[REVISION] = "UPDATE meta SET value = ?1 WHERE key = 'revision'",
 };
 
 struct davit_sqlite_writer {
@@ -102,7 +104,8 @@ static int reconnect(struct davit_sqlite_writer *w, struct davit_error *err)
 			r = davit_db_error(w->db, w->path, err);
 	}
 	if (r == 0)
-		r = davit_db_int(w->db, w->path, "SELECT max(mod_revision) FROM kv", &w->revision, err);
+		r = davit_db_int(w->db, w->path, "SELECT value FROM meta WHERE key = 'revision'",
+				 &w->revision, err);
 	if (r < 0)
 		disconnect(w);
 	return r;
@@ -312,6 +315,10 @@ static int commit_batch(struct davit_sqlite_writer *w, struct davit_list *batch,
 			return r;
 	}
 	r = compact(w, err);
+	if (r < 0)
+		return r;
+	sqlite3_bind_int64(w->stmt[REVISION], 1, w->revision);
+	r = run(w, REVISION, NULL, err);
 	if (r < 0)
 		return r;
 	DAVIT_FAULT("store-commit-before");

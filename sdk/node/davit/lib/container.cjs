@@ -320,8 +320,14 @@ class Container {
 		}
 	}
 
+	/** Their aliases, in the order in which they came. */
 	async children(address) {
-		return (await this.#manage("children", {address})).children;
+		let {children, total = 0} = await this.#manage("children", {address});
+		for (let more = children; more.length && children.length < total;) {
+			({children: more, total = 0} = await this.#manage("children", {address, from: children.length}));
+			children = children.concat(more);
+		}
+		return children;
 	}
 
 	/** When it ends, `gone` is called, once. */

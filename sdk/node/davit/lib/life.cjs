@@ -6,6 +6,7 @@
 const {randomBytes} = require("node:crypto");
 const {Message, Refusal, lifeOf} = require("./container.cjs");
 const {DavitError, Kind, TYPE_COMMAND, WORDS} = require("./frames.cjs");
+const {Standing, Supervisor, check} = require("./supervise.cjs");
 
 const OPERATIONS = new Map(Object.entries({ // what is done, from which states it can be
 	create: ["destroyed"],
@@ -16,9 +17,7 @@ const OPERATIONS = new Map(Object.entries({ // what is done, from which states i
 	destroy: ["created", "started", "stopped", "failed"],
 }));
 const SOLUTIONS = new Map([["continue", "continue"], ["restart", "start"], ["stop", "stop"]]);
-const SHUTDOWN = 5000; // milliseconds; as the options of C, where the others have their defaults from
-const MAX_RESTARTS = 10;
-const PERIOD = 60000;
+const SHUTDOWN = 5000; // milliseconds; as the options of C
 const LIMIT = 65536;
 const NOTHING = () => {};
 
@@ -38,6 +37,8 @@ function notHandled(message, why) {
  */
 class Life {
 	below = new Map(); // by alias, in the order of their creation
+	brood = new Supervisor(this); // of those
+	standing = new Standing(); // with the one above
 	state = "destroyed";
 	behaviours = [];
 	failure = ""; // the hash of the last one
@@ -54,9 +55,6 @@ class Life {
 	#background = []; // what that threw
 	#kept = {}; // properties that survive a restart
 	#current = null; // the message that is being handled
-	#recent = []; // when those below were restarted
-	#tries = 0; // restarts since somebody else has started it
-	#orphaned = []; // those below that were stopped because of a failure here
 
 	constructor(channel, type, above = null) {
 		this.channel = channel;
@@ -74,13 +72,37 @@ class Life {
 	take(message, urgent) {
 		if (urgent)
 			this.#urgent.push(message);
-		else if (!this.above || this.#mailbox.length < (this.container.options.limit ?? LIMIT))
+		else if (!this.above || this.#hasRoom(message))
 			this.#mailbox.push(message);
-		else if (message.isRequest)
+		this.#wake();
+	}
+
+	/** As the options say: for the process's own its parent does so. */
+	#hasRoom(message) {
+		const {keep_nothing: keepNothing, limit, overflow} = this.container.options;
+		if (keepNothing && (this.state === "created" || this.state === "stopped")) {
+			this.#drop(message, "the receiver is not started");
+			return false;
+		}
+		if (this.#mailbox.length < (limit || LIMIT))
+			return true;
+		if (overflow === "drop-oldest") {
+			const [oldest] = this.#mailbox.splice(this.#mailbox.findIndex(m => m instanceof Message), 1);
+			this.#drop(oldest, "the mailbox is full");
+			return true;
+		}
+		if (message.isRequest && overflow !== "drop-newest")
 			message.refuse("unavailable", "the mailbox is full");
 		else
-			this.container.log(`${this.alias}: a message of type ${message.type}: the mailbox is full`);
-		this.#wake();
+			this.#drop(message, "the mailbox is full");
+		return false;
+	}
+
+	#drop(message, why) {
+		if (message.isRequest)
+			notHandled(message, why);
+		else
+			this.container.log(`${this.alias}: a message of type ${message.type}: ${why}`);
 	}
 
 	tellGone(frame) {
@@ -267,7 +289,7 @@ class Life {
 			this.#kept = {...k};
 			await k.construct();
 			await k.hook("create", "on");
-			JSON.stringify(k.options);
+			check(k.options);
 		} catch (e) {
 			console.error(e);
 			return errorOf(e);
@@ -295,8 +317,7 @@ class Life {
 		}
 		this.#is("started");
 		await this.#hookOnly("start", "after");
-		for (const life of this.#orphaned.splice(0))
-			life.operate("start", {fresh: true}, NOTHING);
+		this.brood.aboveStarted();
 		return null;
 	}
 
@@ -341,10 +362,15 @@ class Life {
 		this.state = state;
 		if (!this.above)
 			return;
+		if (state === "started")
+			this.standing.started(performance.now());
 		if (state === "destroyed")
 			this.#refuseAll();
+		if (state === "stopped" && this.container.options.keep_nothing)
+			for (const waiting of this.#mailbox.splice(0))
+				waiting instanceof Message ? this.take(waiting, false) : this.tellGone(waiting);
 		const known = {alias: this.alias, name: this.container.name, parent: this.above.alias, state,
-			restarts: this.restarts};
+			restarts: this.restarts, strategy: this.container.options.strategy ?? "one-for-one"};
 		if (state === "failed")
 			Object.assign(known, {failure: this.failure, code: this.#error.code,
 				message: this.#error.message.slice(0, 1024)});
@@ -361,6 +387,8 @@ class Life {
 
 	#end() {
 		this.over = true;
+		this.standing.told("stop");
+		this.brood.abort();
 		this.above.below.delete(this.alias);
 		this.channel.lives.delete(this.alias);
 		for (const {operation, done} of this.#operations.splice(0))
@@ -372,6 +400,8 @@ class Life {
 
 	/** A container within this process. */
 	async make(type, alias, name, args, start) {
+		if (!this.brood.mayHave(type))
+			throw new DavitError("invalid", `by simple-one-for-one all children of ${this.alias} are of one class`);
 		const life = new Life(this.channel, type, this);
 		Object.assign(life.container, {alias, name, args, parent: this.alias, path: `${this.container.path}/${alias}`});
 		this.channel.lives.set(alias, life);
@@ -384,7 +414,7 @@ class Life {
 			throw e;
 		}
 		if (start)
-			await life.ask("start");
+			await life.manage({do: "start"});
 	}
 
 	ask(operation, what = {}) {
@@ -395,18 +425,21 @@ class Life {
 
 	/** What others want of it: the words of MANAGE. */
 	async manage(what) {
-		this.#tries = 0;
 		if (what.do === "destroy") {
 			if (this.state === "started" && !what.force)
 				throw new DavitError("wrong-state", "it runs, and is to be kept");
 			await this.destroy(what.force);
 		} else if (what.do === "solve") {
-			if (this.state !== "failed" || String(what.failure).padStart(16, "0") !== this.failure)
+			if (this.state !== "failed")
+				throw new DavitError("wrong-state", `${this.alias} has not failed`);
+			if (String(what.failure).padStart(16, "0") !== this.failure)
 				throw new DavitError("wrong-state", "that failure is over");
 			if (!SOLUTIONS.has(what.solution))
 				throw new DavitError("invalid", "that is no solution for others to give");
+			this.standing.told(what.solution);
 			await this.ask(SOLUTIONS.get(what.solution), {fresh: true});
 		} else {
+			this.standing.told(what.do);
 			await this.ask(what.do, {fresh: this.state === "failed", code: what.code, message: what.message});
 		}
 	}
@@ -435,59 +468,28 @@ class Life {
 		this.#is("destroyed");
 	}
 
-	// --- supervision of those below, by the rules of C (docs/supervision.md) ---
+	// --- supervision ---
 
 	/** It has failed: what is done is for the one above to decide. */
 	#supervised() {
 		this.container.log(`${this.alias}: failed: ${this.#error.message}`);
-		this.above.#decide(this);
+		this.above.brood.childFailed(this);
 	}
 
-	#decide(child) {
-		const {options} = this.container, {restart, retries = -1} = child.container.options;
-		if (restart === "never" || this.state !== "started")
+	/** Those below have failed it. */
+	failBeside(error) {
+		if (this.state !== "started")
 			return;
-		const now = performance.now(), max = options.max_restarts || MAX_RESTARTS;
-		this.#recent = [...this.#recent.filter(at => at >= now - (options.period || PERIOD)), now];
-		child.#tries++;
-		if (max >= 0 && this.#recent.length > max)
-			this.#giveUp(child, "max-restarts");
-		else if (retries < 0 || child.#tries <= retries)
-			this.#restart(child);
-		else if (!options.isolate)
-			this.#giveUp(child, "retries");
-	}
-
-	#giveUp(child, rule) {
-		this.#recent = [];
-		child.#tries = 0;
-		this.#background.push(new DavitError("unavailable", `its children fail: ${rule}, by ${child.alias}`));
-		const others = [...this.below.values()].filter(life => life !== child && life.state === "started");
-		this.#orphaned = [child, ...others];
-		for (const life of others.reverse())
-			life.operate("stop", {}, NOTHING);
+		this.#background.push(error);
 		this.#wake();
 	}
 
-	async #restart(child) {
-		const all = [...this.below.values()], {strategy} = this.container.options;
-		if (child.over || child.state !== "failed")
-			return; // somebody was faster
-		let group = [child];
-		if (strategy === "one-for-all")
-			group = all;
-		else if (strategy === "rest-for-one")
-			group = all.slice(all.indexOf(child));
-		group = group.filter(life => life === child || life.state === "started");
-		for (const life of [...group].reverse())
-			if (life !== child)
-				await life.ask("stop").catch(NOTHING); // it has ended meanwhile
-		for (const life of group) {
-			if (life.state !== "failed" && life.state !== "stopped")
-				continue;
-			life.restarts++;
-			await life.ask("start", {fresh: true}).catch(NOTHING); // that failure is decided about by itself
-		}
+	stopItself() {
+		this.standing.told("stop");
+		this.operate("stop", {}, error => {
+			if (!this.above && !error)
+				this.channel.write({kind: Kind.STATE, payload: Buffer.from('{"state": "stopped"}')});
+		});
 	}
 }
 
