@@ -107,15 +107,39 @@ static bool answers(const struct davit_paths *paths)
 	return r == 0;
 }
 
+/* Until the daemon answers, or has ended, or takes too long: true, or false. */
+static bool wait_for(const struct davit_paths *paths, pid_t pid, bool *ret_ended)
+{
+	int64_t deadline = now() + DEADLINE, wait = FIRST_WAIT;
+	int status = 0;
+
+	*ret_ended = false;
+	for (;;) {
+		const struct timespec ts = {.tv_nsec = (long)wait};
+		if (answers(paths))
+			return true;
+		/* One that lost the race against another ends with status 0, and the
+		 * winner's socket is about to answer. */
+		if (!*ret_ended && waitpid(pid, &status, WNOHANG) == pid) {
+			*ret_ended = true;
+			if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+				deadline = answers(paths) ? deadline : now() + DAVIT_NSEC_PER_SEC / 2;
+		}
+		if (now() > deadline)
+			return false;
+		nanosleep(&ts, NULL);
+		wait = wait * 2 < LONGEST_WAIT ? wait * 2 : LONGEST_WAIT;
+	}
+}
+
 int davit_daemon_start(const struct davit_paths *paths, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *program = davit_path_join(paths->libexec, "davitd");
 	DAVIT_AUTO_FREE char *log = davit_path_join(paths->log, "davitd.log");
-	int64_t deadline = now() + DEADLINE, wait = FIRST_WAIT;
 	bool ended = false;
 	struct stat st;
 	off_t from = 0;
-	int status = 0, r;
+	int r;
 	pid_t pid;
 
 	if (!program || !log)
@@ -131,22 +155,8 @@ int davit_daemon_start(const struct davit_paths *paths, struct davit_error *err)
 	r = spawn(paths, program, log, &pid, err);
 	if (r < 0)
 		return r;
-	for (;;) {
-		const struct timespec ts = {.tv_nsec = (long)wait};
-		if (answers(paths))
-			return 0;
-		/* One that lost the race against another ends with status 0, and the
-		 * winner's socket is about to answer. */
-		if (!ended && waitpid(pid, &status, WNOHANG) == pid) {
-			ended = true;
-			if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-				deadline = answers(paths) ? deadline : now() + DAVIT_NSEC_PER_SEC / 2;
-		}
-		if (now() > deadline)
-			break;
-		nanosleep(&ts, NULL);
-		wait = wait * 2 < LONGEST_WAIT ? wait * 2 : LONGEST_WAIT;
-	}
+	if (wait_for(paths, pid, &ended))
+		return 0;
 	if (ended && err)
 		r = davit_error_set(err, DAVIT_EUNAVAIL, NULL, "the daemon ended at once (see %s)", log);
 	else

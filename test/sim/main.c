@@ -96,7 +96,16 @@ static int seeds(char *text, uint64_t *from, uint64_t *to)
 	return number(text, from) < 0 || number(dash + 1, to) < 0 || *to < *from ? -1 : 0;
 }
 
-int main(int argc, char **argv)
+/* What the command line asks for. */
+struct order {
+	struct davit_sim_options one;
+	uint64_t from, to, every;
+	const char *regressions;
+	bool single, help;
+};
+
+/* 0, or -1 for what cannot be meant. */
+static int read_options(int argc, char **argv, struct order *o)
 {
 	static const struct option options[] = {
 		{"seed", required_argument, NULL, 's'},
@@ -108,54 +117,57 @@ int main(int argc, char **argv)
 		{"help", no_argument, NULL, 'h'},
 		{0},
 	};
-	struct davit_sim_options one = {0};
-	struct davit_sim_totals totals = {0};
-	uint64_t from = 1, to = 1000, every = 1000, steps = 0;
-	const char *file = NULL;
-	struct tap tap = {0};
-	bool single = false;
 	int c, bad = 0;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
 		case 's':
-			single = true;
-			bad |= number(optarg, &one.seed);
+			o->single = true;
+			bad |= number(optarg, &o->one.seed);
 			break;
 		case 'S':
-			bad |= seeds(optarg, &from, &to);
+			bad |= seeds(optarg, &o->from, &o->to);
 			break;
 		case 'n':
-			bad |= number(optarg, &steps);
+			bad |= number(optarg, &o->one.steps);
 			break;
 		case 'e':
-			bad |= number(optarg, &every) || !every;
+			bad |= number(optarg, &o->every) || !o->every;
 			break;
 		case 'r':
-			file = optarg;
+			o->regressions = optarg;
 			break;
 		case 'v':
-			one.verbose = true;
+			o->one.verbose = true;
 			break;
 		case 'h':
-			fputs(usage, stdout);
-			return 0;
+			o->help = true;
+			break;
 		default:
-			bad = 1;
+			bad = -1;
 		}
 	}
-	if (bad || optind < argc) {
-		fputs(usage, stderr);
-		return 2;
+	return bad || optind < argc ? -1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct order o = {.from = 1, .to = 1000, .every = 1000};
+	struct davit_sim_totals totals = {0};
+	struct tap tap = {0};
+	int r = read_options(argc, argv, &o);
+
+	if (o.help || r < 0) {
+		fputs(usage, o.help ? stdout : stderr);
+		return o.help ? 0 : 2;
 	}
-	if (single) {
-		one.steps = steps;
-		line(&tap, davit_sim_run(&one, &totals), "seed", one.seed, one.seed, &totals);
+	if (o.single) {
+		line(&tap, davit_sim_run(&o.one, &totals), "seed", o.one.seed, o.one.seed, &totals);
 		return tap.failed;
 	}
-	if (file && regressions(&tap, file) < 0)
+	if (o.regressions && regressions(&tap, o.regressions) < 0)
 		return 2;
-	range(&tap, from, to, every);
+	range(&tap, o.from, o.to, o.every);
 	printf("1..%u\n", tap.n);
 	return tap.failed;
 }
