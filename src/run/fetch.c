@@ -141,7 +141,9 @@ static int write_kept(struct leaf *l, struct davit_error *err)
 static int take_tree(struct leaf *l, struct davit_error *err)
 {
 	struct fetch *f = l->state;
-	int r = f->image ? 0 : davit_artifacts_adopt(l->host->store, f->dest, &f->tree, err);
+	/* A copy: a host that dies before it has written down what it took is followed by one that
+	 * takes it again. */
+	int r = f->image ? 0 : davit_artifacts_put_directory(l->host->store, f->dest, NULL, &f->tree, err);
 
 	if (r == 0)
 		r = write_kept(l, err);
