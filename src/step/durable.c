@@ -288,21 +288,22 @@ static int open_work(struct davit_artifacts *s, struct step_work *w, struct davi
 }
 
 /* The work lies in the step's directory, so that nobody sweeps it, and the id stands in a file before the
- * tree gets its name: wherever this is cut short, there is a way on. */
+ * tree gets its name: wherever this is cut short, there is a way on. Once the id is there, what is left of
+ * the work need not be whole: the store had such a tree, and the removal of this one was begun. */
 int step_adopt_again(struct davit_execution *x, size_t i, struct davit_artifact_hold *ret,
 		     struct davit_error *err)
 {
 	struct davit_artifacts *s = x->store;
 	struct step_work w = STEP_WORK_INIT;
-	char fs[96], id[DAVIT_ARTIFACT_ID_MAX] = "";
-	int r;
+	char id[DAVIT_ARTIFACT_ID_MAX] = "";
+	int r = DAVIT_ENOENT;
 
 	snprintf(w.name, sizeof w.name, "runs/%s/take-%zu", x->id, i);
 	snprintf(w.note, sizeof w.note, "runs/%s/id-%zu", x->id, i);
-	snprintf(fs, sizeof fs, "%s/fs", w.name);
-	if (access(x->outputs[i].directory, F_OK) < 0 &&
-	    faccessat(s->fd, fs, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && step_read_id(s, w.note, id))
-		return davit_artifacts_find(s, id, ret, err);
+	if (step_read_id(s, w.note, id))
+		r = davit_artifacts_find(s, id, ret, err);
+	if (r != DAVIT_ENOENT)
+		return r;
 	r = open_work(s, &w, err);
 	if (r == 0 && renameat(AT_FDCWD, x->outputs[i].directory, w.fd, "fs") < 0 && errno != ENOENT)
 		r = davit_error_errno(err, errno, NULL, "cannot take %s into the store",
@@ -310,6 +311,11 @@ int step_adopt_again(struct davit_execution *x, size_t i, struct davit_artifact_
 	DAVIT_FAULT("step-output-taken");
 	if (r == 0)
 		r = step_store_tree(s, &w, ret, err);
+	if (r == 0 && id[0] && strcmp(id, ret->id)) {
+		davit_artifact_release(ret);
+		r = davit_error_set(err, DAVIT_EIO, NULL,
+				    "%.12s, which it made, is not in the store any more", id);
+	}
 	DAVIT_FAULT("step-output-stored");
 	step_work_end(s, &w);
 	return r;

@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -145,6 +146,24 @@ static void test_can_be_taken_into_the_store_again(void **state)
 	assert_int_equal(strlen(s.output), DAVIT_ARTIFACT_ID_MAX - 1);
 }
 
+static void test_is_not_what_is_left_of_a_removal(void **state)
+{
+	struct seen s = {0}, again = {0};
+	char path[128];
+
+	leave_behind("hhhhhhhhhhhhhhhh", "echo 2 >made/file; sleep 0.1", false, false);
+	assert_int_equal(take_over("hhhhhhhhhhhhhhhh", &s, false), 0);
+	/* The store has such a tree. Its caller was killed while it removed the second one. */
+	leave_behind("iiiiiiiiiiiiiiii", "echo 2 >made/file", false, true);
+	snprintf(path, sizeof path, "%s/cache/steps/runs/iiiiiiiiiiiiiiii/take-0", home);
+	assert_int_equal(mkdir(path, 0700), 0);
+	strcat(path, "/fs");
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(take_over("iiiiiiiiiiiiiiii", &again, false), 0);
+	assert_int_equal(again.outcome, DAVIT_OUTCOME_SUCCEEDED);
+	assert_string_equal(again.output, s.output);
+}
+
 static void test_keeps_its_outputs(void **state)
 {
 	struct seen s = {0};
@@ -196,6 +215,7 @@ int main(void)
 		cmocka_unit_test(test_keeps_its_result),
 		cmocka_unit_test(test_keeps_its_outputs),
 		cmocka_unit_test(test_can_be_taken_into_the_store_again),
+		cmocka_unit_test(test_is_not_what_is_left_of_a_removal),
 		cmocka_unit_test(test_can_be_aborted_by_who_takes_it_over),
 		cmocka_unit_test(test_never_started_is_not_there),
 	};
