@@ -6,6 +6,9 @@ desk() {
   unset TMUX
   env PS1='outer> ' PATH="$PATH" tmux -f /dev/null new-session -d -s one -x 80 -y 24 sh
   tmux set-option -g default-command sh
+  # What is typed before the prompt is there stands before it.
+  prompts() { screen one | grep -q '[^ ]'; }
+  eventually prompts
 }
 undesk() {
   tmux kill-server 2>/dev/null || true
