@@ -184,5 +184,7 @@ void adopt(bool forget);
 const char *log_text(struct thing *t, size_t n);
 /* One line of it, of standard output; freed after the test. */
 const char *log_line(struct thing *t, size_t index);
+/* Waits until its log has that, which ends in a newline: "o:", or "e:" of its errors, and the line. */
+void log_has(struct thing *t, const char *line);
 
 #endif

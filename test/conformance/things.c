@@ -235,7 +235,8 @@ static void on_log_end(struct davit_log_reader *r, int code, const struct davit_
 	((struct reading *)r->owner)->ended = true;
 }
 
-const char *log_text(struct thing *t, size_t n)
+/* Until it is over, n lines are there, or one that is `line`; the last one, if neither is asked for. */
+static void read_log(struct thing *t, size_t n, const char *line)
 {
 	static struct reading g;
 	static struct davit_log_reader *r;
@@ -247,19 +248,30 @@ const char *log_text(struct thing *t, size_t n)
 	r = calloc(1, sizeof *r + rt->driver->logs->reader_size);
 	g = (struct reading){.r = r};
 	*r = (struct davit_log_reader){.instance = t->inst,
-				       .query = {.tail = -1, .follow = n > 0},
+				       .query = {.tail = -1, .follow = n > 0 || line},
 				       .owner = &g,
 				       .line = on_line,
 				       .end = on_log_end};
 	CHECK_INT(rt->driver->logs->open(r, &err), 0);
-	WAIT(g.ended || (n && g.lines >= n));
+	WAIT(g.ended || (n && g.lines >= n) || (line && strstr(davit_buf_str(&text), line)));
 	enter();
 	rt->driver->logs->close(r);
 	leave();
 	free(r);
 	r = NULL;
 	CHECK(g.lines >= n);
+}
+
+const char *log_text(struct thing *t, size_t n)
+{
+	read_log(t, n, NULL);
 	return davit_buf_str(&text);
+}
+
+void log_has(struct thing *t, const char *line)
+{
+	read_log(t, 0, line);
+	CHECK(strstr(davit_buf_str(&text), line));
 }
 
 const char *log_line(struct thing *t, size_t index)
