@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 
 /* Detaches `script` as a workload in a session of its own, as crun does. A shell may
  * wait for what has ended before the shell itself: it must not be that fast. */
@@ -138,6 +139,8 @@ static void orphans_are_reaped_during_a_launch_when_they_are_older_and_after_it_
 	snprintf(script, sizeof script, "(sleep 0.5 & echo $! >%s/" ID(02) ".pid) ; exec sleep 1000", c->dir);
 	client_shell(c, ID(02), script);
 	older = written_pid(c, ID(02), "");
+	/* By the kernel's ticks, which are 10 ms: one of the same tick may be the launch's. */
+	nanosleep(&(struct timespec){.tv_nsec = 30 * 1000 * 1000}, NULL);
 	assert_int_equal(client_create(c, ID(01), NULL), 0);
 	tag = launch(c, ID(01), 1, "(sleep 0.1 & echo $! > $PIDFILE.own) ; " HOLD DETACH("exec sleep 1000"),
 		     0);
