@@ -113,14 +113,6 @@ static void hand_over(struct davit_context *c, struct link *l, const struct davi
 		undeliverable(c, l, f, m, r);
 }
 
-/* Without a NUL. Most are a few letters, or none. */
-static bool is_word(const char *s, unsigned n)
-{
-	while (n && s[n - 1])
-		n--;
-	return !n;
-}
-
 /* A message that is there as a whole. */
 static int message(struct davit_context *c, struct link *l, const struct davit_frame *f, const struct body *b,
 		   size_t size)
@@ -131,7 +123,7 @@ static int message(struct davit_context *c, struct link *l, const struct davit_f
 	copy(b, 0, from, f->from);
 	copy(b, f->from, to, f->to);
 	from[f->from] = to[f->to] = 0;
-	if (!is_word(from, f->from) || !is_word(to, f->to))
+	if (memchr(from, 0, f->from) || memchr(to, 0, f->to))
 		return DAVIT_EPROTO;
 	if (!(m = davit_message_new(c, f->type, size + 1))) {
 		if (f->kind == DAVIT_FRAME_REQUEST)

@@ -114,9 +114,9 @@ static inline bool davit_frame_lengths_ok(const struct davit_frame *f, uint32_t 
 	       (!(f->flags & DAVIT_FRAME_MORE) || davit_frame_in_parts(f->kind));
 }
 
-/* A refusal of types that a peer must not send: those of the system, but for commands,
- * which are text, NUL, text, NUL. */
+/* Is it a command: text, NUL, text, NUL? */
 bool davit_frame_command_ok(const void *data, size_t size);
+/* A refusal of types that a peer must not send: those of the system, but for commands. */
 static inline bool davit_frame_type_ok(uint32_t type, const void *data, size_t size)
 {
 	return type < DAVIT_TYPE_SYSTEM || (type == DAVIT_TYPE_COMMAND && davit_frame_command_ok(data, size));

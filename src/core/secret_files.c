@@ -82,12 +82,15 @@ static int shared_memory_directory(const char *run_dir, char **ret, struct davit
 static bool is_open_to_all(const char *path)
 {
 	DAVIT_AUTO_FREE char *at = strdup(path);
+	char *slash = at;
 	struct stat st;
 
-	while (at && *at) {
+	while (slash && *at) {
 		if (stat(at, &st) < 0 || !(st.st_mode & S_IXOTH))
 			return false;
-		*strrchr(at, '/') = '\0';
+		slash = strrchr(at, '/');
+		if (slash)
+			*slash = '\0';
 	}
 	return at != NULL;
 }

@@ -601,6 +601,8 @@ void keeper_reap(struct keeper *k, struct keeper_slot *s);
 void keeper_reap_exec(struct keeper *k, struct keeper_exec_slot *x);
 /* Ends the slot's run with s->end as it is. Told unless it is a launch. */
 void keeper_reap_finish(struct keeper *k, struct keeper_slot *s);
+/* Has it a slot, is it an exec, or a terminal? Every other child is an orphan that came to us. */
+bool keeper_is_ours(struct keeper *k, pid_t pid);
 /* SIGCHLD: a sweep is due, now or a moment after the last one. */
 void keeper_reap_signal(struct keeper *k);
 /* How the child of the pidfd ended, and reaps it. False while it lives. */

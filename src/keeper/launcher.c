@@ -354,19 +354,12 @@ void keeper_launch_forget(struct keeper *k)
 
 /* --------------------------------------------------------------------- orphans */
 
-static bool known(struct keeper *k, pid_t pid)
-{
-	for (size_t i = 0; i < KEEPER_EXECS_MAX; i++)
-		if (k->file->execs[i].used && k->file->execs[i].pid == pid)
-			return true;
-	return keeper_slot_of_pid(k, pid) || keeper_term_of_pid(k, pid);
-}
-
 static void reap_if_older(struct keeper *k, pid_t pid, uint64_t oldest)
 {
 	struct keeper_stat st;
 
-	if (!known(k, pid) && keeper_stat(pid, &st) == 0 && st.state == 'Z' && st.start_ticks < oldest)
+	if (!keeper_is_ours(k, pid) && keeper_stat(pid, &st) == 0 && st.state == 'Z' &&
+	    st.start_ticks < oldest)
 		DAVIT_EINTR(waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED | WNOHANG));
 }
 

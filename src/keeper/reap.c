@@ -108,23 +108,33 @@ static void note_missing(struct keeper *k, const struct keeper_slot *s, int base
 		k->no_memory_events |= UINT32_C(1) << base;
 }
 
+/* Opens what a cgroup of its says of memory, of the nth on; *n is behind it then. -1: no other does. */
+static int open_memory(struct keeper *k, const struct keeper_slot *s, unsigned *n, int flags)
+{
+	int base = s->flags & KEEPER_CGROUP2 ? keeper_cgroup_base(k, s) : -1, fd = -1;
+	char dir[KEEPER_PATH_MAX];
+
+	if (*n == 0 && base >= 0 && k->no_memory_events >> base & 1)
+		*n = 1;
+	for (; fd < 0 && keeper_cgroup(k, s, *n, dir); ++*n) {
+		bool v2 = *n == 0 && s->flags & KEEPER_CGROUP2;
+		fd = keeper_cgroup_open(k, s, *n, v2 ? "memory.events" : "memory.oom_control", flags);
+		if (fd < 0 && v2)
+			note_missing(k, s, base);
+	}
+	return fd;
+}
+
 uint64_t keeper_oom_kills(struct keeper *k, const struct keeper_slot *s)
 {
-	char dir[KEEPER_PATH_MAX], buf[512], *p;
-	int base = s->flags & KEEPER_CGROUP2 ? keeper_cgroup_base(k, s) : -1;
-	unsigned n = base >= 0 && k->no_memory_events >> base & 1;
+	char buf[512], *p;
+	unsigned n = 0;
+	int fd;
 
-	for (; keeper_cgroup(k, s, n, dir); n++) {
-		bool v2 = n == 0 && s->flags & KEEPER_CGROUP2;
-		DAVIT_AUTO_CLOSE int fd =
-			keeper_cgroup_open(k, s, n, v2 ? "memory.events" : "memory.oom_control", O_RDONLY);
-		ssize_t have = fd < 0 ? -1 : DAVIT_EINTR(read(fd, buf, sizeof buf - 1));
-		if (have < 0) {
-			if (v2)
-				note_missing(k, s, base);
-			continue;
-		}
-		buf[have] = '\0';
+	while ((fd = open_memory(k, s, &n, O_RDONLY)) >= 0) {
+		ssize_t have = DAVIT_EINTR(read(fd, buf, sizeof buf - 1));
+		close(fd);
+		buf[have > 0 ? have : 0] = '\0';
 		/* "oom_kill 3"; "oom_kill_disable 0" is something else. */
 		for (p = buf; (p = strstr(p, "oom_kill ")); p++)
 			if (p == buf || p[-1] == '\n')
@@ -135,20 +145,10 @@ uint64_t keeper_oom_kills(struct keeper *k, const struct keeper_slot *s)
 
 bool keeper_memory_group(struct keeper *k, const struct keeper_slot *s)
 {
-	char path[KEEPER_PATH_MAX];
-	int base = s->flags & KEEPER_CGROUP2 ? keeper_cgroup_base(k, s) : -1;
-	unsigned n = base >= 0 && k->no_memory_events >> base & 1;
+	unsigned n = 0;
+	DAVIT_AUTO_CLOSE int fd = open_memory(k, s, &n, O_PATH);
 
-	for (; keeper_cgroup(k, s, n, path); n++) {
-		bool v2 = n == 0 && s->flags & KEEPER_CGROUP2;
-		DAVIT_AUTO_CLOSE int fd =
-			keeper_cgroup_open(k, s, n, v2 ? "memory.events" : "memory.oom_control", O_PATH);
-		if (fd >= 0)
-			return true;
-		if (v2)
-			note_missing(k, s, base);
-	}
-	return false;
+	return fd >= 0;
 }
 
 void keeper_reap_finish(struct keeper *k, struct keeper_slot *s)
@@ -216,13 +216,18 @@ static struct keeper_exec_slot *exec_of_pid(struct keeper *k, pid_t pid)
 	return NULL;
 }
 
+bool keeper_is_ours(struct keeper *k, pid_t pid)
+{
+	return keeper_slot_of_pid(k, pid) || exec_of_pid(k, pid) || keeper_term_of_pid(k, pid);
+}
+
 /* Is it a zombie that no pidfd of ours is for? One that was reaped already is not there. */
 static bool is_orphan(struct keeper *k, pid_t pid)
 {
 	siginfo_t si = {0};
 
-	return !keeper_slot_of_pid(k, pid) && !exec_of_pid(k, pid) && !keeper_term_of_pid(k, pid) &&
-	       waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid;
+	return !keeper_is_ours(k, pid) && waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	       si.si_pid;
 }
 
 void keeper_reap_signal(struct keeper *k)
