@@ -30,7 +30,7 @@ struct link *link_new(struct davit_system *s, int fd, enum davit_channel_end end
 	l->references = 1;
 	l->end = end;
 	l->patient = end == DAVIT_END_CHILD;
-	l->epoll = l->pidfd = -1;
+	l->epoll = l->pidfd = l->holder = -1;
 	pthread_mutex_init(&l->lock, NULL);
 	davit_socket_init(&l->socket, fd);
 	return l;
@@ -52,6 +52,8 @@ void link_unref(struct link *l)
 	davit_buf_fini(&l->large);
 	if (l->pidfd >= 0)
 		close(l->pidfd);
+	if (l->holder >= 0)
+		close(l->holder);
 	while (l->watched) {
 		struct watched *next = l->watched->next;
 		free(l->watched);
