@@ -172,8 +172,8 @@ struct davit_worker {
 	 * one's activation is over, or somebody robs it. */
 	_Atomic(struct davit_actor *) open;
 	_Atomic(bool) inside; /* it is with that one, for some instructions: who robs it waits */
-	bool dedicated; /* no part of the pool */
-	bool polls;	/* it is the one of poll.c */
+	bool dedicated;	      /* no part of the pool */
+	bool polls;	      /* it is the one of poll.c */
 
 	/* seen by others */
 	_Alignas(64) _Atomic(uint32_t) head;

@@ -18,10 +18,10 @@ struct child {
 	bool over; /* nothing is to be done any more */
 	int status;
 	int64_t heard;
-	uint32_t attention;   /* the parent's, when the socket was last read */
-	uint64_t begun;	      /* messages of the parent's */
+	uint32_t attention;	       /* the parent's, when the socket was last read */
+	uint64_t begun;		       /* messages of the parent's */
 	struct davit_ring_page *shown; /* where the parent sees how far it is; its link's */
-	uint32_t orders;      /* that it has not answered */
+	uint32_t orders;	       /* that it has not answered */
 	/* a question under way */
 	uint64_t asked;
 	bool answered;

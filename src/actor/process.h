@@ -79,8 +79,8 @@ enum {
  * and there are not yet enough to be written. */
 static inline bool process_takes(const struct process *p, const struct davit_message *m)
 {
-	return p->link && !m->flags_ && !m->promise.generation && m->size <= LINK_SMALL_SIZE && p->credit > 1 &&
-	       p->n_unwritten < PROCESS_TOGETHER - 1 && p->sent - p->done + 1 < p->window;
+	return p->link && !m->flags_ && !m->promise.generation && m->size <= LINK_SMALL_SIZE &&
+	       p->credit > 1 && p->n_unwritten < PROCESS_TOGETHER - 1 && p->sent - p->done + 1 < p->window;
 }
 
 /* Keeps such a one until it is done with; owned. */

@@ -179,18 +179,15 @@ static bool open_here(struct davit_context *c, struct davit_actor *a, const stru
 /* The worker's own, who is not inside. */
 static bool run_here_close(struct davit_worker *w, struct davit_actor *a)
 {
-	return atomic_compare_exchange_strong_explicit(&w->open, &a, NULL, memory_order_acquire,
-						       memory_order_relaxed);
+	return atomic_compare_exchange_strong(&w->open, &a, NULL);
 }
 
-/* The rare side of `inside`: others have seen that open is empty, or are waited for. */
+/* The rare side of `inside`: w has seen that open is empty, or is waited for. */
 static void wait_inside(struct davit_worker *w)
 {
 	if (w->system->barrier)
 		syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-	else
-		atomic_thread_fence(memory_order_seq_cst);
-	for (int i = 0; atomic_load_explicit(&w->inside, memory_order_acquire); i++) {
+	for (int i = 0; atomic_load(&w->inside); i++) {
 		if (i < 100)
 			davit_relax();
 		else
@@ -205,13 +202,13 @@ bool run_here_plain(struct davit_context *c, struct davit_ref to, struct davit_m
 	struct process *p;
 	bool kept = false;
 
-	/* No locked instruction: who robs it makes this store and the load behind it ordered. */
-	atomic_store_explicit(&w->inside, true, memory_order_relaxed);
+	/* No locked instruction: who robs it has this store and the load behind it ordered. */
 	if (LIKELY(w->system->barrier))
-		atomic_signal_fence(memory_order_seq_cst);
+		atomic_store_explicit(&w->inside, true, memory_order_relaxed);
 	else
-		atomic_thread_fence(memory_order_seq_cst);
-	a = atomic_load_explicit(&w->open, memory_order_acquire);
+		atomic_store(&w->inside, true);
+	atomic_signal_fence(memory_order_seq_cst);
+	a = atomic_load(&w->open);
 	if (a && a->slot == to.slot &&
 	    atomic_load_explicit(&a->generation, memory_order_relaxed) == to.generation &&
 	    !atomic_load_explicit(&a->signals, memory_order_relaxed)) {

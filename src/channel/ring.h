@@ -161,9 +161,10 @@ void davit_ring_write_slots(struct davit_ring *r, const struct davit_frame *f, c
 
 /* davit_ring_write, of one slot. Inline, so that the header need not be in memory: it would be written in
  * small pieces and read as a whole, which waits until those have left the processor's store buffer. */
-static inline __attribute__((always_inline)) void
-davit_ring_write_one(struct davit_ring *r, const struct davit_frame *f, const char *from, const char *to,
-		     const void *data)
+static inline __attribute__((always_inline)) void davit_ring_write_one(struct davit_ring *r,
+								       const struct davit_frame *f,
+								       const char *from, const char *to,
+								       const void *data)
 {
 	/* Put together where it stays for a while, for the same reason. What is behind its end is of an
 	 * earlier one. */
