@@ -13,12 +13,16 @@
 
 #define EVENTS 128
 
-/* Each end wakes the keeper, and then the daemon. Where so many came within a window (more than
- * 200 a second) they are let collect for a moment, which is no longer than the daemon gathers them
- * in any case before it commits. */
-#define STORM_WINDOW_NS (40 * DAVIT_NSEC_PER_MSEC)
+/* Each end wakes the keeper, and then the daemon. Where so many came within a window, and for as
+ * long as they come no further apart than this (200 a second), they are let collect until the next beat,
+ * which is no longer than the daemon gathers them in any case before it commits; and only for a moment where
+ * somebody waits for an end. What waits badly forbids it for a while. */
 #define STORM_ENDS 8
-#define STORM_BEAT_NS (20 * DAVIT_NSEC_PER_MSEC)
+#define STORM_GAP_NS (5 * DAVIT_NSEC_PER_MSEC)
+#define STORM_WINDOW_NS (STORM_ENDS * STORM_GAP_NS)
+#define STORM_BEAT_NS (50 * DAVIT_NSEC_PER_MSEC)
+#define STORM_PAUSE_NS (7 * DAVIT_NSEC_PER_MSEC)
+#define PRESSED_NS (200 * DAVIT_NSEC_PER_MSEC)
 
 /* An event carries what it is about, and the generation of the descriptor: one
  * that was closed earlier in the same batch does not match any more. */
@@ -214,22 +218,25 @@ static bool storms(struct keeper *k)
 	int64_t now = keeper_monotonic();
 
 	if (now - k->window >= STORM_WINDOW_NS) {
-		k->storm = k->ends >= STORM_ENDS && now - k->window < 2 * STORM_WINDOW_NS;
+		k->storm = k->ends >= STORM_ENDS && now - k->window <= k->ends * STORM_GAP_NS;
 		k->window = now;
 		k->ends = 0;
 	}
 	k->storm |= k->ends >= STORM_ENDS;
-	return k->storm && now - k->pressed >= STORM_WINDOW_NS;
+	return k->storm && now - k->pressed >= PRESSED_NS;
 }
 
-/* Waits for the daemon alone, until the next beat. The beat is the clock's and not our own: where
- * several keepers have ends to tell, the daemon hears of them at once. */
+/* Waits for the daemon alone, for `most` milliseconds (-1: any number) or until the next beat. The
+ * beat is the clock's and not our own: where several keepers have ends to tell, the daemon hears of
+ * them at once. */
 static void collect(const struct keeper *k, int most)
 {
 	struct pollfd daemon[] = {{.fd = k->conn, .events = (short)k->conn_events},
 				  {.fd = k->fd_listen, .events = POLLIN}};
 	int64_t left = STORM_BEAT_NS - keeper_monotonic() % STORM_BEAT_NS;
 
+	if (keeper_set_next(&k->stopping, 0) != KEEPER_NONE && left > STORM_PAUSE_NS)
+		left = STORM_PAUSE_NS;
 	if (most >= 0 && left > most * DAVIT_NSEC_PER_MSEC)
 		left = most * DAVIT_NSEC_PER_MSEC;
 	ppoll(daemon, DAVIT_ARRAY_SIZE(daemon), &(struct timespec){.tv_nsec = left}, NULL);
@@ -238,7 +245,7 @@ static void collect(const struct keeper *k, int most)
 int keeper_loop(struct keeper *k, struct davit_error *err)
 {
 	struct epoll_event events[EVENTS];
-	int n, wait;
+	int n = 0, wait;
 
 	for (;;) {
 		keeper_conn_flush(k);
@@ -246,7 +253,7 @@ int keeper_loop(struct keeper *k, struct davit_error *err)
 			return 0;
 		look_around(k);
 		wait = timeout(k);
-		if (wait && storms(k)) {
+		if (wait && storms(k) && n < EVENTS) {
 			collect(k, wait);
 			wait = 0;
 		}
