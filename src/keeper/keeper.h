@@ -263,8 +263,8 @@ struct keeper {
 	int64_t scanned, scan_cost; /* when /proc was last walked, and how long it took */
 	int64_t window;		    /* since when ends are counted, to see a storm of them */
 	uint32_t ends;
-	bool storm;   /* the window before had many */
-	bool pressed; /* this turn had something that waits badly */
+	bool storm;	 /* this window has many, or the one before had */
+	int64_t pressed; /* when something came last that waits badly */
 
 	int conn;
 	bool greeted;
