@@ -448,6 +448,7 @@ struct keeper_command {
 	char **argv, **env; /* env has room for three more */
 	size_t n_env;
 	const char *settings; /* pairs (file, value), empty string at the end */
+	bool outside;	      /* it enters no cgroup of the slot */
 	void *mapped;	      /* of argv and env, when they are many */
 	size_t mapped_len;
 };

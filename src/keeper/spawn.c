@@ -299,7 +299,7 @@ int keeper_spawn_begin(struct keeper *k, struct keeper_slot *s, struct keeper_co
 	out = ends[0];
 	err_out = ends[1];
 	if (r == 0)
-		r = prepare_cgroups(k, s, &st->child, err);
+		r = c->outside ? 0 : prepare_cgroups(k, s, &st->child, err);
 	if (r == 0)
 		r = keeper_notify_open(k, s, &c->f, &ready, st->notify, err);
 	if (r == 0) {

@@ -35,11 +35,11 @@ void keeper_signal_group(const struct keeper_slot *s, int signo)
 
 static void kill_all(struct keeper *k, struct keeper_slot *s)
 {
-	if (keeper_has_cgroup(k, s)) {
+	if (keeper_has_cgroup(k, s))
 		keeper_tree_signal(k, s, SIGKILL);
-		return;
-	}
-	keeper_signal_group(s, SIGKILL);
+	/* A launcher may be outside of the group. */
+	if (!keeper_has_cgroup(k, s) || s->flags & KEEPER_LAUNCHING)
+		keeper_signal_group(s, SIGKILL);
 }
 
 static void watch_cgroup(struct keeper *k, struct keeper_slot *s)

@@ -145,31 +145,13 @@ static void signals_reach_the_main_process_or_all_descendants(void **state)
 	WAIT_FOR((free(log), log = client_log(c, ID(01)), strstr(log, "child\n")));
 }
 
-/* The first v2 mount with a directory of our own in it, or NULL. */
-static const char *own_cgroup(char path[128])
-{
-	static const char *const mounts[] = {"/sys/fs/cgroup/unified", "/sys/fs/cgroup"};
-
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(mounts); i++) {
-		char file[160];
-		snprintf(path, 128, "%s/davit-keeper-test-%d", mounts[i], (int)getpid());
-		if (mkdir(path, 0755) < 0)
-			continue;
-		snprintf(file, sizeof file, "%s/cgroup.events", path);
-		if (access(file, R_OK) == 0)
-			return path;
-		rmdir(path);
-	}
-	return NULL;
-}
-
 static void a_cgroup_is_joined_at_birth_and_emptied_by_a_stop(void **state)
 {
 	struct client *c = *state;
 	char path[128], procs[160], script[300];
 	pid_t main_pid, hidden;
 
-	if (!own_cgroup(path)) {
+	if (!client_own_cgroup(path)) {
 		print_message("no cgroup v2 hierarchy can be written here\n");
 		skip();
 	}
@@ -198,7 +180,7 @@ static void an_exit_tells_whether_anything_is_left_of_its_run(void **state)
 	struct packet p;
 	pid_t left;
 
-	if (!own_cgroup(path)) {
+	if (!client_own_cgroup(path)) {
 		print_message("no cgroup v2 hierarchy can be written here\n");
 		skip();
 	}
@@ -230,7 +212,7 @@ static void without_clone3_a_workload_starts_fails_and_stops_the_same(void **sta
 	c->without_clone3 = true;
 	client_start_keeper(c);
 	client_connect(c);
-	if (!own_cgroup(path))
+	if (!client_own_cgroup(path))
 		path[0] = '\0';
 	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path[0] ? path : NULL}), 0);
 	assert_int_equal(client_spawn(c, ID(01), 1, ARGV("/x/y"), NULL), DAVIT_EEXEC);

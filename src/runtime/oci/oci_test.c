@@ -286,6 +286,39 @@ static void mounts_and_limits_are_written(void **state)
 	json_decref(j);
 }
 
+static const char *groups_path(const struct davit_workload *w, const struct oci_place *pl, json_t **ret)
+{
+	static char *argv[] = {(char *)"a", NULL};
+	struct davit_workload copy = *w;
+
+	*ret = config(&copy, pl, argv, NULL);
+	return json_string_value(json_object_get(json_object_get(*ret, "linux"), "cgroupsPath"));
+}
+
+static void a_container_with_limits_is_made_where_they_are(void **state)
+{
+	struct oci_place v1 = place, v2 = place;
+	struct davit_workload limited[] = {workload, workload, workload};
+	json_t *j;
+
+	(void)state;
+	v1.cgroup = (char *)"davit-1";
+	v2.cgroup = (char *)"/box/davit-1";
+	v2.cgroup_limits = (char *)"/box/davit-1-limits";
+	limited[0].memory = 1 << 20;
+	limited[1].cpu_millicores = 100;
+	limited[2].pids = 10;
+	assert_string_equal(groups_path(&workload, &v2, &j), "/box/davit-1/0123456789abcdef");
+	json_decref(j);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(limited); i++) {
+		assert_string_equal(groups_path(&limited[i], &v2, &j),
+				    "/box/davit-1-limits/0123456789abcdef");
+		json_decref(j);
+		assert_string_equal(groups_path(&limited[i], &v1, &j), "davit-1/0123456789abcdef");
+		json_decref(j);
+	}
+}
+
 /* --- capabilities --- */
 
 static void capabilities_are_dropped_and_then_added(void **state)
@@ -418,6 +451,7 @@ int main(void)
 		TEST(bytes_that_json_cannot_carry_are_escaped),
 		cmocka_unit_test(no_address_is_given_twice_and_those_of_the_dead_come_back),
 		TEST(mounts_and_limits_are_written),
+		TEST(a_container_with_limits_is_made_where_they_are),
 		TEST(capabilities_are_dropped_and_then_added),
 		TEST(a_copy_of_a_workload_shares_nothing_with_it),
 	};
