@@ -173,6 +173,38 @@ static void a_cgroup_is_joined_at_birth_and_emptied_by_a_stop(void **state)
 	assert_int_equal(rmdir(path), 0);
 }
 
+/* How often a process has read something. */
+static long reads_of(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof path, "/proc/%d/io", (int)pid);
+	DAVIT_AUTO_FREE char *text = slurp(path);
+	const char *at = text ? strstr(text, "syscr: ") : NULL;
+	return at ? atol(at + strlen("syscr: ")) : -1;
+}
+
+static void a_stop_that_waits_does_nothing_else(void **state)
+{
+	struct client *c = *state;
+	char path[128], script[200];
+	long before;
+
+	if (!client_own_cgroup(path) || reads_of(c->keeper) < 0) {
+		print_message("no cgroup v2 hierarchy can be written here, or /proc/PID/io is not there\n");
+		skip();
+	}
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path}), 0);
+	snprintf(script, sizeof script, "trap '' TERM; echo $$ >%s/up; while :; do sleep 1; done", c->dir);
+	assert_true(client_spawn(c, ID(01), 1, ARGV("/bin/sh", "-c", script), NULL) > 0);
+	read_pid(c, "up");
+	before = reads_of(c->keeper);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 700), 0);
+	assert_int_equal(client_exit(c, ID(01), 1).signal, SIGKILL);
+	assert_true(reads_of(c->keeper) - before < 150);
+	assert_int_equal(rmdir(path), 0);
+}
+
 static void an_exit_tells_whether_anything_is_left_of_its_run(void **state)
 {
 	struct client *c = *state;
@@ -304,6 +336,7 @@ int main(void)
 		T(stopping_one_instance_leaves_its_neighbour_alone),
 		T(signals_reach_the_main_process_or_all_descendants),
 		T(a_cgroup_is_joined_at_birth_and_emptied_by_a_stop),
+		T(a_stop_that_waits_does_nothing_else),
 		T(an_exit_tells_whether_anything_is_left_of_its_run),
 		T(without_clone3_a_workload_starts_fails_and_stops_the_same),
 		T(a_kill_for_lack_of_memory_is_told_as_such),
