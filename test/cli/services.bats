@@ -343,6 +343,9 @@ END
   davit stats s -o json | jq -e '.[0].memory > 0'
   davit events s -o json | jq -se 'map(.type) | index("created") != null'
   davit runtimes -o json | jq -e 'map(.name) | index("process") != null'
+  # The keeper holds the instances of each of these, whatever control groups there are.
+  davit runtimes -o json | jq -e '[.[] | select(.available and (.name | IN("process", "oci", "crun", "runc")))
+    | .capabilities[] | select(.name == "survive")] | all(.supported)'
   davit version -o json | jq -e '.version == .daemon.version'
 }
 
