@@ -37,9 +37,8 @@ static void kill_all(struct keeper *k, struct keeper_slot *s)
 {
 	if (keeper_has_cgroup(k, s))
 		keeper_tree_signal(k, s, SIGKILL);
-	/* A launcher may be outside of the group. */
-	if (!keeper_has_cgroup(k, s) || s->flags & KEEPER_LAUNCHING)
-		keeper_signal_group(s, SIGKILL);
+	/* The main process may be outside of the group: launchers are, and what somebody has moved. */
+	keeper_signal_group(s, SIGKILL);
 }
 
 static void watch_cgroup(struct keeper *k, struct keeper_slot *s)

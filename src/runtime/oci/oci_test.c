@@ -319,6 +319,47 @@ static void a_container_with_limits_is_made_where_they_are(void **state)
 	}
 }
 
+static void groups_are_named_as_runc_makes_them(void **state)
+{
+	static const struct {
+		enum cgroup_layout layout;
+		const char *track, *memory, *pids, *name, *limits;
+	} cases[] = {
+		{CGROUP_V2, "/sys/fs/cgroup/davit-1", NULL, NULL, "/davit-1", NULL},
+		{CGROUP_V2, "/sys/fs/cgroup/a/davit-1", "/sys/fs/cgroup/a/davit-1-limits", NULL, "/a/davit-1",
+		 "/a/davit-1-limits"},
+		{CGROUP_V1, "/sys/fs/cgroup/freezer/davit-1", "/sys/fs/cgroup/memory/a/davit-1", NULL,
+		 "davit-1", NULL},
+		/* Below the daemon's own groups, and of version 2 below the root. */
+		{CGROUP_HYBRID, "/sys/fs/cgroup/unified/davit-1", "/sys/fs/cgroup/memory/a/davit-1", NULL,
+		 "davit-1", NULL},
+		{CGROUP_HYBRID, "/sys/fs/cgroup/unified/davit-1", "/sys/fs/cgroup/memory/davit-1", NULL,
+		 "davit-1", NULL},
+		/* In a delegated group. */
+		{CGROUP_HYBRID, "/sys/fs/cgroup/unified/a/b/davit-1", "/sys/fs/cgroup/memory/a/b/davit-1",
+		 "/sys/fs/cgroup/pids/a/b/davit-1", "/a/b/davit-1", NULL},
+		{CGROUP_HYBRID, "/sys/fs/cgroup/unified/a/davit-1", "/sys/fs/cgroup/memory/a/davit-1",
+		 "/sys/fs/cgroup/pids/b/davit-1", "davit-1", NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(cases); i++) {
+		struct oci_place pl = {0};
+		struct cgroups cg = {.layout = cases[i].layout, .track = (char *)cases[i].track};
+
+		cg.limits[CGROUP_MEMORY] = (char *)cases[i].memory;
+		cg.limits[CGROUP_PIDS] = (char *)cases[i].pids;
+		assert_int_equal(oci_place_groups(&pl, &cg, NULL), 0);
+		assert_string_equal(pl.cgroup, cases[i].name);
+		if (cases[i].limits)
+			assert_string_equal(pl.cgroup_limits, cases[i].limits);
+		else
+			assert_null(pl.cgroup_limits);
+		free(pl.cgroup);
+		free(pl.cgroup_limits);
+	}
+}
+
 /* --- capabilities --- */
 
 static void capabilities_are_dropped_and_then_added(void **state)
@@ -452,6 +493,7 @@ int main(void)
 		cmocka_unit_test(no_address_is_given_twice_and_those_of_the_dead_come_back),
 		TEST(mounts_and_limits_are_written),
 		TEST(a_container_with_limits_is_made_where_they_are),
+		TEST(groups_are_named_as_runc_makes_them),
 		TEST(capabilities_are_dropped_and_then_added),
 		TEST(a_copy_of_a_workload_shares_nothing_with_it),
 	};
