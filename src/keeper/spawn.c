@@ -93,6 +93,7 @@ static int prepare_cgroups(struct keeper *k, const struct keeper_slot *s, struct
 	int fd;
 
 	c->wait = keeper_memory_group(k, s);
+	c->join_cgroup = s->flags & KEEPER_GROUP_KILLED;
 	for (unsigned i = 0; keeper_cgroup(k, s, i, path); i++) {
 		bool v2 = i == 0 && s->flags & KEEPER_CGROUP2;
 		fd = v2 ? keeper_cgroup_open(k, s, i, "", O_PATH | O_DIRECTORY)

@@ -173,6 +173,39 @@ static void a_cgroup_is_joined_at_birth_and_emptied_by_a_stop(void **state)
 	assert_int_equal(rmdir(path), 0);
 }
 
+static void a_group_that_was_killed_takes_another_run(void **state)
+{
+	struct client *c = *state;
+	char path[128], procs[160], want[32];
+	pid_t pid;
+
+	if (!client_own_cgroup(path)) {
+		print_message("no cgroup v2 hierarchy can be written here\n");
+		skip();
+	}
+	snprintf(procs, sizeof procs, "%s/cgroup.procs", path);
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path}), 0);
+	for (uint32_t run = 1; run <= 3; run++) {
+		if (run == 3) { /* Whoever was not there then knows it too. */
+			client_kill_keeper(c);
+			client_start_keeper(c);
+			client_connect(c);
+		}
+		pid = client_spawn(c, ID(01), run, ARGV("/bin/sleep", "1000"), NULL);
+		assert_true(pid > 0);
+		snprintf(want, sizeof want, "%d\n", (int)pid);
+		DAVIT_AUTO_FREE char *members = slurp(procs);
+		assert_string_equal(members, want);
+		assert_int_equal(client_stop(c, ID(01), SIGTERM, 0), 0);
+		assert_int_equal(client_exit(c, ID(01), run).signal, SIGKILL);
+	}
+	/* It lives, and its commands too. */
+	pid = client_spawn(c, ID(01), 4, ARGV("/bin/sh", "-c", "exit 5"), NULL);
+	assert_true(pid > 0);
+	assert_int_equal(client_exit(c, ID(01), 4).code, 5);
+	assert_int_equal(rmdir(path), 0);
+}
+
 /* How often a process has read something. */
 static long reads_of(pid_t pid)
 {
@@ -336,6 +369,7 @@ int main(void)
 		T(stopping_one_instance_leaves_its_neighbour_alone),
 		T(signals_reach_the_main_process_or_all_descendants),
 		T(a_cgroup_is_joined_at_birth_and_emptied_by_a_stop),
+		T(a_group_that_was_killed_takes_another_run),
 		T(a_stop_that_waits_does_nothing_else),
 		T(an_exit_tells_whether_anything_is_left_of_its_run),
 		T(without_clone3_a_workload_starts_fails_and_stops_the_same),

@@ -122,8 +122,12 @@ static unsigned signal_cgroup(struct keeper *k, struct keeper_slot *s, int signo
 	}
 	keeper_cgroup(k, s, 0, dir);
 	if (s->flags & KEEPER_CGROUP2) {
-		if (signo == SIGKILL && keeper_write_file(dir, "cgroup.kill", "1") == 0)
-			return 1;
+		if (signo == SIGKILL) {
+			s->flags |= KEEPER_GROUP_KILLED; /* before: a keeper that dies now leaves it in the
+							    slot */
+			if (keeper_write_file(dir, "cgroup.kill", "1") == 0)
+				return 1;
+		}
 	}
 	/* Nothing forks away from under a list that is read frozen. */
 	frozen = signo == SIGKILL && freeze(k, s, freezer);
