@@ -162,7 +162,7 @@ unhealthy_for() { # SERVICE TEXT
 }
 
 @test "a health check by https verifies the certificate, by authorities of one's own, or does not" {
-  command -v openssl python3 || skip "openssl and python3 are not here"
+  command -v openssl && command -v python3 || skip "openssl and python3 are not here"
   openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=web.example -keyout key.pem -out cert.pem \
     -addext 'subjectAltName=DNS:web.example,IP:127.0.0.1' 2>/dev/null
   cat >server.py <<'END'
@@ -343,6 +343,9 @@ END
   davit stats s -o json | jq -e '.[0].memory > 0'
   davit events s -o json | jq -se 'map(.type) | index("created") != null'
   davit runtimes -o json | jq -e 'map(.name) | index("process") != null'
+  # The keeper holds the instances of each of these, whatever control groups there are.
+  davit runtimes -o json | jq -e '[.[] | select(.available and (.name | IN("process", "oci", "crun", "runc")))
+    | .capabilities[] | select(.name == "survive")] | all(.supported)'
   davit version -o json | jq -e '.version == .daemon.version'
 }
 
