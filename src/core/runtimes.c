@@ -116,6 +116,8 @@ static void adopted(struct davit_op *op, int result)
 			   r->name);
 	record_sweep(r);
 	resume_instances(r);
+	if (!r->core->start_op)
+		record_replay(r->core);
 	services_of_runtime_changed(r);
 	core_release_held(r->core);
 	core_check_started(r->core);
