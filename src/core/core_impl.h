@@ -386,11 +386,17 @@ int workload_label_parse(const char *label, char **ret_key, uint32_t *ret_index,
 			 bool *ret_build);
 /* Materialises the secrets that the spec names (workload_secrets.c). */
 int workload_secrets(struct instance *i, struct davit_error *err);
-void workload_secrets_wipe(struct instance *i);
 /* Writes the texts of its volumes of type config to files, and adds what shows them to it
- * (workload_config.c); and removes them. */
+ * (workload_config.c). */
 int workload_config(struct instance *i, struct davit_error *err);
-void workload_config_wipe(struct instance *i);
+/* The directories in memory for both, ID-KIND-RUNTIME: the name; removing those of an instance; and,
+ * when a runtime has told all that it holds, those of what is neither there nor recorded. */
+#define WORKLOAD_SECRETS "secrets"
+#define WORKLOAD_CONFIG "config"
+enum { WORKLOAD_FILES_MAX = 128 };
+const char *workload_files_name(const struct instance *i, const char *kind, char buf[WORKLOAD_FILES_MAX]);
+void workload_files_wipe(struct instance *i);
+void workload_files_sweep(struct core_runtime *r);
 int workload_secrets_check(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err);
 int profile_check(struct davit_core *c, const char *name, struct davit_error *err);
 

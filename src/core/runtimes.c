@@ -115,6 +115,7 @@ static void adopted(struct davit_op *op, int result)
 		core_event(r->core, "adopted", NULL, NULL, "%zu running instances of runtime %s", r->adopted,
 			   r->name);
 	record_sweep(r);
+	workload_files_sweep(r);
 	resume_instances(r);
 	if (!r->core->start_op)
 		record_replay(r->core);
