@@ -315,8 +315,23 @@ void davit_core_write_kind(struct davit_core *c, enum davit_kind kind, struct da
 
 /* --- health --- */
 
+/* Those of services; and builds under way. One that has ended is kept for its log. */
+static void count_instances(struct davit_core *c, size_t *ret_instances, size_t *ret_builds)
+{
+	size_t pos = 0;
+	void *v;
+
+	*ret_instances = *ret_builds = 0;
+	while (davit_map_next(&c->instances, &pos, NULL, &v)) {
+		const struct instance *i = v;
+		*ret_instances += !i->is_build;
+		*ret_builds += i->is_build && i->state == DAVIT_STATE_STARTED;
+	}
+}
+
 void davit_core_write_health(struct davit_core *c, struct davit_json *j)
 {
+	size_t instances, builds;
 	struct davit_error err;
 	int code = c->store->driver->health(c->store, &err);
 
@@ -328,7 +343,9 @@ void davit_core_write_health(struct davit_core *c, struct davit_json *j)
 	davit_json_put_string(j, "error", code < 0 ? err.message : NULL);
 	davit_json_close(j);
 	davit_json_put_int(j, "services", (int64_t)c->services.len);
-	davit_json_put_int(j, "instances", (int64_t)c->instances.len);
+	count_instances(c, &instances, &builds);
+	davit_json_put_int(j, "instances", (int64_t)instances);
+	davit_json_put_int(j, "builds", (int64_t)builds);
 	davit_json_put_int(j, "lastEvent", (int64_t)davit_journal_last_event(c->journal));
 	davit_json_put_time(j, "started", c->started);
 	davit_json_close(j);
