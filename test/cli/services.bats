@@ -349,6 +349,34 @@ END
   davit version -o json | jq -e '.version == .daemon.version'
 }
 
+@test "a list of all namespaces has a column for them, one of a single namespace has none" {
+  printf '%s\n' 'kind: Supervisor' 'name: v' 'namespace: lab' >v.yml
+  davit apply -f v.yml
+  davit run one --namespace lab --detach -- sleep 1000
+  davit run two --detach -- sleep 1000
+  davit secret set k --namespace lab <<<x
+  for command in status 'secret list' 'supervisor list' 'status -o wide'; do
+    # shellcheck disable=SC2086
+    davit $command --namespace '*' >list
+    grep -q '^NAMESPACE  NAME ' list
+    grep -q '^lab  ' list
+  done
+  davit status --namespace '*' | grep -q '^default .*two'
+  davit status --namespace lab | grep -q '^NAME '
+  davit ps --namespace '*' | grep -q ' lab/one:latest '
+  davit stats --namespace '*' | grep -q ' lab/one:latest '
+  davit tree | grep -q 'lab/one/latest'
+}
+
+@test "a build is not counted as an instance of a service" {
+  mkdir src
+  printf '#!/bin/sh\nexec sleep 1000\n' >src/run.sh
+  chmod +x src/run.sh
+  davit run built --source src
+  [ "$(davit daemon status -o json | jq -c '[.services, .instances, .builds]')" = '[1,1,0]' ]
+  davit logs built --build >/dev/null
+}
+
 @test "supervisors and namespaces are listed and removed" {
   cat >"$BATS_TEST_TMPDIR/records.yaml" <<'EOT'
 kind: Supervisor
