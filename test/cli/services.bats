@@ -224,6 +224,35 @@ END
   davit wait s --for ready --timeout 60s
 }
 
+@test "beside what is paused nothing is begun, and the other services do not notice" {
+  davit runtimes -o json | jq -e '.[] | select(.name == "process") | .capabilities[] | select(.name == "pause").supported' ||
+    skip "nothing can be paused here"
+  davit run p -- sleep 1000
+  davit pause p
+  run timeout 30 davit exec p -- true
+  [ "$status" -eq 1 ]
+  [[ "$output" == "davit: instance "*" is paused; 'davit unpause' lets it go on" ]]
+  timeout 60 davit run q -- sleep 1000
+  davit unpause p
+  [ "$(davit exec p -- echo on)" = on ]
+
+  # By another's hand, which the daemon does not know of.
+  id=$(davit ps p -o json | jq -r '.[0].id')
+  group=$(find /sys/fs/cgroup -type d -name "$id" 2>/dev/null | while read -r d; do
+    if [ -w "$d/cgroup.freeze" ]; then echo "$d/cgroup.freeze 1 0"; break; fi
+    if [ -w "$d/freezer.state" ]; then echo "$d/freezer.state FROZEN THAWED"; break; fi
+  done)
+  read -r file frozen thawed <<<"$group"
+  echo "$frozen" >"$file"
+  run timeout 30 davit exec p -- true
+  [ "$status" -eq 1 ]
+  [ "$output" = "davit: instance $id is paused" ]
+  timeout 60 davit scale q 2
+  eventually instances q 2
+  echo "$thawed" >"$file"
+  [ "$(davit exec p -- echo on)" = on ]
+}
+
 @test "update changes what is named and keeps the rest" {
   davit run u --env A=1 --memory 64Mi -- sleep 1000
   davit update u --env B=2
