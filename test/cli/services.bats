@@ -259,6 +259,21 @@ END
   davit inspect u | jq -e '.spec.env.A == "1" and .spec.env.B == "2" and .spec.resources.memory == "64Mi"'
 }
 
+@test "changes at the same time are all made, and each that is accepted is kept" {
+  davit run u -- sleep 1000
+  for i in 1 2 3 4 5 6; do
+    davit update u --detach --env "V$i=$i" >"out.$i" 2>&1 3>&- &
+    BEHIND="${BEHIND-} $!"
+  done
+  davit scale u 2
+  davit stop u
+  davit start u
+  for i in $BEHIND; do wait "$i"; done
+  BEHIND=
+  davit inspect u | jq -e '.spec.env == {V1: "1", V2: "2", V3: "3", V4: "4", V5: "5", V6: "6"} and
+    .spec.instances == 2'
+}
+
 @test "apply creates and updates, and a fault in one spec changes nothing" {
   printf 'name: one\ncommand: [sleep, "1000"]\n---\nname: two\ncomand: [sleep]\n' >f.yaml
   run davit apply -f f.yaml
