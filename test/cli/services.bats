@@ -28,6 +28,17 @@ s.close()
   wait "$!"
 }
 
+@test "who waits for a daemon that is stopped by a signal is told so" {
+  davit status
+  pid=$(davit daemon status -o json | jq .pid)
+  kill -STOP "$pid"
+  run timeout 60 davit status
+  kill -CONT "$pid"
+  [ "$status" -eq 1 ]
+  [ "$output" = "davit: the daemon (pid $pid) is stopped by a signal; 'kill -CONT $pid' lets it go on" ]
+  davit status
+}
+
 @test "two callers that find no daemon both succeed with one daemon" {
   davit status >a 2>&1 &
   one=$!
