@@ -127,7 +127,8 @@ static int error_of(int status, json_t *answer, struct davit_error *err)
 static int parse(const char *text, size_t len, json_t **ret, struct davit_error *err)
 {
 	json_error_t why;
-	json_t *v = json_loadb(text, len, JSON_DECODE_ANY, &why);
+	/* A service may write what it likes, NUL too. */
+	json_t *v = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
 
 	if (!v)
 		return davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon's answer is not JSON: %s",

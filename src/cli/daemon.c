@@ -12,6 +12,7 @@
 
 /* How long the daemon may take to be gone (or back) once it has agreed. */
 #define STOP_DEADLINE (30 * DAVIT_NSEC_PER_SEC)
+#define STOP_TRIES 3
 
 /* ----------------------------------------------------------------------- daemon */
 
@@ -100,9 +101,8 @@ static int wait_until(struct davit_cli *cli, bool gone, struct davit_error *err)
 			       gone ? "there" : "away", (int)((davit_now() - started) / DAVIT_NSEC_PER_SEC));
 }
 
-static int stop(struct davit_cli *cli, struct davit_error *err)
+static int ask_to_stop(struct davit_cli *cli, bool all, struct davit_error *err)
 {
-	bool all = davit_cli_flag(cli, "all");
 	json_t *body = json_pack("{s:b}", "all", all);
 	int r = davit_api_connect_running(cli, err);
 
@@ -111,16 +111,30 @@ static int stop(struct davit_cli *cli, struct davit_error *err)
 		davit_error_clear(err);
 		r = davit_api_connect(cli, err);
 	}
-	if (r == DAVIT_EUNAVAIL && !all) {
-		json_decref(body);
-		davit_error_clear(err);
-		return print_done(cli, "not running", err);
-	}
 	if (r == 0)
 		r = davit_api_call(cli, "POST", "/v1/daemon/stop", body, NULL, err);
 	json_decref(body);
 	davit_api_close(cli);
-	if (r < 0 && r != DAVIT_ECLOSED)
+	return r;
+}
+
+static int stop(struct davit_cli *cli, struct davit_error *err)
+{
+	bool all = davit_cli_flag(cli, "all");
+	int r = ask_to_stop(cli, all, err);
+
+	/* One that has gone without an answer, because it could not even begin, has ended no workload. */
+	for (int tries = 1; all && r == DAVIT_ECLOSED && tries < STOP_TRIES; tries++) {
+		davit_error_clear(err);
+		r = wait_until(cli, true, err);
+		if (r == 0)
+			r = ask_to_stop(cli, all, err);
+	}
+	if (r == DAVIT_EUNAVAIL && !all) {
+		davit_error_clear(err);
+		return print_done(cli, "not running", err);
+	}
+	if (r < 0 && (all || r != DAVIT_ECLOSED))
 		return r;
 	davit_error_clear(err);
 	r = wait_until(cli, true, err);
