@@ -39,6 +39,15 @@ s.close()
   davit status
 }
 
+@test "when daemon stop has said that it is stopped, no process of it is left" {
+  for all in "" --all ""; do
+    davit status
+    pid=$(davit daemon status -o json | jq .pid)
+    davit daemon stop $all
+    is_dead "$pid"
+  done
+}
+
 @test "two callers that find no daemon both succeed with one daemon" {
   davit status >a 2>&1 &
   one=$!
