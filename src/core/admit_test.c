@@ -75,8 +75,8 @@ static void begin(struct rig *r, struct begun *b, const char *yaml)
 	b->result = 1;
 	davit_op_init(&b->op, r->loop, rig_op_done, &b->result);
 	davit_op_begin(&b->op, 0);
-	assert_int_equal(davit_core_apply(r->core, specs, n, DAVIT_APPLY_EITHER, false, "test", &b->op, &err),
-			 0);
+	assert_int_equal(
+		davit_core_apply(r->core, specs, n, DAVIT_APPLY_EITHER, false, 0, "test", &b->op, &err), 0);
 	davit_spec_free_all(specs, n);
 	rig_run(r, SEC);
 }

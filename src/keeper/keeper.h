@@ -634,6 +634,8 @@ void keeper_stop_tick(struct keeper *k);
 /* Sends signo to every process of the slot; kill: SIGKILL by the surest means.
  * The number of processes that were alive, 0 when nothing is left. */
 unsigned keeper_tree_signal(struct keeper *k, struct keeper_slot *s, int signo);
+/* One of its cgroups is frozen, or is to be. */
+bool keeper_frozen(const struct keeper *k, const struct keeper_slot *s);
 /* What is alive of each slot in `which` that has no cgroup, by one walk over
  * /proc; each found process is sent signo unless that is 0. Slots without any
  * are put into `empty`. */

@@ -378,6 +378,9 @@ int keeper_start_beside(struct keeper *k, const struct keeper_slot *s, struct ke
 	int r;
 
 	st->child = (struct keeper_child){.tty = tty, .ready_fd = -1, .cgroup_fd = -1};
+	/* A frozen child never executes its program, and this keeper would wait for it. */
+	if (s && keeper_frozen(k, s))
+		return davit_error_set(err, DAVIT_ESTATE, NULL, "instance %s is paused", s->id);
 	r = s ? prepare_cgroups(k, s, &st->child, err) : 0;
 	if (r == 0) {
 		snprintf(st->instance, sizeof st->instance, "DAVIT_INSTANCE=%s", s ? s->id : "");

@@ -39,6 +39,18 @@ static bool freeze(struct keeper *k, const struct keeper_slot *s, char dir[KEEPE
 	return false;
 }
 
+bool keeper_frozen(const struct keeper *k, const struct keeper_slot *s)
+{
+	char dir[KEEPER_PATH_MAX], buf[32];
+
+	KEEPER_FOREACH_CGROUP(dir, k, s)
+	if ((keeper_read_file(dir, "cgroup.events", buf, sizeof buf) > 0 && strstr(buf, "frozen 1")) ||
+	    (keeper_read_file(dir, "cgroup.freeze", buf, sizeof buf) > 0 && buf[0] == '1') ||
+	    (keeper_read_file(dir, "freezer.state", buf, sizeof buf) > 0 && !strncmp(buf, "FR", 2)))
+		return true;
+	return false;
+}
+
 /* A member's pid was read a moment ago: opened first, then seen to be still a
  * member, it is the right one. */
 static bool signal_member(struct keeper *k, const struct keeper_slot *s, pid_t pid, int signo)
