@@ -51,8 +51,6 @@ int davit_artifacts_open(const char *directory, uint64_t ceiling, struct davit_a
 			 struct davit_error *err);
 /* NULL is allowed. All that was got from it must have been given back. */
 void davit_artifacts_close(struct davit_artifacts *s);
-/* Its directory; borrowed until it is closed. Does not block. */
-const char *davit_artifacts_directory(const struct davit_artifacts *s);
 
 /* ------------------------------------------------------------------------ trees */
 

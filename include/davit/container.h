@@ -22,7 +22,7 @@
  * process. What may crash belongs into a container of type process.
  *
  * Who decides about a failure: first the container's own remedies, by the error; then,
- * if those say so or do not help, its parent, by its supervision (spec.h, and
+ * if those say so or do not help, its parent, by its supervision (supervision.h,
  * docs/containers.md); above Main, the final policy restarts.
  */
 #ifndef DAVIT_CONTAINER_H
@@ -30,8 +30,8 @@
 
 #include "davit/actor.h"
 #include "davit/promise.h"
-#include "davit/spec.h"
 #include "davit/state.h"
+#include "davit/supervision.h"
 
 #ifdef __cplusplus
 extern "C" {

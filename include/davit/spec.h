@@ -10,6 +10,7 @@
 
 #include "davit/error.h"
 #include "davit/runtime.h"
+#include "davit/supervision.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,14 +26,6 @@ enum davit_kind {
 	DAVIT_KIND_NAMESPACE,  /* "Namespace": quota of a namespace */
 };
 
-enum davit_restart_policy {
-	DAVIT_RESTART_ON_FAILURE, /* the default */
-	DAVIT_RESTART_NEVER,
-	DAVIT_RESTART_ALWAYS,
-	DAVIT_RESTART_UNLESS_STOPPED, /* as always; but one that the user stopped stays
-				       * stopped when its supervisor restarts its children */
-};
-
 enum davit_ready_type {
 	DAVIT_READY_TYPE_STARTED, /* ready when it runs: the default */
 	DAVIT_READY_TYPE_NOTIFY,
@@ -45,21 +38,6 @@ enum davit_condition {
 	DAVIT_CONDITION_STARTED,
 	DAVIT_CONDITION_READY,	   /* the default */
 	DAVIT_CONDITION_COMPLETED, /* ended with success */
-};
-
-enum davit_strategy {
-	DAVIT_ONE_FOR_ONE, /* the default */
-	DAVIT_ONE_FOR_ALL,
-	DAVIT_REST_FOR_ONE,
-	/* As one-for-one, for children that are all of one definition, however many come and
-	 * go. Of containers alone: a service's instances are that already. */
-	DAVIT_SIMPLE_ONE_FOR_ONE,
-};
-
-enum davit_escalation {
-	DAVIT_ESCALATE_ISOLATE, /* the failed child stays failed, the others go on */
-	DAVIT_ESCALATE_PARENT,	/* this node fails too, and its own parent decides */
-	DAVIT_ESCALATE_RESTART, /* the failed child is started afresh after the cool-down */
 };
 
 enum davit_egress_policy {
@@ -128,14 +106,6 @@ struct davit_secret_ref {
 struct davit_pair {
 	char *name;
 	char *value;
-};
-
-struct davit_backoff {
-	int64_t initial; /* ns; default 100 ms */
-	int64_t max;	 /* ns; default 30 s */
-	double factor;	 /* default 2 */
-	double jitter;	 /* fraction of the delay, 0 to 1; default 0.1 */
-	int64_t reset;	 /* ns of health after which the delay starts over; default 60 s */
 };
 
 /* An int list, e.g. exit statuses; a signal is stored as 256 + its number. */

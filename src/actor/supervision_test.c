@@ -2,50 +2,8 @@
  *
  * Supervision of containers: each rule by itself, on a clock of the test's.
  */
-#include "actor/test_rig.h"
+#include "actor/test_family.h"
 #include "base/util.h"
-
-static int hook(struct davit_context *c, enum davit_operation op, enum davit_phase phase)
-{
-	if (phase == DAVIT_ON && op == DAVIT_DO_START)
-		note("+%s", davit_alias(c));
-	if (phase == DAVIT_ON && op == DAVIT_DO_STOP)
-		note("-%s", davit_alias(c));
-	if (phase == DAVIT_ON && op == DAVIT_DO_FAIL)
-		note("!%s", davit_alias(c));
-	return 0;
-}
-
-static int talk(struct davit_context *c, struct davit_message *m)
-{
-	const char *text = m->size ? (const char *)m->data : "";
-
-	if (!strcmp(text, "die"))
-		return davit_fail(c, DAVIT_EIO, "told to die");
-	note("%s<%s", davit_alias(c), text);
-	return 0;
-}
-
-#define BASE .name = "T", .behaviour = talk, .hook = hook
-#define BACKOFF                                                                                              \
-	{                                                                                                    \
-		100 * MS, SEC, 2, 0, 60 * SEC                                                                \
-	}
-
-static const struct davit_definition plain = {BASE};
-
-/* A parent P with that strategy over A, B and C, all started. */
-static struct world *family(const struct davit_definition *parent, const struct davit_definition *child)
-{
-	struct world *w = open_world();
-
-	make_under(w, NULL, "P", parent);
-	make_under(w, "P", "A", child);
-	make_under(w, "P", "B", child);
-	make_under(w, "P", "C", child);
-	trace();
-	return w;
-}
 
 static void one_for_one_restarts_the_failed_one_alone(void **unused)
 {
@@ -161,13 +119,6 @@ static void an_always_dying_child_escalates_up_to_the_final_policy(void **unused
 	davit_container_get(w->c, "Main", &info);
 	assert_int_equal(info.restarts, 1);
 	close_world(w);
-}
-
-static int fails_to_construct;
-
-static int construct(struct davit_context *c)
-{
-	return fails_to_construct && fails_to_construct-- ? davit_fail(c, DAVIT_EIO, "no") : 0;
 }
 
 static void a_failed_restart_counts_too(void **unused)
@@ -344,191 +295,6 @@ static void a_significant_child_that_is_always_restarted_is_refused(void **unuse
 	close_world(w);
 }
 
-/* --- its own remedies --- */
-
-static void a_remedy_continues_with_the_memory_kept(void **unused)
-{
-	static const struct davit_solver steps[] = {{.solution = DAVIT_SOLVE_LOG},
-						    {.solution = DAVIT_SOLVE_CONTINUE}};
-	static const struct davit_remedy remedies[] = {{DAVIT_EIO, steps, 2}, {0}};
-	static const struct davit_definition child = {BASE, .construct = construct, .remedies = remedies};
-	struct davit_container_info info;
-	struct world *w = family(&plain, &child);
-
-	fails_to_construct = 1; /* if it were constructed again */
-	tell(w, "A", "die");
-	assert_string_equal(trace(), "!A +A");
-	assert_int_equal(fails_to_construct, 1);
-	fails_to_construct = 0;
-	davit_container_get(w->c, "A", &info);
-	assert_int_equal(info.restarts, 0); /* the parent was not asked */
-	close_world(w);
-}
-
-static void the_first_remedy_that_fits_is_taken(void **unused)
-{
-	static const struct davit_solver stop[] = {{.solution = DAVIT_SOLVE_STOP}};
-	static const struct davit_solver go_on[] = {{.solution = DAVIT_SOLVE_RESUME}};
-	static const struct davit_remedy remedies[] = {{DAVIT_EINVAL, go_on, 1}, {0, stop, 1}, {0}};
-	static const struct davit_definition child = {BASE, .remedies = remedies};
-	struct world *w = family(&plain, &child);
-
-	davit_container_fail(w->c, "A", DAVIT_EINVAL, "x", NULL);
-	davit_system_run(w->system);
-	assert_string_equal(trace(), "!A +A");
-	tell(w, "A", "die");
-	assert_string_equal(trace(), "!A -A");
-	assert_int_equal(state(w, "A"), DAVIT_STATE_STOPPED);
-	close_world(w);
-}
-
-static void a_remedys_limit_and_interval_are_obeyed_and_then_the_parent_decides(void **unused)
-{
-	static const struct davit_solver steps[] = {
-		{.solution = DAVIT_SOLVE_RESTART, .limit = 2, .interval = 5 * SEC}};
-	static const struct davit_remedy remedies[] = {{0, steps, 1}, {0}};
-	static const struct davit_definition child = {BASE, .remedies = remedies};
-	struct davit_container_info info;
-	struct world *w = family(&plain, &child);
-
-	tell(w, "A", "die");
-	assert_string_equal(trace(), "!A +A");
-	tell(w, "A", "die");
-	pass(w, 5 * SEC - 1);
-	assert_string_equal(trace(), "!A");
-	pass(w, 1);
-	assert_string_equal(trace(), "+A");
-	davit_container_get(w->c, "A", &info);
-	assert_int_equal(info.restarts, 0);
-	tell(w, "A", "die"); /* used up: escalated at once */
-	assert_string_equal(trace(), "!A +A");
-	davit_container_get(w->c, "A", &info);
-	assert_int_equal(info.restarts, 1);
-	close_world(w);
-}
-
-static void a_remedy_can_make_the_container_anew(void **unused)
-{
-	static const struct davit_solver steps[] = {{.solution = DAVIT_SOLVE_RECREATE, .limit = 1}};
-	static const struct davit_remedy remedies[] = {{0, steps, 1}, {0}};
-	static const struct davit_definition child = {BASE, .remedies = remedies};
-	struct davit_container_info before, after;
-	struct world *w = family(&plain, &child);
-
-	davit_container_get(w->c, "A", &before);
-	tell(w, "A", "die");
-	assert_string_equal(trace(), "!A -A +A");
-	davit_container_get(w->c, "A", &after);
-	assert_false(davit_ref_equal(before.ref, after.ref));
-	assert_string_equal(after.parent, "P");
-	close_world(w);
-}
-
-static void each_solution_does_what_its_name_says(void **unused)
-{
-	static const struct {
-		struct davit_solver solver;
-		const char *trace;
-		int state, restarts; /* -1: it is gone */
-	} cases[] = {
-		{{.solution = DAVIT_SOLVE_NOTHING}, "!A", DAVIT_STATE_FAILED, 0},
-		{{.solution = DAVIT_SOLVE_LOG}, "!A", DAVIT_STATE_FAILED, 0},
-		{{.solution = DAVIT_SOLVE_ESCALATE}, "!A +A", DAVIT_STATE_STARTED, 1},
-		{{.solution = DAVIT_SOLVE_CONTINUE}, "!A +A", DAVIT_STATE_STARTED, 0},
-		{{.solution = DAVIT_SOLVE_RESUME}, "!A +A", DAVIT_STATE_STARTED, 0},
-		{{.solution = DAVIT_SOLVE_START}, "!A +A", DAVIT_STATE_STARTED, 0},
-		{{.solution = DAVIT_SOLVE_RESTART}, "!A +A", DAVIT_STATE_STARTED, 0},
-		{{.solution = DAVIT_SOLVE_STOP}, "!A -A", DAVIT_STATE_STOPPED, 0},
-		{{.solution = DAVIT_SOLVE_DESTROY_SOFT}, "!A -A", -1, 0},
-		{{.solution = DAVIT_SOLVE_DESTROY_HARD}, "!A", -1, 0},
-		{{.solution = DAVIT_SOLVE_DESTROY}, "!A -A", -1, 0},
-		{{.solution = DAVIT_SOLVE_RECREATE}, "!A -A +A", DAVIT_STATE_STARTED, 0},
-	};
-
-	_Static_assert(DAVIT_ARRAY_SIZE(cases) == DAVIT_SOLUTION_COUNT, "one is not tested");
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(cases); i++) {
-		const struct davit_remedy remedies[] = {{0, &cases[i].solver, 1}, {0}};
-		const struct davit_definition child = {BASE, .remedies = remedies};
-		struct world *w = family(&plain, &child);
-		struct davit_container_info info;
-
-		tell(w, "A", "die");
-		assert_string_equal(trace(), cases[i].trace);
-		assert_int_equal(davit_exists(w->c, "A"), cases[i].state >= 0);
-		if (cases[i].state >= 0) {
-			davit_container_get(w->c, "A", &info);
-			assert_int_equal((int)info.state, cases[i].state);
-			assert_int_equal(info.restarts, cases[i].restarts);
-		}
-		close_world(w);
-	}
-}
-
-static void a_failure_can_be_solved_from_outside_by_its_hash_and_only_that_one(void **unused)
-{
-	static const struct davit_solver nothing[] = {{.solution = DAVIT_SOLVE_NOTHING}};
-	static const struct davit_remedy remedies[] = {{0, nothing, 1}, {0}};
-	static const struct davit_definition child = {BASE, .remedies = remedies};
-	struct davit_container_info first, second;
-	struct davit_promise p;
-	struct world *w = family(&plain, &child);
-
-	tell(w, "A", "die");
-	davit_container_get(w->c, "A", &first);
-	assert_int_not_equal(first.failure, 0);
-	assert_string_equal(first.message, "told to die");
-	tell(w, "A", "kept");
-	davit_container_solve(w->c, "A", first.failure + 1, DAVIT_SOLVE_CONTINUE, &p);
-	assert_int_equal(finish(w, p), DAVIT_ESTATE);
-	davit_container_solve(w->c, "A", first.failure, DAVIT_SOLVE_CONTINUE, &p);
-	assert_int_equal(finish(w, p), 0);
-	davit_system_run(w->system);
-	assert_string_equal(trace(), "!A +A A<kept");
-	/* The next failure is another one: the old solution is stale. */
-	tell(w, "A", "die");
-	davit_container_get(w->c, "A", &second);
-	davit_container_solve(w->c, "A", first.failure, DAVIT_SOLVE_RESTART, &p);
-	assert_int_equal(finish(w, p), DAVIT_ESTATE);
-	davit_container_solve(w->c, "A", second.failure, DAVIT_SOLVE_RESTART, &p);
-	assert_int_equal(finish(w, p), 0);
-	close_world(w);
-}
-
-static int run_look(struct davit_context *c, struct davit_message *m, const char *parameters)
-{
-	note("%s:look", davit_alias(c));
-	return davit_reply(c, m, "seen", 4);
-}
-
-static void while_failed_only_commands_for_that_failure_are_run(void **unused)
-{
-	static const struct davit_solver nothing[] = {{.solution = DAVIT_SOLVE_NOTHING}};
-	static const struct davit_remedy remedies[] = {{0, nothing, 1}, {0}};
-	static const struct davit_command_entry commands[] = {{"look", run_look}, {0}};
-	static const struct davit_definition child = {BASE, .remedies = remedies, .commands = commands};
-	struct davit_request_options o = {.timeout = -1};
-	struct davit_container_info info;
-	struct davit_promise p, q;
-	struct world *w = family(&plain, &child);
-
-	tell(w, "A", "die");
-	davit_container_get(w->c, "A", &info);
-	davit_command(w->c, info.ref, "look", NULL, &o, &q); /* an ordinary one waits */
-	davit_system_run(w->system);
-	assert_string_equal(trace(), "!A");
-	o.failure = info.failure;
-	davit_command(w->c, info.ref, "look", NULL, &o, &p);
-	assert_int_equal(finish(w, p), 0);
-	assert_string_equal(trace(), "A:look");
-	o.failure++;
-	davit_command(w->c, info.ref, "look", NULL, &o, &p);
-	assert_int_equal(finish(w, p), DAVIT_ESTATE);
-	davit_container_start(w->c, "A", NULL);
-	assert_int_equal(finish(w, q), 0);
-	assert_string_equal(trace(), "+A A:look");
-	close_world(w);
-}
-
 /* --- monitors and links --- */
 
 static int watcher(struct davit_context *c, struct davit_message *m)
@@ -611,13 +377,6 @@ int main(void)
 		cmocka_unit_test(what_the_user_stopped_stays_stopped),
 		cmocka_unit_test(a_significant_child_that_is_done_stops_the_others),
 		cmocka_unit_test(a_significant_child_that_is_always_restarted_is_refused),
-		cmocka_unit_test(a_remedy_continues_with_the_memory_kept),
-		cmocka_unit_test(the_first_remedy_that_fits_is_taken),
-		cmocka_unit_test(a_remedys_limit_and_interval_are_obeyed_and_then_the_parent_decides),
-		cmocka_unit_test(a_remedy_can_make_the_container_anew),
-		cmocka_unit_test(each_solution_does_what_its_name_says),
-		cmocka_unit_test(a_failure_can_be_solved_from_outside_by_its_hash_and_only_that_one),
-		cmocka_unit_test(while_failed_only_commands_for_that_failure_are_run),
 		cmocka_unit_test(a_monitor_hears_once_and_the_alias_is_free_by_then),
 		cmocka_unit_test(a_link_fails_the_other_side),
 	};

@@ -242,28 +242,13 @@ static int run_exists(struct davit_cli *cli, struct davit_error *err)
 
 static const char *const columns[] = {"ALIAS", "NAME", "TYPE", "STATE", "RESTARTS", "QUEUED"};
 
-/* Adds a container, and all beneath it. DAVIT_ENOMEM. */
-static int add_row(struct davit_table *t, struct libscols_line *parent, json_t *container)
-{
-	static const char *const keys[] = {"alias", "name", "type", "state", "restarts", "queued"};
-	struct libscols_line *row = davit_table_row(t, parent);
-	char number[24];
-	json_t *child;
-	size_t i;
-	int r = 0;
-
-	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(keys); k++)
-		r |= davit_table_set(t, row, k, davit_text(container, keys[k], number));
-	json_array_foreach(json_object_get(container, "children"), i, child) r |= add_row(t, row, child);
-	return r ? DAVIT_ENOMEM : 0;
-}
-
 static int print_subtree(struct davit_cli *cli, json_t *container, struct davit_error *err)
 {
+	static const char *const keys[] = {"alias", "name", "type", "state", "restarts", "queued"};
 	DAVIT_AUTO_TABLE *t = NULL;
 	int r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), true, &t, err);
 
-	if (r == 0 && add_row(t, NULL, container) < 0)
+	if (r == 0 && davit_table_add_tree(t, NULL, container, keys, DAVIT_ARRAY_SIZE(keys)) < 0)
 		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	return r < 0 ? r : davit_table_print(t, err);
 }

@@ -89,18 +89,15 @@ static int run_restart(struct davit_cli *cli, struct davit_error *err)
 	return simple(cli, "POST", "/restart", "restarting", err);
 }
 
-/* NAME [VERSION] LAST: the last argument is not the version. */
-static int with_last(struct davit_cli *cli, const char *suffix, json_t *body, const char *what,
-		     struct davit_error *err)
+/* Takes body, which must be there. */
+static int post(struct davit_cli *cli, const char *version, const char *suffix, json_t *body,
+		const char *what, struct davit_error *err)
 {
-	const char *version = cli->n_args == 3 ? cli->args[1] : NULL;
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	char name[256], text[300];
 	json_t *answer = NULL;
 	int r;
 
-	if (!body)
-		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	davit_api_service_of(davit_cli_namespace(cli), davit_cli_arg(cli, 0), version, suffix, &target);
 	r = davit_api_call(cli, "POST", davit_buf_str(&target), body, &answer, err);
 	json_decref(body);
@@ -108,6 +105,16 @@ static int with_last(struct davit_cli *cli, const char *suffix, json_t *body, co
 		return r;
 	snprintf(text, sizeof text, "%s: %s", label(cli, version, name), what);
 	return done(cli, answer, text, err);
+}
+
+/* NAME [VERSION] LAST: the last argument is not the version. */
+static int with_last(struct davit_cli *cli, const char *suffix, json_t *body, const char *what,
+		     struct davit_error *err)
+{
+	const char *version = cli->n_args == 3 ? cli->args[1] : NULL;
+
+	return body ? post(cli, version, suffix, body, what, err)
+		    : davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 }
 
 static int run_scale(struct davit_cli *cli, struct davit_error *err)
@@ -139,21 +146,11 @@ static int run_signal(struct davit_cli *cli, struct davit_error *err)
 
 static int set_paused(struct davit_cli *cli, const char *suffix, const char *what, struct davit_error *err)
 {
-	const char *instance = davit_cli_value(cli, "instance"), *version = davit_cli_arg(cli, 1);
-	json_t *body = instance ? json_pack("{s:s}", "instance", instance) : json_object(), *answer = NULL;
-	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
-	char name[256], text[300];
-	int r;
+	const char *instance = davit_cli_value(cli, "instance");
+	json_t *body = instance ? json_pack("{s:s}", "instance", instance) : json_object();
 
-	if (!body)
-		return davit_cli_usage(cli, err, "the instance's name is not UTF-8 text");
-	davit_api_service(cli, 0, suffix, &target);
-	r = davit_api_call(cli, "POST", davit_buf_str(&target), body, &answer, err);
-	json_decref(body);
-	if (r < 0)
-		return r;
-	snprintf(text, sizeof text, "%s: %s", label(cli, version, name), what);
-	return done(cli, answer, text, err);
+	return body ? post(cli, davit_cli_arg(cli, 1), suffix, body, what, err)
+		    : davit_cli_usage(cli, err, "the instance's name is not UTF-8 text");
 }
 
 static int run_pause(struct davit_cli *cli, struct davit_error *err)

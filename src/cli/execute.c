@@ -233,6 +233,10 @@ static void on_signal(void *user, int signo)
 
 	if (!e->x)
 		return;
+	if (signo == SIGUSR1 || signo == SIGUSR2) {
+		davit_execution_signal(e->x, signo, NULL); /* one that does not run has no use for it */
+		return;
+	}
 	if (e->asked) {
 		davit_execution_kill(e->x);
 		return;
@@ -433,7 +437,7 @@ static int find_root(struct execute *e, struct davit_artifact *image, char **ret
 static int run_task(struct execute *e)
 {
 	static const struct davit_execution_events on = {on_started, on_output, on_note, on_done};
-	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, 0};
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2, 0};
 	const struct davit_task *t = e->task;
 	struct davit_run_spec run = {
 		.runtime = davit_cli_value(e->cli, "runtime"),

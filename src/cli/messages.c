@@ -62,17 +62,27 @@ static int post(struct davit_cli *cli, json_t *body, json_t **ret, struct davit_
 	return r;
 }
 
-static int run_send(struct davit_cli *cli, struct davit_error *err)
+/* What send and request have in common: the text and the type. *ret is NULL where it is not UTF-8. */
+static int body_of(struct davit_cli *cli, json_t **ret, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
-	json_t *body, *answer = NULL;
 	int r = text_of(cli, 1, &text, err);
 
 	if (r < 0)
 		return r;
-	body = json_pack("{s:s%}", "text", davit_buf_str(&text), text.len);
-	if (body)
-		put_number(cli, "type", body);
+	*ret = json_pack("{s:s%}", "text", davit_buf_str(&text), text.len);
+	if (*ret)
+		put_number(cli, "type", *ret);
+	return 0;
+}
+
+static int run_send(struct davit_cli *cli, struct davit_error *err)
+{
+	json_t *body, *answer = NULL;
+	int r = body_of(cli, &body, err);
+
+	if (r < 0)
+		return r;
 	r = post(cli, body, &answer, err);
 	if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, answer, err);
@@ -99,17 +109,13 @@ static int print_answer(struct davit_cli *cli, json_t *answer, struct davit_erro
 
 static int run_request(struct davit_cli *cli, struct davit_error *err)
 {
-	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	json_t *body, *answer = NULL;
-	int r = text_of(cli, 1, &text, err);
+	int r = body_of(cli, &body, err);
 
 	if (r < 0)
 		return r;
-	body = json_pack("{s:s%}", "text", davit_buf_str(&text), text.len);
-	if (body) {
-		put_number(cli, "type", body);
+	if (body)
 		put_patience(cli, body);
-	}
 	r = post(cli, body, &answer, err);
 	return r < 0 ? r : print_answer(cli, answer, err);
 }

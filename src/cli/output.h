@@ -55,6 +55,10 @@ static inline void davit_table_freep(struct davit_table **t)
 struct libscols_line *davit_table_row(struct davit_table *t, struct libscols_line *parent);
 /* Sets a cell; the text is copied. A status is coloured on a terminal. */
 int davit_table_set(struct davit_table *t, struct libscols_line *row, size_t column, const char *text);
+/* Adds a row for an object, its members `keys` in the columns, and below it those of its
+ * "children". DAVIT_ENOMEM. */
+int davit_table_add_tree(struct davit_table *t, struct libscols_line *parent, json_t *object,
+			 const char *const *keys, size_t n);
 /* The whole as text, without the headings when it is empty; a heap string. */
 int davit_table_text(struct davit_table *t, char **ret, struct davit_error *err);
 int davit_table_print(struct davit_table *t, struct davit_error *err);

@@ -82,6 +82,22 @@ int davit_table_set(struct davit_table *t, struct libscols_line *row, size_t col
 	return scols_line_set_data(row, column, text) ? DAVIT_ENOMEM : 0;
 }
 
+int davit_table_add_tree(struct davit_table *t, struct libscols_line *parent, json_t *object,
+			 const char *const *keys, size_t n)
+{
+	struct libscols_line *row = davit_table_row(t, parent);
+	char number[24];
+	json_t *child;
+	size_t i;
+	int r = 0;
+
+	for (size_t k = 0; k < n; k++)
+		r |= davit_table_set(t, row, k, davit_text(object, keys[k], number));
+	json_array_foreach(json_object_get(object, "children"), i, child) r |=
+		davit_table_add_tree(t, row, child, keys, n);
+	return r ? DAVIT_ENOMEM : 0;
+}
+
 /* Ends each line at its last character, and the last one with a newline. The
  * text has room for one byte more. */
 static void trim(char *text)

@@ -151,28 +151,14 @@ static int fetch(struct davit_cli *cli, struct followed *f, json_t **ret, struct
 	return r;
 }
 
-static int add_node(struct davit_table *t, struct libscols_line *parent, json_t *node)
-{
-	static const char *const keys[] = {"name", "kind", "state", "strategy", "restarts"};
-	struct libscols_line *row = davit_table_row(t, parent);
-	char number[24];
-	json_t *child;
-	size_t i;
-	int r = 0;
-
-	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(keys); k++)
-		r |= davit_table_set(t, row, k, davit_text(node, keys[k], number));
-	json_array_foreach(json_object_get(node, "children"), i, child) r |= add_node(t, row, child);
-	return r ? DAVIT_ENOMEM : 0;
-}
-
 static int text_of(const struct davit_cli *cli, json_t *root, char **ret, struct davit_error *err)
 {
 	static const char *const columns[] = {"NAME", "KIND", "STATE", "STRATEGY", "RESTARTS"};
+	static const char *const keys[] = {"name", "kind", "state", "strategy", "restarts"};
 	DAVIT_AUTO_TABLE *t = NULL;
 	int r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), true, &t, err);
 
-	if (r == 0 && add_node(t, NULL, root) < 0)
+	if (r == 0 && davit_table_add_tree(t, NULL, root, keys, DAVIT_ARRAY_SIZE(keys)) < 0)
 		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	return r < 0 ? r : davit_table_text(t, ret, err);
 }

@@ -361,22 +361,33 @@ static int not_found(const char *namespace_, const char *name, struct davit_erro
 			       namespace_);
 }
 
-int davit_secrets_remove(struct davit_secrets *s, const char *namespace_, const char *name,
-			 struct davit_op *op, struct davit_error *err)
+/* One that must be there; key has room for 160 bytes. The caller frees ret->value. */
+static int find_record(struct davit_secrets *s, const char *namespace_, const char *name, char *key,
+		       struct record *ret, struct davit_error *err)
 {
-	struct record rec;
-	char key[160];
 	int r = check_names(namespace_, name, err);
 
 	if (r)
 		return r;
 	store_key(namespace_, name, key);
-	r = read_record(s, key, &rec, err);
-	free(rec.value);
+	r = read_record(s, key, ret, err);
+	if (!r && !ret->found)
+		r = not_found(namespace_, name, err);
+	if (r)
+		free(ret->value);
+	return r;
+}
+
+int davit_secrets_remove(struct davit_secrets *s, const char *namespace_, const char *name,
+			 struct davit_op *op, struct davit_error *err)
+{
+	struct record rec;
+	char key[160];
+	int r = find_record(s, namespace_, name, key, &rec, err);
+
 	if (r)
 		return r;
-	if (!rec.found)
-		return not_found(namespace_, name, err);
+	free(rec.value);
 	return commit(s, &(struct davit_store_change){.verb = DAVIT_STORE_DELETE, .key = key}, op, err);
 }
 
@@ -457,15 +468,11 @@ int davit_secrets_get(struct davit_secrets *s, const char *namespace_, const cha
 {
 	struct record rec;
 	char key[160];
-	int r = check_names(namespace_, name, err);
+	int r = find_record(s, namespace_, name, key, &rec, err);
 
 	if (r)
 		return r;
-	store_key(namespace_, name, key);
-	r = read_record(s, key, &rec, err);
-	if (!r && !rec.found)
-		r = not_found(namespace_, name, err);
-	else if (!r && !is_record(&rec))
+	if (!is_record(&rec))
 		r = davit_error_set(err, DAVIT_ECORRUPT, NULL, "secret '%s' in namespace '%s' is damaged",
 				    name, namespace_);
 	if (!r)

@@ -150,7 +150,7 @@ static void get_all(struct host_call *call)
 		host_reply_all(call);
 }
 
-static void get_one(struct host_call *call)
+void host_reply_addressed(struct host_call *call)
 {
 	struct davit_error err;
 	json_t *v = host_view(call->host, call->address, !strcmp(host_query(call, "subtree"), "true"), &err);
@@ -181,7 +181,7 @@ static void on_one(struct host_call *call, const char *method, const char *verb)
 	else if (!strcmp(method, "DELETE") && !*verb)
 		host_destroy(call);
 	else if (!strcmp(method, "GET") && !*verb)
-		get_one(call);
+		host_reply_addressed(call);
 	else
 		host_fail_with(call, DAVIT_EINVAL, "method", "%s is not possible here", method);
 }

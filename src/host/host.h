@@ -175,6 +175,8 @@ void host_reply_all(struct host_call *call);
 void host_handle(void *host, struct davit_http_request *r);
 /* Each ends the call. `value` is taken; NULL: out of memory. */
 void host_reply(struct host_call *call, json_t *value);
+/* With the view of the container that the call names, and of what is beneath it if that is asked for. */
+void host_reply_addressed(struct host_call *call);
 void host_fail(struct host_call *call, const struct davit_error *err);
 void host_fail_with(struct host_call *call, int code, const char *where, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));

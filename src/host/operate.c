@@ -237,17 +237,6 @@ static void stepped(struct host *h, const struct davit_outcome *outcome, void *a
 	step(call);
 }
 
-static void reply_operated(struct host_call *call)
-{
-	struct davit_error err;
-	json_t *v = host_view(call->host, call->address, !strcmp(host_query(call, "subtree"), "true"), &err);
-
-	if (v)
-		host_reply(call, v);
-	else
-		host_fail(call, &err);
-}
-
 static int begin(struct host_call *call, const char *verb, const char *alias, struct davit_promise *p)
 {
 	struct davit_context *c = call->host->c;
@@ -284,7 +273,7 @@ static void step(struct host_call *call)
 	while (o->at < o->n && is_spared(call, o, o->aliases[o->at]))
 		o->at++;
 	if (o->at == o->n)
-		reply_operated(call);
+		host_reply_addressed(call);
 	else if (begin(call, o->verb, o->aliases[o->at], &p) || host_when(call->host, p, stepped, call))
 		host_fail_with(call, DAVIT_ENOMEM, NULL, "out of memory");
 }

@@ -244,6 +244,9 @@ char *local_log_dir(struct davit_runtime *rt, const char *id);
 /* --- workload.c --- */
 /* A deep copy of what a thread needs of a workload, in one piece of memory; free() it. */
 struct davit_workload *local_workload_copy(const struct davit_workload *w);
+/* A copy of an environment with the variables of a further command above it, each "NAME=value";
+ * NULL: none. DAVIT_EINVAL for one that is not; *ret is untouched then. */
+int local_environment_beside(char *const *base, char *const *more, char ***ret, struct davit_error *err);
 
 /* --- sweep.c: groups of dead instances --- */
 void local_sweep_init(struct local_runtime *p);

@@ -76,7 +76,12 @@ void local_terminal_resume(struct davit_terminal *t);
 void local_terminal_resize(struct davit_terminal *t, uint16_t rows, uint16_t columns);
 int local_terminal_signal(struct davit_terminal *t, int signo, struct davit_error *err);
 void local_terminal_detach(struct davit_terminal *t);
+/* The slots of a facet that need no more than the terminal. */
 #define LOCAL_TERMINAL_SIZE sizeof(void *)
+#define LOCAL_TERMINAL_SLOTS                                                                                 \
+	.terminal_size = LOCAL_TERMINAL_SIZE, .write = local_terminal_write,                                 \
+	.resume = local_terminal_resume, .resize = local_terminal_resize, .signal = local_terminal_signal,   \
+	.detach = local_terminal_detach
 
 /* --- to be told, from the client's callbacks --- */
 void local_terminals_up(struct local_terminals *ts, struct keeper_client *k);

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * A copy of a workload for a thread: the core may free its own at any close.
+ * A copy of a workload for a thread: the core may free its own at any close; and the environment
+ * of a command beside it.
  */
 #include "local/local.h"
+
+#include "base/strv.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -115,4 +118,26 @@ struct davit_workload *local_workload_copy(const struct davit_workload *w)
 	to = take(&c, w, sizeof *w);
 	copy(&c, w, to);
 	return to;
+}
+
+int local_environment_beside(char *const *base, char *const *more, char ***ret, struct davit_error *err)
+{
+	DAVIT_AUTO_STRV env = NULL;
+	bool oom = davit_strv_dup(base, &env) < 0;
+
+	for (; !oom && more && *more; more++) {
+		DAVIT_AUTO_FREE char *name = strdup(*more);
+		char *value = name ? strchr(name, '=') : NULL;
+
+		if (name && !value)
+			return davit_error_set(err, DAVIT_EINVAL, "env", "'%s' is not of the form NAME=value",
+					       name);
+		if (value)
+			*value++ = '\0';
+		oom = !name || davit_strv_setenv(&env, name, value) < 0;
+	}
+	if (oom)
+		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	*ret = DAVIT_TAKE(env);
+	return 0;
 }

@@ -9,7 +9,7 @@
 
 #include <uv.h>
 
-enum { DAVIT_SIGNALS_MAX = 4 };
+enum { DAVIT_SIGNALS_MAX = 6 };
 
 /* Embedded in its owner; {0} is one that hears nothing. */
 struct davit_signals {

@@ -152,14 +152,10 @@ static void handle(void *user, struct davit_http_request *r)
 
 static struct fixture *start(const struct davit_http_config *limits)
 {
+	static const struct davit_http_config handlers = {.handle = handle, .streams = streams};
 	struct fixture *f = calloc(1, sizeof *f);
-	struct davit_http_config config = limits ? *limits : (struct davit_http_config){0};
 
-	config.handle = handle;
-	config.streams = streams;
-	config.user = f;
-	test_server_open(&f->s);
-	test_server_start(&f->s, &config);
+	test_server_run(&f->s, limits, &handlers, f);
 	return f;
 }
 

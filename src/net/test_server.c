@@ -51,6 +51,18 @@ void test_server_start(struct test_server *s, const struct davit_http_config *co
 	assert_int_equal(pthread_create(&s->thread, NULL, serve, s), 0);
 }
 
+void test_server_run(struct test_server *s, const struct davit_http_config *limits,
+		     const struct davit_http_config *handlers, void *user)
+{
+	struct davit_http_config config = limits ? *limits : (struct davit_http_config){0};
+
+	config.handle = handlers->handle;
+	config.streams = handlers->streams;
+	config.user = user;
+	test_server_open(s);
+	test_server_start(s, &config);
+}
+
 void test_server_end(struct test_server *s)
 {
 	uv_async_send(&s->stop);

@@ -26,6 +26,9 @@ struct test_server {
 void test_server_open(struct test_server *s);
 /* Serves from now on; the loop and the socket of config are filled in. */
 void test_server_start(struct test_server *s, const struct davit_http_config *config);
+/* Both, with those limits (NULL: the usual ones), for handlers whose user is that. */
+void test_server_run(struct test_server *s, const struct davit_http_config *limits,
+		     const struct davit_http_config *handlers, void *user);
 /* Ends it, and removes the directory. */
 void test_server_end(struct test_server *s);
 

@@ -361,11 +361,6 @@ void davit_artifacts_close(struct davit_artifacts *s)
 	free(s);
 }
 
-const char *davit_artifacts_directory(const struct davit_artifacts *s)
-{
-	return s->directory;
-}
-
 /* --------------------------------------------------------------------------------- names */
 
 static void random_name(char *buf, size_t size, const char *prefix)

@@ -65,3 +65,48 @@ runs() {
   cc -o hello "$ROOT/examples/containers/hello.c" $(pkg-config --cflags --libs davit)
   [ "$(LD_LIBRARY_PATH=$(dirname "$library") ./hello)" = "H1 greets world" ]
 }
+
+# What a header declares and the library lacks fails at the stranger's linker; what only the library has
+# is nobody's promise.
+@test "the library that is installed has what its headers declare, and nothing else" {
+  install_davit
+  library=$(find "$PREFIX" -name libdavit.so)
+  headers=$(dirname "$(find "$PREFIX" -name container.h)")
+  nm -D --defined-only "$library" | awk '$2 ~ /[TDBRV]/ { print $3 }' | sort -u >has
+  for h in "$headers"/*.h; do
+    for language in 'c gnu17' 'c++ gnu++17'; do
+      # shellcheck disable=SC2086
+      set -- $language
+      gcc -x "$1" -std="$2" -Wall -Wextra -Werror -Wpedantic -D_GNU_SOURCE -I"$(dirname "$headers")" -fsyntax-only - \
+        <<<"#include <davit/$(basename "$h")>"
+    done
+    gcc -E -P -D_GNU_SOURCE -I"$(dirname "$headers")" "$h" |
+      grep -v 'static inline' | grep -oE '\bdavit_[a-z0-9_]+\(' | tr -d '('
+  done | sort -u >declared
+  diff declared has
+}
+
+@test "a program of one's own opens a system from C++ as well" {
+  command -v g++ >/dev/null || skip "g++ is not installed"
+  install_davit
+  library=$(find "$PREFIX" -name libdavit.so)
+  if grep -q __asan_init "$library"; then return; fi
+  cat >own.cc <<'EOF'
+#include <davit/container.h>
+#include <cstdio>
+
+int main()
+{
+	davit_system_config config = {};
+	davit_system *s = nullptr;
+
+	if (davit_system_open(&config, &s, nullptr) < 0)
+		return 1;
+	std::printf("%s\n", davit_exists(davit_system_context(s), "nobody") ? "somebody" : "nobody");
+	davit_system_close(s);
+}
+EOF
+  g++ -Wall -Wextra -Werror -Wno-missing-field-initializers -o own own.cc -D_GNU_SOURCE \
+    -I"$(dirname "$(dirname "$(find "$PREFIX" -name container.h)")")" -L"$(dirname "$library")" -ldavit
+  [ "$(LD_LIBRARY_PATH=$(dirname "$library") ./own)" = nobody ]
+}

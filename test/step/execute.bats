@@ -275,6 +275,25 @@ PY
   [ -z "$(pgrep -fx 'sleep 1008')" ]
 }
 
+@test "SIGUSR1 and SIGUSR2 reach the program of the step, and nothing else of it" {
+  cat >task.yml <<'EOF'
+platform: linux
+rootfs_uri: host
+run:
+  path: sh
+  args: [-c, 'trap "echo one" USR1; trap "echo two; exit 7" USR2; echo begun; while :; do sleep 0.05; done']
+EOF
+  "$BUILD/davit" execute -c task.yml >log 3>&- &
+  pid=$!
+  eventually grep -q begun log
+  kill -USR1 $pid
+  eventually grep -q one log
+  kill -USR2 $pid
+  wait $pid && status=0 || status=$?
+  [ "$status" -eq 7 ]
+  grep -q two log
+}
+
 @test "an input of many files is mounted as one of few is" {
   command -v strace >/dev/null || skip "strace is not installed"
   mkdir few many

@@ -98,14 +98,6 @@ static void terminal_close(struct davit_runtime *rt, const char *id, struct davi
 }
 
 const struct davit_terminal_facet engine_terminal = {
-	.terminal_size = LOCAL_TERMINAL_SIZE,
-	.open = terminal_open,
-	.attach = terminal_attach,
-	.list = terminal_list,
-	.write = local_terminal_write,
-	.resume = local_terminal_resume,
-	.resize = local_terminal_resize,
-	.signal = local_terminal_signal,
-	.detach = local_terminal_detach,
-	.close = terminal_close,
+	LOCAL_TERMINAL_SLOTS,  .open = terminal_open,	.attach = terminal_attach,
+	.list = terminal_list, .close = terminal_close,
 };

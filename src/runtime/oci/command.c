@@ -90,24 +90,6 @@ static int write_file(const char *path, const struct davit_buf *text, struct dav
 	return 0;
 }
 
-static int add_variables(char ***env, char *const *more, struct davit_error *err)
-{
-	for (; more && *more; more++) {
-		DAVIT_AUTO_FREE char *name = strdup(*more);
-		char *value = name ? strchr(name, '=') : NULL;
-
-		if (!name)
-			return out_of_memory(err);
-		if (!value)
-			return davit_error_set(err, DAVIT_EINVAL, "env", "'%s' is not of the form NAME=value",
-					       name);
-		*value++ = '\0';
-		if (davit_strv_setenv(env, name, value) < 0)
-			return out_of_memory(err);
-	}
-	return 0;
-}
-
 static int compose(struct local_instance *pi, const struct davit_exec *x, const struct oci_command *base,
 		   struct davit_buf *text, struct davit_error *err)
 {
@@ -117,7 +99,7 @@ static int compose(struct local_instance *pi, const struct davit_exec *x, const 
 	DAVIT_AUTO_CLOSE int root = -1;
 	DAVIT_AUTO_STRV env = NULL;
 	char inside[32];
-	int r = davit_strv_dup(base->env, &env) < 0 ? out_of_memory(err) : add_variables(&env, x->env, err);
+	int r = local_environment_beside(base->env, x->env, &env, err);
 	struct oci_config c = {
 		.place = pl,
 		.workload = &w,

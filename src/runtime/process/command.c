@@ -143,24 +143,11 @@ static int fill_beside(struct local_instance *pi, size_t at, char *const *argv, 
 {
 	const struct davit_workload *w = pi->inst->workload;
 	DAVIT_AUTO_STRV env = NULL;
+	int r = local_environment_beside(w->env, own, &env, err);
 
-	if (davit_strv_dup(w->env, &env) < 0)
-		return out_of_memory(err);
-	for (size_t i = 0; own && own[i]; i++) {
-		DAVIT_AUTO_FREE char *name = strdup(own[i]);
-		char *value = name ? strchr(name, '=') : NULL;
-
-		if (!name)
-			return out_of_memory(err);
-		if (!value)
-			return davit_error_set(err, DAVIT_EINVAL, "env", "'%s' is not of the form NAME=value",
-					       name);
-		*value++ = '\0';
-		if (davit_strv_setenv(&env, name, value) < 0)
-			return out_of_memory(err);
-	}
-	return fill_command(pi, at, argv, env, directory ? directory : w->directory, user ? user : w->user,
-			    err);
+	return r < 0 ? r
+		     : fill_command(pi, at, argv, env, directory ? directory : w->directory,
+				    user ? user : w->user, err);
 }
 
 int process_build_exec(struct local_instance *pi, const struct davit_exec *x, struct davit_error *err)

@@ -393,3 +393,16 @@ long number_in(const char *path)
 		fclose(f);
 	return v;
 }
+
+void world_need(struct world *w, enum davit_capability cap)
+{
+	struct davit_capabilities c;
+
+	for (int i = 0; i < DAVIT_CAP_COUNT; i++)
+		snprintf(c.why_not[i], sizeof c.why_not[i], "not implemented");
+	davit_process_driver.capabilities(w->rt, &c);
+	if (davit_can(&c, cap))
+		return;
+	print_message("skipped: %s\n", c.why_not[cap]);
+	skip();
+}

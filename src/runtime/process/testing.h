@@ -43,6 +43,9 @@ struct world {
 int world_setup(void **state);
 int world_teardown(void **state); /* ends everything; fails if the keeper stays */
 
+/* Says why a test cannot run here, and skips it. */
+void world_need(struct world *w, enum davit_capability cap);
+
 /* Opens and adopts; close lets go, as a daemon that ends does. */
 void world_open(struct world *w);
 void world_close(struct world *w);
