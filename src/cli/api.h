@@ -37,7 +37,7 @@ int davit_api_stream(struct davit_cli *cli, const char *target, struct davit_cli
 		     struct davit_error *err);
 /* For a stream that is printed as it comes: when nobody reads standard output any more,
  * davit_api_next ends the program by SIGPIPE instead of waiting for the next line, as the
- * write of that would; where the signal is ignored it returns DAVIT_ECANCELED. */
+ * write of that would. */
 void davit_api_print_stream(struct davit_client *c);
 /* The next line as JSON (a new reference) and as text (borrowed, may be NULL):
  * 1, 0 at the end, or a code. */

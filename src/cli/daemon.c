@@ -39,8 +39,8 @@ static int print_done(const struct davit_cli *cli, const char *status, struct da
 
 static int print_health(const struct davit_cli *cli, json_t *v, struct davit_error *err)
 {
-	static const char *const keys[] = {"pid",    "version",	 "started",  "home",
-					   "socket", "services", "instances"};
+	static const char *const keys[] = {"pid",    "version",	 "started",   "home",
+					   "socket", "services", "instances", "builds"};
 	json_t *store = json_object_get(v, "store");
 	char buf[24], age[DAVIT_AGE_MAX + 8];
 

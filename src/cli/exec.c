@@ -91,11 +91,8 @@ static int take_frames(struct session *s, struct davit_error *err)
 		if (s->in.len - at < HEADER + (size_t)n)
 			break;
 		if (p[0] == OUTPUT || p[0] == ERRORS) {
-			/* A reader of ours that is gone (SIGPIPE ignored or not) is no reason
-			 * to lose the exit status. */
 			if (davit_write_full(p[0] == OUTPUT ? STDOUT_FILENO : STDERR_FILENO, p + HEADER, n) <
-				    0 &&
-			    errno != EPIPE)
+			    0)
 				r = davit_error_errno(err, errno, NULL, "cannot write the output");
 		} else if (p[0] == END) {
 			r = take_end(s, p + HEADER, n, err);

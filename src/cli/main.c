@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <locale.h>
+#include <signal.h>
 #include <string.h>
 
 #define MAX_COMMANDS 128
@@ -98,12 +99,25 @@ static int run(struct davit_cli *cli, int argc, char **argv, struct davit_error 
 	return cli->verb ? cli->verb->run(cli, err) : c->run(cli, err);
 }
 
+/* `davit tree | head -1` ends quietly, also where whoever started us ignores the signal and
+ * forgot to say that we may not. */
+static void end_with_reader(void)
+{
+	sigset_t pipe;
+
+	sigemptyset(&pipe);
+	sigaddset(&pipe, SIGPIPE);
+	sigprocmask(SIG_UNBLOCK, &pipe, NULL);
+	signal(SIGPIPE, SIG_DFL);
+}
+
 int main(int argc, char **argv)
 {
 	struct davit_cli cli = {.started = davit_now()};
 	struct davit_error err = {0};
 	int r;
 
+	end_with_reader();
 	setlocale(LC_CTYPE, "");
 	r = run(&cli, argc, argv, &err);
 	if (r < 0)

@@ -55,7 +55,8 @@ static int list(struct davit_cli *cli, const struct record_kind *kind, struct da
 	DAVIT_AUTO_TABLE *t = NULL;
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	json_t *answer = NULL, *record, *specs = json_array();
-	size_t i;
+	/* The namespace only where more than one is shown. */
+	size_t from = kind->namespaced && strcmp(davit_cli_namespace(cli), "*") != 0, i;
 	int r = davit_api_call(cli, "GET", kind->path, NULL, &answer, err);
 
 	json_array_foreach(answer, i, record) if (shown(cli, kind, json_object_get(record, "spec")))
@@ -63,14 +64,16 @@ static int list(struct davit_cli *cli, const struct record_kind *kind, struct da
 	if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, specs, err);
 	else if (r == 0)
-		r = davit_table_new(cli, kind->columns, kind->n, false, &t, err);
+		r = davit_table_new(cli, kind->columns + from, kind->n - from, false, &t, err);
 	if (t) {
 		json_array_foreach(specs, i, record)
 		{
 			struct libscols_line *row = davit_table_row(t, NULL);
-			for (size_t k = 0; k < kind->n; k++) {
+			for (size_t k = from; k < kind->n; k++) {
 				text_at(record, kind->keys[k], &text);
-				r |= davit_table_set(t, row, k, davit_buf_str(&text));
+				if (!text.len && kind->namespaced && k == 0)
+					davit_buf_adds(&text, "default");
+				r |= davit_table_set(t, row, k - from, davit_buf_str(&text));
 			}
 		}
 		r = r ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : davit_table_print(t, err);
@@ -112,10 +115,11 @@ static int run_kind(struct davit_cli *cli, const struct record_kind *kind, struc
 
 /* --- supervisors --- */
 
-static const char *const supervisor_columns[] = {"NAME",   "STRATEGY",	 "RESTARTS",
-						 "PERIOD", "ESCALATION", "SUPERVISOR"};
+static const char *const supervisor_columns[] = {"NAMESPACE", "NAME",	    "STRATEGY",	 "RESTARTS",
+						 "PERIOD",    "ESCALATION", "SUPERVISOR"};
 static const char *const supervisor_keys[] = {
-	"name", "strategy", "intensity.restarts", "intensity.period", "escalation", "supervisor"};
+	"namespace",	    "name",	  "strategy",  "intensity.restarts",
+	"intensity.period", "escalation", "supervisor"};
 static const struct record_kind supervisors = {
 	"supervisor",	    "/v1/supervisors", true,
 	supervisor_columns, supervisor_keys,   DAVIT_ARRAY_SIZE(supervisor_columns),

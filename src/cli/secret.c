@@ -72,8 +72,10 @@ static int set(struct davit_cli *cli, const char *name, struct davit_error *err)
 
 static int list(struct davit_cli *cli, struct davit_error *err)
 {
-	static const char *const columns[] = {"NAME", "CREATED", "UPDATED"};
-	static const char *const keys[] = {"name", "created", "updated"};
+	static const char *const columns[] = {"NAMESPACE", "NAME", "CREATED", "UPDATED"};
+	static const char *const keys[] = {"namespace", "name", "created", "updated"};
+	/* The namespace only where more than one is shown. */
+	size_t from = strcmp(davit_cli_namespace(cli), "*") != 0;
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	DAVIT_AUTO_TABLE *t = NULL;
 	char age[DAVIT_AGE_MAX + 8];
@@ -87,14 +89,15 @@ static int list(struct davit_cli *cli, struct davit_error *err)
 	if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, answer, err);
 	else if (r == 0)
-		r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), false, &t, err);
+		r = davit_table_new(cli, columns + from, DAVIT_ARRAY_SIZE(columns) - from, false, &t, err);
 	if (t) {
 		json_array_foreach(answer, i, s)
 		{
 			struct libscols_line *row = davit_table_row(t, NULL);
-			for (size_t k = 0; k < DAVIT_ARRAY_SIZE(keys); k++) {
+			for (size_t k = from; k < DAVIT_ARRAY_SIZE(keys); k++) {
 				const char *text = davit_string(s, keys[k]);
-				r |= davit_table_set(t, row, k, k ? davit_time_text(cli, text, age) : text);
+				r |= davit_table_set(t, row, k - from,
+						     k > 1 ? davit_time_text(cli, text, age) : text);
 			}
 		}
 		r = r ? davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory") : davit_table_print(t, err);

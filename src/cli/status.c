@@ -12,11 +12,24 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-static const char *const columns[] = {"NAME",	"VERSION", "RUNTIME", "SOURCE",
-				      "STATUS", "BUILD",   "UPDATED", "METADATA"};
+/* The first one only where more than one namespace is shown. */
+static const char *const columns[] = {"NAMESPACE", "NAME",  "VERSION", "RUNTIME", "SOURCE",
+				      "STATUS",	   "BUILD", "UPDATED", "METADATA"};
 static const char *const wide_columns[] = {"NAMESPACE", "NAME",	 "VERSION", "RUNTIME",	"SOURCE",
 					   "STATUS",	"READY", "HEALTH",  "RESTARTS", "PIDS",
 					   "ADDRESS",	"BUILD", "UPDATED", "METADATA", "ERROR"};
+
+static const char *const *columns_for(const struct davit_cli *cli, size_t *ret_n)
+{
+	bool all = !strcmp(davit_cli_namespace(cli), "*");
+
+	if (cli->format == DAVIT_FORMAT_WIDE) {
+		*ret_n = DAVIT_ARRAY_SIZE(wide_columns);
+		return wide_columns;
+	}
+	*ret_n = DAVIT_ARRAY_SIZE(columns) - !all;
+	return columns + !all;
+}
 
 /* A member as text for a cell: lists and maps joined by commas, an object with
  * a status by that. */
@@ -100,9 +113,8 @@ static int add_service(const struct davit_cli *cli, struct davit_table *t, const
 
 static int table_of(const struct davit_cli *cli, json_t *services, char **ret, struct davit_error *err)
 {
-	bool wide = cli->format == DAVIT_FORMAT_WIDE;
-	const char *const *names = wide ? wide_columns : columns;
-	size_t n = wide ? DAVIT_ARRAY_SIZE(wide_columns) : DAVIT_ARRAY_SIZE(columns), i;
+	size_t n, i;
+	const char *const *names = columns_for(cli, &n);
 	DAVIT_AUTO_TABLE *t = NULL;
 	json_t *s;
 	int r = davit_table_new(cli, names, n, false, &t, err);
@@ -129,20 +141,21 @@ static size_t column_of(json_t *names, const char *name)
 static int print_rows(const struct davit_cli *cli, json_t *answer, struct davit_error *err)
 {
 	json_t *names = json_object_get(answer, "columns"), *rows = json_object_get(answer, "rows"), *row;
-	size_t from[DAVIT_ARRAY_SIZE(columns)], i;
+	size_t from[DAVIT_ARRAY_SIZE(columns)], n, i;
+	const char *const *shown = columns_for(cli, &n);
 	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
 	DAVIT_AUTO_TABLE *t = NULL;
-	int r = davit_table_new(cli, columns, DAVIT_ARRAY_SIZE(columns), false, &t, err);
+	int r = davit_table_new(cli, shown, n, false, &t, err);
 
 	if (r < 0)
 		return r;
-	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(columns); k++)
-		from[k] = column_of(names, columns[k]);
+	for (size_t k = 0; k < n; k++)
+		from[k] = column_of(names, shown[k]);
 	json_array_foreach(rows, i, row)
 	{
 		struct libscols_line *line = davit_table_row(t, NULL);
-		for (size_t k = 0; k < DAVIT_ARRAY_SIZE(columns); k++) {
-			cell(cli, json_array_get(row, from[k]), !strcmp(columns[k], "UPDATED"), &text);
+		for (size_t k = 0; k < n; k++) {
+			cell(cli, json_array_get(row, from[k]), !strcmp(shown[k], "UPDATED"), &text);
 			if (davit_table_set(t, line, k, davit_buf_str(&text)) < 0)
 				return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 		}

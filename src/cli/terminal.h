@@ -30,9 +30,9 @@ struct davit_terminal_use {
 	char id[17];   /* of the terminal, once it is known */
 	bool detached; /* by the user */
 };
-/* Joins this terminal to that one until the command ends (its exit status), the user
- * detaches (0) or a signal ends us (128 + its number). A daemon that goes away is
- * waited for, and started again, for 30 s. The terminal here is as it was, after. */
+/* Joins this terminal to that one until the command ends (its exit status) or the user detaches
+ * (0). A signal ends the program, and so does the end of this terminal (SIGHUP). A daemon that goes
+ * away is waited for, and started again, for 30 s. The terminal here is as it was, after. */
 int davit_terminal_use(struct davit_cli *cli, struct davit_terminal_use *use, struct davit_error *err);
 
 #endif

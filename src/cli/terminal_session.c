@@ -35,9 +35,11 @@ struct session {
 	struct davit_terminal_use *use;
 	struct davit_websocket_client *ws;
 	struct termios old;
+	sigset_t mask; /* before ours */
 	int signals;
 	enum ending ending;
 	int status;
+	int signo;	       /* SIGNALLED: which one ends us */
 	struct davit_buf tail; /* what was shown last */
 	struct davit_buf held; /* after attaching again: what may be known */
 	bool holding;
@@ -71,7 +73,7 @@ static void restore(struct session *s)
 }
 
 /* INT and QUIT come from outside only: the keys travel as bytes. */
-static int open_signals(void)
+static int open_signals(struct session *s)
 {
 	static const int wanted[] = {SIGWINCH, SIGCONT, SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 	sigset_t set;
@@ -79,8 +81,22 @@ static int open_signals(void)
 	sigemptyset(&set);
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(wanted); i++)
 		sigaddset(&set, wanted[i]);
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	sigprocmask(SIG_BLOCK, &set, &s->mask);
 	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* As a program ends that has no handler, once the terminal is as it was: whoever waits for us sees the
+ * signal, and nothing of ours runs any more. */
+static void end_by(const struct session *s)
+{
+	struct sigaction dfl = {.sa_handler = SIG_DFL};
+	sigset_t set;
+
+	sigaction(s->signo, &dfl, NULL);
+	sigemptyset(&set);
+	sigaddset(&set, s->signo);
+	raise(s->signo);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
 
 static int put(const void *data, size_t n, struct davit_error *err)
@@ -205,10 +221,12 @@ static int read_input(struct session *s, struct davit_error *err)
 	char data[16384];
 	ssize_t n = DAVIT_EINTR(read(STDIN_FILENO, data, sizeof data));
 
-	if (n < 0 && (errno == EAGAIN || errno == EIO))
+	if (n < 0 && errno == EAGAIN)
 		return 0;
 	if (n <= 0) {
-		s->ending = DETACHED; /* nobody can type any more */
+		/* It was hung up, or is not ours any more: the signal may still be on its way. */
+		s->ending = SIGNALLED;
+		s->signo = SIGHUP;
 		return 0;
 	}
 	/* This terminal answers questions that a program asked long ago: it has its answers. */
@@ -232,7 +250,7 @@ static int read_signal(struct session *s, struct davit_error *err)
 	if (info.ssi_signo == SIGWINCH || info.ssi_signo == SIGCONT)
 		return s->ws ? send_size(s, err) : 0;
 	s->ending = SIGNALLED;
-	s->status = 128 + (int)info.ssi_signo;
+	s->signo = (int)info.ssi_signo;
 	return 0;
 }
 
@@ -323,7 +341,7 @@ static int turn(struct session *s, struct davit_error *err)
 	}
 	if (fds[2].revents)
 		r = read_signal(s, err);
-	if (r == 0 && fds[1].revents)
+	if (r == 0 && s->ending == GOES_ON && fds[1].revents)
 		r = read_input(s, err);
 	if (r == 0 && (s->fresh || fds[0].revents || davit_websocket_pending(s->ws)))
 		r = davit_websocket_turn(s->ws, take, s, &code, err);
@@ -367,7 +385,7 @@ int davit_terminal_use(struct davit_cli *cli, struct davit_terminal_use *use, st
 		return davit_error_set(err, DAVIT_EINVAL, NULL,
 				       "standard input and output must be a terminal; without one use "
 				       "'davit exec NAME -- COMMAND'");
-	s.signals = open_signals();
+	s.signals = open_signals(&s);
 	if (s.signals < 0)
 		return davit_error_errno(err, errno, NULL, "cannot receive signals");
 	fflush(stdout);
@@ -381,5 +399,8 @@ int davit_terminal_use(struct davit_cli *cli, struct davit_terminal_use *use, st
 	close(s.signals);
 	davit_buf_fini(&s.tail);
 	davit_buf_fini(&s.held);
+	if (r >= 0 && s.ending == SIGNALLED)
+		end_by(&s);
+	sigprocmask(SIG_SETMASK, &s.mask, NULL);
 	return r < 0 ? r : s.status;
 }

@@ -240,6 +240,7 @@ static int give_credentials(struct instance *i, struct davit_error *err)
 	struct davit_secret_ref ref = {.name = (char *)GIT_CREDENTIALS};
 	struct davit_workload *w = &i->workload;
 	DAVIT_AUTO_FREE char *path = NULL;
+	char name[WORKLOAD_FILES_MAX];
 	struct davit_secret value;
 	int r;
 
@@ -251,8 +252,9 @@ static int give_credentials(struct instance *i, struct davit_error *err)
 	if (r < 0)
 		return r;
 	davit_secret_wipe(&value);
-	r = davit_secrets_materialise(secrets, w->id, spec->namespace_, &ref, 1, (uid_t)-1, (gid_t)-1,
-				      &w->secrets_directory, err);
+	r = davit_secrets_materialise(secrets, workload_files_name(i, WORKLOAD_SECRETS, name),
+				      spec->namespace_, &ref, 1, (uid_t)-1, (gid_t)-1, &w->secrets_directory,
+				      err);
 	if (r < 0)
 		return r;
 	path = davit_path_join(w->secrets_directory, ref.name);
@@ -388,7 +390,7 @@ void build_ended(struct instance *i)
 	if (i->goal == GOAL_GONE || !s || s->build != i)
 		return;
 	i->goal = GOAL_REST;
-	workload_secrets_wipe(i); /* only its log is kept */
+	workload_files_wipe(i); /* only its log is kept */
 	if (result && davit_read_file(result, 1 << 20, &b, &err) == 0)
 		o = json_loadb(b.data, b.len, 0, &je);
 	why = json_string_value(json_object_get(json_object_get(o, "error"), "message"));

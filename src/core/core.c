@@ -31,6 +31,7 @@ static void run_reconcile(struct davit_deferred *d)
 {
 	struct davit_core *c = DAVIT_CONTAINER_OF(d, struct davit_core, reconcile);
 
+	registry_order(c);
 	for (int n = 0; n < FULL_PASS_SLICE && !davit_list_empty(&c->dirty); n++) {
 		struct davit_service *s = DAVIT_LIST_FIRST(&c->dirty, struct davit_service, dirty);
 		davit_list_remove(&s->dirty);
@@ -242,10 +243,10 @@ int davit_core_new(const struct davit_core_config *config, struct davit_core **r
 	c->config = *config;
 	c->loop = config->loop;
 	c->store = config->store;
-	struct davit_list *const lists[] = {&c->runtimes,  &c->listeners,  &c->dirty,	   &c->notify,
-					    &c->held,	   &c->commands,   &c->gone_waits, &c->orphans,
-					    &c->dead,	   &c->admissions, &c->waiting,	   &c->tries,
-					    &c->facet_ops, &c->awaits};
+	struct davit_list *const lists[] = {&c->fresh,	 &c->runtimes,	&c->listeners,	&c->dirty,
+					    &c->notify,	 &c->held,	&c->commands,	&c->gone_waits,
+					    &c->orphans, &c->dead,	&c->admissions, &c->waiting,
+					    &c->tries,	 &c->facet_ops, &c->awaits};
 	for (size_t k = 0; k < DAVIT_ARRAY_SIZE(lists); k++)
 		davit_list_init(lists[k]);
 	davit_deferred_init(&c->reconcile, c->loop, run_reconcile);
@@ -305,6 +306,7 @@ void core_check_started(struct davit_core *c)
 	c->start_op = NULL;
 	davit_timer_stop(&c->start_timer);
 	supervision_restore(c);
+	record_replay(c);
 	/* One event for all of them: history is not to be pushed out by restarts. */
 	if (c->adopted)
 		core_event(c, "adopted", NULL, NULL, "%zu running instances", c->adopted);

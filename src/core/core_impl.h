@@ -11,7 +11,7 @@
  *   services/NS/NAME/VERSION    {"spec": {}, "created": ns, "updated": ns, "nonce": n}
  *   supervisors/NS/NAME         a spec
  *   namespaces/NAME             a spec
- *   supervision/NS/NAME         that a supervisor has failed or completed (supervision.c)
+ *   supervision/NS/NAME         how a supervisor has ended, and its restarts (supervision.c)
  *   built/NS/NAME/VERSION       what the last good build gave (build.c)
  *   state/ID                   what a runtime does not keep of an instance (journal.c)
  *   events/ID                   events, ID in 16 hexadecimal digits
@@ -50,16 +50,25 @@ struct core_runtime {
 	bool used;	/* the default one, or that of a service which was stored at the start */
 };
 
+/* How a supervisor ended, as a new daemon finds it in the store. */
+struct supervisor_end {
+	const char *rule; /* static; NULL: it has not */
+	bool failed;
+	enum davit_cause cause;
+	int64_t decided;	   /* unix ns */
+	int64_t next;		   /* unix ns of the end of its cool-down, or 0 */
+	char origin[DAVIT_ID_MAX]; /* the instance whose end led there, or "" */
+};
+
 struct supervisor {
 	struct davit_core *core;
 	char *key; /* NS/NAME */
 	struct davit_spec *spec;
 	int64_t revision;
+	int64_t created; /* unix ns */
 	struct davit_node node;
-	/* What is stored of its end (supervision.c). */
-	bool stored, stored_failed;
-	enum davit_cause stored_cause;
-	const char *stored_rule; /* static */
+	char *stored;		     /* what the store has of it (supervision.c), or NULL */
+	struct supervisor_end found; /* until the start is done */
 };
 
 struct namespace_record {
@@ -119,14 +128,15 @@ struct instance {
 	struct health *health;	   /* while it runs and has checks (health.h) */
 	struct ready_probe *probe; /* waiting for a port or a log line */
 	struct ready_timeout *ready_timer;
-	struct davit_exit *early_exit;	/* of a run whose start has not completed yet */
-	struct davit_timer again;	/* an operation that failed is tried again */
-	struct davit_list attached;	/* open log readers, commands and terminals (facets.c) */
-	struct davit_list uses;		/* copies and pauses under way (facet_op.c) */
-	struct davit_list held;		/* in core->held while it waits for something, or in core->dead */
-	struct davit_list leaving;	/* in service->leaving or core->orphans once it is to be gone */
-	char *orphan_of;		/* key of its service, which was deleted while we were away */
-	char *held_for;			/* what it waits for, in words */
+	struct davit_exit *early_exit; /* of a run whose start has not completed yet */
+	struct davit_timer again;      /* an operation that failed is tried again */
+	struct davit_list attached;    /* open log readers, commands and terminals (facets.c) */
+	struct davit_list uses;	       /* copies and pauses under way (facet_op.c) */
+	struct davit_list held;	       /* in core->held while it waits for something, or in core->dead */
+	struct davit_list leaving;     /* in service->leaving or core->orphans once it is to be gone */
+	char *orphan_of;	       /* key of its service, which was deleted while we were away */
+	char *held_for;		       /* what it waits for, in words */
+	char *origin; /* id of the instance whose end led here, until the start is done; or NULL */
 	struct davit_journal_wait wait; /* for the record of its end */
 	enum davit_cause pending_cause; /* what to tell the engine when that is durable */
 	bool leaf;			/* node is in the tree */
@@ -144,6 +154,7 @@ struct instance {
 	bool late;	    /* its end was decided on by no earlier daemon */
 	bool prevent;	    /* an exit after which it is never restarted */
 	bool told_failed;   /* the event of its failure was written */
+	bool rejoins;	    /* found down for the sake of others: goes on with them */
 	bool swept;	    /* what the last run left behind was stopped */
 	bool killed_for;    /* pending_cause is why we are stopping it ourselves */
 	bool env_packed;    /* workload.env is one piece of memory, and nothing is added to it */
@@ -183,6 +194,7 @@ struct davit_service {
 	struct instance *build;	    /* running or last build */
 	char *error;		    /* of the build or of an update, or NULL */
 	uint64_t failed_generation; /* an update to this one failed: not tried again by itself */
+	struct davit_list fresh;    /* in core->fresh: new since the last reconciling */
 	struct davit_list dirty;
 	struct davit_list notify;
 	size_t alive; /* instances allocated, builds included */
@@ -207,6 +219,8 @@ struct davit_core {
 	struct davit_store_watch watch[3];
 	struct davit_timer rewatch;
 	struct davit_list listeners;
+	struct davit_list fresh;
+	bool unordered; /* `fresh` is not in the order of age */
 	struct davit_list dirty;
 	struct davit_deferred reconcile;
 	struct davit_list notify;
@@ -262,6 +276,8 @@ struct davit_service *registry_service(struct davit_core *c, const char *ns, con
 /* All versions of a name, or NULL. */
 struct service_name *registry_name(struct davit_core *c, const char *ns, const char *name);
 struct davit_node *registry_parent_node(struct davit_core *c, const struct davit_spec *spec);
+/* Puts new services in the order of their age: the store tells of them by name. */
+void registry_order(struct davit_core *c);
 void registry_service_free(struct davit_service *s);
 void registry_free_all(struct davit_core *c);
 
@@ -313,16 +329,24 @@ json_t *instance_read_record(const struct instance *i); /* new reference or NULL
 /* When the runtime has told all: instances that it does not hold any more are taken
  * up from their records where these say how they ended, and are else forgotten. */
 void record_sweep(struct core_runtime *r);
+/* When everything is taken over: takes the decisions again that an earlier daemon may not have
+ * carried out; then what was down for the sake of others goes on with them. */
+void record_replay(struct davit_core *c);
 enum davit_cause instance_cause(const struct instance *i, const struct davit_exit *exit, bool *ret_prevent);
 extern const struct davit_supervise_ops core_supervise_ops;
 
 /* --- supervision.c: what a supervisor came to, over the daemon's death --- */
-/* It changed: notes its end, or that there is none any more. */
+/* It changed: notes its end and its restarts, or that there are none any more. */
 void supervision_note(struct supervisor *p);
 void supervision_forget(struct davit_core *c, const char *key);
 /* Reads what is stored; when the instances are taken over, puts it back. */
 int supervision_load(struct davit_core *c, struct davit_error *err);
 void supervision_restore(struct davit_core *c);
+/* The supervisor of the service, if it has ended, or was found to have: what is beneath it stays
+ * as it is. Else NULL. */
+const struct supervisor *supervision_given_up(const struct davit_service *s);
+/* The instance whose end made the node what it is: its id, or NULL. */
+const char *supervision_origin(const struct davit_node *n);
 
 /* --- workload.c --- */
 /* Fills the workload from spec, build and profile, resolves ports, attaches. */
@@ -362,11 +386,17 @@ int workload_label_parse(const char *label, char **ret_key, uint32_t *ret_index,
 			 bool *ret_build);
 /* Materialises the secrets that the spec names (workload_secrets.c). */
 int workload_secrets(struct instance *i, struct davit_error *err);
-void workload_secrets_wipe(struct instance *i);
 /* Writes the texts of its volumes of type config to files, and adds what shows them to it
- * (workload_config.c); and removes them. */
+ * (workload_config.c). */
 int workload_config(struct instance *i, struct davit_error *err);
-void workload_config_wipe(struct instance *i);
+/* The directories in memory for both, ID-KIND-RUNTIME: the name; removing those of an instance; and,
+ * when a runtime has told all that it holds, those of what is neither there nor recorded. */
+#define WORKLOAD_SECRETS "secrets"
+#define WORKLOAD_CONFIG "config"
+enum { WORKLOAD_FILES_MAX = 128 };
+const char *workload_files_name(const struct instance *i, const char *kind, char buf[WORKLOAD_FILES_MAX]);
+void workload_files_wipe(struct instance *i);
+void workload_files_sweep(struct core_runtime *r);
 int workload_secrets_check(struct davit_core *c, const struct davit_spec *spec, struct davit_error *err);
 int profile_check(struct davit_core *c, const char *name, struct davit_error *err);
 

@@ -220,6 +220,7 @@ void instance_bury(struct instance *i)
 	struct davit_service *s = i->service;
 
 	instance_forget_record(i);
+	workload_files_wipe(i);
 	if (i->is_build)
 		build_discard(i);
 	if (s)

@@ -6,6 +6,7 @@
 #include "core/instance_op.h"
 
 #include "base/fault.h"
+#include "base/units.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -129,7 +130,7 @@ void instance_on_health(struct instance *i)
 	}
 }
 
-static void describe_exit(const struct davit_exit *e, char *buf, size_t n)
+void instance_describe_exit(const struct davit_exit *e, char *buf, size_t n)
 {
 	if (e->kind == DAVIT_EXIT_CODE)
 		snprintf(buf, n, "exit code %d", e->code);
@@ -155,6 +156,8 @@ static void record_end(struct instance *i, enum davit_cause cause, bool prevent)
 {
 	const char *rule = NULL;
 
+	if (i->leaf)
+		davit_supervise_ending(&i->node);
 	if (i->leaf && !i->replacement && i->goal == GOAL_RUN && !i->told_failed)
 		rule = davit_supervise_leaves_failed(&i->node, cause, prevent);
 	if (rule)
@@ -186,7 +189,7 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 	cause = instance_cause(i, exit, &prevent);
 	i->state =
 		cause == DAVIT_CAUSE_CLEAN || i->goal != GOAL_RUN ? DAVIT_STATE_STOPPED : DAVIT_STATE_FAILED;
-	describe_exit(exit, text, sizeof text);
+	instance_describe_exit(exit, text, sizeof text);
 	if (i->is_build) {
 		build_ended(i);
 		return;
@@ -255,10 +258,22 @@ void instance_fail(struct instance *i, enum davit_cause cause, const char *why)
 		core_service_changed(i->service);
 }
 
+/* From when the backoff counts: from the end, also over the daemon's death. Where the clock that the
+ * end was read from may not be ours, only a short while is believed. 0: from now. */
+static int64_t time_of_end(const struct instance *i)
+{
+	int64_t ago = i->ended ? davit_loop_wall(i->core->loop) - i->ended : 0;
+
+	return ago > 0 && (i->late || ago < DAVIT_NSEC_PER_SEC) ? i->ended : 0;
+}
+
 void instance_finish(struct instance *i)
 {
-	int64_t ago;
+	int64_t ended;
 
+	/* What an earlier daemon may have decided on waits for all that it was decided from. */
+	if (i->late && i->core->start_op)
+		return;
 	if (i->op || i->state == DAVIT_STATE_STARTED || !i->leaf)
 		return;
 	if (i->goal == GOAL_STOP) {
@@ -282,12 +297,11 @@ void instance_finish(struct instance *i)
 	i->goal = GOAL_REST;
 	if (i->replacement) {
 		char text[224];
-		describe_exit(&i->exit, text, sizeof text);
+		instance_describe_exit(&i->exit, text, sizeof text);
 		service_update_failed(i->service, i, i->error ? i->error->message : text);
 		return;
 	}
-	/* The backoff goes on over the daemon's death. */
-	ago = i->late && i->ended ? davit_loop_wall(i->core->loop) - i->ended : 0;
+	ended = time_of_end(i);
 	i->late = false;
-	davit_supervise_ended_ago(&i->node, i->pending_cause, i->prevent, ago);
+	davit_supervise_ended_at(&i->node, i->pending_cause, i->prevent, ended);
 }

@@ -53,6 +53,7 @@ static struct instance *make(struct davit_core *c, struct core_runtime *r, struc
 			goto oom;
 		}
 		i->node.significant = s->spec->significant;
+		i->node.seed = strtoull(i->workload.id, NULL, 16);
 		i->leaf = true;
 	}
 	return i;
@@ -133,6 +134,7 @@ void instance_free(struct instance *i)
 	free(i->error);
 	free(i->status_text);
 	free(i->held_for);
+	free(i->origin);
 	free(i->address);
 	free(i->orphan_of);
 	free(i);

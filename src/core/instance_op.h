@@ -22,6 +22,8 @@ struct instance_op {
 void instance_sweep(struct instance *i);
 /* Tells the engine that the run is over, once everything about it is done. */
 void instance_finish(struct instance *i);
+/* How a run ended, in words. */
+void instance_describe_exit(const struct davit_exit *e, char *buf, size_t n);
 /* The event that it is left failed, by that rule. The record is the caller's to write. */
 void instance_tell_failed(struct instance *i, const char *rule);
 

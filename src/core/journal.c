@@ -21,8 +21,9 @@ enum { PENDING_MAX = 50000 };
 #define PACE_OF_BURST (50 * DAVIT_NSEC_PER_MSEC)
 #define PACE_OF_WAITERS (5 * DAVIT_NSEC_PER_MSEC)
 #define PACE_OF_WAITERS_IN_BURST (20 * DAVIT_NSEC_PER_MSEC)
-/* A burst in which nothing came for so long is over. */
+/* A burst in which nothing came for so long is over. In a storm keepers tell of ends every 20 ms. */
 #define LULL (10 * DAVIT_NSEC_PER_MSEC)
+#define LULL_OF_STORM (25 * DAVIT_NSEC_PER_MSEC)
 enum { BURST = 8, STORM = 32 }; /* changes in a transaction; in a storm waiters wait as long as others */
 
 struct entry {
@@ -193,7 +194,7 @@ static bool too_early(struct davit_journal *j)
 		j->seen = j->filling.n;
 		j->seen_at = now;
 	}
-	lull = j->seen_at + LULL - now;
+	lull = j->seen_at + (j->size < STORM ? LULL : LULL_OF_STORM) - now;
 	return lull > 0 && davit_timer_start(&j->pace, left < lull ? left : lull) == 0;
 }
 

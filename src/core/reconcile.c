@@ -318,8 +318,6 @@ void service_instance_gone(struct davit_service *s, struct instance *i)
 	}
 	if (s->build == i)
 		s->build = NULL;
-	workload_secrets_wipe(i);
-	workload_config_wipe(i);
 	core_service_dirty(s);
 	core_service_changed(s);
 }

@@ -4,7 +4,7 @@
  * recorded last, ports that were chosen. Written when it ends, when it is started
  * again, and when ports were chosen; read when it is adopted.
  */
-#include "core/core_impl.h"
+#include "core/instance_op.h"
 
 #include "base/log.h"
 
@@ -25,6 +25,20 @@ static void put_number(struct davit_json *j, const char *key, int64_t v)
 {
 	if (v)
 		davit_json_put_int(j, key, v);
+}
+
+/* Why it is as it is, where that lies with another, or is decided for good. */
+static void put_why(struct davit_json *j, const struct instance *i)
+{
+	const struct davit_node *n = &i->node;
+	const char *origin = n->origin != n ? supervision_origin(n) : NULL;
+
+	if (!origin && !(i->told_failed && n->state == DAVIT_NODE_FAILED))
+		return;
+	davit_json_put_string(j, "rule", n->rule_name);
+	davit_json_put_int(j, "decided", n->decided);
+	if (origin)
+		davit_json_put_string(j, "origin", origin);
 }
 
 void instance_write_record(struct instance *i)
@@ -50,6 +64,8 @@ void instance_write_record(struct instance *i)
 	put_number(&j, "restarts", i->node.restarts);
 	put_number(&j, "totalRestarts", i->node.total_restarts);
 	put_number(&j, "attempt", i->node.attempt);
+	if (i->leaf)
+		put_why(&j, i);
 	if (i->ready)
 		davit_json_put_int(&j, "readyRun", i->run);
 	if (health_name(i) && i->state == DAVIT_STATE_STARTED) {
@@ -60,7 +76,7 @@ void instance_write_record(struct instance *i)
 		davit_json_put_string(&j, "startError", i->error ? i->error->message : "");
 	if (i->told_failed)
 		davit_json_put_bool(&j, "toldFailed", true);
-	if (i->exit_run || i->start_failed) {
+	if (i->exit_run || i->start_failed || i->node.restarts) {
 		put_number(&j, "cause", i->pending_cause);
 		if (i->prevent)
 			davit_json_put_bool(&j, "prevent", true);
@@ -70,6 +86,8 @@ void instance_write_record(struct instance *i)
 		if (i->exit.time != i->ended)
 			davit_json_put_int(&j, "exitTime", i->exit.time);
 		put_number(&j, "ended", i->ended);
+		if (i->exit.core_dumped)
+			davit_json_put_bool(&j, "coreDumped", true);
 		if (i->exit.reason[0])
 			davit_json_put_string(&j, "reason", i->exit.reason);
 	}
@@ -146,36 +164,113 @@ static void restore_exit(struct instance *i, const json_t *rec)
 		strncpy(i->exit.reason, reason, sizeof i->exit.reason - 1);
 }
 
+struct restarts {
+	int64_t since, total, attempt; /* since it was last started afresh; ever; for the backoff */
+};
+
+/* What people are told of that end. */
+static void restore_error(struct instance *i, const char *start_error)
+{
+	struct davit_error err;
+	char text[224];
+
+	instance_describe_exit(&i->exit, text, sizeof text);
+	if (start_error)
+		davit_error_set(&err, DAVIT_EEXEC, NULL, "%s", start_error);
+	else if (i->exit.reason[0])
+		davit_error_set(&err, DAVIT_EIO, NULL, "%s", i->exit.reason);
+	else
+		davit_error_set(&err, DAVIT_EIO, NULL, "%s", text);
+	if (start_error || (i->pending_cause != DAVIT_CAUSE_CLEAN && i->pending_cause != DAVIT_CAUSE_STOPPED))
+		instance_set_error(i, &err);
+}
+
 static void restore_end(struct instance *i, const json_t *rec)
 {
-	const char *reason = json_string_value(json_object_get(rec, "startError"));
+	const char *start_error = json_string_value(json_object_get(rec, "startError"));
 
 	restore_exit(i, rec);
-	if (reason) {
-		struct davit_error err;
-		davit_error_set(&err, DAVIT_EEXEC, NULL, "%s", reason);
-		instance_set_error(i, &err);
-		i->start_failed = true;
-	}
+	i->start_failed = start_error != NULL;
 	i->ended = number(rec, "ended");
 	i->pending_cause = (enum davit_cause)number(rec, "cause");
 	i->prevent = json_is_true(json_object_get(rec, "prevent"));
 	i->told_failed = json_is_true(json_object_get(rec, "toldFailed"));
+	restore_error(i, start_error);
+}
+
+static const char *strategy_above(const struct instance *i)
+{
+	return davit_supervise_strategy(i->service->node.parent->rule.strategy);
+}
+
+/* Why it is as it is: as the record says, or else by that rule at that time. */
+static void restore_why(struct instance *i, const json_t *rec, const char *rule, int64_t decided)
+{
+	const char *recorded = davit_supervise_rule(json_string_value(json_object_get(rec, "rule")));
+	const char *origin = json_string_value(json_object_get(rec, "origin"));
+
+	if (recorded && origin) {
+		free(i->origin);
+		i->origin = strdup(origin);
+	}
+	davit_supervise_restore_why(&i->node, recorded ? recorded : rule,
+				    (enum davit_cause)number(rec, "cause"), i->origin ? NULL : &i->node,
+				    recorded ? number(rec, "decided") : decided);
+}
+
+/* Was it decided for good, and carried out as far as it is recorded? */
+static bool is_left_failed(const struct instance *i, const json_t *rec)
+{
+	return i->told_failed && json_object_get(rec, "rule") && !json_object_get(rec, "origin");
+}
+
+/* Beneath a supervisor that has ended nothing is decided any more: it is as that left it. */
+static void restore_given_up(struct instance *i, const json_t *rec, const struct supervisor *p,
+			     const struct restarts *n)
+{
+	enum davit_cause cause = i->pending_cause;
+	bool wanted = !i->prevent && davit_restart_wanted(i->node.restart.policy, cause);
+	bool completed = cause == DAVIT_CAUSE_CLEAN && !wanted;
+	bool waited = wanted && !i->told_failed && cause != DAVIT_CAUSE_STOPPED;
+	bool counted = waited && i->ended < p->node.decided;
+	enum davit_node_state state = i->told_failed ? DAVIT_NODE_FAILED
+				      : completed    ? DAVIT_NODE_COMPLETED
+						     : DAVIT_NODE_IDLE;
+
+	davit_supervise_restore(&i->node, state, n->since + counted, n->total + counted,
+				n->attempt + counted);
+	if (waited) {
+		free(i->origin);
+		i->origin = strdup(p->found.origin);
+		davit_supervise_restore_why(&i->node, p->node.rule_name, cause, NULL, p->node.decided);
+		return;
+	}
+	restore_why(i, rec, i->prevent ? "prevent" : "policy", i->ended);
 }
 
 /* It ended, and that was recorded before the daemon went: only the decision is
- * taken again, from the counters as they were then. */
-static void replay_decision(struct instance *i, const json_t *rec, int64_t restarts)
+ * taken again, from the counters as they were then (record_replay). */
+static void replay_decision(struct instance *i, const json_t *rec, const struct restarts *n)
 {
+	const struct supervisor *p = supervision_given_up(i->service);
+
 	restore_end(i, rec);
 	i->swept = true;
-	/* Started again by the reconciler, if it is still wanted. */
-	if (i->pending_cause == DAVIT_CAUSE_STOPPED)
-		return;
-	davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, number(rec, "totalRestarts"),
-				number(rec, "attempt"));
-	i->reporting = i->late = true;
-	davit_journal_wait(i->core->journal, &i->wait);
+	if (is_left_failed(i, rec)) {
+		davit_supervise_restore(&i->node, DAVIT_NODE_FAILED, n->since, n->total, n->attempt);
+		restore_why(i, rec, "policy", i->ended);
+	} else if (p) {
+		restore_given_up(i, rec, p, n);
+	} else if (i->pending_cause == DAVIT_CAUSE_STOPPED) {
+		/* Started again by the reconciler, if it is still wanted, or with those for whose
+		 * sake it was stopped. */
+		davit_supervise_restore(&i->node, DAVIT_NODE_IDLE, n->since, n->total, n->attempt);
+		restore_why(i, rec, "user", i->ended);
+		i->rejoins = i->origin != NULL;
+	} else {
+		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, n->since, n->total, n->attempt);
+		i->reporting = i->late = true;
+	}
 }
 
 /* Fewer runs than were recorded: it is another object, made since. */
@@ -198,17 +293,17 @@ static bool is_decided(const json_t *rec)
 void instance_restore(struct instance *i, const struct davit_inspection *now)
 {
 	json_t *rec = instance_read_record(i);
-	int64_t restarts = number(rec, "restarts");
-	int64_t total = number(rec, "totalRestarts");
-	int64_t attempt = number(rec, "attempt");
+	const struct restarts recorded = {number(rec, "restarts"), number(rec, "totalRestarts"),
+					  number(rec, "attempt")};
+	struct restarts n = recorded;
 
 	if (rec) {
 		count_runs(i, rec, now);
 		/* A run later than that of the record was a restart; the first one is none. */
 		if (number(rec, "run") && i->run > (uint32_t)number(rec, "run")) {
-			restarts++;
-			total++;
-			attempt++;
+			n.since++;
+			n.total++;
+			n.attempt++;
 		}
 	}
 	switch (now->state) {
@@ -224,7 +319,11 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		i->ready = i->ready_said &&
 			   (i->health ? health_is_ready(i)
 				      : !health_awaited(i) || number(rec, "readyRun") == i->run);
-		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
+		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, n.since, n.total, n.attempt);
+		if (now->started)
+			davit_supervise_restore_run(&i->node, davit_loop_wall(i->core->loop) - now->started);
+		restore_why(i, rec, n.since ? strategy_above(i) : "user",
+			    n.since ? number(rec, "ended") : now->started);
 		i->core->adopted++;
 		i->runtime->adopted++;
 		if (!i->ready)
@@ -236,10 +335,10 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 						   number(rec, "cause") == DAVIT_CAUSE_STOPPED
 					   ? DAVIT_STATE_STOPPED
 					   : DAVIT_STATE_FAILED;
-			replay_decision(i, rec, restarts);
+			replay_decision(i, rec, &n);
 			break;
 		}
-		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, restarts, total, attempt);
+		davit_supervise_restore(&i->node, DAVIT_NODE_RUNNING, n.since, n.total, n.attempt);
 		i->goal = GOAL_RUN;
 		i->state = DAVIT_STATE_STARTED;
 		i->late = true;
@@ -250,7 +349,7 @@ void instance_restore(struct instance *i, const struct davit_inspection *now)
 		if (now->state == DAVIT_STATE_DESTROYED)
 			i->run = i->run_base = (uint32_t)number(rec, "run");
 		if (is_decided(rec))
-			replay_decision(i, rec, number(rec, "restarts"));
+			replay_decision(i, rec, &recorded);
 		break;
 	}
 	json_decref(rec);
@@ -327,4 +426,54 @@ void record_sweep(struct core_runtime *r)
 
 	if (store->driver->list(store, "state/", NULL, 0, look_at_record, r, &revision, &err) < 0)
 		davit_log(DAVIT_LOG_WARNING, "cannot read the records of instances: %s", err.message);
+}
+
+/* --- decisions that are taken again --- */
+
+static int by_end(const void *a, const void *b)
+{
+	const struct instance *x = *(struct instance *const *)a, *y = *(struct instance *const *)b;
+
+	return (x->ended > y->ended) - (x->ended < y->ended);
+}
+
+/* Those for which fn is true, in the order of their ends: an array of n, or NULL. */
+static struct instance **in_order(struct davit_core *c, bool (*fn)(const struct instance *i), size_t *ret_n)
+{
+	struct instance **v = malloc((c->instances.len + 1) * sizeof *v);
+	size_t pos = 0, n = 0;
+	void *i;
+
+	while (v && davit_map_next(&c->instances, &pos, NULL, &i))
+		if (fn(i))
+			v[n++] = i;
+	if (n)
+		qsort(v, n, sizeof *v, by_end);
+	*ret_n = n;
+	return v;
+}
+
+static bool is_replayed(const struct instance *i)
+{
+	return i->reporting && i->late;
+}
+
+static bool is_rejoining(const struct instance *i)
+{
+	return i->rejoins && i->leaf && i->service && !i->service->spec->stopped;
+}
+
+void record_replay(struct davit_core *c)
+{
+	DAVIT_AUTO_FREE struct instance **ended = NULL, **down = NULL;
+	size_t n;
+
+	ended = in_order(c, is_replayed, &n);
+	for (size_t k = 0; ended && k < n; k++)
+		instance_finish(ended[k]);
+	down = in_order(c, is_rejoining, &n);
+	for (size_t k = 0; down && k < n; k++) {
+		down[k]->rejoins = false;
+		davit_supervise_rejoin(&down[k]->node);
+	}
 }

@@ -93,55 +93,99 @@ static void settle_node(struct davit_node *n, struct davit_node *parent)
 		davit_supervise_move(n, parent);
 }
 
+/* What has a place among others, as old as it is. */
+struct aged {
+	int64_t created;
+	const char *key;
+	struct davit_node *node, *parent; /* where its spec wants it */
+};
+
 static int by_age(const void *a, const void *b)
 {
-	const struct davit_service *x = *(struct davit_service *const *)a,
-				   *y = *(struct davit_service *const *)b;
+	const struct aged *x = a, *y = b;
 
 	return x->created != y->created ? (x->created < y->created ? -1 : 1) : strcmp(x->key, y->key);
 }
 
-/* All services, the oldest first: the order that rest-for-one goes by. A heap
- * array of c->services.len, or NULL. */
-static struct davit_service **services_by_age(struct davit_core *c)
+static struct aged aged_service(struct davit_core *c, struct davit_service *s)
 {
-	struct davit_service **v = malloc((c->services.len + 1) * sizeof *v);
-	size_t n = 0, pos = 0;
-	void *s;
+	return (struct aged){s->created, s->key, &s->node, registry_parent_node(c, s->spec)};
+}
 
-	while (v && davit_map_next(&c->services, &pos, NULL, &s))
-		v[n++] = s;
-	if (v && n)
+/* All supervisors and services, the oldest first: the order that rest-for-one goes by. A heap
+ * array of n, or NULL. */
+static struct aged *all_by_age(struct davit_core *c, size_t *ret_n)
+{
+	struct aged *v = malloc((c->services.len + c->supervisors.len + 1) * sizeof *v);
+	size_t n = 0, pos = 0;
+	void *any;
+
+	while (v && davit_map_next(&c->supervisors, &pos, NULL, &any)) {
+		struct supervisor *p = any;
+		v[n++] = (struct aged){p->created, p->key, &p->node, registry_parent_node(c, p->spec)};
+	}
+	for (pos = 0; v && davit_map_next(&c->services, &pos, NULL, &any);)
+		v[n++] = aged_service(c, any);
+	if (n)
 		qsort(v, n, sizeof *v, by_age);
+	*ret_n = n;
 	return v;
 }
 
 /* Services and supervisors whose supervisor appeared or went. */
 static void settle_all(struct davit_core *c)
 {
-	DAVIT_AUTO_FREE struct davit_service **all = services_by_age(c);
-	size_t pos = 0;
-	void *v;
+	DAVIT_AUTO_FREE struct aged *all = NULL;
+	size_t n;
 
-	while (davit_map_next(&c->supervisors, &pos, NULL, &v)) {
-		struct supervisor *p = v;
-		settle_node(&p->node, registry_parent_node(c, p->spec));
-	}
-	for (size_t k = 0; all && k < c->services.len; k++)
-		settle_node(&all[k]->node, registry_parent_node(c, all[k]->spec));
+	all = all_by_age(c, &n);
+	for (size_t k = 0; k < n; k++)
+		settle_node(all[k].node, all[k].parent);
 }
 
 /* The store lists by name; the tree goes by age. */
 static void order_by_age(struct davit_core *c)
 {
-	DAVIT_AUTO_FREE struct davit_service **all = NULL;
+	DAVIT_AUTO_FREE struct aged *all = NULL;
+	size_t n;
 
 	/* At the root, which is one-for-one, the order means nothing. */
 	if (!c->supervisors.len)
 		return;
-	all = services_by_age(c);
-	for (size_t k = 0; all && k < c->services.len; k++)
-		davit_supervise_move(&all[k]->node, all[k]->node.parent);
+	all = all_by_age(c, &n);
+	for (size_t k = 0; k < n; k++)
+		davit_supervise_move(all[k].node, all[k].node->parent);
+}
+
+/* Notes a new service that stands behind a younger one of the same change. */
+static void note_fresh(struct davit_core *c, struct davit_service *s)
+{
+	struct davit_service *last = davit_list_empty(&c->fresh)
+					     ? NULL
+					     : DAVIT_CONTAINER_OF(c->fresh.prev, struct davit_service, fresh);
+
+	c->unordered |= last && last->node.parent == s->node.parent && last->created > s->created;
+	davit_list_add_tail(&c->fresh, &s->fresh);
+}
+
+void registry_order(struct davit_core *c)
+{
+	DAVIT_AUTO_FREE struct aged *v = NULL;
+	struct davit_service *s, *tmp;
+	size_t n = 0;
+
+	if (c->unordered)
+		v = malloc(c->services.len * sizeof *v);
+	c->unordered = false;
+	DAVIT_LIST_FOREACH_SAFE (s, tmp, &c->fresh, fresh) {
+		davit_list_remove(&s->fresh);
+		if (v)
+			v[n++] = aged_service(c, s);
+	}
+	if (n)
+		qsort(v, n, sizeof *v, by_age);
+	for (size_t k = 0; k < n; k++)
+		davit_supervise_move(v[k].node, v[k].node->parent);
 }
 
 /* --- services --- */
@@ -210,6 +254,7 @@ static struct davit_service *service_new(struct davit_core *c, const char *key, 
 	s->key = strdup(key);
 	s->spec = spec;
 	davit_list_init(&s->same_name);
+	davit_list_init(&s->fresh);
 	davit_list_init(&s->dirty);
 	davit_list_init(&s->notify);
 	davit_list_init(&s->leaving);
@@ -238,6 +283,7 @@ void registry_service_free(struct davit_service *s)
 		davit_supervise_remove(&s->node);
 	leave_name(s);
 	davit_map_remove(&c->services, s->key);
+	davit_list_remove(&s->fresh);
 	davit_list_remove(&s->dirty);
 	davit_list_remove(&s->notify);
 	build_free(s->built);
@@ -253,6 +299,7 @@ static void put_service(struct davit_core *c, const char *key, const struct davi
 	struct davit_service *s = davit_map_get(&c->services, key);
 	struct davit_spec_record rec;
 	struct davit_error err;
+	bool is_new = !s;
 
 	if (s && s->revision >= kv->mod_revision)
 		return;
@@ -280,6 +327,8 @@ static void put_service(struct davit_core *c, const char *key, const struct davi
 	}
 	s->revision = kv->mod_revision;
 	s->created = rec.created;
+	if (is_new)
+		note_fresh(c, s);
 	s->updated = rec.updated;
 	s->nonce = rec.nonce;
 	s->settled = false;
@@ -335,6 +384,7 @@ static void put_supervisor(struct davit_core *c, const char *key, const struct d
 		p->spec = rec.spec;
 	}
 	p->revision = kv->mod_revision;
+	p->created = rec.created;
 	settle_all(c);
 }
 
@@ -351,6 +401,7 @@ static void delete_supervisor(struct davit_core *c, const char *key)
 		davit_supervise_move(child, &c->sup.root);
 	davit_supervise_remove(&p->node);
 	davit_spec_free(p->spec);
+	free(p->stored);
 	free(p->key);
 	free(p);
 }
@@ -497,6 +548,7 @@ void registry_free_all(struct davit_core *c)
 		struct supervisor *p = v;
 		davit_map_remove(&c->supervisors, key);
 		davit_spec_free(p->spec);
+		free(p->stored);
 		free(p->key);
 		free(p);
 	}

@@ -115,7 +115,10 @@ static void adopted(struct davit_op *op, int result)
 		core_event(r->core, "adopted", NULL, NULL, "%zu running instances of runtime %s", r->adopted,
 			   r->name);
 	record_sweep(r);
+	workload_files_sweep(r);
 	resume_instances(r);
+	if (!r->core->start_op)
+		record_replay(r->core);
 	services_of_runtime_changed(r);
 	core_release_held(r->core);
 	core_check_started(r->core);

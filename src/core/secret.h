@@ -71,8 +71,8 @@ int davit_secrets_get(struct davit_secrets *s, const char *namespace_, const cha
 /* Overwrites and frees. */
 void davit_secret_wipe(struct davit_secret *v);
 
-/* Writes the secrets among refs that are wanted as files (env is NULL) for the
- * instance `id`, replacing what was there for it. All or nothing for a first
+/* Writes the secrets among refs that are wanted as files (env is NULL) into the
+ * directory `name`, replacing what was there. All or nothing for a first
  * call. *ret_dir is the directory, for $CREDENTIALS_DIRECTORY, owned by the
  * caller.
  *
@@ -82,16 +82,16 @@ void davit_secret_wipe(struct davit_secret *v);
  * then open what it knows by name. Writes to memory only; blocks shortly.
  * DAVIT_ENOTSUP when there is no tmpfs to write to; the errors of get, which
  * then name the secret. */
-int davit_secrets_materialise(struct davit_secrets *s, const char *id, const char *namespace_,
+int davit_secrets_materialise(struct davit_secrets *s, const char *name, const char *namespace_,
 			      const struct davit_secret_ref *refs, size_t n, uid_t uid, gid_t gid,
 			      char **ret_dir, struct davit_error *err);
-/* Removes the directory of an instance. Success when there is none. */
-int davit_secrets_discard(struct davit_secrets *s, const char *id, struct davit_error *err);
 /* A directory in the same place for files that are no secret: the daemon's, and open to
- * all for reading. *ret_dir is the caller's. Removed by forget, which does nothing where
- * no directory was asked for yet. */
+ * all for reading. *ret_dir is the caller's. */
 int davit_secrets_directory(struct davit_secrets *s, const char *name, char **ret_dir,
 			    struct davit_error *err);
-int davit_secrets_forget(struct davit_secrets *s, const char *name, struct davit_error *err);
+/* Removes such a directory, also one of a daemon before us. Success when there is none. */
+int davit_secrets_discard(struct davit_secrets *s, const char *name, struct davit_error *err);
+/* Removes all those directories of which fn says that nobody needs them any more. */
+void davit_secrets_sweep(struct davit_secrets *s, bool (*is_left)(void *user, const char *name), void *user);
 
 #endif

@@ -6,6 +6,7 @@
 #include "core/secret_impl.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/util.h"
 
 #include <dirent.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 static int no_memory(struct davit_error *err)
 {
@@ -49,10 +51,9 @@ static int own_directory(const char *path, struct davit_error *err)
 
 /* A directory under /dev/shm that is the same for every daemon on this run_dir:
  * the path is spelt with '-' for '/'. */
-static int shared_memory_directory(const char *run_dir, char **ret, struct davit_error *err)
+static int shared_memory_directory(const char *run_dir, char **ret_base, char **ret, struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *base = NULL, *dir = NULL;
-	int r;
+	DAVIT_AUTO_FREE char *base = NULL;
 
 	if (!in_memory("/dev/shm"))
 		return davit_error_set(err, DAVIT_ENOTSUP, NULL,
@@ -62,19 +63,15 @@ static int shared_memory_directory(const char *run_dir, char **ret, struct davit
 		base = NULL;
 		return no_memory(err);
 	}
-	if (asprintf(&dir, "%s/%s", base, run_dir + (*run_dir == '/')) < 0) {
-		dir = NULL;
+	if (asprintf(ret, "%s/%s", base, run_dir + (*run_dir == '/')) < 0) {
+		*ret = NULL;
 		return no_memory(err);
 	}
-	for (char *p = dir + strlen(base) + 1; *p; p++)
+	for (char *p = *ret + strlen(base) + 1; *p; p++)
 		if (*p == '/')
 			*p = '-';
-	r = own_directory(base, err);
-	if (!r)
-		r = own_directory(dir, err);
-	if (!r)
-		*ret = DAVIT_TAKE(dir);
-	return r;
+	*ret_base = DAVIT_TAKE(base);
+	return 0;
 }
 
 /* Every user can get there: the run directory of root is usually closed to others, who may
@@ -95,23 +92,44 @@ static bool is_open_to_all(const char *path)
 	return at != NULL;
 }
 
+/* Where the files are, and the directory above that is ours as well, or NULL. */
+static int place(const struct davit_secrets *s, char **ret_base, char **ret_dir, struct davit_error *err)
+{
+	if (!in_memory(s->run_dir) ||
+	    (geteuid() == 0 && !is_open_to_all(s->run_dir) && in_memory("/dev/shm")))
+		return shared_memory_directory(s->run_dir, ret_base, ret_dir, err);
+	*ret_dir = davit_path_join(s->run_dir, "credentials");
+	return *ret_dir ? 0 : no_memory(err);
+}
+
 static int need_directory(struct davit_secrets *s, struct davit_error *err)
 {
-	DAVIT_AUTO_FREE char *dir = NULL;
+	DAVIT_AUTO_FREE char *base = NULL, *dir = NULL;
 	int r;
 
 	if (s->files_dir)
 		return 0;
-	if (!in_memory(s->run_dir) ||
-	    (geteuid() == 0 && !is_open_to_all(s->run_dir) && in_memory("/dev/shm")))
-		return shared_memory_directory(s->run_dir, &s->files_dir, err);
-	dir = davit_path_join(s->run_dir, "credentials");
-	if (!dir)
-		return no_memory(err);
-	r = own_directory(dir, err);
+	r = place(s, &base, &dir, err);
+	if (!r && base)
+		r = own_directory(base, err);
+	if (!r)
+		r = own_directory(dir, err);
 	if (!r)
 		s->files_dir = DAVIT_TAKE(dir);
 	return r;
+}
+
+/* The directory that a daemon before us has made; none is made. */
+static const char *find_directory(struct davit_secrets *s)
+{
+	DAVIT_AUTO_FREE char *base = NULL, *dir = NULL;
+	struct davit_error err;
+
+	if (!s->files_dir && !s->looked && !place(s, &base, &dir, &err) && !access(dir, F_OK) &&
+	    !own_directory(dir, &err))
+		s->files_dir = DAVIT_TAKE(dir);
+	s->looked = true;
+	return s->files_dir;
 }
 
 static int write_one(int dir, const char *name, const struct davit_secret *v, uid_t uid, gid_t gid,
@@ -179,20 +197,20 @@ static int write_all(struct davit_secrets *s, int dir, const char *namespace_,
 	return r ? r : remove_others(dir, refs, n, err);
 }
 
-int davit_secrets_materialise(struct davit_secrets *s, const char *id, const char *namespace_,
+int davit_secrets_materialise(struct davit_secrets *s, const char *name, const char *namespace_,
 			      const struct davit_secret_ref *refs, size_t n, uid_t uid, gid_t gid,
 			      char **ret_dir, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *path = NULL;
 	DAVIT_AUTO_CLOSE int dir = -1;
 	bool fresh;
-	int r = davit_name_check("instance", id, err);
+	int r = davit_name_check("directory", name, err);
 
 	if (!r)
 		r = need_directory(s, err);
 	if (r)
 		return r;
-	path = davit_path_join(s->files_dir, id);
+	path = davit_path_join(s->files_dir, name);
 	if (!path)
 		return no_memory(err);
 	fresh = !mkdir(path, 0700);
@@ -212,22 +230,29 @@ int davit_secrets_materialise(struct davit_secrets *s, const char *id, const cha
 	return 0;
 }
 
-int davit_secrets_discard(struct davit_secrets *s, const char *id, struct davit_error *err)
+int davit_secrets_discard(struct davit_secrets *s, const char *name, struct davit_error *err)
 {
 	DAVIT_AUTO_FREE char *path = NULL;
-	int r = davit_name_check("instance", id, err);
+	int r = davit_name_check("directory", name, err);
 
-	if (!r)
-		r = need_directory(s, err);
-	if (r)
+	if (r || !find_directory(s))
 		return r;
-	path = davit_path_join(s->files_dir, id);
+	path = davit_path_join(s->files_dir, name);
 	return path ? davit_remove_tree(path, err) : no_memory(err);
 }
 
-int davit_secrets_forget(struct davit_secrets *s, const char *name, struct davit_error *err)
+void davit_secrets_sweep(struct davit_secrets *s, bool (*is_left)(void *user, const char *name), void *user)
 {
-	return s->files_dir ? davit_secrets_discard(s, name, err) : 0;
+	DIR *d = find_directory(s) ? opendir(s->files_dir) : NULL;
+	struct davit_error err;
+	struct dirent *e;
+
+	while (d && (e = readdir(d)))
+		if (e->d_name[0] != '.' && is_left(user, e->d_name) &&
+		    davit_secrets_discard(s, e->d_name, &err) < 0)
+			davit_log(DAVIT_LOG_WARNING, "%s", err.message);
+	if (d)
+		closedir(d);
 }
 
 int davit_secrets_directory(struct davit_secrets *s, const char *name, char **ret_dir,

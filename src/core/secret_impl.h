@@ -13,6 +13,7 @@ struct davit_secrets {
 	char *key_path;
 	char *run_dir;
 	char *files_dir;    /* NULL until first needed */
+	bool looked;	    /* for one that a daemon before us has made */
 	unsigned char *key; /* NULL until read; from sodium_malloc */
 };
 

@@ -43,16 +43,38 @@ void davit_core_write_runtimes(struct davit_core *c, struct davit_json *j)
 
 /* --- the tree --- */
 
-static const char *const strategy_names[] = {
-	[DAVIT_ONE_FOR_ONE] = "one-for-one",
-	[DAVIT_ONE_FOR_ALL] = "one-for-all",
-	[DAVIT_REST_FOR_ONE] = "rest-for-one",
-};
+static void write_node(struct davit_core *c, const struct davit_node *n, struct davit_json *j);
+
+/* At the root, where the order means nothing: supervisors, then services, each by name. */
+static int by_name(const void *a, const void *b)
+{
+	const struct davit_node *x = *(struct davit_node *const *)a, *y = *(struct davit_node *const *)b;
+
+	return x->rule.transparent != y->rule.transparent ? (x->rule.transparent ? 1 : -1)
+							  : strcmp(x->name, y->name);
+}
+
+static void write_children(struct davit_core *c, const struct davit_node *n, struct davit_json *j)
+{
+	DAVIT_AUTO_FREE const struct davit_node **v = malloc((n->n_children + 1) * sizeof *v);
+	const struct davit_node *child;
+	size_t len = 0;
+
+	davit_json_key(j, "children");
+	davit_json_open_array(j);
+	DAVIT_LIST_FOREACH (child, &n->children, siblings)
+		if (v)
+			v[len++] = child;
+	if (len && !n->parent)
+		qsort(v, len, sizeof *v, by_name);
+	for (size_t k = 0; k < len; k++)
+		write_node(c, v[k], j);
+	davit_json_close_array(j);
+}
 
 static void write_node(struct davit_core *c, const struct davit_node *n, struct davit_json *j)
 {
 	const struct davit_service *s = n->leaf ? NULL : davit_map_get(&c->services, n->name);
-	const struct davit_node *child;
 	bool service = s && s == n->owner;
 
 	davit_json_open(j);
@@ -70,7 +92,7 @@ static void write_node(struct davit_core *c, const struct davit_node *n, struct 
 		davit_json_put_int(j, "restarts", n->total_restarts);
 		davit_json_put_string(j, "state", davit_node_state_name(n->state));
 	} else {
-		davit_json_put_string(j, "strategy", strategy_names[n->rule.strategy]);
+		davit_json_put_string(j, "strategy", davit_supervise_strategy(n->rule.strategy));
 		if (n->rule.max_restarts >= 0) {
 			davit_json_put_int(j, "maxRestarts", n->rule.max_restarts);
 			davit_json_put_int(j, "periodSeconds", n->rule.period / DAVIT_NSEC_PER_SEC);
@@ -79,11 +101,7 @@ static void write_node(struct davit_core *c, const struct davit_node *n, struct 
 				      service	  ? davit_service_status(s)
 				      : n->failed ? "failed"
 						  : davit_node_state_name(n->state));
-		davit_json_key(j, "children");
-		davit_json_open_array(j);
-		DAVIT_LIST_FOREACH (child, &n->children, siblings)
-			write_node(c, child, j);
-		davit_json_close_array(j);
+		write_children(c, n, j);
 	}
 	davit_json_close(j);
 }
@@ -297,8 +315,23 @@ void davit_core_write_kind(struct davit_core *c, enum davit_kind kind, struct da
 
 /* --- health --- */
 
+/* Those of services; and builds under way. One that has ended is kept for its log. */
+static void count_instances(struct davit_core *c, size_t *ret_instances, size_t *ret_builds)
+{
+	size_t pos = 0;
+	void *v;
+
+	*ret_instances = *ret_builds = 0;
+	while (davit_map_next(&c->instances, &pos, NULL, &v)) {
+		const struct instance *i = v;
+		*ret_instances += !i->is_build;
+		*ret_builds += i->is_build && i->state == DAVIT_STATE_STARTED;
+	}
+}
+
 void davit_core_write_health(struct davit_core *c, struct davit_json *j)
 {
+	size_t instances, builds;
 	struct davit_error err;
 	int code = c->store->driver->health(c->store, &err);
 
@@ -310,7 +343,9 @@ void davit_core_write_health(struct davit_core *c, struct davit_json *j)
 	davit_json_put_string(j, "error", code < 0 ? err.message : NULL);
 	davit_json_close(j);
 	davit_json_put_int(j, "services", (int64_t)c->services.len);
-	davit_json_put_int(j, "instances", (int64_t)c->instances.len);
+	count_instances(c, &instances, &builds);
+	davit_json_put_int(j, "instances", (int64_t)instances);
+	davit_json_put_int(j, "builds", (int64_t)builds);
 	davit_json_put_int(j, "lastEvent", (int64_t)davit_journal_last_event(c->journal));
 	davit_json_put_time(j, "started", c->started);
 	davit_json_close(j);

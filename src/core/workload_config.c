@@ -7,7 +7,6 @@
 #include "core/core_impl.h"
 
 #include "base/file.h"
-#include "base/log.h"
 #include "base/strv.h"
 #include "core/secret.h"
 
@@ -17,18 +16,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { NAME_SIZE = DAVIT_ID_MAX + 8 };
-
 static int no_memory(struct davit_error *err)
 {
 	return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-}
-
-/* Ids are of hexadecimal digits: no instance has such a one. */
-static const char *directory_of(const char *id, char buf[NAME_SIZE])
-{
-	snprintf(buf, NAME_SIZE, "%s-config", id);
-	return buf;
 }
 
 /* One with a path as its target has the place within the directory as its name. */
@@ -107,7 +97,7 @@ int workload_config(struct instance *i, struct davit_error *err)
 	struct davit_workload *w = &i->workload;
 	DAVIT_AUTO_FREE char *dir = NULL;
 	bool any = false, named = false;
-	char name[NAME_SIZE];
+	char name[WORKLOAD_FILES_MAX];
 	int r;
 
 	for (size_t k = 0; k < spec->n_volumes; k++) {
@@ -119,21 +109,11 @@ int workload_config(struct instance *i, struct davit_error *err)
 	if (!i->core->config.secrets)
 		return davit_error_set(err, DAVIT_ENOTSUP, "volumes",
 				       "this daemon writes no files for workloads");
-	r = davit_secrets_directory(i->core->config.secrets, directory_of(w->id, name), &dir, err);
+	r = davit_secrets_directory(i->core->config.secrets, workload_files_name(i, WORKLOAD_CONFIG, name),
+				    &dir, err);
 	if (r == 0)
 		r = write_files(spec, dir, err);
 	if (r == 0 && named && davit_strv_setenv(&w->env, "CONFIG_DIRECTORY", dir) < 0)
 		r = no_memory(err);
 	return r == 0 && w->image ? mount_files(w, spec, dir, named, err) : r;
-}
-
-/* The spec may be another by now, and say nothing of what this instance has. */
-void workload_config_wipe(struct instance *i)
-{
-	struct davit_error err;
-	char name[NAME_SIZE];
-
-	if (i->core->config.secrets &&
-	    davit_secrets_forget(i->core->config.secrets, directory_of(i->workload.id, name), &err) < 0)
-		davit_log(DAVIT_LOG_WARNING, "%s", err.message);
 }

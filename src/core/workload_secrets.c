@@ -5,6 +5,7 @@
  */
 #include "core/core_impl.h"
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/strv.h"
 #include "core/secret.h"
@@ -97,6 +98,7 @@ int workload_secrets(struct instance *i, struct davit_error *err)
 	const struct davit_spec *spec = i->service->spec;
 	struct davit_workload *w = &i->workload;
 	struct davit_secrets *secrets = NULL;
+	char name[WORKLOAD_FILES_MAX];
 	bool files = false;
 	uid_t uid;
 	gid_t gid;
@@ -111,19 +113,53 @@ int workload_secrets(struct instance *i, struct davit_error *err)
 		files |= !spec->secrets[k].env;
 	if (files) {
 		owner_of(spec, &uid, &gid);
-		r = davit_secrets_materialise(secrets, w->id, spec->namespace_, spec->secrets,
-					      spec->n_secrets, uid, gid, &w->secrets_directory, err);
+		r = davit_secrets_materialise(secrets, workload_files_name(i, WORKLOAD_SECRETS, name),
+					      spec->namespace_, spec->secrets, spec->n_secrets, uid, gid,
+					      &w->secrets_directory, err);
+		DAVIT_FAULT("workload-files");
 		if (r == 0 && davit_strv_setenv(&w->env, "CREDENTIALS_DIRECTORY", w->secrets_directory) < 0)
 			r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	}
 	return r < 0 ? r : give_variables(i, secrets, err);
 }
 
-void workload_secrets_wipe(struct instance *i)
+const char *workload_files_name(const struct instance *i, const char *kind, char buf[WORKLOAD_FILES_MAX])
 {
+	snprintf(buf, WORKLOAD_FILES_MAX, "%s-%s-%s", i->workload.id, kind, i->runtime->name);
+	return buf;
+}
+
+/* One of this runtime's, and of no instance that it told of: the daemon died before the runtime
+ * knew of it, or just when it was removed. */
+static bool is_left(void *user, const char *name)
+{
+	const struct core_runtime *r = user;
+	char id[DAVIT_ID_MAX];
+	const char *kind, *runtime;
+
+	kind = strchr(name, '-');
+	runtime = kind ? strchr(kind + 1, '-') : NULL;
+	if (!runtime || strcmp(runtime + 1, r->name) != 0 || (size_t)(kind - name) >= sizeof id)
+		return false;
+	snprintf(id, sizeof id, "%.*s", (int)(kind - name), name);
+	return !davit_map_get(&r->core->instances, id);
+}
+
+void workload_files_sweep(struct core_runtime *r)
+{
+	if (r->core->config.secrets)
+		davit_secrets_sweep(r->core->config.secrets, is_left, r);
+}
+
+/* The spec may be another by now, and say nothing of what this instance has. */
+void workload_files_wipe(struct instance *i)
+{
+	static const char *const kinds[] = {WORKLOAD_SECRETS, WORKLOAD_CONFIG};
+	char name[WORKLOAD_FILES_MAX];
 	struct davit_error err;
 
-	if (i->core->config.secrets && i->workload.secrets_directory &&
-	    davit_secrets_discard(i->core->config.secrets, i->workload.id, &err) < 0)
-		davit_log(DAVIT_LOG_WARNING, "%s", err.message);
+	for (size_t k = 0; i->core->config.secrets && k < DAVIT_ARRAY_SIZE(kinds); k++)
+		if (davit_secrets_discard(i->core->config.secrets, workload_files_name(i, kinds[k], name),
+					  &err) < 0)
+			davit_log(DAVIT_LOG_WARNING, "%s", err.message);
 }

@@ -90,9 +90,14 @@ static const struct {
 		 "socket",
 		 STRING) "," P("services",
 			       INT) "," P("instances",
-					  INT) "," P("store",
-						     OBJECT(P("name", STRING) "," P("healthy", BOOL) "," P(
-							     "error", NULLABLE) "," P("revision", INT))))},
+					  INT) "," P("builds",
+						     INT) "," P("store",
+								OBJECT(P("name", STRING) "," P(
+									"healthy",
+									BOOL) "," P("error",
+										    NULLABLE) "," P("revisio"
+												    "n",
+												    INT))))},
 	{"Empty", "{\"type\":\"object\",\"additionalProperties\":false}"},
 	{"Error", OBJECT(P("error", OBJECT(P("code", STRING) "," P("message", STRING) "," P(
 					    "where", STRING) "," P("line", INT) "," P("column", INT))))},

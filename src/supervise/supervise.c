@@ -74,11 +74,24 @@ static void node_set_origin(struct davit_node *n, struct davit_node *origin)
 		davit_list_add_tail(&origin->originated, &n->origin_link);
 }
 
+void node_decide_at(struct davit_supervise *s, int64_t when)
+{
+	int64_t ago = when ? davit_loop_wall(s->loop) - when : 0;
+
+	s->at = when;
+	s->ago = ago > 0 ? ago : 0;
+}
+
+int64_t node_time(const struct davit_supervise *s)
+{
+	return s->at ? s->at : davit_loop_wall(s->loop);
+}
+
 void node_set_why(struct davit_node *n, const char *rule, enum davit_cause cause, struct davit_node *origin)
 {
 	n->rule_name = rule;
 	n->cause = cause;
-	n->decided = davit_loop_wall(n->sup->loop);
+	n->decided = node_time(n->sup);
 	node_set_origin(n, origin);
 	budget_note(n);
 }
@@ -446,6 +459,12 @@ static void stopped(struct davit_node *leaf)
 	}
 }
 
+void davit_supervise_ending(struct davit_node *leaf)
+{
+	if (leaf->started && davit_loop_now(leaf->sup->loop) - leaf->started >= leaf->restart.backoff.reset)
+		leaf->attempt = 0;
+}
+
 static void ended(struct davit_node *leaf, enum davit_cause cause, bool final)
 {
 	enum davit_node_state was = leaf->state;
@@ -454,8 +473,7 @@ static void ended(struct davit_node *leaf, enum davit_cause cause, bool final)
 		return;
 	davit_list_remove(&leaf->queue);
 	budget_release(leaf);
-	if (leaf->started && davit_loop_now(leaf->sup->loop) - leaf->started >= leaf->restart.backoff.reset)
-		leaf->attempt = 0;
+	davit_supervise_ending(leaf);
 	if (was == DAVIT_NODE_STOPPING) {
 		stopped(leaf);
 	} else if (cause == DAVIT_CAUSE_STOPPED) {
@@ -479,94 +497,13 @@ void davit_supervise_ended_final(struct davit_node *leaf, enum davit_cause cause
 	ended(leaf, cause, true);
 }
 
-void davit_supervise_ended_ago(struct davit_node *leaf, enum davit_cause cause, bool final, int64_t ago)
+void davit_supervise_ended_at(struct davit_node *leaf, enum davit_cause cause, bool final, int64_t when)
 {
 	struct davit_supervise *s = leaf->sup;
 
-	s->ago = ago > 0 ? ago : 0;
+	node_decide_at(s, when);
 	ended(leaf, cause, final);
-	s->ago = 0;
-}
-
-static void found(struct davit_node *leaf, enum davit_node_state s)
-{
-	node_unplan(leaf);
-	leaf->wanted = true;
-	leaf->failed = false;
-	leaf->flags |= NODE_RAN;
-	leaf->started = davit_loop_now(leaf->sup->loop);
-	node_set_why(leaf, "restored", leaf->cause, NULL);
-	node_set_state(leaf, s);
-	node_revive(leaf->parent);
-	if (node_covered(leaf))
-		node_quell(leaf);
-}
-
-void davit_supervise_adopted(struct davit_node *leaf, int64_t restarts)
-{
-	if (node_runs(leaf->state))
-		return;
-	leaf->restarts = restarts;
-	found(leaf, DAVIT_NODE_RUNNING);
-}
-
-/* What was done before is not news: the ancestors' states follow, no more. */
-static void found_done(struct davit_node *leaf, enum davit_node_state s)
-{
-	leaf->wanted = true;
-	leaf->failed = s == DAVIT_NODE_FAILED;
-	leaf->flags |= NODE_RAN;
-	node_set_why(leaf, "restored", leaf->cause, NULL);
-	node_set_state(leaf, s);
-	for (struct davit_node *p = leaf->parent; p->parent; p = p->parent) {
-		if (p->n_done < p->n_children || p->state != DAVIT_NODE_IDLE)
-			break;
-		p->failed = p->n_failed != 0;
-		node_set_state(p, p->failed ? DAVIT_NODE_FAILED : DAVIT_NODE_COMPLETED);
-	}
-}
-
-void davit_supervise_restore(struct davit_node *leaf, enum davit_node_state state, int64_t restarts,
-			     int64_t total_restarts, int64_t attempt)
-{
-	if (leaf->state != DAVIT_NODE_IDLE)
-		return;
-	leaf->restarts = restarts;
-	leaf->total_restarts = total_restarts;
-	leaf->attempt = attempt;
-	switch (state) {
-	case DAVIT_NODE_IDLE:
-		break;
-	case DAVIT_NODE_WAITING:
-		leaf->wanted = true;
-		node_set_why(leaf, "restored", leaf->cause, NULL);
-		decide_wait(leaf, attempt > 0 ? attempt - 1 : -1);
-		break;
-	case DAVIT_NODE_STARTING:
-	case DAVIT_NODE_RUNNING:
-		found(leaf, state);
-		break;
-	case DAVIT_NODE_STOPPING:
-		found(leaf, DAVIT_NODE_RUNNING);
-		davit_supervise_stop(leaf);
-		break;
-	case DAVIT_NODE_COMPLETED:
-	case DAVIT_NODE_FAILED:
-		found_done(leaf, state);
-		break;
-	}
-}
-
-void davit_supervise_restore_inner(struct davit_node *n, bool failed, const char *rule,
-				   enum davit_cause cause)
-{
-	for (struct davit_node *c = n; c; c = node_next(c, n))
-		if (c->leaf && c->state == DAVIT_NODE_IDLE)
-			c->wanted = true;
-	n->failed = failed;
-	node_set_why(n, rule, cause, NULL);
-	job_begin(n, failed ? JOB_FAIL : JOB_DONE, 0);
-	job_advance(n);
+	node_decide_at(s, 0);
 }
 
 void davit_supervise_hold(struct davit_node *leaf)

@@ -121,8 +121,15 @@ struct davit_supervision_rule {
 
 struct davit_supervise;
 
-/* The caller reads all fields that are not private, and writes owner and
- * significant only. An inner node's state: idle (nothing beneath it is wanted),
+/* A restart that counts against an intensity. The key names it among all restarts, so
+ * that one that is decided on again after its supervisor was put back counts once; 0: none. */
+struct davit_restart_note {
+	int64_t time; /* monotonic ns */
+	uint64_t key;
+};
+
+/* The caller reads all fields that are not private, and writes owner, significant
+ * and seed only. An inner node's state: idle (nothing beneath it is wanted),
  * running (it supervises), stopping, waiting (backoff of a group restart, or the
  * cool-down), completed, failed. */
 struct davit_node {
@@ -163,13 +170,16 @@ struct davit_node {
 			int64_t restarts; /* since it was last started afresh (counts against retries) */
 			int64_t attempt;  /* consecutive failures, for the backoff */
 			int64_t started;  /* monotonic ns it was last seen to begin to run; 0 never */
+			uint64_t seed; /* of the jitter of its backoffs: who puts it back with the same seed
+					* and counters, and tells of the same end, comes to the same
+					* decision; 0: at random */
 		};
 		struct {
 			struct davit_supervision_rule rule;
 			/* private */
-			struct davit_node *cursor; /* child to be stopped next */
-			uint64_t first;		   /* children from this seq on are stopped */
-			int64_t *window;	   /* times of restarts, a ring */
+			struct davit_node *cursor;	   /* child to be stopped next */
+			uint64_t first;			   /* children from this seq on are stopped */
+			struct davit_restart_note *window; /* a ring */
 			uint32_t window_cap, window_len, window_pos;
 			uint32_t n_children, n_done, n_failed; /* children */
 			uint32_t n_active; /* leaves beneath: starting, running, stopping */
@@ -205,7 +215,8 @@ struct davit_supervise {
 	/* private */
 	int64_t next_token; /* monotonic ns at which the bucket will be full again */
 	int64_t starting;   /* starts under way */
-	int64_t ago;	    /* how long ago happened what is being decided on */
+	int64_t at;	    /* unix ns of what is being decided on; 0: now */
+	int64_t ago;	    /* how long ago that was */
 	uint64_t seq;
 	struct davit_list waiting; /* leaves in order of asking for a start */
 	struct davit_list stops;   /* leaves to be stopped, in order */
@@ -267,9 +278,11 @@ void davit_supervise_running(struct davit_node *leaf);
 void davit_supervise_ended(struct davit_node *leaf, enum davit_cause cause);
 /* As ended, but it is not to be restarted whatever its policy (the prevent list). */
 void davit_supervise_ended_final(struct davit_node *leaf, enum davit_cause cause);
-/* As either, of an end that nobody could decide on for a while: `ago` ns, of which the
- * backoff is spared. */
-void davit_supervise_ended_ago(struct davit_node *leaf, enum davit_cause cause, bool final, int64_t ago);
+/* As either, of an end at that time (unix ns; 0: now), from which the backoff counts. */
+void davit_supervise_ended_at(struct davit_node *leaf, enum davit_cause cause, bool final, int64_t when);
+/* It has just ended, and `ended` will follow when that is durable: a run that was long enough is
+ * forgotten by its backoff at once, so that what is stored of `attempt` is what will count. */
+void davit_supervise_ending(struct davit_node *leaf);
 /* Would that end leave the leaf failed by its own policy, whatever else happens in the tree? The
  * name of the rule then, else NULL. Changes nothing. */
 const char *davit_supervise_leaves_failed(const struct davit_node *leaf, enum davit_cause cause, bool final);
@@ -283,11 +296,28 @@ void davit_supervise_adopted(struct davit_node *leaf, int64_t restarts);
 void davit_supervise_restore(struct davit_node *leaf, enum davit_node_state state, int64_t restarts,
 			     int64_t total_restarts, int64_t attempt);
 
+/* The leaf, put back as running, has done so for that long: its backoff knows. */
+void davit_supervise_restore_run(struct davit_node *leaf, int64_t ns);
+/* Puts back why a node is as it is, after its state; origin may be NULL. */
+void davit_supervise_restore_why(struct davit_node *n, const char *rule, enum davit_cause cause,
+				 struct davit_node *origin, int64_t decided);
+/* The name of a rule as the engine has it, static; NULL for what is none. */
+const char *davit_supervise_rule(const char *name);
+const char *davit_supervise_strategy(enum davit_strategy s);
+
 /* Puts back that an inner node has failed, or completed, by that rule: what is beneath
  * it is wanted and down until the user's next start, or is stopped. What follows for
- * its parent follows again. For a tree whose leaves were put back before. */
+ * its parent follows again; a cool-down ends at `next` (unix ns; 0: anew). For a tree whose
+ * leaves were put back before. */
 void davit_supervise_restore_inner(struct davit_node *n, bool failed, const char *rule,
-				   enum davit_cause cause);
+				   enum davit_cause cause, int64_t next);
+/* The restarts that count against an inner node's intensity, the oldest first: false when
+ * there is no k-th one. `ago`: ns. And puts one back, the oldest first. */
+bool davit_supervise_restart_noted(const struct davit_node *n, size_t k, int64_t *ret_ago, uint64_t *ret_key);
+void davit_supervise_restore_note(struct davit_node *n, int64_t ago, uint64_t key);
+/* The leaf, put back as idle, was down for the sake of others: waits to be started with them;
+ * starts, if nobody above waits any more. */
+void davit_supervise_rejoin(struct davit_node *leaf);
 
 /* A start that asked for dependencies and must wait: gives its slot and its token
  * of the start budget back; davit_supervise_retry asks again, at the end of the

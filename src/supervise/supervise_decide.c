@@ -4,18 +4,6 @@
  */
 #include "supervise/supervise_impl.h"
 
-static const char *strategy_name(enum davit_strategy s)
-{
-	switch (s) {
-	case DAVIT_ONE_FOR_ALL:
-		return "one-for-all";
-	case DAVIT_REST_FOR_ONE:
-		return "rest-for-one";
-	default:
-		return "one-for-one";
-	}
-}
-
 /* Who decides about n: its nearest ancestor that is no mere group. The root is
  * none, so there is one for all but the root. *ret_branch: n or the group that
  * it is in, as the child of that ancestor. */
@@ -33,7 +21,7 @@ static struct davit_node *supervisor(struct davit_node *n, struct davit_node **r
 static void window_grow(struct davit_node *n, size_t want)
 {
 	uint32_t cap = n->window_cap ? n->window_cap * 2 : 4;
-	int64_t *w;
+	struct davit_restart_note *w;
 
 	if (cap > want)
 		cap = (uint32_t)want;
@@ -47,24 +35,46 @@ static void window_grow(struct davit_node *n, size_t want)
 	n->window_pos = 0;
 }
 
+void decide_note(struct davit_node *n, int64_t ago, uint64_t key)
+{
+	int64_t max = n->rule.max_restarts;
+
+	if (n->window_len >= max)
+		return;
+	if (n->window_len == n->window_cap)
+		window_grow(n, max < UINT32_MAX ? (size_t)max : UINT32_MAX);
+	if (n->window_len == n->window_cap)
+		return;
+	n->window[(n->window_pos + n->window_len++) % n->window_cap] =
+		(struct davit_restart_note){davit_loop_now(n->sup->loop) - ago, key};
+	budget_note(n);
+}
+
+static bool is_noted(const struct davit_node *n, uint64_t key)
+{
+	for (uint32_t k = 0; key && k < n->window_len; k++)
+		if (n->window[(n->window_pos + k) % n->window_cap].key == key)
+			return true;
+	return false;
+}
+
 /* Notes a restart now. True if there are more than allowed within the period. */
-static bool too_many(struct davit_node *n)
+static bool too_many(struct davit_node *n, uint64_t key)
 {
 	int64_t now = davit_loop_now(n->sup->loop);
 	int64_t max = n->rule.max_restarts;
 
 	if (max < 0)
 		return false;
-	while (n->window_len && now - n->window[n->window_pos] >= n->rule.period) {
+	while (n->window_len && now - n->window[n->window_pos].time >= n->rule.period) {
 		n->window_pos = (n->window_pos + 1) % n->window_cap;
 		n->window_len--;
 	}
+	if (is_noted(n, key))
+		return false;
 	if (n->window_len >= max)
 		return true;
-	if (n->window_len == n->window_cap)
-		window_grow(n, max < UINT32_MAX ? (size_t)max : UINT32_MAX);
-	if (n->window_len < n->window_cap)
-		n->window[(n->window_pos + n->window_len++) % n->window_cap] = now;
+	decide_note(n, n->sup->ago, key);
 	return false;
 }
 
@@ -86,6 +96,12 @@ static void fail_inner(struct davit_node *n, const char *rule, enum davit_cause 
 	job_advance(n);
 }
 
+/* What is left of a delay that counts from what is being decided on. */
+static int64_t left_of(const struct davit_supervise *s, int64_t delay)
+{
+	return delay > s->ago ? delay - s->ago : 0;
+}
+
 static void cool_down(struct davit_node *n, int64_t delay)
 {
 	n->flags |= NODE_COOLING;
@@ -94,9 +110,9 @@ static void cool_down(struct davit_node *n, int64_t delay)
 		node_set_state(n, DAVIT_NODE_FAILED);
 		return;
 	}
-	n->next_start = davit_loop_wall(n->sup->loop) + delay;
+	n->next_start = node_time(n->sup) + delay;
 	node_set_state(n, DAVIT_NODE_WAITING);
-	if (davit_timer_start(&n->timer, delay)) {
+	if (davit_timer_start(&n->timer, left_of(n->sup, delay))) {
 		n->total_restarts++;
 		node_launch(n, true);
 	}
@@ -176,25 +192,38 @@ static void count_restart(struct davit_node *leaf, struct davit_node *sup)
 	leaf->restarts++;
 	leaf->total_restarts++;
 	leaf->attempt++;
-	node_set_why(leaf, strategy_name(sup->rule.strategy), leaf->cause, leaf);
+	node_set_why(leaf, davit_supervise_strategy(sup->rule.strategy), leaf->cause, leaf);
+}
+
+/* The same for each look at the same restart of a leaf that has a seed; 0 without one. */
+static uint64_t number_of_restart(const struct davit_node *leaf)
+{
+	uint64_t x = leaf->seed + (uint64_t)leaf->total_restarts * UINT64_C(0x9e3779b97f4a7c15);
+
+	if (!leaf->seed)
+		return 0;
+	x = (x ^ x >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ x >> 27) * UINT64_C(0x94d049bb133111eb);
+	x ^= x >> 31;
+	return x ? x : 1;
 }
 
 static int64_t delay_of(struct davit_node *leaf, int64_t attempt)
 {
-	double r = (double)(davit_loop_random(leaf->sup->loop) >> 11) * 0x1p-53;
-	int64_t delay = davit_backoff_delay(&leaf->restart.backoff, attempt, r) - leaf->sup->ago;
+	uint64_t number = leaf->seed ? number_of_restart(leaf) : davit_loop_random(leaf->sup->loop);
+	double r = (double)(number >> 11) * 0x1p-53;
 
-	return delay > 0 ? delay : 0;
+	return davit_backoff_delay(&leaf->restart.backoff, attempt, r);
 }
 
 void decide_wait(struct davit_node *leaf, int64_t attempt)
 {
-	int64_t delay = attempt < 0 ? 0 : delay_of(leaf, attempt);
+	int64_t delay = attempt < 0 ? 0 : delay_of(leaf, attempt), left = left_of(leaf->sup, delay);
 
-	leaf->next_start = davit_loop_wall(leaf->sup->loop) + delay;
+	leaf->next_start = node_time(leaf->sup) + delay;
 	node_set_state(leaf, DAVIT_NODE_WAITING);
 	node_revive(leaf->parent);
-	if (delay <= 0 || davit_timer_start(&leaf->timer, delay))
+	if (left <= 0 || davit_timer_start(&leaf->timer, left))
 		node_ask(leaf);
 }
 
@@ -208,7 +237,8 @@ static void restart_alone(struct davit_node *leaf, struct davit_node *sup)
 static void restart_group(struct davit_node *leaf, struct davit_node *branch, struct davit_node *sup)
 {
 	int64_t now = davit_loop_now(leaf->sup->loop);
-	int64_t delay = delay_of(leaf, leaf->attempt);
+	int64_t delay = delay_of(leaf, leaf->attempt), left = left_of(sup->sup, delay);
+	int64_t start = node_time(sup->sup) + delay;
 	uint64_t first = sup->rule.strategy == DAVIT_ONE_FOR_ALL ? 0 : branch->seq;
 	bool merge = node_job(sup) == JOB_RESTART;
 
@@ -219,12 +249,14 @@ static void restart_group(struct davit_node *leaf, struct davit_node *branch, st
 		job_begin(sup, JOB_RESTART, first);
 	} else {
 		job_extend(sup, first);
-		if (davit_timer_active(&sup->timer) && sup->timer.due - now > delay)
-			delay = sup->timer.due - now;
+		if (davit_timer_active(&sup->timer) && sup->timer.due - now > left) {
+			left = sup->timer.due - now;
+			start = sup->next_start;
+		}
 	}
-	if (delay > 0) {
-		sup->next_start = davit_loop_wall(leaf->sup->loop) + delay;
-		(void)davit_timer_start(&sup->timer, delay);
+	if (left > 0) {
+		sup->next_start = start;
+		(void)davit_timer_start(&sup->timer, left);
 	}
 	leaf->next_start = sup->next_start;
 	node_set_state(leaf, DAVIT_NODE_WAITING);
@@ -281,7 +313,7 @@ void decide_end(struct davit_node *leaf, enum davit_cause cause, bool final)
 		fail_leaf(leaf);
 		return;
 	}
-	if (too_many(sup)) {
+	if (too_many(sup, number_of_restart(leaf))) {
 		leaf->failed = true;
 		node_set_why(leaf, "intensity", cause, leaf);
 		node_set_state(leaf, DAVIT_NODE_FAILED);

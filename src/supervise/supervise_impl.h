@@ -6,6 +6,7 @@
  *   supervise_decide.c  what follows an end: policy, intensity, strategy, escalation
  *   supervise_job.c     stopping and starting several: jobs of inner nodes
  *   supervise_budget.c  the start budget, and the calls of the ops
+ *   supervise_restore.c what a store remembers, and putting it back
  *   supervise_rule.c    pure functions: backoff, policies, names
  *
  * Two rules hold it together. Decisions are made at once, but the ops are called
@@ -79,6 +80,11 @@ void node_unplan(struct davit_node *n);
 /* Counters and failure as new. */
 void node_refresh(struct davit_node *n);
 
+/* What is decided until the next call with 0 follows from something at that time (unix ns). */
+void node_decide_at(struct davit_supervise *s, int64_t when);
+/* That time, or now. */
+int64_t node_time(const struct davit_supervise *s);
+
 /* supervise_budget.c */
 
 void budget_init(struct davit_supervise *s);
@@ -111,6 +117,9 @@ void job_advance(struct davit_node *n);
 void job_cancel(struct davit_node *n);
 /* Advances the jobs of n and its ancestors after something beneath has ended. */
 void job_settle(struct davit_node *n);
+/* Takes over why n is down, or waits, from the nearest ancestor that stops its children for a
+ * reason of its own. */
+void node_blame(struct davit_node *n);
 /* Makes n and all beneath it end, on behalf of a job above or of the user. */
 void node_quell(struct davit_node *n);
 /* The leaf is down for a job's sake: waiting if the job will start it, else idle. */
@@ -133,5 +142,7 @@ void decide_children(struct davit_node *n);
 /* The leaf waits for the backoff of that attempt (-1: none), then starts. */
 void decide_wait(struct davit_node *leaf, int64_t attempt);
 void node_fire(struct davit_timer *t);
+/* One more restart, so long ago, against the intensity of n; without memory it is not noted. */
+void decide_note(struct davit_node *n, int64_t ago, uint64_t key);
 
 #endif

@@ -233,13 +233,12 @@ void job_settle(struct davit_node *n)
 		job_advance(n);
 }
 
-/* The nearest ancestor that stops its children for a reason of its own. */
-static void blame(struct davit_node *n)
+void node_blame(struct davit_node *n)
 {
 	for (struct davit_node *p = n->parent; p; p = p->parent) {
 		if (node_job(p) <= JOB_HUSH)
 			continue;
-		if (p->rule_name)
+		if (p->rule_name && (n->rule_name != p->rule_name || n->decided < p->decided))
 			node_set_why(n, p->rule_name, n->cause, p->origin);
 		n->next_start = p->next_start;
 		return;
@@ -261,12 +260,12 @@ static void quell_leaf(struct davit_node *n)
 			return;
 		}
 		node_unplan(n);
-		blame(n);
+		node_blame(n);
 		node_rest(n);
 		return;
 	case DAVIT_NODE_STARTING:
 	case DAVIT_NODE_RUNNING:
-		blame(n);
+		node_blame(n);
 		node_set_state(n, DAVIT_NODE_STOPPING);
 		budget_stop(n);
 		return;
@@ -301,7 +300,7 @@ void node_quell(struct davit_node *n)
 		break;
 	}
 	}
-	blame(n);
+	node_blame(n);
 	job_advance(n);
 }
 

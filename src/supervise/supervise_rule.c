@@ -2,6 +2,7 @@
 #include "supervise/supervise_impl.h"
 
 #include <math.h>
+#include <string.h>
 
 static const char *const cause_names[] = {
 	[DAVIT_CAUSE_CLEAN] = "clean",	     [DAVIT_CAUSE_CODE] = "code",
@@ -58,4 +59,30 @@ bool davit_restart_wanted(enum davit_restart_policy policy, enum davit_cause cau
 		return true;
 	}
 	return false;
+}
+
+const char *davit_supervise_rule(const char *name)
+{
+	static const char *const rules[] = {
+		"policy",	"prevent",	 "retries",	 "intensity", "escalation",
+		"children",	"auto-shutdown", "dependencies", "user",      "one-for-one",
+		"rest-for-one", "one-for-all",	 "stopped",	 "restored",
+	};
+
+	for (size_t k = 0; name && k < sizeof rules / sizeof *rules; k++)
+		if (!strcmp(rules[k], name))
+			return rules[k];
+	return NULL;
+}
+
+const char *davit_supervise_strategy(enum davit_strategy s)
+{
+	switch (s) {
+	case DAVIT_ONE_FOR_ALL:
+		return "one-for-all";
+	case DAVIT_REST_FOR_ONE:
+		return "rest-for-one";
+	default:
+		return "one-for-one";
+	}
 }

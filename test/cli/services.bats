@@ -195,7 +195,7 @@ unhealthy_for() { # SERVICE TEXT
 }
 
 @test "a health check by https verifies the certificate, by authorities of one's own, or does not" {
-  command -v openssl python3 || skip "openssl and python3 are not here"
+  command -v openssl && command -v python3 || skip "openssl and python3 are not here"
   openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=web.example -keyout key.pem -out cert.pem \
     -addext 'subjectAltName=DNS:web.example,IP:127.0.0.1' 2>/dev/null
   cat >server.py <<'END'
@@ -420,7 +420,38 @@ END
   davit stats s -o json | jq -e '.[0].memory > 0'
   davit events s -o json | jq -se 'map(.type) | index("created") != null'
   davit runtimes -o json | jq -e 'map(.name) | index("process") != null'
+  # The keeper holds the instances of each of these, whatever control groups there are.
+  davit runtimes -o json | jq -e '[.[] | select(.available and (.name | IN("process", "oci", "crun", "runc")))
+    | .capabilities[] | select(.name == "survive")] | all(.supported)'
   davit version -o json | jq -e '.version == .daemon.version'
+}
+
+@test "a list of all namespaces has a column for them, one of a single namespace has none" {
+  printf '%s\n' 'kind: Supervisor' 'name: v' 'namespace: lab' >v.yml
+  davit apply -f v.yml
+  davit run one --namespace lab --detach -- sleep 1000
+  davit run two --detach -- sleep 1000
+  davit secret set k --namespace lab <<<x
+  for command in status 'secret list' 'supervisor list' 'status -o wide'; do
+    # shellcheck disable=SC2086
+    davit $command --namespace '*' >list
+    grep -q '^NAMESPACE  NAME ' list
+    grep -q '^lab  ' list
+  done
+  davit status --namespace '*' | grep -q '^default .*two'
+  davit status --namespace lab | grep -q '^NAME '
+  davit ps --namespace '*' | grep -q ' lab/one:latest '
+  davit stats --namespace '*' | grep -q ' lab/one:latest '
+  davit tree | grep -q 'lab/one/latest'
+}
+
+@test "a build is not counted as an instance of a service" {
+  mkdir src
+  printf '#!/bin/sh\nexec sleep 1000\n' >src/run.sh
+  chmod +x src/run.sh
+  davit run built --source src
+  [ "$(davit daemon status -o json | jq -c '[.services, .instances, .builds]')" = '[1,1,0]' ]
+  davit logs built --build >/dev/null
 }
 
 @test "supervisors and namespaces are listed and removed" {

@@ -110,9 +110,24 @@ last_event_is() {
     [ "$status" -eq 0 ]
     jq -e . <<<"$output"
   done
-  # Somebody who ignores the signal is told.
+  # Whoever started it may ignore the signal.
   run timeout 30 bash -c 'trap "" PIPE; { davit logs -f p; echo "status $?" >&2; } | head -n 1'
-  [[ "$output" == *"nobody reads the output any more"*"status 1"* ]]
+  [[ "$output" == *"status 141"* && "$output" != *davit:* ]]
+}
+
+@test "what lists or prints ends quietly when its reader has gone" {
+  davit run p -- sh -c 'seq 1 20000; exec sleep 1000'
+  eventually log_lines p 20000
+  for command in tree status ps stats events 'logs p' runtimes 'inspect p' 'why p' help 'run --help' version \
+    'daemon status' 'get status p' 'exec p -- seq 1 20000' 'completion bash' 'tree -f' 'status --watch' 'events -f' \
+    'logs -f p' {tree,status,ps,stats,events,'logs p',runtimes,'inspect p','daemon status','why p'}' -o json' \
+    {tree,status,ps,stats,runtimes,'inspect p'}' -o yaml'; do
+    for ignored in '' 'trap "" PIPE;'; do
+      # The reader has gone before the first byte.
+      run timeout 30 bash -c "$ignored exec 3> >(:); wait \$!; davit $command >&3; echo \$?"
+      [ "$output" = 141 ] || { echo "$ignored davit $command: $output"; return 1; }
+    done
+  done
 }
 
 @test "output that cannot be written is an error" {

@@ -143,3 +143,30 @@ pid_of_daemon() {
   [ "$(davit terminal --list -o json | jq '.[0].attached')" -eq 0 ]
   undesk
 }
+
+@test "a signal ends davit terminal as it ends other programs, and so does the end of its terminal" {
+  run_ticker t
+  # What ends it, and by which signal it is seen to end; what the command prints says that it is joined.
+  timeout 60 python3 - "$BUILD/davit" <<'EOF'
+import os, pty, signal, sys
+for end in (signal.SIGHUP, signal.SIGTERM, None):
+    pid, fd = pty.fork()
+    if not pid:
+        os.execv(sys.argv[1], ["davit", "terminal", "t", "--new", "--", "sh", "-c", "echo joi''ned; cat"])
+    seen = b""
+    while b"joined" not in seen:
+        seen += os.read(fd, 4096)
+    if end:
+        os.kill(pid, end)
+        try:
+            while os.read(fd, 4096):
+                pass
+        except OSError:
+            pass  # its end of the terminal is closed
+    os.close(fd)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == (end or signal.SIGHUP), (end, status)
+EOF
+  # What ran in it goes on, for whoever comes back.
+  [ "$(davit terminal --list -o json | jq length)" -eq 3 ]
+}

@@ -256,6 +256,45 @@ def test_crash_points(home):
     equal(failures, [], "points where something did not hold")
 
 
+class Files(Scenario):
+    """A service with a secret and a config is started, updated and removed."""
+
+    def run(self):
+        script = BEGIN % (self.home.work, "web") + "exec sleep 1000"
+        web = {"name": "web", "stop": {"grace": "1s"}, "secrets": ["key"],
+               "volumes": [{"type": "config", "target": "app", "content": "one"}], "command": ["sh", "-c", script]}
+        self.start()
+        self.put_secret()
+        self.ask("POST", "/v1/services?mode=apply", [web])
+        self.steady("web", 1)
+        self.ask("POST", "/v1/services?mode=apply", [dict(web, volumes=[dict(web["volumes"][0], content="two")])])
+        self.steady("web", 1)
+        environment = read("/proc/%d/environ" % self.home.pid("web")).decode().split("\0")
+        self.where = os.path.dirname(dict(v.split("=", 1) for v in environment if v)["CREDENTIALS_DIRECTORY"])
+        alive_ids = [i["id"] for i in self.home.instances("web")]
+        self.until(lambda: len(self.files()) == 2, "two directories for its instance")
+        kept = self.files()
+        check(all(d.split("-")[0] in alive_ids for d in kept), "directories of instances that are gone", kept, alive_ids)
+        self.ask("DELETE", "/v1/services/default/web/latest?wait=true")
+        self.mend()
+        self.until(lambda: not self.files(), "nothing is left")
+
+    def files(self):
+        return os.listdir(self.where) if os.path.isdir(self.where) else []
+
+
+def test_files_in_memory(home):
+    """No file of a secret or a config stays in memory when the daemon dies while a service is
+    started, updated or removed"""
+    deaths = 0
+    for fault in ("workload-files:1", "workload-files:2", "instance-start:2"):
+        s = Files(home, {"DAVIT_FAULT": fault})
+        s.run()
+        deaths += s.deaths
+        home.kill_daemon()
+    equal(deaths, 3, "deaths by the faults")
+
+
 def named_in_source():
     names = set()
     for d, _, files in os.walk(ROOT + "/src"):

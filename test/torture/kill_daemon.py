@@ -328,5 +328,64 @@ def test_upgrade(home):
         check_lines(home, name)
 
 
+TREE = """---
+{kind: Supervisor, name: fails, intensity: {restarts: 2, period: 1h}}
+---
+{kind: Supervisor, name: group, strategy: one-for-all}
+---
+{name: broken, supervisor: fails, restart: {backoff: {initial: 50ms, max: 50ms}}, command: [sh, -c, "sleep 0.1; exit 3"]}
+---
+{name: fellow, supervisor: fails, command: [sleep, "1000"]}
+---
+{name: waits, supervisor: group, restart: {backoff: {initial: 1000s, max: 1h}}, command: [sh, -c, "sleep 0.1; exit 4"]}
+---
+{name: member, supervisor: group, command: [sleep, "1000"]}
+---
+{name: tired, restart: {retries: 1, backoff: {initial: 50ms, max: 50ms}}, command: [/nonexistent/program]}
+---
+{name: once, restart: {policy: never}, command: [sh, -c, "sleep 0.3; kill -9 $$"]}
+---
+{name: done, command: [sleep, "0.3"]}
+---
+{name: back, restart: {backoff: {initial: 50ms, max: 50ms}},
+ command: [sh, -c, "[ -e mark ] && exec sleep 1000; touch mark; exit 5"]}
+---
+{name: runs, command: [sleep, "1000"]}
+"""
+
+
+def seen(home):
+    """What people see of the tree. (That it is wanted is known since its start, to the next daemon.)"""
+    found = {"tree": home.json("tree")}
+    for s in home.json("status"):
+        chain = home.json("why", s["name"])["chain"]
+        for link in chain:
+            if link["rule"] == "user":
+                link["time"] = "begun"
+        for i in s["instances"]:
+            if not i["pid"]:
+                del i["started"]  # by the clock of the daemon, where it ended before it was looked at
+        found[s["name"]] = (s, chain)
+    return found
+
+
+def test_tree(home):
+    """What has failed, waits, is down for the sake of another or was restarted is after kill -9 of the
+    daemon what it was before: status, tree and why"""
+    home.start_daemon()
+    home.cli("apply", "--detach", "-f", "-", input=TREE.replace("mark", home.work + "/mark").encode())
+    want = {"broken": "error", "fellow": "pending", "waits": "pending", "member": "pending", "tired": "error",
+            "once": "error", "done": "stopped", "back": "running", "runs": "running"}
+    wait_until(lambda: {s["name"]: s["status"] for s in home.json("status")} == want, "each as it is to be")
+    time.sleep(0.5)  # what nobody waits for is committed late
+    before = seen(home)
+    for _ in range(2):
+        home.kill_daemon()
+        home.start_daemon()
+        after = seen(home)
+        for what in before:
+            equal(after[what], before[what], what)
+
+
 if __name__ == "__main__":
     main(globals())
