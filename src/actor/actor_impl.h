@@ -217,6 +217,7 @@ struct davit_system {
 	_Atomic(uint32_t) n_workers; /* all that were made */
 	_Atomic(uint32_t) n_pool;    /* that share the work */
 	uint32_t n_base;	     /* as configured */
+	pid_t pid;		     /* that has opened it */
 	struct davit_worker *outside;
 
 	pthread_mutex_t lock; /* of what follows */

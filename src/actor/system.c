@@ -91,6 +91,7 @@ int system_open(const struct davit_system_config *config, struct child *child, s
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (config)
 		s->config = *config;
+	s->pid = getpid();
 	s->child = child;
 	s->uplink = child ? child->link : NULL;
 	prepare_processes(s);
@@ -137,7 +138,8 @@ static void end_all(struct davit_system *s)
 
 void davit_system_close(struct davit_system *s)
 {
-	if (!s)
+	/* A child that the program has forked has its memory, without its threads. */
+	if (!s || s->pid != getpid())
 		return;
 	if (s->tree)
 		tree_close(s);

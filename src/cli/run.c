@@ -323,6 +323,7 @@ static int run_validate(struct davit_cli *cli, struct davit_error *err)
 {
 	const char *file = davit_cli_value(cli, "file");
 	json_t *answer = NULL;
+	size_t n;
 	int r;
 
 	if (!file)
@@ -330,10 +331,11 @@ static int run_validate(struct davit_cli *cli, struct davit_error *err)
 	r = post_file(cli, "/v1/services?mode=validate", file, &answer, err);
 	if (r < 0)
 		return r;
+	n = json_array_size(json_object_get(answer, "services"));
 	if (cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, answer, err);
 	else
-		printf("%s: valid, %zu specs\n", file, json_array_size(json_object_get(answer, "services")));
+		printf("%s: valid, %zu spec%s\n", file, n, n == 1 ? "" : "s");
 	json_decref(answer);
 	return r;
 }

@@ -50,7 +50,7 @@ static int add_service(struct pending *p, const struct proposal *pr, const struc
 		return davit_error_set(err, DAVIT_EEXIST, "name",
 				       "service '%s:%s' exists already and is different; use davit update",
 				       spec->name, spec->version);
-	r = check_ports(c, s, spec, err);
+	r = check_ports(pr, s, spec, err);
 	if (r < 0)
 		return r;
 	/* An update with the same spec builds the source again: it may have
@@ -226,7 +226,7 @@ int davit_core_scale(struct davit_core *c, const struct davit_selector *sel, int
 	struct proposal pr = {c, &spec, 1};
 	r = check_quota(&pr, spec, err);
 	if (r == 0)
-		r = check_ports(c, s, spec, err);
+		r = check_ports(&pr, s, spec, err);
 	if (r == 0)
 		r = put_changed(c, s, spec, "scaled", cause, op, err);
 	davit_spec_free(spec);

@@ -48,6 +48,19 @@ s.close()
   done
 }
 
+@test "a daemon whose socket was removed is named, and its end brings another" {
+  davit run s -- sleep 1000
+  pid=$(davit daemon status -o json | jq .pid)
+  before=$(davit ps s -o json | jq '.[0].pid')
+  rm "$DAVIT_HOME/run/davit.sock"
+  run timeout 60 davit status
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"a daemon runs already for "*" (pid $pid); "*"'kill $pid' makes room for another, and workloads go on" ]]
+  kill "$pid"
+  eventually is_dead "$pid"
+  [ "$(davit ps s -o json | jq '.[0].pid')" = "$before" ]
+}
+
 @test "two callers that find no daemon both succeed with one daemon" {
   davit status >a 2>&1 &
   one=$!
