@@ -14,11 +14,11 @@
 #define EVENTS 128
 
 /* Each end wakes the keeper, and then the daemon. Where so many came within a window, and for as
- * long as they come no further apart than this (200 a second), they are let collect until the next beat,
+ * long as they come no further apart than this (100 a second), they are let collect until the next beat,
  * which is no longer than the daemon gathers them in any case before it commits; and only for a moment where
  * somebody waits for an end. What waits badly forbids it for a while. */
 #define STORM_ENDS 8
-#define STORM_GAP_NS (5 * DAVIT_NSEC_PER_MSEC)
+#define STORM_GAP_NS (10 * DAVIT_NSEC_PER_MSEC)
 #define STORM_WINDOW_NS (STORM_ENDS * STORM_GAP_NS)
 #define STORM_BEAT_NS (50 * DAVIT_NSEC_PER_MSEC)
 #define STORM_PAUSE_NS (7 * DAVIT_NSEC_PER_MSEC)
