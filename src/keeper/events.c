@@ -14,11 +14,11 @@
 #define EVENTS 128
 
 /* Each end wakes the keeper, and then the daemon. Where so many came within a window, and for as
- * long as they come no further apart than this (200 a second), they are let collect until the next beat,
+ * long as they come no further apart than this (100 a second), they are let collect until the next beat,
  * which is no longer than the daemon gathers them in any case before it commits; and only for a moment where
  * somebody waits for an end. What waits badly forbids it for a while. */
 #define STORM_ENDS 8
-#define STORM_GAP_NS (5 * DAVIT_NSEC_PER_MSEC)
+#define STORM_GAP_NS (10 * DAVIT_NSEC_PER_MSEC)
 #define STORM_WINDOW_NS (STORM_ENDS * STORM_GAP_NS)
 #define STORM_BEAT_NS (50 * DAVIT_NSEC_PER_MSEC)
 #define STORM_PAUSE_NS (7 * DAVIT_NSEC_PER_MSEC)
@@ -226,6 +226,13 @@ static bool storms(struct keeper *k)
 	return k->storm && now - k->pressed >= PRESSED_NS;
 }
 
+/* Does somebody wait for an end? */
+static bool is_awaited(const struct keeper *k)
+{
+	return keeper_set_next(&k->stopping, 0) != KEEPER_NONE ||
+	       keeper_set_next(&k->launching, 0) != KEEPER_NONE;
+}
+
 /* Waits for the daemon alone, for `most` milliseconds (-1: any number) or until the next beat. The
  * beat is the clock's and not our own: where several keepers have ends to tell, the daemon hears of
  * them at once. */
@@ -235,7 +242,7 @@ static void collect(const struct keeper *k, int most)
 				  {.fd = k->fd_listen, .events = POLLIN}};
 	int64_t left = STORM_BEAT_NS - keeper_monotonic() % STORM_BEAT_NS;
 
-	if (keeper_set_next(&k->stopping, 0) != KEEPER_NONE && left > STORM_PAUSE_NS)
+	if (is_awaited(k) && left > STORM_PAUSE_NS)
 		left = STORM_PAUSE_NS;
 	if (most >= 0 && left > most * DAVIT_NSEC_PER_MSEC)
 		left = most * DAVIT_NSEC_PER_MSEC;
