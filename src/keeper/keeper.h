@@ -53,7 +53,8 @@ enum {
 	KEEPER_TELL_LAUNCHED = 1 << 14,
 	KEEPER_ALONE = 1 << 15, /* the run ended, and nothing was left of it */
 	/* Its v2 group was killed by cgroup.kill once: kernels of 2025 (6.14, and the others of
-	 * that age) kill at birth what is cloned into such a group. What is started there enters it itself. */
+	 * that age) kill at birth what is cloned into such a group. What is started there enters it itself.
+	 */
 	KEEPER_GROUP_KILLED = 1 << 16,
 };
 #define KEEPER_TELL                                                                                          \

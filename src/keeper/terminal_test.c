@@ -382,7 +382,7 @@ static void it_goes_on_while_the_daemon_is_away(void **state)
 	int fd = client_terminal(c, ID(01), "", SH("echo one; read x; echo two $x; read y; exit 4"), NULL);
 
 	memset(&s, 0, sizeof s);
-	assert_true(see(fd, &s, "one"));
+	assert_true(see(fd, &s, "one\r\n"));
 	client_disconnect(c); /* and a stream that was attached goes on */
 	type(fd, "more\n");
 	assert_true(see(fd, &s, "two more"));

@@ -271,6 +271,10 @@ static int open_parents(struct cgroups *cg, const char *run_dir, bool named, str
 			snprintf(cg->why_no_track, sizeof cg->why_no_track, "no v2 group at%s %s is writable",
 				 named ? "" : " or above", self->v2_own);
 	}
+	/* Which controllers there are is then of no use. */
+	for (int i = 0; self->layout == CGROUP_V2 && !top && i < CGROUP_LIMITS; i++)
+		snprintf(cg->why_not[i], sizeof cg->why_not[i],
+			 "no control group was delegated to davitd; as a unit of systemd it has one");
 	name_of(run_dir, name);
 	r = remember(run_dir, name, self, &top);
 	if (r < 0)

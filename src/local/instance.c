@@ -136,6 +136,17 @@ static void finish_gone(struct local_instance *pi, const struct davit_error *err
 		davit_op_complete(op, 0);
 }
 
+/* Its control groups were taken away (systemd does so with those of a unit that is stopped): a slot knows
+ * where they were, so that the core has to make the instance anew. */
+static void give_back(struct local_instance *pi)
+{
+	struct local_runtime *p = local_runtime_of(pi->inst->runtime);
+
+	local_packet(p, KEEPER_REMOVE, sizeof(struct keeper_header), pi->id);
+	keeper_client_send(&pi->keeper->client, &p->packet, NULL, 0, NULL, NULL);
+	local_instance_missing(pi);
+}
+
 static void on_done(struct local_instance *pi, enum local_action action, const struct davit_error *err)
 {
 	bool ok = !err->code;
@@ -155,6 +166,10 @@ static void on_done(struct local_instance *pi, enum local_action action, const s
 		}
 		break;
 	case LOCAL_START:
+		if (err->code == DAVIT_ENOENT && pi->state != DAVIT_STATE_STARTED) {
+			give_back(pi);
+			return;
+		}
 		if (!ok && local_runtime_of(pi->inst->runtime)->ops->settled)
 			local_runtime_of(pi->inst->runtime)->ops->settled(pi);
 		pi->coming_until = davit_loop_now(pi->inst->runtime->loop) + COMING_MAX;

@@ -40,6 +40,8 @@ runs() {
   for manager in system user; do
     start=$(sed -n 's/^ExecStart=//p' "$PREFIX/lib/systemd/$manager/davitd.service")
     [ -x "$DAVIT_HOME/root$start" ]
+    before=$(sed -n 's/^ExecStartPre=.*exec \([^ ]*\) .*/\1/p' "$PREFIX/lib/systemd/$manager/davitd.service")
+    [ "$before" = "${start%/lib/davit/davitd}/bin/davit" ]
     other=$(sed -n 's/^Requires=//p' "$PREFIX/lib/systemd/$manager/davitd.service")
     [ -s "$PREFIX/lib/systemd/$manager/$other" ]
   done

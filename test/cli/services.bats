@@ -286,6 +286,19 @@ END
   [ "$(davit exec p -- echo on)" = on ]
 }
 
+@test "what lost its control groups while it was stopped starts again" {
+  davit run s --detach -- sleep 1000
+  eventually status_is s running
+  id=$(davit ps s -o json | jq -r '.[0].id')
+  davit stop s
+  eventually status_is s stopped
+  group=$(find /sys/fs/cgroup -type d -name "$id" | head -1)
+  [ -n "$group" ] || skip "no control group can be made here"
+  eventually rmdir "$group"
+  davit start s
+  eventually status_is s running
+}
+
 @test "update changes what is named and keeps the rest" {
   davit run u --env A=1 --memory 64Mi -- sleep 1000
   davit update u --env B=2

@@ -177,12 +177,25 @@ davit_groups() { # NAME
   [ -z "$(davit_groups "$name")" ]
 }
 
+@test "a daemon that the command line has started makes room for the unit's, and what it runs goes on" {
+  manager stop davitd
+  run_sleeper early
+  p=$(pid_of early) other=$(davit daemon status -o json | jq .pid)
+  manager start davitd
+  daemon_is_not "$other"
+  [ "$(davit daemon status -o json | jq .pid)" = "$(main_pid)" ]
+  [ "$(pid_of early)" = "$p" ]
+}
+
 @test "the end of the workloads' unit ends them" {
   [ "$DAVIT_VM_CGROUP" != v1 ] || skip "of version 1 systemd counts workloads as the daemon's"
-  run_sleeper one
+  run_sleeper one --memory 64Mi
   p=$(pid_of one)
   manager stop davitd davit-workloads
   eventually test ! -e "/proc/$p"
+  # Its groups went with the unit; it is wanted still.
+  manager start davitd
+  eventually status_is one running
 }
 
 # A root file system with nothing but busybox.

@@ -55,6 +55,22 @@ setup_file() {
   fi
 }
 
+@test "without a unit, nothing is delegated to a session: everything else works, and limits are refused with the reason" {
+  manager stop davitd davit-workloads
+  session() {
+    timeout 240 systemd-run --quiet --pipe --wait -p PAMName=login -p User=plain -p WorkingDirectory=/home/plain "$@"
+  }
+  run session davit run free --detach -- sh -c 'setsid sleep 98764 & sleep 100000'
+  [ "$status" -eq 0 ]
+  run session davit run limited --memory 64Mi --detach -- sleep 1000
+  [ "$status" -ne 0 ]
+  [ "$DAVIT_VM_CGROUP" != v2 ] || [[ "$output" == *"no control group was delegated to davitd"* ]]
+  [ "$DAVIT_VM_CGROUP" = v2 ] || [[ "$output" == *"no memory controller is writable"* ]]
+  eventually pgrep -f 'sleep 98764'
+  davit kill free
+  ! pgrep -f 'sleep 98764'
+}
+
 @test "who takes more memory than allowed is told so" {
   [ "$DAVIT_VM_CGROUP" = v2 ] || skip "nothing is delegated to a plain user but by version 2"
   davit run eater --memory 32Mi --restart never --detach -- sh -c 'x=x; while :; do x=$x$x; done'
