@@ -297,23 +297,29 @@ static void a_keeper_that_dies_while_it_writes_loses_no_line(void **state)
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(points); i++) {
 		DAVIT_AUTO_FREE char *log = NULL;
-		char id[24], last[32] = "";
+		char id[24], last[32] = "", end[96];
 		size_t n = 0;
 		pid_t keeper;
 		snprintf(id, sizeof id, "%016zx", i);
+		/* It ends when the next keeper has its pipes, but where its end is what the first dies of. */
+		snprintf(end, sizeof end, i < 2 ? "%s/end%zu" : "/dev/null", c->dir, i);
 		restart_with_fault(c, points[i]);
 		keeper = c->keeper;
 		assert_int_equal(
 			client_create(c, id, &(struct log_options){.max_size = 4096, .max_files = 100}), 0);
-		assert_true(client_spawn(c, id, 1,
-					 ARGV("/bin/sh", "-c",
-					      "n=0; while [ $n -lt 300 ]; do n=$((n+1)); "
-					      "echo $n; done; sleep 0.3; exit 4"),
-					 NULL) > 0);
+		assert_true(
+			client_spawn(c, id, 1,
+				     ARGV("/bin/sh", "-c",
+					  "n=0; while [ $n -lt 300 ]; do n=$((n+1)); "
+					  "echo $n; done; until [ -e \"$0\" ]; do sleep 0.02; done; exit 4",
+					  end),
+				     NULL) > 0);
 		assert_int_equal(waitpid(keeper, NULL, 0), keeper);
 		client_disconnect(c);
 		client_start_keeper(c);
 		client_connect(c);
+		DAVIT_AUTO_CLOSE int fd = open(end, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		assert_true(fd >= 0);
 		struct packet p;
 		WAIT_FOR(client_inspect(c, id, &p) && p.u.instance.state == KEEPER_SLOT_ENDED);
 		assert_int_equal(p.u.instance.exit.code, 4);
