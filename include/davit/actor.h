@@ -145,7 +145,9 @@ int davit_system_open(const struct davit_system_config *config, struct davit_sys
 		      struct davit_error *err);
 /* Ends all: containers, the deepest first, then actors; what waits becomes dead
  * letters, what is promised is cancelled. Blocks until the handlers under way have
- * returned. From outside only. NULL is fine. */
+ * returned. From outside only. NULL is fine. Of a child that was forked while it was
+ * open the system is not: its threads are the parent's. There this does nothing, and
+ * nothing else may be called. */
 void davit_system_close(struct davit_system *s);
 /* The context for threads that are not the system's; any number may share it. */
 struct davit_context *davit_system_context(struct davit_system *s);

@@ -171,8 +171,9 @@ struct davit_worker {
 	/* A stand-in that the actor which runs has sent to, and that is run with it: until that
 	 * one's activation is over, or somebody robs it. */
 	_Atomic(struct davit_actor *) open;
-	bool dedicated; /* no part of the pool */
-	bool polls;	/* it is the one of poll.c */
+	_Atomic(bool) inside; /* it is with that one, for some instructions: who robs it waits */
+	bool dedicated;	      /* no part of the pool */
+	bool polls;	      /* it is the one of poll.c */
 
 	/* seen by others */
 	_Alignas(64) _Atomic(uint32_t) head;
@@ -216,6 +217,7 @@ struct davit_system {
 	_Atomic(uint32_t) n_workers; /* all that were made */
 	_Atomic(uint32_t) n_pool;    /* that share the work */
 	uint32_t n_base;	     /* as configured */
+	pid_t pid;		     /* that has opened it */
 	struct davit_worker *outside;
 
 	pthread_mutex_t lock; /* of what follows */
@@ -241,6 +243,7 @@ struct davit_system {
 	struct link *uplink;	     /* to the parent of this process; NULL: it is no container */
 	struct child *child;	     /* with it; borrowed */
 	bool zygote;		     /* processes can be made */
+	bool barrier;		     /* who robs can make others' memory accesses ordered: membarrier */
 };
 
 #define COUNT(w, field) count_up(w, &(w)->count.field)
@@ -342,9 +345,13 @@ void activate(struct davit_worker *w, struct davit_actor *a);
  * sender are set; consumed, unless this returns false: it is busy, or holds messages back, and
  * m has to go into its mailbox. */
 bool run_here(struct davit_context *c, struct davit_actor *a, struct davit_message *m);
+/* The same for a plain message, of which none but the one that is open is asked: m's sender is
+ * set by this. False: not so, m is still the caller's and to be sent as others are. */
+bool run_here_plain(struct davit_context *c, struct davit_ref to, struct davit_message *m);
 /* Ends that, before the worker waits, or does something else. */
 void run_here_end(struct davit_worker *w);
-/* Takes a from the worker that has it open; the caller has to run it. */
+/* Takes a from the worker that has it open; the caller, another thread, has to run it. Waits
+ * for the message that the worker is at keeping, if it is. */
 bool run_here_rob(struct davit_worker *w, struct davit_actor *a);
 /* Hands m to the handler of c->self, and frees it. Returns the handler's result. */
 int deliver(struct davit_context *c, struct davit_actor *a, struct davit_message *m,

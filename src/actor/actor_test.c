@@ -4,10 +4,14 @@
  * ThreadSanitizer as well.
  */
 #include "actor/test_rig.h"
+#include "base/util.h"
 
+#include <errno.h>
 #include <semaphore.h>
 #include <stdatomic.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { GO = 1, HIT, NEXT };
 
@@ -461,6 +465,30 @@ static void closing_with_work_under_way_ends_everything(void **unused)
 	assert_int_equal(errors, 0);
 }
 
+/* Were it to wait for the parent's threads, the alarm would end it. */
+static void closing_in_a_child_that_was_forked_is_nothing(void **state)
+{
+	struct davit_system_config config = {.workers = 2, .no_processes = true};
+	struct davit_system *s;
+	struct davit_error err;
+	int status;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(davit_system_open(&config, &s, &err), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		alarm(60);
+		davit_system_close(s);
+		_exit(7);
+	}
+	assert_int_equal(DAVIT_EINTR(waitpid(pid, &status, 0)), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 7);
+	davit_system_close(s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -476,6 +504,7 @@ int main(void)
 		cmocka_unit_test(alarms_wake_an_idle_system),
 		cmocka_unit_test(requests_from_outside_are_awaited),
 		cmocka_unit_test(closing_with_work_under_way_ends_everything),
+		cmocka_unit_test(closing_in_a_child_that_was_forked_is_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -136,21 +136,6 @@ void link_breathe(struct davit_context *c)
 		socket_turn(ch);
 }
 
-void uplink_begin(struct davit_system *s)
-{
-	struct child *ch = s->child;
-
-	atomic_store_explicit(&ch->link->ring.mine->begun, ++ch->begun, memory_order_release);
-}
-
-void uplink_done(struct davit_system *s)
-{
-	struct child *ch = s->child;
-
-	ch->done = ch->begun;
-	atomic_store_explicit(&ch->link->ring.mine->done, ch->done, memory_order_release);
-}
-
 /* --- questions --- */
 
 int uplink_ask(struct davit_context *c, const struct davit_buf *question, struct davit_buf *ret)
@@ -263,6 +248,7 @@ static int attach(struct child *ch)
 	if (l->socket.got[0] < 0 || l->socket.got[1] < 0)
 		return DAVIT_EPROTO;
 	r = davit_ring_attach(&l->ring, DAVIT_RING_SLOTS, l->socket.got);
+	ch->shown = l->ring.mine;
 	for (int i = 0; i < 2; i++) {
 		close(l->socket.got[i]);
 		l->socket.got[i] = -1;

@@ -18,15 +18,31 @@ struct child {
 	bool over; /* nothing is to be done any more */
 	int status;
 	int64_t heard;
-	uint32_t attention;   /* the parent's, when the socket was last read */
-	uint64_t begun, done; /* messages of the parent's */
-	uint32_t orders;      /* that it has not answered */
+	uint32_t attention;	       /* the parent's, when the socket was last read */
+	uint64_t begun;		       /* messages of the parent's */
+	struct davit_ring_page *shown; /* where the parent sees how far it is; its link's */
+	uint32_t orders;	       /* that it has not answered */
 	/* a question under way */
 	uint64_t asked;
 	bool answered;
 	int answer_code;
 	struct davit_buf answer;
 };
+
+/* A message of the parent's is begun, and done with. */
+static inline void uplink_begin(struct davit_system *s)
+{
+	struct child *ch = s->child;
+
+	atomic_store_explicit(&ch->shown->begun, ++ch->begun, memory_order_release);
+}
+
+static inline void uplink_done(struct davit_system *s)
+{
+	struct child *ch = s->child;
+
+	atomic_store_explicit(&ch->shown->done, ch->begun, memory_order_release);
+}
 
 /* child_life.c */
 

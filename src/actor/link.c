@@ -30,7 +30,7 @@ struct link *link_new(struct davit_system *s, int fd, enum davit_channel_end end
 	l->references = 1;
 	l->end = end;
 	l->patient = end == DAVIT_END_CHILD;
-	l->epoll = l->pidfd = -1;
+	l->epoll = l->pidfd = l->holder = -1;
 	pthread_mutex_init(&l->lock, NULL);
 	davit_socket_init(&l->socket, fd);
 	return l;
@@ -52,6 +52,8 @@ void link_unref(struct link *l)
 	davit_buf_fini(&l->large);
 	if (l->pidfd >= 0)
 		close(l->pidfd);
+	if (l->holder >= 0)
+		close(l->holder);
 	while (l->watched) {
 		struct watched *next = l->watched->next;
 		free(l->watched);
@@ -173,7 +175,7 @@ static void publish(struct link *l)
 	}
 }
 
-static bool ring_room(struct link *l, size_t size)
+static inline bool ring_room(struct link *l, size_t size)
 {
 	bool room = false;
 
@@ -200,12 +202,13 @@ static bool wait_room(struct link *l, size_t size)
 	return true;
 }
 
-static void ring_frame(struct link *l, const struct davit_frame *f, const char *from, const char *to,
-		       const void *data)
+/* f found no room, or others wait before it. */
+static void ring_late(struct link *l, const struct davit_frame *f, const char *from, const char *to,
+		      const void *data)
 {
 	unsigned char header[DAVIT_FRAME_HEADER];
 
-	if (!l->late.len && (ring_room(l, f->size) || (l->patient && wait_room(l, f->size)))) {
+	if (!l->late.len && l->patient && wait_room(l, f->size)) {
 		davit_ring_write(&l->ring, f, from, to, data);
 		return;
 	}
@@ -219,6 +222,15 @@ static void ring_frame(struct link *l, const struct davit_frame *f, const char *
 	too_late(l, l->late.len);
 	atomic_store(&l->n_late, l->late.len);
 	davit_ring_wait(&l->ring);
+}
+
+static void ring_frame(struct link *l, const struct davit_frame *f, const char *from, const char *to,
+		       const void *data)
+{
+	if (!l->late.len && ring_room(l, f->size))
+		davit_ring_write(&l->ring, f, from, to, data);
+	else
+		ring_late(l, f, from, to, data);
 }
 
 /* In parts, if it is large. */
@@ -379,6 +391,16 @@ static void batch_end(struct link *l)
 	pthread_mutex_unlock(&l->lock);
 }
 
+/* One as most are: from the same sender as the one before, small, and there is room. */
+static inline bool plain(struct link *l, const struct link_cache *cache, uint8_t n_from,
+			 const struct davit_message *m)
+{
+	return !m->promise.generation && davit_ref_equal(cache->ref, m->sender) &&
+	       !(m->flags_ & (MSG_BLOB | MSG_GATED | MSG_KEPT)) &&
+	       DAVIT_FRAME_HEADER + n_from + m->size <= DAVIT_RING_SLOT && l->rings && !l->closed &&
+	       !l->late.len && ring_room(l, DAVIT_RING_SLOT - DAVIT_FRAME_HEADER);
+}
+
 void link_messages(struct davit_context *c, struct link *l, struct link_cache *cache,
 		   const struct davit_message *m)
 {
@@ -387,22 +409,21 @@ void link_messages(struct davit_context *c, struct link *l, struct link_cache *c
 	uint8_t n_from = 0;
 
 	for (; m; m = m->next_) {
-		const struct davit_blob *b = davit_message_blob(m);
+		const struct davit_blob *b;
 		struct davit_frame f;
-		if (LIKELY(locked) && !m->promise.generation && davit_ref_equal(cache->ref, m->sender)) {
-			if (LIKELY(!(m->flags_ & (MSG_BLOB | MSG_GATED | MSG_KEPT)) &&
-				   m->size <= LINK_SMALL_SIZE && l->rings && !l->closed)) {
-				f = (struct davit_frame){.size = n_from + m->size,
-							 .kind = DAVIT_FRAME_MESSAGE,
-							 .from = n_from,
-							 .type = m->type};
-				ring_frame(l, &f, from, "", m->data);
-				continue;
-			}
-		} else {
-			if (locked)
-				batch_end(l);
+		if (LIKELY(locked) && LIKELY(plain(l, cache, n_from, m))) {
+			const struct davit_frame one = {.size = n_from + m->size,
+							.kind = DAVIT_FRAME_MESSAGE,
+							.from = n_from,
+							.type = m->type};
+			davit_ring_write_one(&l->ring, &one, from, "", m->data);
+			continue;
+		}
+		if (locked && (m->promise.generation || !davit_ref_equal(cache->ref, m->sender))) {
+			batch_end(l);
 			locked = false;
+		}
+		if (!locked) {
 			from = alias_of_sender(l->system, m->sender, cache);
 			n_from = (uint8_t)strlen(from);
 		}
@@ -411,6 +432,7 @@ void link_messages(struct davit_context *c, struct link *l, struct link_cache *c
 			pthread_mutex_lock(&l->lock);
 		locked = true;
 		l->ring.many = many;
+		b = davit_message_blob(m);
 		message_frames(l, &f, from, "", b ? (const void *)b->data : m->data, b ? b->size : m->size);
 	}
 	if (locked)

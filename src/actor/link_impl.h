@@ -67,7 +67,9 @@ struct link {
 	_Atomic(uint64_t) unsettled; /* messages that it is to be done with; 0: none are kept */
 	_Atomic(uint64_t) acked;     /* without rings: done, and one bit: one more is begun */
 	int pidfd;
-	bool ended; /* of its socket */
+	int holder;	     /* pidfd of who ends after it (channel/holder.h); -1: none */
+	struct link *ending; /* the next one whose holder is waited for */
+	bool ended;	     /* of its socket */
 	int64_t ended_at;
 	char alias[64];
 	struct watched { /* whose end it wants to hear of */

@@ -5,7 +5,7 @@
  * there costs no lock but once in a batch.
  */
 #include "actor/actor_impl.h"
-#include "actor/process.h"
+#include "actor/child.h"
 
 #include <string.h>
 
@@ -100,26 +100,35 @@ static void batches_put(struct davit_system *s, struct magazine *g, unsigned cla
 	pthread_mutex_unlock(&s->store_lock);
 }
 
-static struct davit_message *magazine_take(struct davit_worker *w, unsigned class)
+/* A batch in place of the list, which is empty. */
+static __attribute__((noinline)) bool magazine_fill(struct davit_worker *w, unsigned class)
 {
 	struct magazine *g = &w->magazine[class];
-	struct davit_message *m = g->list;
 
-	if (UNLIKELY(!m)) {
-		if (!g->batches)
-			batches_get(w->system, g, class);
-		if (!(m = g->batches))
-			return NULL;
-		g->batches = *batch_link(m);
-		g->n_batches--;
-		g->n = BATCH;
-	}
+	if (!g->batches)
+		batches_get(w->system, g, class);
+	if (!(g->list = g->batches))
+		return false;
+	g->batches = *batch_link(g->list);
+	g->n_batches--;
+	g->n = BATCH;
+	return true;
+}
+
+static inline struct davit_message *magazine_take(struct davit_worker *w, unsigned class)
+{
+	struct magazine *g = &w->magazine[class];
+	struct davit_message *m;
+
+	if (UNLIKELY(!g->list) && !magazine_fill(w, class))
+		return NULL;
+	m = g->list;
 	g->list = m->next_;
 	g->n--;
 	return m;
 }
 
-static void magazine_give(struct davit_worker *w, struct davit_message *m)
+static inline void magazine_give(struct davit_worker *w, struct davit_message *m)
 {
 	struct magazine *g = &w->magazine[m->class_];
 

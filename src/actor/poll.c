@@ -29,7 +29,9 @@ enum {
 	LOOKS = 64,	 /* at a ring, to one at how far the process is */
 	LAST_TURNS = 64, /* of READS, of the socket of one that has ended: more than a socket holds */
 };
-#define OF_PIDFD UINT64_C(1) /* in epoll's data, beside the link */
+/* In epoll's data, beside the link. */
+#define OF_PIDFD UINT64_C(1)
+#define OF_HOLDER UINT64_C(2)
 
 struct poll {
 	struct davit_system *system;
@@ -40,6 +42,7 @@ struct poll {
 	_Atomic(size_t) count;
 	struct link **gone; /* until the end of the turn */
 	size_t n_gone, cap_gone;
+	struct link *ending; /* with holders that have not ended yet */
 	int64_t next_beat;
 	uint64_t beat;
 };
@@ -104,6 +107,40 @@ int poll_open(struct davit_system *s)
 	return r;
 }
 
+static bool holder_ended(const struct link *l)
+{
+	siginfo_t i = {0};
+
+	return waitid(P_PIDFD, (id_t)l->holder, &i, WEXITED | WNOHANG) || i.si_pid;
+}
+
+/* l's process has ended; its holder, if it has one, is taking the memory apart. */
+static void holder_await(struct poll *p, struct link *l)
+{
+	struct epoll_event e = {.events = EPOLLIN, .data.u64 = (uint64_t)(uintptr_t)l | OF_HOLDER};
+
+	if (l->holder < 0 || holder_ended(l)) {
+		link_unref(l);
+		return;
+	}
+	l->ending = p->ending;
+	p->ending = l;
+	epoll_ctl(p->epoll, EPOLL_CTL_ADD, l->holder, &e);
+}
+
+static void holder_ready(struct poll *p, struct link *l)
+{
+	struct link **at = &p->ending;
+
+	if (!holder_ended(l))
+		return;
+	while (*at != l)
+		at = &(*at)->ending;
+	*at = l->ending;
+	epoll_ctl(p->epoll, EPOLL_CTL_DEL, l->holder, NULL);
+	link_unref(l);
+}
+
 /* Lets go of those that have ended since the last time: what came of that had no time to
  * lose, and this takes as long. */
 static void gone_drop(struct poll *p)
@@ -121,7 +158,7 @@ static void gone_drop(struct poll *p)
 			epoll_ctl(p->epoll, EPOLL_CTL_DEL, l->pidfd, NULL);
 			(void)waitid(P_PIDFD, (id_t)l->pidfd, NULL, WEXITED | WNOHANG);
 		}
-		link_unref(l);
+		holder_await(p, l);
 	} while (true);
 }
 
@@ -134,6 +171,13 @@ static void meet(struct davit_context *c, struct link *l)
 
 	while (l->pidfd < 0 && !l->ended && DAVIT_EINTR(poll(&p, 1, 1000)) > 0)
 		receive(c, l, 1);
+}
+
+/* Waits for its end, of the process or its holder. */
+static void await_end(int pidfd)
+{
+	if (pidfd >= 0)
+		(void)DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, NULL, WEXITED));
 }
 
 /* All threads have ended, and all containers with their processes. */
@@ -150,11 +194,16 @@ void poll_close(struct davit_system *s)
 		l = p->links[i];
 		link_kill(l, DAVIT_ECANCELED, "the system is closed");
 		meet(davit_system_context(s), l);
-		if (l->pidfd >= 0)
-			(void)DAVIT_EINTR(waitid(P_PIDFD, (id_t)l->pidfd, NULL, WEXITED));
+		await_end(l->pidfd);
+		await_end(l->holder);
 		link_unref(l);
 	}
 	gone_drop(p);
+	while ((l = p->ending)) {
+		p->ending = l->ending;
+		await_end(l->holder);
+		link_unref(l);
+	}
 	atomic_store(&s->poll, NULL);
 	poll_free(p);
 }
@@ -509,12 +558,14 @@ bool poll_arm(struct davit_context *c)
 
 static void event(struct davit_context *c, struct poll *p, const struct epoll_event *e)
 {
-	struct link *l = (struct link *)(uintptr_t)(e->data.u64 & ~OF_PIDFD);
+	struct link *l = (struct link *)(uintptr_t)(e->data.u64 & ~(OF_PIDFD | OF_HOLDER));
 
 	if (!l)
 		(void)!read(p->wake, &(uint64_t){0}, sizeof(uint64_t));
 	else if (e->data.u64 & OF_PIDFD)
 		ended(c, p, l);
+	else if (e->data.u64 & OF_HOLDER)
+		holder_ready(p, l);
 	else
 		link_ready(c, p, l, e->events);
 }

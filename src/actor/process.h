@@ -71,6 +71,34 @@ void process_free(struct davit_context *c, struct container *k);
 int process_possible(struct davit_system *s, const struct davit_definition *d, const char **ret_why);
 
 /* process_send.c */
+enum {
+	PROCESS_TOGETHER = 64, /* messages that are written at once */
+};
+
+/* Is m one of those that only have to be kept for now? The process is there, has room for it,
+ * and there are not yet enough to be written. */
+static inline bool process_takes(const struct process *p, const struct davit_message *m)
+{
+	return p->link && !m->flags_ && !m->promise.generation && m->size <= LINK_SMALL_SIZE &&
+	       p->credit > 1 && p->n_unwritten < PROCESS_TOGETHER - 1 && p->sent - p->done + 1 < p->window;
+}
+
+/* Keeps such a one until it is done with; owned. */
+static inline void process_keep(struct process *p, struct davit_message *m)
+{
+	m->next_ = NULL;
+	if (p->kept)
+		p->kept_last->next_ = m;
+	else
+		p->kept = m;
+	p->kept_last = m;
+	if (!p->unwritten)
+		p->unwritten = m;
+	p->n_unwritten++;
+	p->sent++;
+	p->credit--;
+}
+
 /* A message for it; consumed. */
 void process_message(struct davit_context *c, struct davit_actor *a, struct davit_message *m);
 /* The end of an activation, or of a batch: all that is kept is written. */
@@ -145,9 +173,6 @@ int child_main(int channel);
 bool uplink_turn(struct davit_context *c);
 /* Its root has reported a state that nobody had asked for. */
 void uplink_report(struct tree *t, const struct container *k, const struct report *r);
-/* A message of the parent's is begun, and done with. */
-void uplink_begin(struct davit_system *s);
-void uplink_done(struct davit_system *s);
 /* Asks the parent: JSON of MANAGE. Waits for the answer, 2 s at most. */
 int uplink_ask(struct davit_context *c, const struct davit_buf *question, struct davit_buf *ret);
 

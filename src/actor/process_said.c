@@ -36,6 +36,8 @@ static int spawned(struct link *l)
 	ok = l->pidfd < 0 && l->socket.got[0] >= 0;
 	if (ok) {
 		l->pidfd = DAVIT_TAKE_FD(l->socket.got[0]);
+		if (l->socket.got[1] >= 0)
+			l->holder = DAVIT_TAKE_FD(l->socket.got[1]);
 		ok = !epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->pidfd, &e);
 		if (l->killed)
 			syscall(SYS_pidfd_send_signal, l->pidfd, SIGKILL, NULL, 0);

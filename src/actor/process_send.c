@@ -7,8 +7,7 @@
 #include "actor/process.h"
 
 enum {
-	TOGETHER = 64, /* that are written at once */
-	SETTLE = 64,   /* kept, before one looks whether the process is done with them */
+	SETTLE = 64, /* kept, before one looks whether the process is done with them */
 };
 
 /* Numbers of the process's, which it could lie about: within what was written, and never back. */
@@ -136,21 +135,6 @@ void process_write(struct davit_context *c, struct container *k)
 	p->n_unwritten = 0;
 }
 
-static void keep(struct process *p, struct davit_message *m)
-{
-	m->flags_ &= (uint8_t)~MSG_COUNTED;
-	m->next_ = NULL;
-	if (p->kept)
-		p->kept_last->next_ = m;
-	else
-		p->kept = m;
-	p->kept_last = m;
-	if (!p->unwritten)
-		p->unwritten = m;
-	p->n_unwritten++;
-	p->sent++;
-}
-
 void process_message(struct davit_context *c, struct davit_actor *a, struct davit_message *m)
 {
 	struct container *k = a->container;
@@ -175,15 +159,18 @@ void process_message(struct davit_context *c, struct davit_actor *a, struct davi
 		davit_message_free(c, m);
 		return;
 	}
-	p->credit = size <= LINK_SMALL_SIZE ? p->credit - 1 : 0;
+	if (size > LINK_SMALL_SIZE)
+		p->credit = 0;
 	if (m->flags_ & MSG_GATED) {
+		p->credit--;
 		process_write(c, k);
 		link_message(c, p->link, "", m);
 		COUNT(c->worker, handled);
 		davit_message_free(c, m);
 	} else {
-		keep(p, m);
-		if (p->n_unwritten >= TOGETHER)
+		m->flags_ &= (uint8_t)~MSG_COUNTED;
+		process_keep(p, m);
+		if (p->n_unwritten >= PROCESS_TOGETHER)
 			process_write(c, k);
 	}
 	if (p->credit <= 0 || p->sent - p->done >= p->window)

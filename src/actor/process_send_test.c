@@ -3,6 +3,7 @@
  * Messages to a process are written by the worker of who sends them, together, when its
  * activation is over; what is written then must not have to wait for a handler that goes on.
  */
+#include "actor/actor_impl.h"
 #include "actor/test_processes.h"
 
 #include <sys/mman.h>
@@ -11,7 +12,7 @@ enum { PARTS = 3, EACH = 20000 };
 
 /* In memory that the processes have as well. */
 static struct {
-	_Atomic(int) begun, got, lives, wrong, pid;
+	_Atomic(int) begun, got, passed_on, lives, wrong, pid;
 	_Atomic(uint32_t) last[2];
 	_Atomic(bool) let_go;
 } * seen;
@@ -79,6 +80,16 @@ static int open_two(void **unused)
 	return open_fresh(2);
 }
 
+/* As where the kernel has no membarrier. */
+static int open_one_without_barrier(void **unused)
+{
+	int r = open_fresh(1);
+
+	if (!r)
+		sys->barrier = false;
+	return r;
+}
+
 static void start_both(void)
 {
 	start_with(NULL, "Q", &counter, NULL);
@@ -107,6 +118,57 @@ static void a_process_is_started_again_while_the_handler_that_has_sent_to_it_goe
 	again = again && wait_for(&seen->lives, 2);
 	atomic_store(&seen->let_go, true);
 	assert_true(again);
+}
+
+/* --- how far it is --- */
+
+enum { PASS_ON = 1, PASSED, STAY, COUNT_ME };
+
+/* Takes what comes and sends it on, to itself; stays in the first STAY. */
+static int pass_on(struct davit_context *k, struct davit_message *m)
+{
+	struct davit_message *mine;
+
+	switch (m->type) {
+	case PASS_ON:
+		mine = davit_take(k);
+		mine->type = PASSED;
+		return davit_send(k, davit_self(k), &mine);
+	case PASSED:
+		atomic_fetch_add(&seen->passed_on, 1);
+		return 0;
+	case STAY:
+		atomic_fetch_add(&seen->begun, 1);
+		while (true)
+			nap();
+	default:
+		return count(k, m);
+	}
+}
+
+static const struct davit_definition passer = {.name = "Passer",
+					       .type = DAVIT_PROCESS,
+					       .behaviour = pass_on,
+					       .hook = live,
+					       .options = {.set_restart = true, .retries = -1}};
+
+/* What was begun when it died is lost with it, and nothing else is. */
+static void what_a_process_passes_on_within_itself_is_not_counted_as_done_twice(void **unused)
+{
+	start_with(NULL, "Q", &passer, NULL);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(davit_tell(c, find("Q"), PASS_ON, "", 0), 0);
+	assert_true(wait_for(&seen->passed_on, 5));
+	assert_int_equal(davit_tell(c, find("Q"), STAY, "", 0), 0);
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(davit_tell(c, find("Q"), COUNT_ME, "", 0), 0);
+	assert_true(wait_for(&seen->begun, 1));
+	kill(atomic_load(&seen->pid), SIGKILL);
+	assert_true(wait_for(&seen->lives, 2));
+	assert_true(wait_for(&seen->got, 5));
+	balanced();
+	assert_int_equal(seen->got, 5);
+	assert_int_equal(seen->passed_on, 5);
 }
 
 /* --- order --- */
@@ -164,8 +226,16 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			a_process_is_started_again_while_the_handler_that_has_sent_to_it_goes_on, open_one,
 			close_system),
+		cmocka_unit_test_setup_teardown(
+			what_a_process_passes_on_within_itself_is_not_counted_as_done_twice, open_one,
+			close_system),
+		cmocka_unit_test_setup_teardown(
+			a_process_is_started_again_while_the_handler_that_has_sent_to_it_goes_on,
+			open_one_without_barrier, close_system),
 		cmocka_unit_test_setup_teardown(two_processes_get_in_order_what_one_sends_them_in_turn,
 						open_one, close_system),
+		cmocka_unit_test_setup_teardown(two_processes_get_in_order_what_one_sends_them_in_turn,
+						open_one_without_barrier, close_system),
 		cmocka_unit_test_setup_teardown(two_processes_get_in_order_what_one_sends_them_in_turn,
 						open_two, close_system),
 	};

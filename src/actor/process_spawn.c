@@ -121,7 +121,7 @@ int process_ask(struct davit_context *c, const char *alias, const char *const *w
 		return DAVIT_ENOMEM;
 	}
 	request = request_new(alias, words, &n);
-	r = request ? davit_zygote_spawn(ends[1], request, n) : DAVIT_ENOMEM;
+	r = request ? davit_zygote_spawn(ends[1], !words, request, n) : DAVIT_ENOMEM;
 	free(request);
 	close(ends[1]);
 	if (r)

@@ -433,27 +433,40 @@ static void a_process_ends_when_the_program_is_killed(void **unused)
 	gone(atoi(line));
 }
 
-/* The process that waits to be wanted; 0: there is none. */
-static pid_t spare(void)
+/* Children of this program: how many are in that state, if not 0, and have that name, in brackets, if
+ * not NULL; one of them. */
+static int children(const char *name, char state, pid_t *ret)
 {
-	static const char name[] = "(davit-spare)";
-	char path[64], stat[128];
-	pid_t pid = 0, parent;
+	char path[64], stat[128], is;
+	pid_t parent;
+	int n = 0;
 	struct dirent *e;
 	DIR *d = opendir("/proc");
 	FILE *f;
 
 	assert_non_null(d);
-	while (!pid && (e = readdir(d))) {
+	while ((e = readdir(d))) {
 		snprintf(path, sizeof path, "/proc/%.20s/stat", e->d_name);
 		if (!atoi(e->d_name) || !(f = fopen(path, "r")))
 			continue;
-		if (fgets(stat, sizeof stat, f) && strstr(stat, name) &&
-		    sscanf(strstr(stat, name) + sizeof name, "%*c %d", &parent) == 1 && parent == getpid())
-			pid = atoi(e->d_name);
+		if (fgets(stat, sizeof stat, f) && (!name || strstr(stat, name)) &&
+		    sscanf(strrchr(stat, ')') + 2, "%c %d", &is, &parent) == 2 && parent == getpid() &&
+		    (!state || is == state)) {
+			*ret = atoi(e->d_name);
+			n++;
+		}
 		fclose(f);
 	}
 	closedir(d);
+	return n;
+}
+
+/* The process that waits to be wanted; 0: there is none. */
+static pid_t spare(void)
+{
+	pid_t pid = 0;
+
+	children("(davit-spare)", 0, &pid);
 	return pid;
 }
 
@@ -484,6 +497,26 @@ static void one_that_starts_again_takes_the_process_to_spare(void **unused)
 	gone(was);
 	assert_int_equal(pid_of("A"), waits);
 	assert_int_not_equal(wait_spare(), waits);
+}
+
+/* Each process has a holder, which ends after it; what has ended was waited for. */
+static void nobody_is_left_of_those_that_have_ended(void **unused)
+{
+	struct davit_promise p;
+	pid_t waits, was, pid;
+	int left = 1;
+
+	for (int i = 0; i < 3; i++) {
+		start_beside_spare(&was, &waits);
+		kill(was, SIGKILL);
+		gone(was);
+		wait_spare();
+		davit_container_destroy(c, "A", DAVIT_DESTROY_FORCE_SOFT, &p);
+		assert_int_equal(finish(p), 0);
+	}
+	for (int i = 0; i < 10000 && left; i++, nap())
+		left = children(NULL, 'Z', &pid) + children("(davit-holder)", 0, &pid) - 1;
+	assert_int_equal(left, 0); /* but that of the process to spare */
 }
 
 static void the_death_of_the_process_to_spare_costs_nobody_anything(void **unused)
@@ -517,6 +550,7 @@ int main(int argc, char **argv)
 		T(one_that_is_silent_is_noticed_and_is_as_before_if_it_comes_back_in_time),
 		T(one_that_is_silent_for_too_long_has_failed),
 		T(one_that_starts_again_takes_the_process_to_spare),
+		T(nobody_is_left_of_those_that_have_ended),
 		T(the_death_of_the_process_to_spare_costs_nobody_anything),
 		T(a_process_ends_when_the_program_is_killed),
 		T(messages_keep_their_order_and_none_is_lost_or_doubled_however_the_process_ends),

@@ -227,12 +227,47 @@ int link_take(struct davit_context *c, struct link *l, const struct davit_frame 
 	return take(c, l, f, &(struct body){l, bytes, false});
 }
 
+/* At most n frames as most are: of the sender that was the last one, for the child's root, small. Each
+ * byte of them is read once, as others' memory has to be; whatever is not so is left to message(). */
+static int read_plain(struct davit_context *c, struct link *l, int n)
+{
+	struct davit_ring *r = &l->ring;
+	struct davit_ref sender = l->from.ref;
+	size_t from = strlen(l->from.alias);
+	struct davit_message *m;
+	struct davit_frame f;
+	const unsigned char *body;
+	int i;
+
+	if (l->end != DAVIT_END_CHILD || l->large_head.kind || !davit_alive(c, sender))
+		return 0;
+	for (i = 0; i < n && r->head != r->seen; i++) {
+		davit_ring_fetch(r);
+		body = davit_ring_slot(r->theirs, r, r->head) + DAVIT_FRAME_HEADER;
+		davit_frame_get(body - DAVIT_FRAME_HEADER, &f);
+		if (f.kind != DAVIT_FRAME_MESSAGE || f.flags || f.to || f.from != from || f.size < from ||
+		    f.size > DAVIT_RING_SLOT - DAVIT_FRAME_HEADER || f.type >= DAVIT_TYPE_SYSTEM ||
+		    !davit_ring_same(body, l->from.alias, from))
+			break;
+		f.size -= (uint32_t)from;
+		if (!(m = davit_message_new(c, f.type, f.size + 1)))
+			break;
+		davit_ring_copy_small(m->data, body + from, f.size);
+		m->data[f.size] = 0;
+		m->size = f.size;
+		m->sender = sender;
+		to_root(c, l, m);
+		r->head++;
+	}
+	return i;
+}
+
 int link_read_ring(struct davit_context *c, struct link *l, int n)
 {
 	struct davit_frame f;
 	int i = 0, r = 0;
 
-	while (i < n && (r = davit_ring_peek(&l->ring, &f)) > 0) {
+	while ((i += read_plain(c, l, n - i)) < n && (r = davit_ring_peek(&l->ring, &f)) > 0) {
 		if ((r = take(c, l, &f, &(struct body){l, davit_ring_body(&l->ring, &f), true})))
 			break;
 		davit_ring_next(&l->ring, &f);

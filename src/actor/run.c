@@ -7,6 +7,11 @@
 #include "actor/container_impl.h"
 #include "actor/process.h"
 
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
 /* A look at the clock, once in w->every messages, so often that it notices 100 us in
  * time and costs next to nothing. True when the activation has used up its time. */
 static bool look(struct davit_worker *w)
@@ -171,6 +176,50 @@ static bool open_here(struct davit_context *c, struct davit_actor *a, const stru
 	return false;
 }
 
+/* The worker's own, who is not inside. */
+static bool run_here_close(struct davit_worker *w, struct davit_actor *a)
+{
+	return atomic_compare_exchange_strong(&w->open, &a, NULL);
+}
+
+/* The rare side of `inside`: w has seen that open is empty, or is waited for. */
+static void wait_inside(struct davit_worker *w)
+{
+	if (w->system->barrier)
+		syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+	for (int i = 0; atomic_load(&w->inside); i++) {
+		if (i < 100)
+			davit_relax();
+		else
+			nanosleep(&(struct timespec){0, 20000}, NULL);
+	}
+}
+
+bool run_here_plain(struct davit_context *c, struct davit_ref to, struct davit_message *m)
+{
+	struct davit_worker *w = c->worker;
+	struct davit_actor *a;
+	struct process *p;
+	bool kept = false;
+
+	/* No locked instruction: who robs it has this store and the load behind it ordered. */
+	if (LIKELY(w->system->barrier))
+		atomic_store_explicit(&w->inside, true, memory_order_relaxed);
+	else
+		atomic_store(&w->inside, true);
+	atomic_signal_fence(memory_order_seq_cst);
+	a = atomic_load(&w->open);
+	if (a && a->slot == to.slot &&
+	    atomic_load_explicit(&a->generation, memory_order_relaxed) == to.generation &&
+	    !atomic_load_explicit(&a->signals, memory_order_relaxed)) {
+		p = a->container->process;
+		if ((kept = process_takes(p, m)))
+			process_keep(p, m);
+	}
+	atomic_store_explicit(&w->inside, false, memory_order_release);
+	return kept;
+}
+
 bool run_here(struct davit_context *c, struct davit_actor *a, struct davit_message *m)
 {
 	struct davit_worker *w = c->worker;
@@ -179,7 +228,7 @@ bool run_here(struct davit_context *c, struct davit_actor *a, struct davit_messa
 	if (UNLIKELY(atomic_load_explicit(&w->open, memory_order_relaxed) != a)) {
 		if (!open_here(c, a, m))
 			return false;
-	} else if (UNLIKELY(!run_here_rob(w, a))) {
+	} else if (UNLIKELY(!run_here_close(w, a))) {
 		return false;
 	} else if (UNLIKELY(m->generation_ != atomic_load_explicit(&a->generation, memory_order_relaxed))) {
 		proxy_rest(c, a);
@@ -197,8 +246,10 @@ bool run_here(struct davit_context *c, struct davit_actor *a, struct davit_messa
 
 bool run_here_rob(struct davit_worker *w, struct davit_actor *a)
 {
-	return atomic_compare_exchange_strong_explicit(&w->open, &a, NULL, memory_order_acquire,
-						       memory_order_relaxed);
+	if (!run_here_close(w, a))
+		return false;
+	wait_inside(w);
+	return true;
 }
 
 void run_here_end(struct davit_worker *w)
@@ -207,7 +258,7 @@ void run_here_end(struct davit_worker *w)
 	struct davit_context *c = &w->context;
 	struct davit_actor *self = c->self;
 
-	if (LIKELY(!a) || !run_here_rob(w, a))
+	if (LIKELY(!a) || !run_here_close(w, a))
 		return;
 	c->self = a;
 	proxy_rest(c, a);

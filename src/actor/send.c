@@ -246,7 +246,7 @@ static inline int deliver_to(struct davit_context *c, struct davit_ref sender, c
 
 	m->sender = sender;
 	m->generation_ = to.generation;
-	m->flags_ &= (uint8_t)~MSG_COUNTED;
+	m->flags_ &= (uint8_t) ~(MSG_COUNTED | MSG_CHANNEL); /* of one that was taken, and goes on */
 	if (UNLIKELY(!a)) {
 		COUNT(c->worker, sent);
 		*mp = NULL;
@@ -284,9 +284,29 @@ static inline int deliver_to(struct davit_context *c, struct davit_ref sender, c
 	return mailbox_put(c, a, m);
 }
 
+/* To the process that this activation has sent to before, and one as most are. */
+static inline bool send_again(struct davit_context *c, struct davit_ref sender, struct davit_ref to,
+			      struct davit_message *m)
+{
+	if (LIKELY(!atomic_load_explicit(&c->worker->open, memory_order_relaxed)) ||
+	    atomic_load_explicit(&c->system->rules, memory_order_relaxed))
+		return false;
+	m->sender = sender;
+	m->generation_ = to.generation;
+	m->flags_ &= (uint8_t) ~(MSG_COUNTED | MSG_CHANNEL);
+	return run_here_plain(c, to, m);
+}
+
 int davit_send(struct davit_context *c, struct davit_ref to, struct davit_message **m)
 {
-	return deliver_to(c, davit_self(c), NULL, to, m);
+	struct davit_ref sender = c->self ? ref_of(c->self) : (struct davit_ref){0, 0};
+
+	if (UNLIKELY(send_again(c, sender, to, *m))) {
+		COUNT(c->worker, sent);
+		*m = NULL;
+		return 0;
+	}
+	return deliver_to(c, sender, NULL, to, m);
 }
 
 int send_from(struct davit_context *c, struct davit_ref sender, const char *origin, struct davit_ref to,

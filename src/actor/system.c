@@ -8,6 +8,8 @@
 #include "actor/tree.h"
 #include "channel/zygote.h"
 
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 struct davit_context *davit_system_context(struct davit_system *s)
@@ -66,6 +68,8 @@ static void prepare_processes(struct davit_system *s)
 	if (s->config.no_processes || s->config.manual_clock || s->child)
 		return;
 	s->zygote = !davit_zygote_open(process_main, process_warm, NULL);
+	/* Now, since it takes a while where there are threads already. */
+	s->barrier = !syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
 }
 
 int davit_system_open(const struct davit_system_config *config, struct davit_system **ret,
@@ -87,6 +91,7 @@ int system_open(const struct davit_system_config *config, struct child *child, s
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
 	if (config)
 		s->config = *config;
+	s->pid = getpid();
 	s->child = child;
 	s->uplink = child ? child->link : NULL;
 	prepare_processes(s);
@@ -133,7 +138,8 @@ static void end_all(struct davit_system *s)
 
 void davit_system_close(struct davit_system *s)
 {
-	if (!s)
+	/* A child that the program has forked has its memory, without its threads. */
+	if (!s || s->pid != getpid())
 		return;
 	if (s->tree)
 		tree_close(s);

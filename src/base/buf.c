@@ -65,7 +65,10 @@ void davit_buf_adds(struct davit_buf *b, const char *s)
 
 void davit_buf_addc(struct davit_buf *b, char c)
 {
-	davit_buf_add(b, &c, 1);
+	if ((b->oom || b->len + 1 >= b->cap) && davit_buf_reserve(b, 1) < 0)
+		return;
+	b->data[b->len++] = c;
+	b->data[b->len] = '\0';
 }
 
 void davit_buf_addv(struct davit_buf *b, const char *fmt, va_list ap)

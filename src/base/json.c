@@ -67,12 +67,26 @@ static size_t utf8_len(const unsigned char *s, size_t n)
 	return len;
 }
 
+/* As nearly all are: ASCII, and nothing in it is to be escaped. */
+static bool is_plain(const char *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if ((unsigned char)s[i] < 0x20 || (unsigned char)s[i] >= 0x80 || s[i] == '"' || s[i] == '\\')
+			return false;
+	return true;
+}
+
 static void quoted(struct davit_buf *b, const char *s, size_t n)
 {
 	static const char hex[] = "0123456789abcdef";
 	size_t from = 0, i = 0;
 
 	davit_buf_addc(b, '"');
+	if (is_plain(s, n)) {
+		davit_buf_add(b, s, n);
+		davit_buf_addc(b, '"');
+		return;
+	}
 	while (i < n) {
 		unsigned char c = (unsigned char)s[i];
 		size_t len = c >= 0x80 ? utf8_len((const unsigned char *)s + i, n - i) : 1;

@@ -41,11 +41,14 @@ static inline void davit_list_add_head(struct davit_list *head, struct davit_lis
 /* Moves all of `from` to the end of `to`. */
 static inline void davit_list_splice(struct davit_list *to, struct davit_list *from)
 {
-	while (!davit_list_empty(from)) {
-		struct davit_list *n = from->next;
-		davit_list_remove(n);
-		davit_list_add_tail(to, n);
-	}
+	if (davit_list_empty(from))
+		return;
+	/* Its members are not looked at: they may be many, and cold. */
+	from->next->prev = to->prev;
+	to->prev->next = from->next;
+	from->prev->next = to;
+	to->prev = from->prev;
+	davit_list_init(from);
 }
 #define DAVIT_LIST_FOREACH(pos, head, member)                                                                \
 	for ((pos) = DAVIT_CONTAINER_OF((head)->next, __typeof__(*(pos)), member); &(pos)->member != (head); \

@@ -2,8 +2,6 @@
 #include "base/region.h"
 
 #include <assert.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -65,27 +63,6 @@ char *davit_region_strdup(struct davit_region *a, const char *s)
 	char *copy = davit_region_take(a, n);
 
 	return copy ? memcpy(copy, s, n) : NULL;
-}
-
-char *davit_region_printf(struct davit_region *a, const char *fmt, ...)
-{
-	char first[512]; /* most texts fit: they are made once */
-	va_list ap, again;
-	char *text = NULL;
-	int n;
-
-	va_start(ap, fmt);
-	va_copy(again, ap);
-	n = vsnprintf(first, sizeof first, fmt, ap);
-	if (n >= 0)
-		text = davit_region_take(a, (size_t)n + 1);
-	if (text && (size_t)n < sizeof first)
-		memcpy(text, first, (size_t)n + 1);
-	else if (text)
-		vsnprintf(text, (size_t)n + 1, fmt, again);
-	va_end(again);
-	va_end(ap);
-	return text;
 }
 
 void davit_region_fini(struct davit_region *a)

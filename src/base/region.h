@@ -22,8 +22,6 @@ struct davit_region {
 void *davit_region_take(struct davit_region *a, size_t n);
 /* A copy of a string. */
 char *davit_region_strdup(struct davit_region *a, const char *s);
-/* Makes a string from a format. */
-char *davit_region_printf(struct davit_region *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Frees all of it; it is empty then. */
 void davit_region_fini(struct davit_region *a);
 

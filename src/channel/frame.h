@@ -70,16 +70,14 @@ _Static_assert(sizeof(struct davit_frame) == DAVIT_FRAME_HEADER, "the header has
 /* To and from the 24 bytes. */
 static inline void davit_frame_put(unsigned char *to, const struct davit_frame *f)
 {
-	const struct davit_frame le = {.size = htole32(f->size),
-				       .kind = f->kind,
-				       .flags = f->flags,
-				       .from = f->from,
-				       .to = f->to,
-				       .id = htole64(f->id),
-				       .type = htole32(f->type),
-				       .time = htole32(f->time)};
+	const uint64_t lengths = (uint64_t)f->from << 48 | (uint64_t)f->to << 56;
+	const uint64_t words[] = {
+		htole64(f->size | (uint64_t)f->kind << 32 | (uint64_t)f->flags << 40 | lengths),
+		htole64(f->id), htole64(f->type | (uint64_t)f->time << 32)};
 
-	memcpy(to, &le, sizeof le);
+	memcpy(to, &words[0], 8);
+	memcpy(to + 8, &words[1], 8);
+	memcpy(to + 16, &words[2], 8);
 }
 
 static inline void davit_frame_get(const unsigned char *from, struct davit_frame *ret)

@@ -76,6 +76,40 @@ static inline unsigned char *davit_ring_slot(const void *page, const struct davi
 	return (unsigned char *)(uintptr_t)page + DAVIT_RING_PAGE + (i & (r->slots - 1)) * DAVIT_RING_SLOT;
 }
 
+/* memcpy of a slot's part: at most a slot, most often some words. The rest of memcpy's work is to find out
+ * which of many ways is the best for n. */
+static inline void davit_ring_copy_small(void *to, const void *from, size_t n)
+{
+	unsigned char *d = to;
+	const unsigned char *s = from;
+
+	if (n >= 16) {
+		for (size_t i = 0; i + 16 < n; i += 16)
+			memcpy(d + i, s + i, 16);
+		memcpy(d + n - 16, s + n - 16, 16);
+	} else if (n >= 8) {
+		memcpy(d, s, 8);
+		memcpy(d + n - 8, s + n - 8, 8);
+	} else {
+		for (size_t i = 0; i < n; i++)
+			d[i] = s[i];
+	}
+}
+
+/* Are the first n bytes, less than a slot, the same? */
+static inline bool davit_ring_same(const void *a, const void *b, size_t n)
+{
+	const unsigned char *x = a, *y = b;
+
+	for (; n >= 8; n -= 8, x += 8, y += 8)
+		if (memcmp(x, y, 8) != 0)
+			return false;
+	for (; n; n--, x++, y++)
+		if (*x != *y)
+			return false;
+	return true;
+}
+
 /* --- writing --- */
 
 /* Is there room for a frame with `size` bytes behind its header? DAVIT_EPROTO: the other's
@@ -125,29 +159,23 @@ static inline void davit_ring_stream_some(struct davit_ring *r, uint64_t n)
 void davit_ring_write_slots(struct davit_ring *r, const struct davit_frame *f, const char *from,
 			    const char *to, const void *data, uint64_t slots);
 
-/* Copies a frame in, for which there is room; `data` is what follows from and to. It
- * is seen by the other from davit_ring_publish on. */
-static inline void davit_ring_write(struct davit_ring *r, const struct davit_frame *f, const char *from,
-				    const char *to, const void *data)
+/* davit_ring_write, of one slot. Inline, so that the header need not be in memory: it would be written in
+ * small pieces and read as a whole, which waits until those have left the processor's store buffer. */
+static inline __attribute__((always_inline)) void davit_ring_write_one(struct davit_ring *r,
+								       const struct davit_frame *f,
+								       const char *from, const char *to,
+								       const void *data)
 {
-	uint64_t slots = davit_ring_slots_of(f->size);
-	unsigned char *slot, *at;
+	/* Put together where it stays for a while, for the same reason. What is behind its end is of an
+	 * earlier one. */
+	unsigned char *slot = r->stage[r->tail % DAVIT_RING_STAGE], *at = slot + DAVIT_FRAME_HEADER;
 
-	if (slots > 1) {
-		davit_ring_write_slots(r, f, from, to, data, slots);
-		return;
-	}
-	/* Put together where it stays for a while: who reads in wide words what was just written
-	 * in small ones waits for it. What is behind its end is of an earlier one. */
-	slot = r->stage[r->tail % DAVIT_RING_STAGE];
-	at = slot + DAVIT_FRAME_HEADER;
 	davit_frame_put(slot, f);
 	for (unsigned i = 0; i < f->from; i++)
 		*at++ = (unsigned char)from[i];
 	for (unsigned i = 0; i < f->to; i++)
 		*at++ = (unsigned char)to[i];
-	if (f->size > (uint32_t)f->from + f->to)
-		memcpy(at, data, f->size - f->from - f->to);
+	davit_ring_copy_small(at, data, f->size - f->from - f->to);
 	r->tail++;
 	if (!r->many) {
 		davit_ring_stream_some(r, r->tail - 1 - r->streamed);
@@ -155,6 +183,19 @@ static inline void davit_ring_write(struct davit_ring *r, const struct davit_fra
 	} else if (r->tail - r->streamed == DAVIT_RING_STAGE) {
 		davit_ring_stream_some(r, DAVIT_RING_STAGE / 2);
 	}
+}
+
+/* Copies a frame in, for which there is room; `data` is what follows from and to. It
+ * is seen by the other from davit_ring_publish on. */
+static inline void davit_ring_write(struct davit_ring *r, const struct davit_frame *f, const char *from,
+				    const char *to, const void *data)
+{
+	uint64_t slots = davit_ring_slots_of(f->size);
+
+	if (slots > 1)
+		davit_ring_write_slots(r, f, from, to, data, slots);
+	else
+		davit_ring_write_one(r, f, from, to, data);
 }
 
 /* True: the other sleeps, and is to be rung for (BELL). */

@@ -3,6 +3,7 @@
 
 #include "base/util.h"
 #include "channel/frame.h"
+#include "channel/holder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,12 @@
 
 enum { FDS = 3 }; /* of a request: the channel, standard output, standard error */
 
+/* Of a request, before what the caller says. */
+struct request {
+	uint64_t stays; /* it executes no other program */
+	char data[];
+};
+
 static struct {
 	pthread_mutex_t lock;
 	int users;
@@ -32,23 +39,25 @@ static struct {
 	int error;
 } zygote = {.lock = PTHREAD_MUTEX_INITIALIZER, .socket = -1};
 
-static void send_frame(int channel, const struct davit_frame *f, const char *text, int fd)
+/* With as many of both descriptors as there are. */
+static void send_frame(int channel, const struct davit_frame *f, const char *text, const int fds[2])
 {
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {0};
+	size_t size = (fds[0] < 0 ? 0 : fds[1] < 0 ? 1 : 2) * sizeof(int);
 	unsigned char header[DAVIT_FRAME_HEADER];
 	struct iovec iov[2] = {{header, sizeof header}, {(void *)(uintptr_t)text, f->size}};
 	struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
 
 	davit_frame_put(header, f);
-	if (fd >= 0) {
+	if (size) {
 		struct cmsghdr *c;
 		m.msg_control = control;
-		m.msg_controllen = sizeof control;
+		m.msg_controllen = CMSG_SPACE(size);
 		c = CMSG_FIRSTHDR(&m);
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(sizeof fd);
-		memcpy(CMSG_DATA(c), &fd, sizeof fd);
+		c->cmsg_len = CMSG_LEN(size);
+		memcpy(CMSG_DATA(c), fds, size);
 	}
 	(void)DAVIT_EINTR(sendmsg(channel, &m, MSG_NOSIGNAL));
 }
@@ -64,7 +73,7 @@ static void send_failure(int channel, int code, const char *what, int e)
 		   &(struct davit_frame){.kind = DAVIT_FRAME_STATE,
 					 .size = (uint32_t)strlen(text),
 					 .type = (uint32_t)-code},
-		   text, -1);
+		   text, (const int[]){-1, -1});
 }
 
 /* --- in the zygote, and in what comes from it --- */
@@ -81,9 +90,9 @@ static void plain_signals(void)
 }
 
 /* The new process. */
-static void begin(pid_t parent, const int fds[FDS], const void *request, size_t n)
+static void begin(pid_t parent, const int fds[FDS], const struct request *r, size_t n)
 {
-	int self;
+	int ends[2]; /* to wait for: of this process, and of its holder */
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
@@ -92,10 +101,12 @@ static void begin(pid_t parent, const int fds[FDS], const void *request, size_t 
 		if (fds[i] != i)
 			dup2(fds[i], i);
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	self = (int)syscall(SYS_pidfd_open, getpid(), 0);
-	send_frame(fds[0], &(struct davit_frame){.kind = DAVIT_FRAME_SPAWNED}, "", self);
-	if (self >= 0)
-		close(self);
+	ends[0] = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	ends[1] = r->stays ? davit_holder_start(ends[0]) : -1;
+	send_frame(fds[0], &(struct davit_frame){.kind = DAVIT_FRAME_SPAWNED}, "", ends);
+	for (int i = 0; i < 2; i++)
+		if (ends[i] >= 0)
+			close(ends[i]);
 	for (int i = 1; i < FDS; i++)
 		close(fds[i]);
 	close(zygote.socket);
@@ -103,7 +114,7 @@ static void begin(pid_t parent, const int fds[FDS], const void *request, size_t 
 	pthread_mutex_init(&zygote.lock, NULL);
 	zygote.users = 0;
 	zygote.socket = -1;
-	n = (size_t)zygote.run(fds[0], request, n);
+	n = (size_t)zygote.run(fds[0], r->data, n);
 	fflush(NULL);
 	_exit((int)n);
 }
@@ -131,7 +142,7 @@ static bool take(char *buf, size_t size, size_t *ret_n, int fds[FDS])
 /* One request, one process. */
 static void serve(pid_t parent)
 {
-	static char buf[DAVIT_ZYGOTE_REQUEST_MAX];
+	static _Alignas(struct request) char buf[sizeof(struct request) + DAVIT_ZYGOTE_REQUEST_MAX];
 	int fds[FDS];
 	size_t n;
 	long pid;
@@ -143,7 +154,7 @@ static void serve(pid_t parent)
 	/* The raw call, since fork() makes no siblings; there is one thread, so all is well. */
 	pid = syscall(SYS_clone, CLONE_PARENT, 0, 0, 0, 0);
 	if (!pid)
-		begin(parent, fds, buf, n);
+		begin(parent, fds, (const struct request *)buf, n - sizeof(struct request));
 	if (pid < 0)
 		send_failure(fds[0], DAVIT_EUNAVAIL, "cannot fork", errno);
 	for (int i = 0; i < FDS; i++)
@@ -271,15 +282,16 @@ void davit_zygote_close(void)
 	pthread_mutex_unlock(&zygote.lock);
 }
 
-int davit_zygote_spawn(int channel, const void *request, size_t n)
+int davit_zygote_spawn(int channel, bool stays, const void *request, size_t n)
 {
+	struct request r = {stays};
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(FDS * sizeof(int))] = {0};
 	int fds[FDS] = {channel, 1, 2}, null = -1;
-	struct iovec iov = {(void *)(uintptr_t)request, n};
+	struct iovec iov[2] = {{&r, sizeof r}, {(void *)(uintptr_t)request, n}};
 	struct msghdr m = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+		.msg_iov = iov, .msg_iovlen = 2, .msg_control = control, .msg_controllen = sizeof control};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-	long r;
+	long sent;
 
 	if (!n || n > DAVIT_ZYGOTE_REQUEST_MAX)
 		return DAVIT_EINVAL;
@@ -295,9 +307,9 @@ int davit_zygote_spawn(int channel, const void *request, size_t n)
 	c->cmsg_len = CMSG_LEN(sizeof fds);
 	memcpy(CMSG_DATA(c), fds, sizeof fds);
 	pthread_mutex_lock(&zygote.lock);
-	r = zygote.socket < 0 ? -1 : DAVIT_EINTR(sendmsg(zygote.socket, &m, MSG_NOSIGNAL));
+	sent = zygote.socket < 0 ? -1 : DAVIT_EINTR(sendmsg(zygote.socket, &m, MSG_NOSIGNAL));
 	pthread_mutex_unlock(&zygote.lock);
 	if (null >= 0)
 		close(null);
-	return r < 0 ? DAVIT_EUNAVAIL : 0;
+	return sent < 0 ? DAVIT_EUNAVAIL : 0;
 }

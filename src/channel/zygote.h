@@ -13,6 +13,7 @@
 
 #include "davit/error.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* What a new process does: `channel` is its end of the socket, request what was asked
@@ -27,10 +28,11 @@ int davit_zygote_open(davit_zygote_main *run, void (*warm)(void), struct davit_e
 /* Ends it when nobody has it open any more. */
 void davit_zygote_close(void);
 /* A process that calls run(channel, request, n); channel is borrowed. The first frame on
- * the channel is SPAWNED with a pidfd. If it cannot be forked, STATE comes instead,
+ * the channel is SPAWNED with a pidfd; of one that stays, executing no other program, with its
+ * holder's as well (holder.h), who is to be waited for too. If it cannot be forked, STATE comes instead,
  * or end of file at once if the zygote itself has died. Does not wait for any of it.
  * 0, DAVIT_EUNAVAIL: there is no zygote (any more), DAVIT_EINVAL: n is too large. */
-int davit_zygote_spawn(int channel, const void *request, size_t n);
+int davit_zygote_spawn(int channel, bool stays, const void *request, size_t n);
 
 /* In a process that was forked so, before it executes another program: everything
  * as a program expects it, and DAVIT_CHANNEL. Returns only with an error, errno's. */

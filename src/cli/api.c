@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 #include "cli/api.h"
 
+#include "base/file.h"
 #include "base/units.h"
 #include "net/client.h"
 #include "net/url.h"
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#define PATIENCE (5 * DAVIT_NSEC_PER_SEC)
+#define LAST_PATIENCE (60 * DAVIT_NSEC_PER_SEC)
 #define FIRST_PAUSE (20 * DAVIT_NSEC_PER_MSEC)
 #define LONGEST_PAUSE DAVIT_NSEC_PER_SEC
 #define BODY_MAX (256u * 1024 * 1024)
@@ -28,9 +33,58 @@ static void warn_other_version(struct davit_cli *cli)
 		v, DAVIT_VERSION);
 }
 
+/* The state letter of a process, as in proc(5), or 0. */
+static char state_of(pid_t pid)
+{
+	DAVIT_AUTO_BUF text = DAVIT_BUF_INIT;
+	char path[32];
+	const char *end;
+
+	snprintf(path, sizeof path, "/proc/%d/stat", pid);
+	if (davit_read_file(path, 4096, &text, NULL) < 0)
+		return 0;
+	end = strrchr(davit_buf_str(&text), ')');
+	return end && end[1] ? end[2] : 0;
+}
+
+/* An answer is long in coming. That may be right; but a daemon that is stopped gives none, and one
+ * that hangs does not even tell about itself. */
+static int lives(struct davit_client *c, void *user, struct davit_error *err)
+{
+	const struct davit_client_request request = {.target = "/v1/daemon"};
+	struct davit_cli *cli = user;
+	struct davit_client *other = NULL;
+	struct ucred peer = {0};
+	socklen_t n = sizeof peer;
+	int status, r;
+
+	if (getsockopt(davit_client_fd(c), SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && peer.pid > 0 &&
+	    state_of(peer.pid) == 'T')
+		return davit_error_set(
+			err, DAVIT_ETIMEDOUT, NULL,
+			"the daemon (pid %d) is stopped by a signal; 'kill -CONT %d' lets it go on", peer.pid,
+			peer.pid);
+	/* When there is none any more, this connection is closed as well. */
+	if (davit_client_open(cli->paths.socket, &other, NULL) < 0)
+		return 0;
+	davit_client_set_timeout(other, LAST_PATIENCE);
+	r = davit_client_send(other, &request, &status, NULL);
+	davit_client_close(other);
+	if (r != DAVIT_ETIMEDOUT)
+		return 0;
+	return davit_error_set(err, r, NULL, "the daemon (pid %d) does not answer", peer.pid);
+}
+
 int davit_api_connect_running(struct davit_cli *cli, struct davit_error *err)
 {
-	return cli->client ? 0 : davit_client_open(cli->paths.socket, &cli->client, err);
+	int r;
+
+	if (cli->client)
+		return 0;
+	r = davit_client_open(cli->paths.socket, &cli->client, err);
+	if (r == 0)
+		davit_client_set_patience(cli->client, PATIENCE, lives, cli);
+	return r;
 }
 
 int davit_api_connect(struct davit_cli *cli, struct davit_error *err)
@@ -73,7 +127,8 @@ static int error_of(int status, json_t *answer, struct davit_error *err)
 static int parse(const char *text, size_t len, json_t **ret, struct davit_error *err)
 {
 	json_error_t why;
-	json_t *v = json_loadb(text, len, JSON_DECODE_ANY, &why);
+	/* A service may write what it likes, NUL too. */
+	json_t *v = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &why);
 
 	if (!v)
 		return davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon's answer is not JSON: %s",

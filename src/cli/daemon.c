@@ -8,10 +8,17 @@
 #include "cli/spec_options.h"
 #include "net/client.h"
 
+#include <errno.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* How long the daemon may take to be gone (or back) once it has agreed. */
 #define STOP_DEADLINE (30 * DAVIT_NSEC_PER_SEC)
+#define STOP_TRIES 3
+#define EXIT_TIME 10000 /* ms, from there until its process has ended */
 
 /* ----------------------------------------------------------------------- daemon */
 
@@ -100,9 +107,27 @@ static int wait_until(struct davit_cli *cli, bool gone, struct davit_error *err)
 			       gone ? "there" : "away", (int)((davit_now() - started) / DAVIT_NSEC_PER_SEC));
 }
 
-static int stop(struct davit_cli *cli, struct davit_error *err)
+/* A pidfd of the daemon on the other side, or -1: one that is elsewhere, or that another listens for, is not
+ * to be seen from here. */
+static int open_daemon(struct davit_cli *cli)
 {
-	bool all = davit_cli_flag(cli, "all");
+	json_t *answer = NULL;
+	struct ucred peer = {0};
+	socklen_t n = sizeof peer;
+	int64_t pid = 0;
+
+	if (davit_api_call(cli, "GET", "/v1/daemon", NULL, &answer, NULL) == 0)
+		pid = davit_integer(answer, "pid");
+	json_decref(answer);
+	if (pid <= 0 || !cli->client ||
+	    getsockopt(davit_client_fd(cli->client), SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0 ||
+	    peer.pid != pid)
+		return -1;
+	return (int)syscall(SYS_pidfd_open, peer.pid, 0);
+}
+
+static int ask_to_stop(struct davit_cli *cli, bool all, int *ret_daemon, struct davit_error *err)
+{
 	json_t *body = json_pack("{s:b}", "all", all);
 	int r = davit_api_connect_running(cli, err);
 
@@ -111,19 +136,41 @@ static int stop(struct davit_cli *cli, struct davit_error *err)
 		davit_error_clear(err);
 		r = davit_api_connect(cli, err);
 	}
+	if (r == 0) {
+		if (*ret_daemon >= 0)
+			close(*ret_daemon);
+		*ret_daemon = open_daemon(cli);
+		r = davit_api_call(cli, "POST", "/v1/daemon/stop", body, NULL, err);
+	}
+	json_decref(body);
+	davit_api_close(cli);
+	return r;
+}
+
+static int stop(struct davit_cli *cli, struct davit_error *err)
+{
+	bool all = davit_cli_flag(cli, "all");
+	DAVIT_AUTO_CLOSE int daemon = -1;
+	int r = ask_to_stop(cli, all, &daemon, err);
+
+	/* One that has gone without an answer, because it could not even begin, has ended no workload. */
+	for (int tries = 1; all && r == DAVIT_ECLOSED && tries < STOP_TRIES; tries++) {
+		davit_error_clear(err);
+		r = wait_until(cli, true, err);
+		if (r == 0)
+			r = ask_to_stop(cli, all, &daemon, err);
+	}
 	if (r == DAVIT_EUNAVAIL && !all) {
-		json_decref(body);
 		davit_error_clear(err);
 		return print_done(cli, "not running", err);
 	}
-	if (r == 0)
-		r = davit_api_call(cli, "POST", "/v1/daemon/stop", body, NULL, err);
-	json_decref(body);
-	davit_api_close(cli);
-	if (r < 0 && r != DAVIT_ECLOSED)
+	if (r < 0 && (all || r != DAVIT_ECLOSED))
 		return r;
 	davit_error_clear(err);
 	r = wait_until(cli, true, err);
+	/* It may still have files open: who removes them next is not to find them in use. */
+	if (r == 0 && daemon >= 0)
+		DAVIT_EINTR(poll(&(struct pollfd){.fd = daemon, .events = POLLIN}, 1, EXIT_TIME));
 	return r < 0 ? r
 		     : print_done(cli, all ? "stopped, with all workloads" : "stopped; workloads go on", err);
 }

@@ -16,7 +16,7 @@
 void davit_log_print(struct davit_log_printer *p, json_t *line)
 {
 	static const int colors[] = {36, 33, 32, 35, 34, 31};
-	const char *text = davit_string(line, "text");
+	const json_t *text = json_object_get(line, "text");
 	int64_t index = davit_integer(line, "index");
 	FILE *out = p->split && !strcmp(davit_string(line, "stream"), "stderr") ? stderr : stdout;
 
@@ -37,7 +37,8 @@ void davit_log_print(struct davit_log_printer *p, json_t *line)
 		fprintf(out, "%s.%d | ", p->name, (int)index);
 	if (p->timestamps)
 		fprintf(out, "%s ", davit_string(line, "time"));
-	fwrite(text, 1, strlen(text), out);
+	if (json_is_string(text))
+		fwrite(json_string_value(text), 1, json_string_length(text), out);
 	putc('\n', out);
 }
 

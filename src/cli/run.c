@@ -13,9 +13,11 @@
 #include "cli/spec_options.h"
 #include "net/url.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define SPEC_FILE_MAX (1024 * 1024)
+#define UPDATE_TRIES 20 /* of a change that others are faster with */
 #define DEFAULT_TIMEOUT (60 * DAVIT_NSEC_PER_SEC)
 #define DEFAULT_WATCH_DELAY (200 * DAVIT_NSEC_PER_MSEC)
 
@@ -34,23 +36,26 @@ static void name_option(struct davit_cli *cli, struct davit_error *err)
 	davit_error_prefix(err, "--%s", o->name);
 }
 
-static void post_target(struct davit_cli *cli, const char *mode, struct davit_buf *out)
+static void post_target(struct davit_cli *cli, const char *mode, const char *revision, struct davit_buf *out)
 {
 	davit_buf_adds(out, "/v1/services");
 	davit_url_query(out, "mode", mode);
+	if (revision)
+		davit_url_query(out, "revision", revision);
 	if (davit_option_find(cli->command, "force") && davit_cli_flag(cli, "force"))
 		davit_url_query(out, "force", "true");
 }
 
-/* POSTs a spec; *ret is the list of {kind, namespace, name, version}. */
-static int post_spec(struct davit_cli *cli, const char *mode, json_t *spec, json_t **ret,
-		     struct davit_error *err)
+/* POSTs a spec; *ret is the list of {kind, namespace, name, version}. revision: which it is made from
+ * (DAVIT_ECONFLICT when another has changed it since), or NULL. */
+static int post_spec(struct davit_cli *cli, const char *mode, const char *revision, json_t *spec,
+		     json_t **ret, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	json_t *answer = NULL;
 	int r;
 
-	post_target(cli, mode, &target);
+	post_target(cli, mode, revision, &target);
 	r = davit_api_call(cli, "POST", davit_buf_str(&target), spec, &answer, err);
 	if (r < 0) {
 		name_option(cli, err);
@@ -163,7 +168,7 @@ static int watch_source(struct davit_cli *cli, const char *source, json_t *spec,
 		if (r < 0)
 			break;
 		refs = NULL;
-		tried = post_spec(cli, "update", spec, &refs, &why);
+		tried = post_spec(cli, "update", NULL, spec, &refs, &why);
 	}
 	davit_source_watch_close(watch);
 	return r;
@@ -205,7 +210,7 @@ static int run_from_file(struct davit_cli *cli, const char *mode, struct davit_e
 	if (cli->n_args)
 		return davit_cli_usage(cli, err, "-f takes everything from the file; '%.64s' is too much",
 				       cli->args[0]);
-	post_target(cli, mode, &target);
+	post_target(cli, mode, NULL, &target);
 	r = post_file(cli, davit_buf_str(&target), davit_cli_value(cli, "file"), &answer, err);
 	if (r < 0)
 		return r;
@@ -229,13 +234,14 @@ static int refuse_spec_options(struct davit_cli *cli, struct davit_error *err)
 }
 
 /* Sends a spec that the options are in, and attends what it is of. */
-static int send_spec(struct davit_cli *cli, const char *mode, json_t *spec, struct davit_error *err)
+static int send_spec(struct davit_cli *cli, const char *mode, const char *revision, json_t *spec,
+		     struct davit_error *err)
 {
 	json_t *refs = NULL;
 	int r = check_watch(cli, spec, err);
 
 	if (r == 0)
-		r = post_spec(cli, mode, spec, &refs, err);
+		r = post_spec(cli, mode, revision, spec, &refs, err);
 	return r < 0 ? r : attend(cli, spec, refs, err);
 }
 
@@ -255,16 +261,37 @@ static int run_run(struct davit_cli *cli, struct davit_error *err)
 	if (r == 0)
 		r = davit_spec_options_name(cli, spec, err);
 	if (r == 0)
-		r = send_spec(cli, "create", spec, err);
+		r = send_spec(cli, "create", NULL, spec, err);
 	json_decref(spec);
 	return r;
 }
 
 /* The spec as it is, from inspect, with the options of this call over it. */
+static int update_once(struct davit_cli *cli, const char *target, struct davit_error *err)
+{
+	json_t *answer = NULL, *spec = NULL;
+	char revision[24];
+	int r = davit_api_call(cli, "GET", target, NULL, &answer, err);
+
+	if (r < 0)
+		return r;
+	snprintf(revision, sizeof revision, "%" JSON_INTEGER_FORMAT,
+		 json_integer_value(json_object_get(answer, "revision")));
+	spec = json_deep_copy(json_object_get(answer, "spec"));
+	json_decref(answer);
+	if (!json_is_object(spec))
+		r = davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon's answer has no spec");
+	if (r == 0)
+		r = davit_spec_options_apply(cli, spec, err);
+	if (r == 0)
+		r = send_spec(cli, "update", revision, spec, err);
+	json_decref(spec);
+	return r;
+}
+
 static int run_update(struct davit_cli *cli, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
-	json_t *answer = NULL, *spec = NULL;
 	int r = check_modes(cli, err);
 
 	if (r == 0 && davit_cli_value(cli, "file")) {
@@ -276,18 +303,12 @@ static int run_update(struct davit_cli *cli, struct davit_error *err)
 	if (r < 0)
 		return r;
 	davit_api_service(cli, 0, "/inspect", &target);
-	r = davit_api_call(cli, "GET", davit_buf_str(&target), NULL, &answer, err);
-	if (r < 0)
-		return r;
-	spec = json_deep_copy(json_object_get(answer, "spec"));
-	json_decref(answer);
-	if (!json_is_object(spec))
-		r = davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon's answer has no spec");
-	if (r == 0)
-		r = davit_spec_options_apply(cli, spec, err);
-	if (r == 0)
-		r = send_spec(cli, "update", spec, err);
-	json_decref(spec);
+	/* What another has changed since it was read must not be undone. */
+	for (int tries = 0; tries < UPDATE_TRIES; tries++) {
+		r = update_once(cli, davit_buf_str(&target), err);
+		if (r != DAVIT_ECONFLICT)
+			break;
+	}
 	return r;
 }
 
@@ -302,6 +323,7 @@ static int run_validate(struct davit_cli *cli, struct davit_error *err)
 {
 	const char *file = davit_cli_value(cli, "file");
 	json_t *answer = NULL;
+	size_t n;
 	int r;
 
 	if (!file)
@@ -309,10 +331,11 @@ static int run_validate(struct davit_cli *cli, struct davit_error *err)
 	r = post_file(cli, "/v1/services?mode=validate", file, &answer, err);
 	if (r < 0)
 		return r;
+	n = json_array_size(json_object_get(answer, "services"));
 	if (cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, answer, err);
 	else
-		printf("%s: valid, %zu specs\n", file, json_array_size(json_object_get(answer, "services")));
+		printf("%s: valid, %zu spec%s\n", file, n, n == 1 ? "" : "s");
 	json_decref(answer);
 	return r;
 }

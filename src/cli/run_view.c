@@ -345,17 +345,18 @@ static void free_partial(struct partial *p)
 static void take_log(struct run_view *v, const json_t *e)
 {
 	struct partial *p = davit_map_get(&v->partials, davit_string(e, "step"));
-	const char *text = davit_string(e, "text"), *newline;
+	const json_t *value = json_object_get(e, "text");
+	const char *text = davit_string(e, "text"), *end = text + json_string_length(value), *newline;
 
 	if (!p) /* not of a step that is to be shown */
 		return;
-	while ((newline = strchr(text, '\n'))) {
+	while ((newline = memchr(text, '\n', (size_t)(end - text)))) {
 		davit_buf_add(&p->text, text, (size_t)(newline - text));
 		print_line(v, p->name, davit_buf_str(&p->text), p->text.len);
 		davit_buf_reset(&p->text);
 		text = newline + 1;
 	}
-	davit_buf_adds(&p->text, text);
+	davit_buf_add(&p->text, text, (size_t)(end - text));
 	/* A line without end is shown piece by piece. */
 	if (p->text.len > 65536) {
 		print_line(v, p->name, davit_buf_str(&p->text), p->text.len);

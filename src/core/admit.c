@@ -207,7 +207,8 @@ void admit_resume(struct davit_core *c)
 		struct davit_error err;
 		if (admit_must_wait(&pr))
 			continue;
-		if (davit_core_apply(c, w->specs, w->n, w->how.mode, w->how.force, w->cause, w->op, &err) < 0)
+		if (davit_core_apply(c, w->specs, w->n, w->how.mode, w->how.force, w->how.expect, w->cause,
+				     w->op, &err) < 0)
 			davit_op_fail_error(w->op, &err);
 		waiting_free(w);
 	}

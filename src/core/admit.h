@@ -13,6 +13,7 @@
 struct apply_how {
 	enum davit_apply_mode mode;
 	bool force;
+	int64_t expect; /* the revision that the services are to be at; 0: any */
 	const char *cause;
 };
 

@@ -75,8 +75,8 @@ static void begin(struct rig *r, struct begun *b, const char *yaml)
 	b->result = 1;
 	davit_op_init(&b->op, r->loop, rig_op_done, &b->result);
 	davit_op_begin(&b->op, 0);
-	assert_int_equal(davit_core_apply(r->core, specs, n, DAVIT_APPLY_EITHER, false, "test", &b->op, &err),
-			 0);
+	assert_int_equal(
+		davit_core_apply(r->core, specs, n, DAVIT_APPLY_EITHER, false, 0, "test", &b->op, &err), 0);
 	davit_spec_free_all(specs, n);
 	rig_run(r, SEC);
 }
@@ -360,12 +360,37 @@ static void an_apply_waits_for_its_runtime_to_be_opened(void **state)
 	assert_int_equal(davit_core_service(r->core, &sel, &s, &err), DAVIT_ENOENT);
 }
 
+static void a_port_of_the_host_is_one_service_s(void **state)
+{
+	struct rig *r = *state;
+	struct davit_error err;
+
+	rig_apply(r, "name: a\ncommand: [x]\nruntime: fake\nports: [18080]\n");
+	assert_int_equal(
+		rig_apply_error(r, "name: b\ncommand: [x]\nruntime: fake\nports: ['0.0.0.0:18080:80']\n",
+				DAVIT_APPLY_EITHER, &err),
+		DAVIT_EINUSE);
+	assert_string_equal(err.message, "host port 18080 is service 'a:latest''s");
+	assert_null(rig_service(r, "b"));
+	assert_int_equal(rig_apply_error(r,
+					 "name: c\ncommand: [x]\nruntime: fake\nports: [18081]\n---\n"
+					 "name: d\ncommand: [x]\nruntime: fake\nports: [18081]\n",
+					 DAVIT_APPLY_EITHER, &err),
+			 DAVIT_EINUSE);
+	assert_null(rig_service(r, "c"));
+	/* Until it has gone. */
+	assert_int_equal(rig_kill(r, NULL, "a"), 0);
+	rig_run(r, 10 * SEC);
+	rig_apply(r, "name: b\ncommand: [x]\nruntime: fake\nports: [18080]\n");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
 #define SLOW(name) cmocka_unit_test_setup_teardown(name, setup_slow, rig_teardown)
 	const struct CMUnitTest tests[] = {
 		T(what_the_runtime_refuses_is_not_recorded),
+		T(a_port_of_the_host_is_one_service_s),
 		T(several_are_recorded_together_or_not_at_all),
 		T(validation_asks_the_runtime_too),
 		T(a_platform_that_does_not_answer_is_the_reason),

@@ -284,12 +284,71 @@ int check_quota(const struct proposal *p, const struct davit_spec *spec, struct 
 	return 0;
 }
 
+static const char *runtime_of(const struct davit_core *c, const struct davit_spec *spec)
+{
+	return spec->runtime ? spec->runtime : c->config.default_runtime;
+}
+
+static bool is_any(const char *bind)
+{
+	return !strcmp(bind, "0.0.0.0") || !strcmp(bind, "::");
+}
+
+/* What no address is given for is bound to this one. */
+static const char *address_of(const struct davit_port *p)
+{
+	return p->bind[0] ? p->bind : "127.0.0.1";
+}
+
+/* The spec wants that port of the host, too, and is to run on the same runtime. */
+static bool wants_port(const struct davit_core *c, const struct davit_spec *spec, const char *runtime,
+		       const struct davit_port *port)
+{
+	if (!spec->n_ports || !spec->instances || spec->stopped || strcmp(runtime_of(c, spec), runtime) != 0)
+		return false;
+	for (size_t k = 0; k < spec->n_ports; k++) {
+		const struct davit_port *p = &spec->ports[k];
+		if (p->host == port->host && p->udp == port->udp &&
+		    (is_any(p->bind) || is_any(port->bind) || !strcmp(address_of(p), address_of(port))))
+			return true;
+	}
+	return false;
+}
+
+/* Another service that wants the port, as it is to be when the proposal is taken; or NULL. Whether it listens
+ * by now says little: it may be about to. */
+static const struct davit_spec *port_owner(const struct proposal *p, const struct davit_spec *spec,
+					   const struct davit_port *port)
+{
+	const char *runtime = runtime_of(p->c, spec);
+	size_t pos = 0, k;
+	void *v;
+
+	for (k = 0; k < p->n; k++)
+		if (p->specs[k]->kind == DAVIT_KIND_SERVICE && !same_service(p->specs[k], spec) &&
+		    wants_port(p->c, p->specs[k], runtime, port))
+			return p->specs[k];
+	while (davit_map_next(&p->c->services, &pos, NULL, &v)) {
+		const struct davit_service *other = v;
+		if (other->deleting || same_service(other->spec, spec) ||
+		    !wants_port(p->c, other->spec, runtime, port))
+			continue;
+		for (k = 0; k < p->n && !same_service(p->specs[k], other->spec); k++)
+			;
+		if (k == p->n)
+			return other->spec;
+	}
+	return NULL;
+}
+
 /* A fixed host port that somebody else has is refused before anything starts. */
-int check_ports(struct davit_core *c, const struct davit_service *s, const struct davit_spec *spec,
+int check_ports(const struct proposal *p, const struct davit_service *s, const struct davit_spec *spec,
 		struct davit_error *err)
 {
-	const char *name = spec->runtime ? spec->runtime : c->config.default_runtime;
+	struct davit_core *c = p->c;
+	const char *name = runtime_of(c, spec);
 	const struct core_runtime *r = core_runtime_find(c, name);
+	const struct davit_spec *owner;
 
 	if (!r || r->phase != RUNTIME_OPEN || !r->driver->ports || !spec->instances || spec->stopped)
 		return 0;
@@ -308,6 +367,11 @@ int check_ports(struct davit_core *c, const struct davit_service *s, const struc
 			ours |= s->spec->ports[n].host == port.host;
 		if (ours)
 			continue;
+		owner = port_owner(p, spec, &port);
+		if (owner)
+			return davit_error_set(err, DAVIT_EINUSE, "ports",
+					       "host port %u is service '%s:%s''s", port.host, owner->name,
+					       owner->version);
 		code = r->driver->ports->resolve(r->rt, &port, 1, err);
 		if (code < 0)
 			return code;

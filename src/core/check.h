@@ -26,7 +26,7 @@ int check_supervisor(const struct proposal *p, const struct davit_spec *spec, st
 int check_source(const struct davit_core *c, const struct davit_spec *spec, struct davit_error *err);
 int check_quota(const struct proposal *p, const struct davit_spec *spec, struct davit_error *err);
 /* s: the service as it is, whose own ports are its own; or NULL. */
-int check_ports(struct davit_core *c, const struct davit_service *s, const struct davit_spec *spec,
+int check_ports(const struct proposal *p, const struct davit_service *s, const struct davit_spec *spec,
 		struct davit_error *err);
 
 #endif

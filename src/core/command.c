@@ -16,8 +16,10 @@
 /* --- apply --- */
 
 static int add_service(struct pending *p, const struct proposal *pr, const struct davit_spec *spec,
-		       enum davit_apply_mode mode, bool force, struct davit_error *err)
+		       const struct apply_how *how, struct davit_error *err)
 {
+	const enum davit_apply_mode mode = how->mode;
+	const bool force = how->force;
 	struct davit_core *c = p->core;
 	struct davit_service *s = registry_service(c, spec->namespace_, spec->name, spec->version);
 	/* Those of one command keep their order, which the tree goes by. */
@@ -34,6 +36,10 @@ static int add_service(struct pending *p, const struct proposal *pr, const struc
 	if (!s && mode == DAVIT_APPLY_UPDATE)
 		return davit_error_set(err, DAVIT_ENOENT, "name", "service '%s:%s' not found in namespace %s",
 				       spec->name, spec->version, spec->namespace_);
+	if (how->expect && s && s->revision != how->expect)
+		return davit_error_set(err, DAVIT_ECONFLICT, "revision",
+				       "service '%s' is at revision %" PRId64 ", not at %" PRId64, spec->name,
+				       s->revision, how->expect);
 	r = check_service(pr, spec, err);
 	if (r < 0)
 		return r;
@@ -44,7 +50,7 @@ static int add_service(struct pending *p, const struct proposal *pr, const struc
 		return davit_error_set(err, DAVIT_EEXIST, "name",
 				       "service '%s:%s' exists already and is different; use davit update",
 				       spec->name, spec->version);
-	r = check_ports(c, s, spec, err);
+	r = check_ports(pr, s, spec, err);
 	if (r < 0)
 		return r;
 	/* An update with the same spec builds the source again: it may have
@@ -120,9 +126,8 @@ static int propose(const struct proposal *pr, const struct apply_how *how, struc
 				r = davit_error_set(err, DAVIT_EINVAL, "name", "'%s:%s' is given twice",
 						    specs[k]->name, specs[k]->version);
 		if (r == 0)
-			r = specs[k]->kind == DAVIT_KIND_SERVICE
-				    ? add_service(p, pr, specs[k], how->mode, how->force, err)
-				    : add_other(p, pr, specs[k], how->mode, err);
+			r = specs[k]->kind == DAVIT_KIND_SERVICE ? add_service(p, pr, specs[k], how, err)
+								 : add_other(p, pr, specs[k], how->mode, err);
 		if (r < 0)
 			apply_place(specs[k], err);
 		ret_ask[k] = specs[k]->kind == DAVIT_KIND_SERVICE && p->n > before;
@@ -158,10 +163,10 @@ int apply_pending(struct pending *p, const struct apply_how *how)
 }
 
 int davit_core_apply(struct davit_core *c, struct davit_spec *const *specs, size_t n,
-		     enum davit_apply_mode mode, bool force, const char *cause, struct davit_op *op,
-		     struct davit_error *err)
+		     enum davit_apply_mode mode, bool force, int64_t expect, const char *cause,
+		     struct davit_op *op, struct davit_error *err)
 {
-	const struct apply_how how = {.mode = mode, .force = force, .cause = cause};
+	const struct apply_how how = {.mode = mode, .force = force, .expect = expect, .cause = cause};
 	const struct proposal pr = {c, specs, n};
 	bool *ask, any = false;
 	struct pending *p;
@@ -221,7 +226,7 @@ int davit_core_scale(struct davit_core *c, const struct davit_selector *sel, int
 	struct proposal pr = {c, &spec, 1};
 	r = check_quota(&pr, spec, err);
 	if (r == 0)
-		r = check_ports(c, s, spec, err);
+		r = check_ports(&pr, s, spec, err);
 	if (r == 0)
 		r = put_changed(c, s, spec, "scaled", cause, op, err);
 	davit_spec_free(spec);

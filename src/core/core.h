@@ -194,10 +194,11 @@ enum davit_apply_mode {
 };
 
 /* All or nothing for the whole array; specs are copied. force: rebuild and
- * replace instances even when nothing changed. */
+ * replace instances even when nothing changed. expect: the revision that each service
+ * is to be at, else DAVIT_ECONFLICT; 0: any. */
 int davit_core_apply(struct davit_core *c, struct davit_spec *const *specs, size_t n,
-		     enum davit_apply_mode mode, bool force, const char *cause, struct davit_op *op,
-		     struct davit_error *err);
+		     enum davit_apply_mode mode, bool force, int64_t expect, const char *cause,
+		     struct davit_op *op, struct davit_error *err);
 /* `davit kill`: stops and deletes; op completes when durable, or with
  * wait_gone when the last instance is gone. */
 int davit_core_kill(struct davit_core *c, const struct davit_selector *sel, bool wait_gone, const char *cause,

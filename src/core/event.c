@@ -28,21 +28,18 @@ static void write_event(struct davit_core *c, const char *type, const char *serv
 		davit_journal_event(c->journal, davit_buf_str(&b));
 }
 
-static void service_name(const struct davit_service *s, char *buf, size_t n)
-{
-	snprintf(buf, n, "%s/%s:%s", s->spec->namespace_, s->spec->name, s->spec->version);
-}
-
 /* NS/NAME/VERSION -> NS/NAME:VERSION */
 static void key_name(const char *key, char *buf, size_t size)
 {
-	const char *slash = key;
+	size_t n = strnlen(key, size - 1);
+	char *slash;
 
-	snprintf(buf, size, "%s", key);
-	for (int n = 0; slash && n < 2; n++)
-		slash = strchr(n ? slash + 1 : slash, '/');
-	if (slash && (size_t)(slash - key) < size)
-		buf[slash - key] = ':';
+	memcpy(buf, key, n);
+	buf[n] = '\0';
+	slash = strchr(buf, '/');
+	slash = slash ? strchr(slash + 1, '/') : NULL;
+	if (slash)
+		*slash = ':';
 }
 
 void core_event(struct davit_core *c, const char *type, const struct davit_service *s,
@@ -55,7 +52,7 @@ void core_event(struct davit_core *c, const char *type, const struct davit_servi
 	vsnprintf(cause, sizeof cause, cause_fmt, ap);
 	va_end(ap);
 	if (s)
-		service_name(s, name, sizeof name);
+		key_name(s->key, name, sizeof name);
 	else if (i && i->orphan_of)
 		key_name(i->orphan_of, name, sizeof name);
 	write_event(c, type, name[0] ? name : NULL, i ? i->workload.id : NULL, cause);

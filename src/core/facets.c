@@ -30,9 +30,14 @@ static int check(const struct instance *i, enum davit_capability cap, const void
 
 static int check_running(const struct instance *i, struct davit_error *err)
 {
-	if (i->state == DAVIT_STATE_STARTED)
-		return 0;
-	return davit_error_set(err, DAVIT_ESTATE, NULL, "instance %s does not run", i->workload.id);
+	if (i->state != DAVIT_STATE_STARTED)
+		return davit_error_set(err, DAVIT_ESTATE, NULL, "instance %s does not run", i->workload.id);
+	/* What is begun beside it would be frozen as well, and would never answer. */
+	if (i->paused)
+		return davit_error_set(err, DAVIT_ESTATE, NULL,
+				       "instance %s is paused; 'davit unpause' lets it go on",
+				       i->workload.id);
+	return 0;
 }
 
 /* What is open on an instance, so that it ends before the instance does. */

@@ -130,12 +130,20 @@ void instance_on_health(struct instance *i)
 	}
 }
 
+/* Without looking for a translation, unless it is one of the real-time signals. */
+static const char *signal_text(int signo)
+{
+	const char *text = sigdescr_np(signo);
+
+	return text ? text : strsignal(signo);
+}
+
 void instance_describe_exit(const struct davit_exit *e, char *buf, size_t n)
 {
 	if (e->kind == DAVIT_EXIT_CODE)
 		snprintf(buf, n, "exit code %d", e->code);
 	else if (e->kind == DAVIT_EXIT_SIGNAL)
-		snprintf(buf, n, "signal %d (%s)%s", e->signal, strsignal(e->signal),
+		snprintf(buf, n, "signal %d (%s)%s", e->signal, signal_text(e->signal),
 			 e->core_dumped ? ", core dumped" : "");
 	else if (e->kind == DAVIT_EXIT_OOM)
 		snprintf(buf, n, "out of memory: killed at its memory limit");

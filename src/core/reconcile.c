@@ -394,13 +394,14 @@ void service_prepare(struct davit_service *s)
 /* Makes sure that what is to run is known: true when it is. */
 static bool settle(struct davit_service *s)
 {
-	uint64_t source = build_source_hash(s);
+	uint64_t source;
 
 	service_prepare(s);
 	if (s->settled)
 		return true;
 	if (build_must_wait(s))
 		return false;
+	source = build_source_hash(s);
 	if (s->build_phase == BUILD_RUNNING && s->build && s->build->generation == source)
 		return false;
 	if (s->build_phase == BUILD_FAILED && s->failed_source == source)

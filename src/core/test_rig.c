@@ -118,7 +118,7 @@ int rig_apply_error(struct rig *r, const char *yaml, enum davit_apply_mode mode,
 		return code;
 	davit_op_init(&op, r->loop, rig_op_done, &result);
 	davit_op_begin(&op, 0);
-	code = davit_core_apply(r->core, specs, n, mode, false, "test", &op, err);
+	code = davit_core_apply(r->core, specs, n, mode, false, 0, "test", &op, err);
 	davit_spec_free_all(specs, n);
 	if (code == 0 && rig_wait(r, &op, &result) < 0) {
 		code = result;

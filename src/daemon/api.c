@@ -542,6 +542,29 @@ void api_begin(struct api_call *call)
 	davit_op_begin(&call->op, 0);
 }
 
+bool api_again(struct api_call *call, int result)
+{
+	return result == DAVIT_ECONFLICT && ++call->tries < API_TRIES;
+}
+
+static void changed(struct davit_op *op, int result)
+{
+	struct api_call *call = op->user;
+
+	if (api_again(call, result))
+		call->route->handle(call);
+	else if (result == DAVIT_ECONFLICT)
+		api_fail_with(call, result, NULL, "it is being changed or removed by another: try again");
+	else
+		done(op, result);
+}
+
+void api_begin_change(struct api_call *call)
+{
+	davit_op_init(&call->op, call->daemon->loop, changed, call);
+	davit_op_begin(&call->op, 0);
+}
+
 void api_begun(struct api_call *call, int r, const struct davit_error *err)
 {
 	if (r < 0)

@@ -66,6 +66,8 @@ extern const size_t api_n_routes;
 
 /* One request on its way. Owned by the handler from `handle` until it calls
  * api_reply, api_empty or api_fail, or (streams) api_call_free. */
+enum { API_TRIES = 20 }; /* of a change that others are faster with */
+
 struct api_call {
 	struct davit_daemon *daemon;
 	struct davit_http_request *request;
@@ -76,6 +78,7 @@ struct api_call {
 	char *cause;		     /* for events */
 	struct davit_op op;	     /* for the one operation it may take */
 	void *state;		     /* the handler's */
+	unsigned tries;		     /* api_again */
 	bool gone;		     /* the client: `request` must not be touched (api_hold) */
 	bool streaming;		     /* progress.c: the answer has begun */
 	size_t unread, left_out;     /* progress.c: bytes not taken, lines not sent */
@@ -124,6 +127,10 @@ void api_call_free(struct api_call *call);
  * api_op is for functions that begin the operation themselves. */
 void api_op(struct api_call *call);
 void api_begin(struct api_call *call);
+/* As api_begin, for a change of a record: the handler is called again when another was faster. */
+void api_begin_change(struct api_call *call);
+/* The result means that another was faster, and this is not the last try. */
+bool api_again(struct api_call *call, int result);
 void api_begun(struct api_call *call, int r, const struct davit_error *err);
 /* The same for an operation that tells what is to be listed: into the open array of
  * the JSON that this gives (NULL: refused already).

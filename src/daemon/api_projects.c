@@ -124,8 +124,8 @@ int project_create(struct api_call *call, const struct project_wish *w,
 		return r;
 	davit_op_init(&call->op, call->daemon->loop, done, call);
 	davit_op_begin(&call->op, 0);
-	r = davit_core_apply(call->daemon->core, &spec, 1, DAVIT_APPLY_CREATE, false, call->cause, &call->op,
-			     err);
+	r = davit_core_apply(call->daemon->core, &spec, 1, DAVIT_APPLY_CREATE, false, 0, call->cause,
+			     &call->op, err);
 	if (r < 0)
 		davit_timer_stop(&call->op.deadline);
 	davit_spec_free(spec);

@@ -121,6 +121,11 @@ static void applied(struct davit_op *op, int result)
 	DAVIT_AUTO_BUF out = DAVIT_BUF_INIT;
 	struct davit_json j = DAVIT_JSON_INIT(&out);
 
+	if (!call->gone && !api_query(call, "revision") && api_again(call, result)) {
+		free_apply(call);
+		api_services_apply(call);
+		return;
+	}
 	davit_json_open(&j);
 	davit_json_key(&j, "services");
 	davit_json_open_array(&j);
@@ -172,7 +177,8 @@ void api_services_apply(struct api_call *call)
 		davit_op_init(&call->op, call->daemon->loop, applied, call);
 		davit_op_begin(&call->op, 0);
 		r = davit_core_apply(call->daemon->core, a->specs, a->n, apply_mode(call),
-				     api_query_bool(call, "force"), call->cause, &call->op, &err);
+				     api_query_bool(call, "force"), api_query_int(call, "revision", 0),
+				     call->cause, &call->op, &err);
 	}
 	if (r < 0) {
 		/* Of what the parser refuses the place is known; where names no key of a spec then. */
@@ -190,7 +196,7 @@ void api_service_delete(struct api_call *call)
 	struct davit_selector sel = api_selector(call);
 	struct davit_error err = {0};
 
-	api_begin(call);
+	api_begin_change(call);
 	api_begun(call,
 		  davit_core_kill(call->daemon->core, &sel, api_query_bool(call, "wait"), call->cause,
 				  &call->op, &err),
@@ -202,7 +208,7 @@ static void control(struct api_call *call, enum davit_service_verb verb)
 	struct davit_selector sel = api_selector(call);
 	struct davit_error err = {0};
 
-	api_begin(call);
+	api_begin_change(call);
 	api_begun(call, davit_core_control(call->daemon->core, &sel, verb, call->cause, &call->op, &err),
 		  &err);
 }
@@ -228,7 +234,7 @@ void api_service_scale(struct api_call *call)
 	struct davit_error err = {0};
 	int64_t n = json_integer_value(json_object_get(call->body, "instances"));
 
-	api_begin(call);
+	api_begin_change(call);
 	api_begun(call, davit_core_scale(call->daemon->core, &sel, n, call->cause, &call->op, &err), &err);
 }
 
@@ -295,7 +301,7 @@ void api_supervisor_delete(struct api_call *call)
 {
 	struct davit_error err = {0};
 
-	api_begin(call);
+	api_begin_change(call);
 	api_begun(call,
 		  davit_core_remove(call->daemon->core, DAVIT_KIND_SUPERVISOR, call->path[0], call->path[1],
 				    call->cause, &call->op, &err),
@@ -306,7 +312,7 @@ void api_namespace_delete(struct api_call *call)
 {
 	struct davit_error err = {0};
 
-	api_begin(call);
+	api_begin_change(call);
 	api_begun(call,
 		  davit_core_remove(call->daemon->core, DAVIT_KIND_NAMESPACE, NULL, call->path[0],
 				    call->cause, &call->op, &err),

@@ -176,7 +176,7 @@ static void create(struct order *o)
 	if (r == 0)
 		r = make_spec(o, &err);
 	if (r == 0)
-		r = davit_core_apply(o->call->daemon->core, &o->spec, 1, DAVIT_APPLY_CREATE, false,
+		r = davit_core_apply(o->call->daemon->core, &o->spec, 1, DAVIT_APPLY_CREATE, false, 0,
 				     o->call->cause, order_step(o, created, 0), &err);
 	if (r < 0)
 		order_fail(o, &err);

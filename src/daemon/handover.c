@@ -47,8 +47,14 @@ static int refuse(struct davit_daemon *d, struct davit_error *err)
 	ssize_t n = pread(d->lock_fd, pid, sizeof pid - 1, 0);
 
 	pid[n > 0 ? strcspn(pid, "\n") : 0] = '\0';
-	return davit_error_set(err, DAVIT_EINUSE, "lock", "a daemon runs already for %s%s%s%s",
-			       d->paths.state, pid[0] ? " (pid " : "", pid, pid[0] ? ")" : "");
+	if (!pid[0])
+		return davit_error_set(err, DAVIT_EINUSE, "lock", "a daemon runs already for %s",
+				       d->paths.state);
+	/* Its socket may have been removed; only its end brings another. */
+	return davit_error_set(err, DAVIT_EINUSE, "lock",
+			       "a daemon runs already for %s (pid %s); should it not answer at its socket, "
+			       "'kill %s' makes room for another, and workloads go on",
+			       d->paths.state, pid, pid);
 }
 
 /* The daemon that wrote its pid into the lock is a process (not a dead one that

@@ -33,6 +33,8 @@ static const struct api_field apply_query[] = {
 	 "create refuses what exists and differs, update what does not exist; default: apply",
 	 "create|update|apply|validate"},
 	{"force", API_BOOL, "build and replace even where nothing has changed"},
+	{"revision", API_INT, "that the service is to be at (inspect tells it), else ECONFLICT", .min = 1,
+	 .max = INT64_MAX},
 	{0},
 };
 

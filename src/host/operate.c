@@ -130,7 +130,9 @@ void host_create(struct host_call *call)
 	if (r == 0)
 		r = host_when(call->host, p, created, call);
 	if (r == DAVIT_EINVAL)
-		host_fail_with(call, r, "alias", "'%.64s' is no alias", what.alias);
+		host_fail_with(call, r, "alias",
+			       "'%.64s' is no alias: 1 to 63 bytes, no '/' or ':' in it, and not '.'",
+			       what.alias);
 	else if (r < 0)
 		host_fail_with(call, r, NULL, "out of memory");
 }

@@ -315,7 +315,7 @@ static int start_clone3(struct keeper_child *c)
 	};
 	long pid;
 
-	if (c->cgroup_fd >= 0) {
+	if (c->cgroup_fd >= 0 && !c->join_cgroup) {
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)c->cgroup_fd;
 	}

@@ -13,12 +13,16 @@
 
 #define EVENTS 128
 
-/* Each end wakes the keeper, and then the daemon. Where so many came within the last window
- * (more than 200 a second) they are let collect for a moment, which is short beside the time for
- * which the daemon gathers them before it commits. */
-#define STORM_WINDOW_NS (40 * DAVIT_NSEC_PER_MSEC)
+/* Each end wakes the keeper, and then the daemon. Where so many came within a window, and for as
+ * long as they come no further apart than this (100 a second), they are let collect until the next beat,
+ * which is no longer than the daemon gathers them in any case before it commits; and only for a moment where
+ * somebody waits for an end. What waits badly forbids it for a while. */
 #define STORM_ENDS 8
-#define STORM_PAUSE_MS 7
+#define STORM_GAP_NS (10 * DAVIT_NSEC_PER_MSEC)
+#define STORM_WINDOW_NS (STORM_ENDS * STORM_GAP_NS)
+#define STORM_BEAT_NS (50 * DAVIT_NSEC_PER_MSEC)
+#define STORM_PAUSE_NS (7 * DAVIT_NSEC_PER_MSEC)
+#define PRESSED_NS (200 * DAVIT_NSEC_PER_MSEC)
 
 /* An event carries what it is about, and the generation of the descriptor: one
  * that was closed earlier in the same batch does not match any more. */
@@ -100,19 +104,18 @@ static void slot_event(struct keeper *k, enum keeper_source source, uint32_t num
 	}
 }
 
-/* What may come a moment later, or never waits: ends, and the daemon. Output does not,
- * which a full pipe would hold up. */
-static bool waits_well(enum keeper_source source, uint32_t events)
+/* What may come a moment later, or never waits: ends, the daemon, and output, which says itself
+ * when its pipe is about to hold somebody up. */
+static bool waits_well(enum keeper_source source)
 {
 	switch (source) {
 	case KEEPER_ON_LISTEN:
 	case KEEPER_ON_CONN:
 	case KEEPER_ON_SIGNAL:
 	case KEEPER_ON_PID:
-		return true;
 	case KEEPER_ON_PIPE:
 	case KEEPER_ON_PIPE_ERR:
-		return events == EPOLLHUP;
+		return true;
 	default:
 		return false;
 	}
@@ -124,8 +127,8 @@ static void dispatch(struct keeper *k, const struct epoll_event *e)
 	uint32_t generation = (uint32_t)(e->data.u64 >> 32) & 0xffffff, number = (uint32_t)e->data.u64;
 	struct keeper_exec_slot *x;
 
-	if (!waits_well(source, e->events))
-		k->pressed = true;
+	if (!waits_well(source))
+		k->pressed = keeper_monotonic();
 	switch (source) {
 	case KEEPER_ON_LISTEN:
 		keeper_accept(k);
@@ -209,32 +212,47 @@ static int timeout(const struct keeper *k)
 		       : (int)((left + DAVIT_NSEC_PER_MSEC - 1) / DAVIT_NSEC_PER_MSEC);
 }
 
-/* Are there so many ends that they are let collect? */
+/* Are there so many ends that they are let collect? Yes as soon as they are, and for the next window. */
 static bool storms(struct keeper *k)
 {
 	int64_t now = keeper_monotonic();
 
 	if (now - k->window >= STORM_WINDOW_NS) {
-		k->storm = k->ends >= STORM_ENDS && now - k->window < 2 * STORM_WINDOW_NS;
+		k->storm = k->ends >= STORM_ENDS && now - k->window <= k->ends * STORM_GAP_NS;
 		k->window = now;
 		k->ends = 0;
 	}
-	return k->storm && !k->pressed;
+	k->storm |= k->ends >= STORM_ENDS;
+	return k->storm && now - k->pressed >= PRESSED_NS;
 }
 
-/* Waits for the daemon alone, and not for long. */
+/* Does somebody wait for an end? */
+static bool is_awaited(const struct keeper *k)
+{
+	return keeper_set_next(&k->stopping, 0) != KEEPER_NONE ||
+	       keeper_set_next(&k->launching, 0) != KEEPER_NONE;
+}
+
+/* Waits for the daemon alone, for `most` milliseconds (-1: any number) or until the next beat. The
+ * beat is the clock's and not our own: where several keepers have ends to tell, the daemon hears of
+ * them at once. */
 static void collect(const struct keeper *k, int most)
 {
 	struct pollfd daemon[] = {{.fd = k->conn, .events = (short)k->conn_events},
 				  {.fd = k->fd_listen, .events = POLLIN}};
+	int64_t left = STORM_BEAT_NS - keeper_monotonic() % STORM_BEAT_NS;
 
-	poll(daemon, DAVIT_ARRAY_SIZE(daemon), most < 0 || most > STORM_PAUSE_MS ? STORM_PAUSE_MS : most);
+	if (is_awaited(k) && left > STORM_PAUSE_NS)
+		left = STORM_PAUSE_NS;
+	if (most >= 0 && left > most * DAVIT_NSEC_PER_MSEC)
+		left = most * DAVIT_NSEC_PER_MSEC;
+	ppoll(daemon, DAVIT_ARRAY_SIZE(daemon), &(struct timespec){.tv_nsec = left}, NULL);
 }
 
 int keeper_loop(struct keeper *k, struct davit_error *err)
 {
 	struct epoll_event events[EVENTS];
-	int n, wait;
+	int n = 0, wait;
 
 	for (;;) {
 		keeper_conn_flush(k);
@@ -242,11 +260,10 @@ int keeper_loop(struct keeper *k, struct davit_error *err)
 			return 0;
 		look_around(k);
 		wait = timeout(k);
-		if (wait && storms(k)) {
+		if (wait && storms(k) && n < EVENTS) {
 			collect(k, wait);
 			wait = 0;
 		}
-		k->pressed = false;
 		n = epoll_wait(k->epoll, events, EVENTS, wait);
 		if (n < 0 && errno != EINTR)
 			return davit_error_errno(err, errno, NULL, "cannot wait for events");

@@ -52,6 +52,9 @@ enum {
 	KEEPER_LAUNCHING = 1 << 13, /* the main process is a launcher: see launch.h */
 	KEEPER_TELL_LAUNCHED = 1 << 14,
 	KEEPER_ALONE = 1 << 15, /* the run ended, and nothing was left of it */
+	/* Its v2 group was killed by cgroup.kill once: kernels of 2025 (6.14, and the others of
+	 * that age) kill at birth what is cloned into such a group. What is started there enters it itself. */
+	KEEPER_GROUP_KILLED = 1 << 16,
 };
 #define KEEPER_TELL                                                                                          \
 	(KEEPER_TELL_EXITED | KEEPER_TELL_READY | KEEPER_TELL_STATUS | KEEPER_TELL_STOPPED |                 \
@@ -263,8 +266,8 @@ struct keeper {
 	int64_t scanned, scan_cost; /* when /proc was last walked, and how long it took */
 	int64_t window;		    /* since when ends are counted, to see a storm of them */
 	uint32_t ends;
-	bool storm;   /* the window before had many */
-	bool pressed; /* this turn had something that waits badly */
+	bool storm;	 /* this window has many, or the one before had */
+	int64_t pressed; /* when something came last that waits badly */
 
 	int conn;
 	bool greeted;
@@ -448,6 +451,7 @@ struct keeper_command {
 	char **argv, **env; /* env has room for three more */
 	size_t n_env;
 	const char *settings; /* pairs (file, value), empty string at the end */
+	bool outside;	      /* it enters no cgroup of the slot */
 	void *mapped;	      /* of argv and env, when they are many */
 	size_t mapped_len;
 };
@@ -493,7 +497,7 @@ struct keeper_child {
 	pid_t pid;
 	int pidfd;
 	int low;	  /* `reserved`, if the child shares the table until it has its own */
-	bool join_cgroup; /* by the child: clone3 could not do it */
+	bool join_cgroup; /* cgroup_fd, by the child: clone3 cannot do it */
 	uint32_t lives;	  /* cleared by the kernel when the child has left our memory */
 	/* written by the child */
 	volatile int64_t born; /* CLOCK_BOOTTIME when it began */
@@ -630,6 +634,8 @@ void keeper_stop_tick(struct keeper *k);
 /* Sends signo to every process of the slot; kill: SIGKILL by the surest means.
  * The number of processes that were alive, 0 when nothing is left. */
 unsigned keeper_tree_signal(struct keeper *k, struct keeper_slot *s, int signo);
+/* One of its cgroups is frozen, or is to be. */
+bool keeper_frozen(const struct keeper *k, const struct keeper_slot *s);
 /* What is alive of each slot in `which` that has no cgroup, by one walk over
  * /proc; each found process is sent signo unless that is 0. Slots without any
  * are put into `empty`. */

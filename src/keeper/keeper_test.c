@@ -130,6 +130,42 @@ static void a_storm_of_ends_is_told_once_each_and_holds_up_nobody(void **state)
 	assert_false(client_wait(c, KEEPER_EXITED, 0, NULL, 0, &p));
 }
 
+static void in_a_storm_of_ends_nothing_of_what_others_print_is_lost_and_stops_end(void **state)
+{
+	enum { N = 100, LINES = 3000 };
+	struct client *c = *state;
+	DAVIT_AUTO_FREE char *log = NULL;
+	char id[24], flood[128];
+	pid_t pid[N];
+	size_t lines = 0;
+
+	for (int i = 0; i < N; i++) {
+		snprintf(id, sizeof id, "%016x", i);
+		pid[i] = client_shell(c, id, "exec sleep 1000");
+	}
+	/* Several times what a pipe holds, so that it waits for the keeper. */
+	snprintf(flood, sizeof flood, "i=0; while [ $i -lt %d ]; do printf '%%0100d\\n' $i; i=$((i+1)); done",
+		 LINES);
+	client_shell(c, "00000000000000ff", flood);
+	for (int i = 1; i < N; i++) {
+		assert_int_equal(kill(pid[i], SIGKILL), 0);
+		nap(1);
+		if (i == N / 2)
+			assert_int_equal(client_stop(c, "0000000000000000", SIGTERM, 5000), 0);
+	}
+	for (int i = 0; i < N; i++) {
+		snprintf(id, sizeof id, "%016x", i);
+		assert_int_equal(client_exit(c, id, 1).signal, i ? SIGKILL : SIGTERM);
+	}
+	assert_int_equal(client_exit(c, "00000000000000ff", 1).code, 0);
+	log = client_log(c, "00000000000000ff");
+	for (char *p = log, *nl; (nl = strchr(p, '\n')); p = nl + 1, lines++) {
+		assert_int_equal(nl - p, strlen("stdout ") + 100);
+		assert_int_equal(strtoull(p + strlen("stdout "), NULL, 10), lines);
+	}
+	assert_int_equal(lines, LINES);
+}
+
 static void a_user_that_may_not_be_taken_is_refused_by_number(void **state)
 {
 	struct client *c = *state;
@@ -499,6 +535,7 @@ int main(int argc, char **argv)
 		T(what_cannot_be_executed_is_refused_with_the_reason),
 		T(starts_in_a_burst_are_answered_and_logged_each_for_itself),
 		T(a_storm_of_ends_is_told_once_each_and_holds_up_nobody),
+		T(in_a_storm_of_ends_nothing_of_what_others_print_is_lost_and_stops_end),
 		T(a_user_that_may_not_be_taken_is_refused_by_number),
 		T(arguments_environment_and_directory_arrive_as_they_are),
 		T(limits_and_privileges_are_set),

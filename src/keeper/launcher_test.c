@@ -45,7 +45,7 @@ static void held(struct client *c, const char *id)
 
 static uint64_t launch(struct client *c, const char *id, uint32_t run, const char *script, int limit_ms)
 {
-	return client_launch(c, id, run, ARGV("/bin/sh", "-c", script), limit_ms);
+	return client_launch(c, id, run, ARGV("/bin/sh", "-c", script), limit_ms, 0);
 }
 
 static pid_t started(struct client *c, const char *id)
@@ -169,7 +169,7 @@ static void a_launcher_that_fails_is_quoted_and_the_run_does_not_count(void **st
 	assert_int_equal(p.u.instance.run, 0);
 	assert_int_equal(client_spawned(c, launch(c, ID(01), 1, "exit 3", 0)), DAVIT_EEXEC);
 	assert_string_equal(c->message, "the launcher ended with code 3 and without a word");
-	assert_int_equal(client_spawned(c, client_launch(c, ID(01), 1, ARGV("/no/such"), 0)), DAVIT_EEXEC);
+	assert_int_equal(client_spawned(c, client_launch(c, ID(01), 1, ARGV("/no/such"), 0, 0)), DAVIT_EEXEC);
 	assert_string_equal(c->message, "cannot execute /no/such: No such file or directory");
 	/* After a run that counted, that one is what the slot tells. */
 	assert_true(client_spawned(c, launch(c, ID(01), 1, DETACH("sleep 0.5; exit 5"), 0)) > 0);
@@ -297,6 +297,49 @@ static void a_stop_during_the_launch_ends_it_at_once(void **state)
 	assert_true(client_inspect(c, ID(01), &p));
 	assert_int_equal(p.u.instance.state, KEEPER_SLOT_CREATED);
 	assert_false(client_wait(c, KEEPER_EXITED, 0, ID(01), 50, &p));
+}
+
+static bool is_in(const char *group, pid_t pid)
+{
+	char path[160], want[32];
+
+	snprintf(path, sizeof path, "%s/cgroup.procs", group);
+	snprintf(want, sizeof want, "%d\n", (int)pid);
+	DAVIT_AUTO_FREE char *members = slurp(path);
+	return members && !strcmp(members, want);
+}
+
+static void a_launcher_that_stays_outside_of_the_group_is_ended_with_what_is_in_it(void **state)
+{
+	struct client *c = *state;
+	char path[128], script[400];
+	uint64_t tag;
+	pid_t pid;
+
+	if (!client_own_cgroup(path)) {
+		print_message("no cgroup v2 hierarchy can be written here\n");
+		skip();
+	}
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path}), 0);
+	/* The workload, entering the group, is alone there; then the launcher ends, or it does not. */
+	snprintf(script, sizeof script,
+		 "setsid sh -c 'echo $$ >%s/cgroup.procs; exec sleep 1000' & echo $! >$PIDFILE; "
+		 "until grep -q . %s/cgroup.procs; do sleep 0.01; done; $1",
+		 path, path);
+	tag = client_launch(c, ID(01), 1, ARGV("/bin/sh", "-c", script), 0, KEEPER_FLAG_OUTSIDE);
+	pid = client_spawned(c, tag);
+	assert_true(pid > 0);
+	assert_true(is_in(path, pid));
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 60000), 0);
+	assert_false(alive(pid));
+
+	tag = client_launch(c, ID(01), 2, ARGV("/bin/sh", "-c", script, "sh", "sleep 1000"), 0,
+			    KEEPER_FLAG_OUTSIDE);
+	WAIT_FOR((pid = written_pid(c, ID(01), "")) > 0 && is_in(path, pid));
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 600000), 0);
+	assert_int_equal(client_spawned(c, tag), DAVIT_ECANCELED);
+	assert_false(alive(pid));
+	assert_int_equal(rmdir(path), 0);
 }
 
 static void an_intermediate_process_does_not_matter(void **state)
@@ -459,6 +502,7 @@ int main(void)
 		T(an_old_pid_file_is_not_believed),
 		T(a_launcher_that_hangs_is_killed_in_time),
 		T(a_stop_during_the_launch_ends_it_at_once),
+		T(a_launcher_that_stays_outside_of_the_group_is_ended_with_what_is_in_it),
 		T(an_intermediate_process_does_not_matter),
 		T(a_launch_goes_on_when_the_daemon_has_gone),
 		T(an_upgrade_during_the_launch_changes_nothing),

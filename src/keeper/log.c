@@ -325,6 +325,8 @@ bool keeper_log_pump(struct keeper *k, struct keeper_slot *s, enum keeper_stream
 		keeper_close(&s->fd_pipe[stream]);
 		return false;
 	}
+	if (n >= KEEPER_CHUNK / 2)
+		k->pressed = keeper_monotonic(); /* full soon, and its writer would wait */
 	while (have < (size_t)n) {
 		ssize_t r = DAVIT_EINTR(read(k->fd_scratch[0], k->chunk + have, (size_t)n - have));
 		if (r <= 0)

@@ -75,7 +75,9 @@ struct keeper_header {
 
 #define KEEPER_FLAG_MEMFD 1u /* body is in the passed memfd */
 #define KEEPER_FLAG_KILL 2u  /* QUIT: kill everything first */
-#define KEEPER_FLAG_RAW 4u   /* TERMINAL: raw from the start, for a command that passes it on to another */
+#define KEEPER_FLAG_OUTSIDE                                                                                  \
+	8u		   /* LAUNCH: the launcher enters no cgroup; it takes the workload into the slot's */
+#define KEEPER_FLAG_RAW 4u /* TERMINAL: raw from the start, for a command that passes it on to another */
 
 struct keeper_hello {
 	struct keeper_header h;

@@ -175,6 +175,7 @@ static int launch(struct keeper *k, struct request *q)
 	if (r < 0)
 		return r;
 	const char *pid_file = keeper_read_string(&q->body);
+	c.outside = q->h->flags & KEEPER_FLAG_OUTSIDE;
 	r = keeper_launch(k, s, &c, pid_file, m.limit_ms, q->h->tag, &q->err);
 	keeper_command_fini(&c);
 	return r;

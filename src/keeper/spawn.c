@@ -93,6 +93,7 @@ static int prepare_cgroups(struct keeper *k, const struct keeper_slot *s, struct
 	int fd;
 
 	c->wait = keeper_memory_group(k, s);
+	c->join_cgroup = s->flags & KEEPER_GROUP_KILLED;
 	for (unsigned i = 0; keeper_cgroup(k, s, i, path); i++) {
 		bool v2 = i == 0 && s->flags & KEEPER_CGROUP2;
 		fd = v2 ? keeper_cgroup_open(k, s, i, "", O_PATH | O_DIRECTORY)
@@ -299,7 +300,7 @@ int keeper_spawn_begin(struct keeper *k, struct keeper_slot *s, struct keeper_co
 	out = ends[0];
 	err_out = ends[1];
 	if (r == 0)
-		r = prepare_cgroups(k, s, &st->child, err);
+		r = c->outside ? 0 : prepare_cgroups(k, s, &st->child, err);
 	if (r == 0)
 		r = keeper_notify_open(k, s, &c->f, &ready, st->notify, err);
 	if (r == 0) {
@@ -377,6 +378,9 @@ int keeper_start_beside(struct keeper *k, const struct keeper_slot *s, struct ke
 	int r;
 
 	st->child = (struct keeper_child){.tty = tty, .ready_fd = -1, .cgroup_fd = -1};
+	/* A frozen child never executes its program, and this keeper would wait for it. */
+	if (s && keeper_frozen(k, s))
+		return davit_error_set(err, DAVIT_ESTATE, NULL, "instance %s is paused", s->id);
 	r = s ? prepare_cgroups(k, s, &st->child, err) : 0;
 	if (r == 0) {
 		snprintf(st->instance, sizeof st->instance, "DAVIT_INSTANCE=%s", s ? s->id : "");

@@ -35,10 +35,9 @@ void keeper_signal_group(const struct keeper_slot *s, int signo)
 
 static void kill_all(struct keeper *k, struct keeper_slot *s)
 {
-	if (keeper_has_cgroup(k, s)) {
+	if (keeper_has_cgroup(k, s))
 		keeper_tree_signal(k, s, SIGKILL);
-		return;
-	}
+	/* The main process may be outside of the group: launchers are, and what somebody has moved. */
 	keeper_signal_group(s, SIGKILL);
 }
 

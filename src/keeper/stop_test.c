@@ -145,31 +145,13 @@ static void signals_reach_the_main_process_or_all_descendants(void **state)
 	WAIT_FOR((free(log), log = client_log(c, ID(01)), strstr(log, "child\n")));
 }
 
-/* The first v2 mount with a directory of our own in it, or NULL. */
-static const char *own_cgroup(char path[128])
-{
-	static const char *const mounts[] = {"/sys/fs/cgroup/unified", "/sys/fs/cgroup"};
-
-	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(mounts); i++) {
-		char file[160];
-		snprintf(path, 128, "%s/davit-keeper-test-%d", mounts[i], (int)getpid());
-		if (mkdir(path, 0755) < 0)
-			continue;
-		snprintf(file, sizeof file, "%s/cgroup.events", path);
-		if (access(file, R_OK) == 0)
-			return path;
-		rmdir(path);
-	}
-	return NULL;
-}
-
 static void a_cgroup_is_joined_at_birth_and_emptied_by_a_stop(void **state)
 {
 	struct client *c = *state;
 	char path[128], procs[160], script[300];
 	pid_t main_pid, hidden;
 
-	if (!own_cgroup(path)) {
+	if (!client_own_cgroup(path)) {
 		print_message("no cgroup v2 hierarchy can be written here\n");
 		skip();
 	}
@@ -191,6 +173,71 @@ static void a_cgroup_is_joined_at_birth_and_emptied_by_a_stop(void **state)
 	assert_int_equal(rmdir(path), 0);
 }
 
+static void a_group_that_was_killed_takes_another_run(void **state)
+{
+	struct client *c = *state;
+	char path[128], procs[160], want[32];
+	pid_t pid;
+
+	if (!client_own_cgroup(path)) {
+		print_message("no cgroup v2 hierarchy can be written here\n");
+		skip();
+	}
+	snprintf(procs, sizeof procs, "%s/cgroup.procs", path);
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path}), 0);
+	for (uint32_t run = 1; run <= 3; run++) {
+		if (run == 3) { /* Whoever was not there then knows it too. */
+			client_kill_keeper(c);
+			client_start_keeper(c);
+			client_connect(c);
+		}
+		pid = client_spawn(c, ID(01), run, ARGV("/bin/sleep", "1000"), NULL);
+		assert_true(pid > 0);
+		snprintf(want, sizeof want, "%d\n", (int)pid);
+		DAVIT_AUTO_FREE char *members = slurp(procs);
+		assert_string_equal(members, want);
+		assert_int_equal(client_stop(c, ID(01), SIGTERM, 0), 0);
+		assert_int_equal(client_exit(c, ID(01), run).signal, SIGKILL);
+	}
+	/* It lives, and its commands too. */
+	pid = client_spawn(c, ID(01), 4, ARGV("/bin/sh", "-c", "exit 5"), NULL);
+	assert_true(pid > 0);
+	assert_int_equal(client_exit(c, ID(01), 4).code, 5);
+	assert_int_equal(rmdir(path), 0);
+}
+
+/* How often a process has read something. */
+static long reads_of(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof path, "/proc/%d/io", (int)pid);
+	DAVIT_AUTO_FREE char *text = slurp(path);
+	const char *at = text ? strstr(text, "syscr: ") : NULL;
+	return at ? atol(at + strlen("syscr: ")) : -1;
+}
+
+static void a_stop_that_waits_does_nothing_else(void **state)
+{
+	struct client *c = *state;
+	char path[128], script[200];
+	long before;
+
+	if (!client_own_cgroup(path) || reads_of(c->keeper) < 0) {
+		print_message("no cgroup v2 hierarchy can be written here, or /proc/PID/io is not there\n");
+		skip();
+	}
+	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path}), 0);
+	snprintf(script, sizeof script, "trap '' TERM; echo $$ >%s/up; while :; do sleep 1; done", c->dir);
+	assert_true(client_spawn(c, ID(01), 1, ARGV("/bin/sh", "-c", script), NULL) > 0);
+	read_pid(c, "up");
+	before = reads_of(c->keeper);
+	assert_int_equal(client_stop(c, ID(01), SIGTERM, 700), 0);
+	assert_int_equal(client_exit(c, ID(01), 1).signal, SIGKILL);
+	assert_true(reads_of(c->keeper) - before < 150);
+	assert_int_equal(rmdir(path), 0);
+}
+
 static void an_exit_tells_whether_anything_is_left_of_its_run(void **state)
 {
 	struct client *c = *state;
@@ -198,7 +245,7 @@ static void an_exit_tells_whether_anything_is_left_of_its_run(void **state)
 	struct packet p;
 	pid_t left;
 
-	if (!own_cgroup(path)) {
+	if (!client_own_cgroup(path)) {
 		print_message("no cgroup v2 hierarchy can be written here\n");
 		skip();
 	}
@@ -230,7 +277,7 @@ static void without_clone3_a_workload_starts_fails_and_stops_the_same(void **sta
 	c->without_clone3 = true;
 	client_start_keeper(c);
 	client_connect(c);
-	if (!own_cgroup(path))
+	if (!client_own_cgroup(path))
 		path[0] = '\0';
 	assert_int_equal(client_create(c, ID(01), &(struct log_options){.cgroup = path[0] ? path : NULL}), 0);
 	assert_int_equal(client_spawn(c, ID(01), 1, ARGV("/x/y"), NULL), DAVIT_EEXEC);
@@ -322,6 +369,8 @@ int main(void)
 		T(stopping_one_instance_leaves_its_neighbour_alone),
 		T(signals_reach_the_main_process_or_all_descendants),
 		T(a_cgroup_is_joined_at_birth_and_emptied_by_a_stop),
+		T(a_group_that_was_killed_takes_another_run),
+		T(a_stop_that_waits_does_nothing_else),
 		T(an_exit_tells_whether_anything_is_left_of_its_run),
 		T(without_clone3_a_workload_starts_fails_and_stops_the_same),
 		T(a_kill_for_lack_of_memory_is_told_as_such),

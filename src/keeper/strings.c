@@ -193,7 +193,7 @@ int keeper_cgroup_open(struct keeper *k, const struct keeper_slot *s, unsigned n
 	for (; n > 0 && *dir; n--)
 		dir += strlen(dir) + 1;
 	if ((unsigned char)*dir - 1u < KEEPER_BASES) {
-		snprintf(path, sizeof path, "%s%s%s", s->id, *file ? "/" : "", file);
+		stpcpy(stpcpy(stpcpy(path, s->id), *file ? "/" : ""), file);
 		return open_below(k, (unsigned char)*dir - 1u, path, flags);
 	}
 	size = (size_t)snprintf(path, sizeof path, "%s%s%s", dir, *file ? "/" : "", file);

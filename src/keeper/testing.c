@@ -436,10 +436,28 @@ int client_spawn(struct client *c, const char *id, uint32_t run, const char *con
 			      client_send(c, &m.h, KEEPER_SPAWN, id, sizeof m, body.data, body.len, NULL, 0));
 }
 
-uint64_t client_launch(struct client *c, const char *id, uint32_t run, const char *const *argv, int limit_ms)
+const char *client_own_cgroup(char path[128])
+{
+	static const char *const mounts[] = {"/sys/fs/cgroup/unified", "/sys/fs/cgroup"};
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(mounts); i++) {
+		char file[160];
+		snprintf(path, 128, "%s/davit-keeper-test-%d", mounts[i], (int)getpid());
+		if (mkdir(path, 0755) < 0)
+			continue;
+		snprintf(file, sizeof file, "%s/cgroup.events", path);
+		if (access(file, R_OK) == 0)
+			return path;
+		rmdir(path);
+	}
+	return NULL;
+}
+
+uint64_t client_launch(struct client *c, const char *id, uint32_t run, const char *const *argv, int limit_ms,
+		       uint32_t flags)
 {
 	DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
-	struct keeper_launch m = {.limit_ms = (uint32_t)limit_ms, .spawn.run = run};
+	struct keeper_launch m = {.h.flags = flags, .limit_ms = (uint32_t)limit_ms, .spawn.run = run};
 	char path[128], variable[160];
 
 	snprintf(path, sizeof path, "%s/%s.pid", c->dir, id);

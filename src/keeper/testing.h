@@ -101,11 +101,14 @@ struct log_options {
 };
 
 int client_create(struct client *c, const char *id, const struct log_options *o);
+/* Makes a directory of our own in the first v2 mount: its path, or NULL. */
+const char *client_own_cgroup(char path[128]);
 /* The pid, or the negative result. */
 int client_spawn(struct client *c, const char *id, uint32_t run, const char *const *argv,
 		 const struct spawn_options *o);
 /* LAUNCH of that program, which writes its pid to dir/ID.pid ($PIDFILE); not waited for. */
-uint64_t client_launch(struct client *c, const char *id, uint32_t run, const char *const *argv, int limit_ms);
+uint64_t client_launch(struct client *c, const char *id, uint32_t run, const char *const *argv, int limit_ms,
+		       uint32_t flags);
 /* The pid of SPAWNED, or the result of DONE. */
 int client_spawned(struct client *c, uint64_t tag);
 /* Creates and runs `/bin/sh -c script`. */

@@ -39,6 +39,18 @@ static bool freeze(struct keeper *k, const struct keeper_slot *s, char dir[KEEPE
 	return false;
 }
 
+bool keeper_frozen(const struct keeper *k, const struct keeper_slot *s)
+{
+	char dir[KEEPER_PATH_MAX], buf[32];
+
+	KEEPER_FOREACH_CGROUP(dir, k, s)
+	if ((keeper_read_file(dir, "cgroup.events", buf, sizeof buf) > 0 && strstr(buf, "frozen 1")) ||
+	    (keeper_read_file(dir, "cgroup.freeze", buf, sizeof buf) > 0 && buf[0] == '1') ||
+	    (keeper_read_file(dir, "freezer.state", buf, sizeof buf) > 0 && !strncmp(buf, "FR", 2)))
+		return true;
+	return false;
+}
+
 /* A member's pid was read a moment ago: opened first, then seen to be still a
  * member, it is the right one. */
 static bool signal_member(struct keeper *k, const struct keeper_slot *s, pid_t pid, int signo)
@@ -92,13 +104,18 @@ static unsigned signal_directory(struct keeper *k, const struct keeper_slot *s, 
 	return found + signal_children(k, s, dir, signo);
 }
 
-static bool populated(struct keeper *k, const struct keeper_slot *s)
+static bool populated(struct keeper *k, struct keeper_slot *s)
 {
-	/* One read tells all that this file has. It is done at each exit. */
-	DAVIT_AUTO_CLOSE int fd = keeper_cgroup_open(k, s, 0, "cgroup.events", O_RDONLY);
+	/* One read tells all that this file has. It is done at each exit. A descriptor that is watched
+	 * is ready until it is read itself, and for ever when its group was removed. */
+	DAVIT_AUTO_CLOSE int fd =
+		s->fd_cgroup < 0 ? keeper_cgroup_open(k, s, 0, "cgroup.events", O_RDONLY) : -1;
+	int from = s->fd_cgroup < 0 ? fd : s->fd_cgroup;
 	char buf[256];
-	ssize_t n = fd < 0 ? -1 : DAVIT_EINTR(read(fd, buf, sizeof buf - 1));
+	ssize_t n = from < 0 ? -1 : DAVIT_EINTR(pread(from, buf, sizeof buf - 1, 0));
 
+	if (n < 0)
+		keeper_close(&s->fd_cgroup);
 	buf[n > 0 ? n : 0] = '\0';
 	return strstr(buf, "populated 1");
 }
@@ -117,8 +134,12 @@ static unsigned signal_cgroup(struct keeper *k, struct keeper_slot *s, int signo
 	}
 	keeper_cgroup(k, s, 0, dir);
 	if (s->flags & KEEPER_CGROUP2) {
-		if (signo == SIGKILL && keeper_write_file(dir, "cgroup.kill", "1") == 0)
-			return 1;
+		if (signo == SIGKILL) {
+			s->flags |= KEEPER_GROUP_KILLED; /* before: a keeper that dies now leaves it in the
+							    slot */
+			if (keeper_write_file(dir, "cgroup.kill", "1") == 0)
+				return 1;
+		}
 	}
 	/* Nothing forks away from under a list that is read frozen. */
 	frozen = signo == SIGKILL && freeze(k, s, freezer);

@@ -291,8 +291,10 @@ static void exec_start(struct davit_exec *x, struct davit_op *op)
 	struct davit_error err = {0};
 	struct exec *e;
 
-	if (!pi->inst || pi->state != DAVIT_STATE_STARTED) {
-		davit_op_fail(op, DAVIT_ESTATE, x->instance->runtime->name, "the instance does not run");
+	if (!pi->inst || pi->state != DAVIT_STATE_STARTED || pi->paused || pi->pausing) {
+		davit_op_fail(op, DAVIT_ESTATE, x->instance->runtime->name,
+			      pi->paused || pi->pausing ? "the instance is paused"
+							: "the instance does not run");
 		return;
 	}
 	e = calloc(1, sizeof *e);
@@ -318,6 +320,16 @@ static void exec_start(struct davit_exec *x, struct davit_op *op)
 	}
 	op->performer = e;
 	davit_op_on_cancel(op, on_cancel);
+}
+
+bool local_exec_starting(const struct local_instance *pi)
+{
+	const struct exec *e;
+
+	DAVIT_LIST_FOREACH (e, &local_runtime_of(pi->inst->runtime)->execs, list)
+		if (e->op && e->x && e->x->instance == pi->inst)
+			return true;
+	return false;
 }
 
 /* ------------------------------------------------------------------------- input */

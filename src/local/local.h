@@ -265,6 +265,8 @@ extern const struct davit_logs_facet local_logs;
 /* Its slot `discard`, for every runtime that keeps logs as <log_dir>/ID. */
 void local_logs_discard(struct davit_runtime *rt, const char *id);
 extern const struct davit_exec_facet local_exec;
+/* A command beside the instance is being started: the keeper has not answered yet. */
+bool local_exec_starting(const struct local_instance *pi);
 extern const struct davit_stats_facet local_stats;
 /* Where cgroups_why_no_freeze says nothing. */
 extern const struct davit_pause_facet local_pause;

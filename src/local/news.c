@@ -16,7 +16,8 @@ void local_exit_of(const struct keeper_exit *from, struct davit_exit *to)
 		.core_dumped = from->core_dumped,
 		.time = from->time,
 	};
-	snprintf(to->reason, sizeof to->reason, "%.*s", (int)sizeof from->reason, from->reason);
+	_Static_assert(sizeof from->reason < sizeof to->reason, "it fits, with the NUL that is there");
+	memcpy(to->reason, from->reason, strnlen(from->reason, sizeof from->reason));
 }
 
 void local_exit_explained(struct local_runtime *p, const char *id, const struct keeper_exit *from,

@@ -10,12 +10,16 @@
 #define LOOK_NS (2 * DAVIT_NSEC_PER_MSEC)
 #define LOOK_MAX_NS (50 * DAVIT_NSEC_PER_MSEC)
 
-/* A pause that is not complete: processes in a system call take a moment. */
+/* A pause that is not complete: processes in a system call take a moment. It begins only when
+ * nothing is being started beside the instance: the keeper waits for a child to execute its
+ * program, and would wait for a frozen one until the end of the pause, and with it every
+ * other instance. */
 struct local_pausing {
 	struct local_instance *pi;
 	struct davit_op *op;
 	struct davit_timer timer;
 	int64_t next;
+	bool begun;
 };
 
 static struct cgroups *cgroups_of(const struct local_instance *pi)
@@ -48,12 +52,28 @@ void local_pausing_close(struct local_instance *pi)
 	free(p);
 }
 
+static bool starts_beside(const struct local_instance *pi)
+{
+	return local_exec_starting(pi) ||
+	       local_terminals_opening(&local_runtime_of(pi->inst->runtime)->terminals, pi->inst);
+}
+
 static void on_look(struct davit_timer *t)
 {
 	struct local_pausing *p = DAVIT_CONTAINER_OF(t, struct local_pausing, timer);
 	struct davit_op *op = p->op;
+	struct davit_error err = {0};
 
-	if (!cgroups_frozen(cgroups_of(p->pi), p->pi->id)) {
+	if (!p->begun && !starts_beside(p->pi)) {
+		if (cgroups_freeze(cgroups_of(p->pi), p->pi->id, true, &err) < 0) {
+			p->pi->pausing = NULL;
+			free(p);
+			davit_op_fail_error(op, &err);
+			return;
+		}
+		p->begun = true;
+	}
+	if (!p->begun || !cgroups_frozen(cgroups_of(p->pi), p->pi->id)) {
 		p->next = p->next * 2 < LOOK_MAX_NS ? p->next * 2 : LOOK_MAX_NS;
 		davit_timer_start(&p->timer, p->next);
 		return;
@@ -87,7 +107,6 @@ static bool refuse(const struct local_instance *pi, struct davit_instance *inst,
 static void pause_(struct davit_instance *inst, struct davit_op *op)
 {
 	struct local_instance *pi = local_instance_of(inst);
-	struct davit_error err = {0};
 	struct local_pausing *p;
 
 	if (refuse(pi, inst, op))
@@ -97,11 +116,8 @@ static void pause_(struct davit_instance *inst, struct davit_op *op)
 		return;
 	}
 	p = calloc(1, sizeof *p);
-	if (!p || cgroups_freeze(cgroups_of(pi), pi->id, true, &err) < 0) {
-		if (!p)
-			davit_error_set(&err, DAVIT_ENOMEM, inst->runtime->name, "out of memory");
-		free(p);
-		davit_op_fail_error(op, &err);
+	if (!p) {
+		davit_op_fail(op, DAVIT_ENOMEM, inst->runtime->name, "out of memory");
 		return;
 	}
 	*p = (struct local_pausing){.pi = pi, .op = op, .next = LOOK_NS};

@@ -329,6 +329,16 @@ void local_terminals_attach(struct local_terminals *ts, struct davit_terminal *t
 	begin(ts, t, false, op);
 }
 
+bool local_terminals_opening(const struct local_terminals *ts, const struct davit_instance *inst)
+{
+	const struct terminal *me;
+
+	DAVIT_LIST_FOREACH (me, &ts->open, list)
+		if (me->op && me->opens && me->t && me->t->instance == inst)
+			return true;
+	return false;
+}
+
 /* ------------------------------------------------------------------ what is attached */
 
 ssize_t local_terminal_write(struct davit_terminal *t, const void *data, size_t n)

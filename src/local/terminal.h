@@ -64,6 +64,8 @@ void local_terminals_fini(struct local_terminals *ts);
 /* --- slots of the facet --- */
 void local_terminals_open(struct local_terminals *ts, struct davit_terminal *t, struct davit_op *op);
 void local_terminals_attach(struct local_terminals *ts, struct davit_terminal *t, struct davit_op *op);
+/* A terminal of the instance is being opened: the keeper has not answered yet. */
+bool local_terminals_opening(const struct local_terminals *ts, const struct davit_instance *inst);
 /* inst NULL: all. */
 void local_terminals_list(struct local_terminals *ts, struct davit_instance *inst,
 			  void (*each)(void *user, const struct davit_terminal_info *info), void *user,

@@ -17,10 +17,15 @@ static struct keeper_client *keeper_of(struct local_terminals *ts, struct davit_
 {
 	struct local_instance *pi = local_instance_of(inst);
 
-	if (pi->inst && pi->state != DAVIT_STATE_DESTROYED && (!opens || pi->state == DAVIT_STATE_STARTED))
+	bool frozen = opens && (pi->paused || pi->pausing);
+
+	if (pi->inst && pi->state != DAVIT_STATE_DESTROYED && !frozen &&
+	    (!opens || pi->state == DAVIT_STATE_STARTED))
 		return &pi->keeper->client;
 	davit_error_set(err, opens ? DAVIT_ESTATE : DAVIT_ENOENT, ts->rt->name,
-			opens ? "the instance does not run" : "the instance is not there");
+			frozen	? "the instance is paused"
+			: opens ? "the instance does not run"
+				: "the instance is not there");
 	return NULL;
 }
 

@@ -21,7 +21,9 @@ enum {
 struct davit_client {
 	int fd;	    /* -1 once it was taken */
 	int output; /* whose reader is waited for as well, or -1 */
-	int64_t timeout;
+	int64_t timeout, patience;
+	int (*lives)(struct davit_client *c, void *user, struct davit_error *err); /* or NULL */
+	void *user;								   /* of `lives` */
 	http_parser parser;
 	struct davit_buf headers; /* name NUL value NUL ... of the response */
 	struct davit_buf body;	  /* decoded; what comes before `taken` was given out */
@@ -67,6 +69,15 @@ void davit_client_close(struct davit_client *c)
 void davit_client_set_timeout(struct davit_client *c, int64_t ns)
 {
 	c->timeout = ns;
+}
+
+void davit_client_set_patience(struct davit_client *c, int64_t ns,
+			       int (*lives)(struct davit_client *c, void *user, struct davit_error *err),
+			       void *user)
+{
+	c->patience = ns;
+	c->lives = lives;
+	c->user = user;
 }
 
 void davit_client_set_output(struct davit_client *c, int fd)
@@ -161,12 +172,21 @@ static int wait_for(struct davit_client *c, short events, struct davit_error *er
 {
 	/* Of a descriptor without events only its end is told. */
 	struct pollfd p[2] = {{.fd = c->fd, .events = events}, {.fd = c->output}};
-	int64_t ms = c->timeout > 0 ? (c->timeout + 999999) / 1000000 : -1;
+	int64_t wait = c->lives && (c->timeout <= 0 || c->patience < c->timeout) ? c->patience : c->timeout;
+	int64_t ms = wait > 0 ? (wait + 999999) / 1000000 : -1, waited = 0;
 	long n;
 
 	if (ms < 0 && c->output < 0)
 		return 0; /* the call itself waits */
-	n = DAVIT_EINTR(poll(p, 2, ms > INT_MAX ? INT_MAX : (int)ms));
+	do {
+		n = DAVIT_EINTR(poll(p, 2, ms > INT_MAX ? INT_MAX : (int)ms));
+		waited += wait;
+		if (n == 0 && c->lives) {
+			int r = c->lives(c, c->user, err);
+			if (r < 0)
+				return r;
+		}
+	} while (n == 0 && c->lives && (c->timeout <= 0 || waited < c->timeout));
 	if (n < 0)
 		return davit_error_errno(err, errno, NULL, "cannot wait for the daemon");
 	if (n == 0)

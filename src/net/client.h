@@ -50,6 +50,11 @@ void davit_client_close(struct davit_client *c);
  * and _body go on where they were. */
 void davit_client_set_timeout(struct davit_client *c, int64_t ns);
 
+/* Who waits for ns asks `lives` whether there is somebody to wait for, and asks again each time that the
+ * same has passed. It returns 0, or fills *err; with that the call ends. NULL: nobody asks, the default. */
+void davit_client_set_patience(struct davit_client *c, int64_t ns,
+			       int (*lives)(struct davit_client *c, void *user, struct davit_error *err),
+			       void *user);
 /* Waiting for bytes ends with DAVIT_ECANCELED, too, when nobody reads the other end of fd
  * any more (a pipe's, a socket's, a terminal's): for what is written there as it comes.
  * -1: not so, the default. fd stays the caller's. */

@@ -208,6 +208,32 @@ static void a_silent_daemon_is_left_after_the_time_limit(void **state)
 	ends_well(pid);
 }
 
+static int twice_more(struct davit_client *c, void *user, struct davit_error *err)
+{
+	int *asked = user;
+
+	(void)c;
+	return ++*asked < 3 ? 0 : davit_error_set(err, DAVIT_ECANCELED, NULL, "enough");
+}
+
+static void who_waits_asks_whether_there_is_somebody_to_wait_for(void **state)
+{
+	pid_t pid = canned("GET /x HTTP/1.1\r\n", NULL);
+	struct davit_error err = {0};
+	struct davit_client *c;
+	int status, asked = 0;
+
+	(void)state;
+	assert_int_equal(davit_client_open(path, &c, NULL), 0);
+	davit_client_set_patience(c, 10 * DAVIT_NSEC_PER_MSEC, twice_more, &asked);
+	assert_int_equal(davit_client_send(c, &(struct davit_client_request){.target = "/x"}, &status, &err),
+			 DAVIT_ECANCELED);
+	assert_string_equal(err.message, "enough");
+	assert_int_equal(asked, 3);
+	davit_client_close(c);
+	ends_well(pid);
+}
+
 static void line_breaks_cannot_smuggle_headers_in(void **state)
 {
 	struct davit_client_header bad = {"X", "a\r\nEvil: yes"};
@@ -262,6 +288,7 @@ int main(void)
 		cmocka_unit_test(an_answer_that_is_no_http_is_refused),
 		cmocka_unit_test(a_body_without_length_ends_with_the_connection),
 		cmocka_unit_test(a_silent_daemon_is_left_after_the_time_limit),
+		cmocka_unit_test(who_waits_asks_whether_there_is_somebody_to_wait_for),
 		cmocka_unit_test(line_breaks_cannot_smuggle_headers_in),
 		cmocka_unit_test(escapes_come_back_equal),
 	};

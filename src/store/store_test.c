@@ -320,7 +320,7 @@ static void a_watch_is_silent_until_the_loop_runs(void **state)
 static void the_changes_of_a_transaction_are_told_together_in_key_order(void **state)
 {
 	struct fixture *f = *state;
-	struct watcher w;
+	struct watcher w, some;
 	struct davit_store_change c[] = {PUT("c", "1"), PUT("a", "1"), PUT("c", "2"), RANGE("x", "z"),
 					 PUT("b", "")};
 
@@ -330,8 +330,18 @@ static void the_changes_of_a_transaction_are_told_together_in_key_order(void **s
 	commit(f, c, DAVIT_ARRAY_SIZE(c));
 	expect_told(f, &w, "a=1@3 b=@3 c=2@3 -x1@3 -x2@3");
 	unwatch(f, &w);
-	watch(f, &w, "", 2);
-	expect_told(f, &w, "a=1@3 b=@3 c=2@3 -x1@3 -x2@3");
+	/* Where most of it is watched by nobody. */
+	watch(f, &some, "x", 3);
+	watch(f, &w, "b", 3);
+	commit(f, (struct davit_store_change[]){PUT("x2", "2"), PUT("c", "3"), PUT("b", "3"), PUT("x1", "2")},
+	       4);
+	expect_told(f, &some, "x1=2@4 x2=2@4");
+	expect_told(f, &w, "b=3@4");
+	unwatch(f, &some);
+	unwatch(f, &w);
+	commit(f, c, DAVIT_ARRAY_SIZE(c));
+	watch(f, &w, "", 4);
+	expect_told(f, &w, "a=1@5 b=@5 c=2@5 -x1@5 -x2@5");
 	unwatch(f, &w);
 }
 

@@ -100,9 +100,22 @@ void davit_watches_remove(struct davit_watches *ws, struct davit_store_watch *w)
 	w->driver = NULL;
 }
 
+static bool matches(const struct davit_store_watch *w, const char *key)
+{
+	return strncmp(key, w->prefix, strlen(w->prefix)) == 0;
+}
+
+bool davit_watches_match(const struct davit_watches *ws, const char *key)
+{
+	for (const struct davit_store_watch *w = ws->first; w; w = w->next)
+		if (w->driver && matches(w, key))
+			return true;
+	return false;
+}
+
 bool davit_watch_tell(struct davit_watches *ws, struct davit_store_watch *w, const struct davit_kv *kv)
 {
-	if (strncmp(kv->key, w->prefix, strlen(w->prefix)) != 0)
+	if (!matches(w, kv->key))
 		return true;
 	ws->telling = w;
 	w->change(w, kv);

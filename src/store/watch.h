@@ -37,6 +37,8 @@ void davit_watches_remove(struct davit_watches *ws, struct davit_store_watch *w)
 /* Tells one change to one watch if its prefix matches; false when the watch is
  * over after it. For catch_up. */
 bool davit_watch_tell(struct davit_watches *ws, struct davit_store_watch *w, const struct davit_kv *kv);
+/* Would a live watch be told of this key? */
+bool davit_watches_match(const struct davit_watches *ws, const char *key);
 /* Tells one change to all live watches that have not seen its revision. */
 void davit_watches_tell(struct davit_watches *ws, const struct davit_kv *kv);
 /* All changes of the revision have been told. */

@@ -18,6 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+enum { LARGE = 64 << 20 };
 enum { TRIPS = 200000, ONE_WAY = 4000000, RESTARTS = 200, BATCH = 1000, SIZE = 36 };
 enum { GO = 1, BALL, END };
 
@@ -153,16 +154,24 @@ struct birth {
 static struct birth last;
 static int64_t heard_at;
 
-/* The parent hears of it when it is there: its first message says so. */
+/* The parent hears of it when it is there: its first message says so. "large": when it has
+ * a lot of memory as well. */
 static int hello(struct davit_context *c, enum davit_operation op, enum davit_phase phase)
 {
+	struct birth b = {getpid(), bench_now()};
 	struct davit_message *m;
+	void *large;
 
 	if (op != DAVIT_DO_START || phase != DAVIT_AFTER)
 		return 0;
-	if (!(m = davit_message_new(c, BALL, sizeof(struct birth))))
+	if (*davit_args(c)) {
+		if (!(large = malloc(LARGE)))
+			return DAVIT_ENOMEM;
+		memset(large, 1, LARGE);
+	}
+	if (!(m = davit_message_new(c, BALL, sizeof b)))
 		return DAVIT_ENOMEM;
-	memcpy(m->data, &(struct birth){getpid(), bench_now()}, sizeof(struct birth));
+	memcpy(m->data, &b, sizeof b);
 	return davit_send_to(c, "P", &m, DAVIT_BUFFER_NONE);
 }
 
@@ -191,10 +200,10 @@ static int by_value(const void *a, const void *b)
 }
 
 /* From the kill until the new process has been started, or until its first message is handled. */
-static double restarts(int workers, bool heard)
+static double restarts(int workers, bool heard, const char *args)
 {
 	struct davit_create what = {
-		.alias = "Q", .definition = &dier, .parent = "L", .flags = DAVIT_CREATE_START};
+		.alias = "Q", .definition = &dier, .parent = "L", .args = args, .flags = DAVIT_CREATE_START};
 	static double us[RESTARTS];
 	struct davit_promise p;
 	int64_t at;
@@ -221,12 +230,17 @@ static double restarts(int workers, bool heard)
 
 static double restart(int workers)
 {
-	return restarts(workers, false);
+	return restarts(workers, false, NULL);
+}
+
+static double restart_large(int workers)
+{
+	return restarts(workers, false, "large");
 }
 
 static double restart_heard(int workers)
 {
-	return restarts(workers, true);
+	return restarts(workers, true, NULL);
 }
 
 /* --- bare --- */
@@ -329,6 +343,7 @@ const struct bench bench_processes[] = {
 	{"process-round-trips", "M/s", round_trips, bare_trips, false},
 	{"process-one-way", "M msg/s", one_way, bare_one_way, false},
 	{"process-restart", "us p50", restart, NULL, true},
+	{"process-restart-64M", "us p50", restart_large, NULL, true},
 	{"process-restart-heard", "us p50", restart_heard, NULL, true},
 	{0},
 };

@@ -651,7 +651,7 @@ is_asked() { pgrep -f "^davit request Alphabet silent" >/dev/null; }
   davit new container InC
   # A library with sanitizers wants them from the program.
   if ! grep -q __asan_init "$BUILD/src/host/libdavit.so"; then
-    timeout 60 make -s -C thread/InC test
+    timeout 60 make -s -C thread/InC CFLAGS="-O2 -Wall -Wextra -Werror" test
   fi
   timeout 60 make -s -C thread/InC
   [ "$(davit new container InPython -l python)" = \

@@ -51,7 +51,7 @@ behind() {
 }
 
 # The daemon dies, and is dead: until then it may still take a connection and drop it.
-is_dead() { ! grep -q '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }
+is_dead() { ! grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"; }
 kill_daemon() {
   local pid
   pid=$(davit daemon status -o json | jq .pid)

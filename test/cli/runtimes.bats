@@ -52,6 +52,18 @@ disk() {
   davit kill full
 }
 
+# Limits are felt in the container, and nothing but the workload speaks in its log.
+limits() {
+  davit run few --image "$IMAGE" --pids 30 --restart never --detach -- \
+    sh -c 'echo begun; for i in $(seq 40); do sleep 1000 & done; echo all of them'
+  eventually logged few "fork"
+  ! logged few "all of them"
+  [ "$(davit logs few | head -1)" = begun ]
+  davit run eater --image "$IMAGE" --memory 32Mi --restart never --detach -- sh -c 'x=x; while :; do x=$x$x; done'
+  eventually status_is eater error
+  davit why eater | grep -q 'killed at its memory limit'
+}
+
 # Texts of the spec as files, at a path and by a name, which cannot be written to.
 configs() {
   sed "s|IMAGE|$IMAGE|" >config.yaml <<'END'
@@ -304,6 +316,16 @@ recovery() {
 @test "runc: a limit of disk space" {
   on runc
   disk
+}
+
+@test "crun: limits of memory and processes" {
+  on crun
+  limits
+}
+
+@test "runc: limits of memory and processes" {
+  on runc
+  limits
 }
 
 @test "docker: volumes of type config" {

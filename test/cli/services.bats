@@ -28,6 +28,39 @@ s.close()
   wait "$!"
 }
 
+@test "who waits for a daemon that is stopped by a signal is told so" {
+  davit status
+  pid=$(davit daemon status -o json | jq .pid)
+  kill -STOP "$pid"
+  run timeout 60 davit status
+  kill -CONT "$pid"
+  [ "$status" -eq 1 ]
+  [ "$output" = "davit: the daemon (pid $pid) is stopped by a signal; 'kill -CONT $pid' lets it go on" ]
+  davit status
+}
+
+@test "when daemon stop has said that it is stopped, no process of it is left" {
+  for all in "" --all ""; do
+    davit status
+    pid=$(davit daemon status -o json | jq .pid)
+    davit daemon stop $all
+    is_dead "$pid"
+  done
+}
+
+@test "a daemon whose socket was removed is named, and its end brings another" {
+  davit run s -- sleep 1000
+  pid=$(davit daemon status -o json | jq .pid)
+  before=$(davit ps s -o json | jq '.[0].pid')
+  rm "$DAVIT_HOME/run/davit.sock"
+  run timeout 60 davit status
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"a daemon runs already for "*" (pid $pid); "*"'kill $pid' makes room for another, and workloads go on" ]]
+  kill "$pid"
+  eventually is_dead "$pid"
+  [ "$(davit ps s -o json | jq '.[0].pid')" = "$before" ]
+}
+
 @test "two callers that find no daemon both succeed with one daemon" {
   davit status >a 2>&1 &
   one=$!
@@ -162,7 +195,7 @@ unhealthy_for() { # SERVICE TEXT
 }
 
 @test "a health check by https verifies the certificate, by authorities of one's own, or does not" {
-  command -v openssl python3 || skip "openssl and python3 are not here"
+  command -v openssl && command -v python3 || skip "openssl and python3 are not here"
   openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=web.example -keyout key.pem -out cert.pem \
     -addext 'subjectAltName=DNS:web.example,IP:127.0.0.1' 2>/dev/null
   cat >server.py <<'END'
@@ -224,10 +257,54 @@ END
   davit wait s --for ready --timeout 60s
 }
 
+@test "beside what is paused nothing is begun, and the other services do not notice" {
+  davit runtimes -o json | jq -e '.[] | select(.name == "process") | .capabilities[] | select(.name == "pause").supported' ||
+    skip "nothing can be paused here"
+  davit run p -- sleep 1000
+  davit pause p
+  run timeout 30 davit exec p -- true
+  [ "$status" -eq 1 ]
+  [[ "$output" == "davit: instance "*" is paused; 'davit unpause' lets it go on" ]]
+  timeout 60 davit run q -- sleep 1000
+  davit unpause p
+  [ "$(davit exec p -- echo on)" = on ]
+
+  # By another's hand, which the daemon does not know of.
+  id=$(davit ps p -o json | jq -r '.[0].id')
+  group=$(find /sys/fs/cgroup -type d -name "$id" 2>/dev/null | while read -r d; do
+    if [ -w "$d/cgroup.freeze" ]; then echo "$d/cgroup.freeze 1 0"; break; fi
+    if [ -w "$d/freezer.state" ]; then echo "$d/freezer.state FROZEN THAWED"; break; fi
+  done)
+  read -r file frozen thawed <<<"$group"
+  echo "$frozen" >"$file"
+  run timeout 30 davit exec p -- true
+  [ "$status" -eq 1 ]
+  [ "$output" = "davit: instance $id is paused" ]
+  timeout 60 davit scale q 2
+  eventually instances q 2
+  echo "$thawed" >"$file"
+  [ "$(davit exec p -- echo on)" = on ]
+}
+
 @test "update changes what is named and keeps the rest" {
   davit run u --env A=1 --memory 64Mi -- sleep 1000
   davit update u --env B=2
   davit inspect u | jq -e '.spec.env.A == "1" and .spec.env.B == "2" and .spec.resources.memory == "64Mi"'
+}
+
+@test "changes at the same time are all made, and each that is accepted is kept" {
+  davit run u -- sleep 1000
+  for i in 1 2 3 4 5 6; do
+    davit update u --detach --env "V$i=$i" >"out.$i" 2>&1 3>&- &
+    BEHIND="${BEHIND-} $!"
+  done
+  davit scale u 2
+  davit stop u
+  davit start u
+  for i in $BEHIND; do wait "$i"; done
+  BEHIND=
+  davit inspect u | jq -e '.spec.env == {V1: "1", V2: "2", V3: "3", V4: "4", V5: "5", V6: "6"} and
+    .spec.instances == 2'
 }
 
 @test "apply creates and updates, and a fault in one spec changes nothing" {
@@ -343,6 +420,9 @@ END
   davit stats s -o json | jq -e '.[0].memory > 0'
   davit events s -o json | jq -se 'map(.type) | index("created") != null'
   davit runtimes -o json | jq -e 'map(.name) | index("process") != null'
+  # The keeper holds the instances of each of these, whatever control groups there are.
+  davit runtimes -o json | jq -e '[.[] | select(.available and (.name | IN("process", "oci", "crun", "runc")))
+    | .capabilities[] | select(.name == "survive")] | all(.supported)'
   davit version -o json | jq -e '.version == .daemon.version'
 }
 

@@ -17,6 +17,13 @@ load helper
   [ "$(davit logs --since 3s s | sort -u)" = new ]
 }
 
+@test "a NUL in what a service writes is shown, and what comes behind it" {
+  davit run bin --restart never --detach -- printf 'one\000two\nthree\n'
+  eventually logged bin three
+  [ "$(davit logs bin | od -An -c | tr -d ' \n')" = 'one\0two\nthree\n' ]
+  [ "$(davit logs bin -o json | jq -r .text | od -An -c | tr -d ' \n')" = 'one\0two\nthree\n' ]
+}
+
 @test "logs -o json has instance, index, time, stream, text and cursor" {
   davit run j -- sh -c 'echo out; echo err >&2; sleep 1000'
   eventually log_lines j 2

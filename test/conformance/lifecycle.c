@@ -152,6 +152,11 @@ static void no_grace_is_a_kill(void)
 
 	CHECK_INT(stop(t, 0), 0);
 	CHECK_INT(t->exit.signal, SIGKILL);
+	/* And it is as good as new. */
+	CHECK_INT(start(t), 0);
+	pass(50 * MSEC);
+	CHECK_INT(inspect(t).state, DAVIT_STATE_STARTED);
+	CHECK_INT(stop(t, 0), 0);
 }
 
 static void a_cancelled_stop_kills(void)

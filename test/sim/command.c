@@ -175,7 +175,7 @@ static int call_apply(struct command *c, void *arg, struct davit_error *err)
 {
 	struct apply *a = arg;
 
-	return davit_core_apply(c->sim->core, a->specs, a->n, a->mode, a->force, "sim", &c->op, err);
+	return davit_core_apply(c->sim->core, a->specs, a->n, a->mode, a->force, 0, "sim", &c->op, err);
 }
 
 static bool free_to_use(struct sim *s, int service)
@@ -267,7 +267,7 @@ static void do_broken(struct sim *s)
 	snprintf(c->what, sizeof c->what, "a broken spec");
 	davit_op_init(&c->op, s->loop, broken_done, c);
 	davit_op_begin(&c->op, 0);
-	if (davit_core_apply(s->core, specs, n, DAVIT_APPLY_EITHER, false, "sim", &c->op, &err) == 0) {
+	if (davit_core_apply(s->core, specs, n, DAVIT_APPLY_EITHER, false, 0, "sim", &c->op, &err) == 0) {
 		sim_trace(s, "user: a broken spec");
 	} else {
 		sim_trace(s, "user: a broken spec: %s", err.message);

@@ -85,7 +85,7 @@ kill_drivers() {
 }
 
 resource_image() {
-  command -v jq git >/dev/null || skip "git or jq is not installed"
+  { command -v jq && command -v git; } >/dev/null || skip "git or jq is not installed"
   "$BATS_TEST_DIRNAME/resource_image" git
   tar -C git -cf git.tar .
   curl -sf --unix-socket "$SOCKET" -X POST -H 'Content-Type: application/x-tar' -T git.tar \

@@ -172,7 +172,7 @@ PY
 }
 
 @test "a resource type of shell scripts works as a directory on the host and as an image on oci alike" {
-  command -v jq git >/dev/null || skip "git or jq is not installed"
+  { command -v jq && command -v git; } >/dev/null || skip "git or jq is not installed"
   serve_repository
   printf 'type: %s/examples/resources/git\nsource: {uri: "%s"}\n' "$ROOT" "$uri" >r.yml
   resource_works

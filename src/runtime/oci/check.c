@@ -36,7 +36,7 @@ void oci_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 		DAVIT_CAP_PORTS,     DAVIT_CAP_NETWORKS,
 		DAVIT_CAP_COPY,
 	};
-	static const enum davit_capability limits[CGROUP_CONTROLLERS] = {
+	static const enum davit_capability limits[CGROUP_LIMITS] = {
 		[CGROUP_MEMORY] = DAVIT_CAP_MEMORY_LIMIT,
 		[CGROUP_CPU] = DAVIT_CAP_CPU_LIMIT,
 		[CGROUP_PIDS] = DAVIT_CAP_PIDS_LIMIT,
@@ -47,7 +47,7 @@ void oci_capabilities(struct davit_runtime *rt, struct davit_capabilities *ret)
 
 	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(always); i++)
 		say(ret, always[i], "");
-	for (int i = 0; i < CGROUP_CONTROLLERS; i++)
+	for (int i = 0; i < CGROUP_LIMITS; i++)
 		say(ret, limits[i], cg->limits[i] ? "" : cg->why_not[i]);
 	say(ret, DAVIT_CAP_OOM_REPORT, ret->why_not[DAVIT_CAP_MEMORY_LIMIT]);
 	say(ret, DAVIT_CAP_PAUSE, cgroups_why_no_freeze(cg));

@@ -380,6 +380,14 @@ static void write_resources(struct davit_json *j)
 	davit_json_close(j);
 }
 
+static const char *groups_of(const struct oci_config *c)
+{
+	const struct davit_workload *w = c->workload;
+	bool limited = w->memory || w->cpu_millicores || w->pids;
+
+	return limited && c->place->cgroup_limits ? c->place->cgroup_limits : c->place->cgroup;
+}
+
 static void write_linux(struct davit_json *j, const struct oci_config *c)
 {
 	static const char *const masked[] = {
@@ -405,7 +413,7 @@ static void write_linux(struct davit_json *j, const struct oci_config *c)
 	if (pl->cgroup) {
 		DAVIT_AUTO_BUF path = DAVIT_BUF_INIT;
 
-		davit_buf_addf(&path, "%s/%s", pl->cgroup, c->workload->id);
+		davit_buf_addf(&path, "%s/%s", groups_of(c), c->workload->id);
 		davit_json_put_string(j, "cgroupsPath", davit_buf_str(&path));
 		write_resources(j);
 	}

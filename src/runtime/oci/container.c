@@ -154,7 +154,7 @@ void oci_groups_remove(const struct oci_place *pl, const char *id)
 		if (!strncmp(hierarchy, "name=", 5))
 			hierarchy += 5;
 		davit_buf_addf(&path, "/sys/fs/cgroup/%s%s/%s/%s", *hierarchy ? hierarchy : "unified",
-			       strcmp(own, "/") ? own : "", pl->cgroup, id);
+			       *pl->cgroup != '/' && strcmp(own, "/") ? own : "", pl->cgroup, id);
 		if (!path.oom)
 			rmdir(davit_buf_str(&path));
 	}

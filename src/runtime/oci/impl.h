@@ -31,6 +31,7 @@ struct oci_place {
 	char *program;	     /* path of crun or runc */
 	char *mkfs;	     /* path of mkfs.ext4, or NULL */
 	char *cgroup;	     /* cgroupsPath without "/ID", for a runtime that makes groups; or NULL */
+	char *cgroup_limits; /* the same for an instance with limits, where that is another; or NULL */
 	uid_t uid;	     /* ours; not 0: rootless */
 	gid_t gid;
 	bool is_crun;
@@ -74,7 +75,7 @@ static inline struct oci_instance *oci_instance_of(struct local_instance *pi)
 int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oci_place **ret,
 		   struct davit_error *err);
 void oci_place_drop(struct oci_place *pl); /* NULL is allowed */
-/* After the groups are known: sets cgroup. */
+/* After the groups are known: sets cgroup and cgroup_limits. */
 int oci_place_groups(struct oci_place *pl, const struct cgroups *cg, struct davit_error *err);
 
 /* --- job.c: work that blocks, one at a time for one id --- */

@@ -286,6 +286,80 @@ static void mounts_and_limits_are_written(void **state)
 	json_decref(j);
 }
 
+static const char *groups_path(const struct davit_workload *w, const struct oci_place *pl, json_t **ret)
+{
+	static char *argv[] = {(char *)"a", NULL};
+	struct davit_workload copy = *w;
+
+	*ret = config(&copy, pl, argv, NULL);
+	return json_string_value(json_object_get(json_object_get(*ret, "linux"), "cgroupsPath"));
+}
+
+static void a_container_with_limits_is_made_where_they_are(void **state)
+{
+	struct oci_place v1 = place, v2 = place;
+	struct davit_workload limited[] = {workload, workload, workload};
+	json_t *j;
+
+	(void)state;
+	v1.cgroup = (char *)"davit-1";
+	v2.cgroup = (char *)"/box/davit-1";
+	v2.cgroup_limits = (char *)"/box/davit-1-limits";
+	limited[0].memory = 1 << 20;
+	limited[1].cpu_millicores = 100;
+	limited[2].pids = 10;
+	assert_string_equal(groups_path(&workload, &v2, &j), "/box/davit-1/0123456789abcdef");
+	json_decref(j);
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(limited); i++) {
+		assert_string_equal(groups_path(&limited[i], &v2, &j),
+				    "/box/davit-1-limits/0123456789abcdef");
+		json_decref(j);
+		assert_string_equal(groups_path(&limited[i], &v1, &j), "davit-1/0123456789abcdef");
+		json_decref(j);
+	}
+}
+
+static void groups_are_named_as_runc_makes_them(void **state)
+{
+	static const struct {
+		enum cgroup_layout layout;
+		const char *track, *memory, *pids, *name, *limits;
+	} cases[] = {
+		{CGROUP_V2, "/sys/fs/cgroup/davit-1", NULL, NULL, "/davit-1", NULL},
+		{CGROUP_V2, "/sys/fs/cgroup/a/davit-1", "/sys/fs/cgroup/a/davit-1-limits", NULL, "/a/davit-1",
+		 "/a/davit-1-limits"},
+		{CGROUP_V1, "/sys/fs/cgroup/freezer/davit-1", "/sys/fs/cgroup/memory/a/davit-1", NULL,
+		 "davit-1", NULL},
+		/* Below the daemon's own groups, and of version 2 below the root. */
+		{CGROUP_HYBRID, "/sys/fs/cgroup/unified/davit-1", "/sys/fs/cgroup/memory/a/davit-1", NULL,
+		 "davit-1", NULL},
+		{CGROUP_HYBRID, "/sys/fs/cgroup/unified/davit-1", "/sys/fs/cgroup/memory/davit-1", NULL,
+		 "davit-1", NULL},
+		/* In a delegated group. */
+		{CGROUP_HYBRID, "/sys/fs/cgroup/unified/a/b/davit-1", "/sys/fs/cgroup/memory/a/b/davit-1",
+		 "/sys/fs/cgroup/pids/a/b/davit-1", "/a/b/davit-1", NULL},
+		{CGROUP_HYBRID, "/sys/fs/cgroup/unified/a/davit-1", "/sys/fs/cgroup/memory/a/davit-1",
+		 "/sys/fs/cgroup/pids/b/davit-1", "davit-1", NULL},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(cases); i++) {
+		struct oci_place pl = {0};
+		struct cgroups cg = {.layout = cases[i].layout, .track = (char *)cases[i].track};
+
+		cg.limits[CGROUP_MEMORY] = (char *)cases[i].memory;
+		cg.limits[CGROUP_PIDS] = (char *)cases[i].pids;
+		assert_int_equal(oci_place_groups(&pl, &cg, NULL), 0);
+		assert_string_equal(pl.cgroup, cases[i].name);
+		if (cases[i].limits)
+			assert_string_equal(pl.cgroup_limits, cases[i].limits);
+		else
+			assert_null(pl.cgroup_limits);
+		free(pl.cgroup);
+		free(pl.cgroup_limits);
+	}
+}
+
 /* --- capabilities --- */
 
 static void capabilities_are_dropped_and_then_added(void **state)
@@ -418,6 +492,8 @@ int main(void)
 		TEST(bytes_that_json_cannot_carry_are_escaped),
 		cmocka_unit_test(no_address_is_given_twice_and_those_of_the_dead_come_back),
 		TEST(mounts_and_limits_are_written),
+		TEST(a_container_with_limits_is_made_where_they_are),
+		TEST(groups_are_named_as_runc_makes_them),
 		TEST(capabilities_are_dropped_and_then_added),
 		TEST(a_copy_of_a_workload_shares_nothing_with_it),
 	};

@@ -34,6 +34,7 @@ void oci_place_drop(struct oci_place *pl)
 	free(pl->slirp);
 	free(pl->slirp_hook);
 	free(pl->cgroup);
+	free(pl->cgroup_limits);
 	free(pl);
 }
 
@@ -224,20 +225,53 @@ int oci_place_open(const struct davit_runtime *rt, const char *wanted, struct oc
 	return 0;
 }
 
+#define GROUPS "/sys/fs/cgroup"
+
+/* The path in its hierarchy of a group of version 1, or of version 2 in hybrid groups. */
+static const char *in_hierarchy(const char *dir)
+{
+	const char *path = strchr(dir + strlen(GROUPS "/"), '/');
+
+	return path ? path : "";
+}
+
+/* Whether the groups of an instance have one path in all hierarchies, which is not below the root. */
+static bool is_one_path(const struct cgroups *cg)
+{
+	const char *path = in_hierarchy(cg->track);
+
+	for (int i = 0; i < CGROUP_LIMITS; i++)
+		if (cg->limits[i] && strcmp(in_hierarchy(cg->limits[i]), path) != 0)
+			return false;
+	return *path && strchr(path + 1, '/');
+}
+
 /* crun is told to leave the groups alone: the keeper puts it, and so the container,
  * into the instance's. runc always makes one in each hierarchy. Where the path is not
  * absolute it makes it below the group in which it runs itself, but in the v2 part of
- * hybrid groups below the root: there it is the instance's own group again. */
+ * hybrid groups below the root: there it is the instance's own group again, unless davit was
+ * told another (by systemd's units, where the path is the same in all hierarchies). Of version 2
+ * alone there is one group, which is not the same with limits and without. */
 int oci_place_groups(struct oci_place *pl, const struct cgroups *cg, struct davit_error *err)
 {
-	const char *name, *track = cg->track;
+	const char *name, *track = cg->track, *limits = NULL;
 
 	if (pl->is_crun || pl->uid)
 		return 0;
 	if (!track)
 		return davit_error_set(err, DAVIT_ENOTSUP, "oci", "runc needs control groups: %s",
 				       cg->why_no_track);
-	name = cg->layout == CGROUP_V2 ? track + strlen("/sys/fs/cgroup") : strrchr(track, '/') + 1;
+	if (cg->layout == CGROUP_V2)
+		name = track + strlen(GROUPS);
+	else if (cg->layout == CGROUP_HYBRID && is_one_path(cg))
+		name = in_hierarchy(track);
+	else
+		name = strrchr(track, '/') + 1;
+	for (int i = 0; i < CGROUP_LIMITS && cg->layout == CGROUP_V2; i++)
+		limits = cg->limits[i] ? cg->limits[i] + strlen(GROUPS) : limits;
 	pl->cgroup = strdup(name);
-	return pl->cgroup ? 0 : davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");
+	pl->cgroup_limits = limits ? strdup(limits) : NULL;
+	return pl->cgroup && !limits == !pl->cgroup_limits
+		       ? 0
+		       : davit_error_set(err, DAVIT_ENOMEM, "oci", "out of memory");
 }

@@ -96,6 +96,9 @@ int oci_build_spawn(struct local_instance *pi, uint32_t run, struct davit_error 
 	m = local_packet(p, KEEPER_LAUNCH, sizeof *m, pi->id);
 	if (!m || !bundle || !pid_file)
 		return out_of_memory(err);
+	/* Of version 2 runc takes a group that nobody is in, itself neither. */
+	if (pl->cgroup && p->cgroups.layout == CGROUP_V2)
+		m->h.flags |= KEEPER_FLAG_OUTSIDE;
 	m->spawn.h.size = sizeof m->spawn;
 	m->spawn.run = run;
 	m->spawn.ready = w->ready;

@@ -75,10 +75,40 @@ static void sqlite_commit(struct davit_store *s, const struct davit_store_change
 	davit_sqlite_writer_add(q->writer, job);
 }
 
-static void tell(struct sqlite_store *q, const struct davit_sqlite_job *job)
+static int by_key(const void *a, const void *b)
 {
+	const struct davit_sqlite_event *x = a, *y = b;
+	int order = strcmp(x->key, y->key);
+
+	return order ? order : (x->order > y->order) - (x->order < y->order);
+}
+
+/* Puts what is watched in front, in key order. How many that are: most of what is written is
+ * watched by nobody. */
+static size_t sort_watched(const struct sqlite_store *q, struct davit_sqlite_job *job)
+{
+	size_t n = 0;
+
 	for (size_t i = 0; i < job->events_len; i++) {
+		struct davit_sqlite_event e = job->events[i];
+		if (!davit_watches_match(&q->watches, e.key))
+			continue;
+		job->events[i] = job->events[n];
+		job->events[n++] = e;
+	}
+	if (n > 1)
+		qsort(job->events, n, sizeof *job->events, by_key);
+	return n;
+}
+
+static void tell(struct sqlite_store *q, struct davit_sqlite_job *job)
+{
+	size_t n = sort_watched(q, job);
+
+	for (size_t i = 0; i < n; i++) {
 		const struct davit_sqlite_event *e = &job->events[i];
+		if (i + 1 < n && !strcmp(e->key, e[1].key))
+			continue; /* the last of a key is what is told */
 		struct davit_kv kv = {.key = e->key,
 				      .value = e->value,
 				      .len = e->len,

@@ -234,32 +234,6 @@ static int check(struct davit_sqlite_writer *w, const struct davit_sqlite_job *j
 	return 0;
 }
 
-static int by_key(const void *a, const void *b)
-{
-	const struct davit_sqlite_event *x = a, *y = b;
-	int order = strcmp(x->key, y->key);
-
-	return order ? order : (x->order > y->order) - (x->order < y->order);
-}
-
-/* Sorts the events and keeps the last of each key. */
-static void settle_events(struct davit_sqlite_job *job)
-{
-	size_t kept = 0;
-
-	if (job->events_len < 2)
-		return;
-	qsort(job->events, job->events_len, sizeof *job->events, by_key);
-	for (size_t i = 0; i < job->events_len; i++) {
-		if (i + 1 < job->events_len && !strcmp(job->events[i].key, job->events[i + 1].key)) {
-			free(job->events[i].owned);
-			continue;
-		}
-		job->events[kept++] = job->events[i];
-	}
-	job->events_len = kept;
-}
-
 /* A conflict is the job's own (in its error); what is returned fails the batch.
  * Nothing is written before all checks hold, so a conflict leaves no trace. */
 static int apply(struct davit_sqlite_writer *w, struct davit_sqlite_job *job, struct davit_error *err)
@@ -274,7 +248,6 @@ static int apply(struct davit_sqlite_writer *w, struct davit_sqlite_job *job, st
 		r = apply_change(w, job, &job->changes[i], w->revision + 1, err);
 	if (r < 0)
 		return r;
-	settle_events(job);
 	w->revision += job->events_len > 0;
 	job->revision = w->revision;
 	return 0;
@@ -359,18 +332,6 @@ static void take_batch(struct davit_list *queue, struct davit_list *batch)
 	}
 }
 
-/* Appends all of `from` to `to`. */
-static void move_all(struct davit_list *from, struct davit_list *to)
-{
-	if (davit_list_empty(from))
-		return;
-	from->next->prev = to->prev;
-	from->prev->next = to;
-	to->prev->next = from->next;
-	to->prev = from->prev;
-	davit_list_init(from);
-}
-
 /* Under the lock. A second after the last batch its pages are given back: an idle davitd is to
  * be small, and the kernel has the file's still. */
 static void wait_for_work(struct davit_sqlite_writer *w)
@@ -406,7 +367,7 @@ static void *writer_main(void *arg)
 		pthread_mutex_unlock(&w->lock);
 		run_batch(w, &batch);
 		pthread_mutex_lock(&w->lock);
-		move_all(&batch, &w->done);
+		davit_list_splice(&w->done, &batch);
 		w->notify(w->user);
 	}
 	pthread_mutex_unlock(&w->lock);
@@ -471,7 +432,7 @@ void davit_sqlite_writer_stop(struct davit_sqlite_writer *w, struct davit_list *
 	pthread_cond_signal(&w->more);
 	pthread_mutex_unlock(&w->lock);
 	pthread_join(w->thread, NULL);
-	move_all(&w->done, done);
+	davit_list_splice(done, &w->done);
 	pthread_cond_destroy(&w->more);
 	pthread_mutex_destroy(&w->lock);
 	free(w);
@@ -502,6 +463,6 @@ bool davit_sqlite_writer_retract(struct davit_sqlite_writer *w, struct davit_sql
 void davit_sqlite_writer_take(struct davit_sqlite_writer *w, struct davit_list *done)
 {
 	pthread_mutex_lock(&w->lock);
-	move_all(&w->done, done);
+	davit_list_splice(done, &w->done);
 	pthread_mutex_unlock(&w->lock);
 }

@@ -28,7 +28,7 @@ struct davit_sqlite_job {
 	size_t n;
 	size_t bytes;
 	/* The writer's, read by the loop once the job is done. */
-	struct davit_sqlite_event *events; /* in key order, one a key */
+	struct davit_sqlite_event *events; /* as they happened */
 	size_t events_len, events_cap;
 	int64_t revision;
 	struct davit_error error; /* code 0: committed */

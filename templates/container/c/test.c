@@ -13,7 +13,7 @@ static const char *ask(struct davit_context *c, const char *text)
 {
 	struct davit_outcome *o = NULL;
 	struct davit_error err = {0};
-	static char answer[256];
+	static char answer[512];
 	struct davit_promise p;
 	struct davit_ref to;
 

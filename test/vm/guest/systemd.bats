@@ -184,3 +184,41 @@ davit_groups() { # NAME
   manager stop davitd davit-workloads
   eventually test ! -e "/proc/$p"
 }
+
+# A root file system with nothing but busybox.
+busybox_root() {
+  root=$BATS_TEST_TMPDIR/root
+  mkdir -p "$root/bin"
+  cp /bin/busybox "$root/bin/"
+  for n in sh sleep echo; do ln -s busybox "$root/bin/$n"; done
+}
+
+@test "a container is in the delegated group, has its limit of memory, is paused, and is killed when it does not end" {
+  busybox_root
+  for runtime in crun runc; do
+    # crun refuses hybrid groups.
+    davit runtimes -o json | jq -e ".[] | select(.name == \"$runtime\") | .available" || continue
+    run_container() {
+      davit run "$1" --runtime $runtime --image "rootfs:$root" --network none --detach "${@:2}"
+    }
+    run_container "eater$runtime" --memory 32Mi --restart never -- sh -c 'x=x; while :; do x=$x$x; done'
+    eventually status_is "eater$runtime" error
+    davit why "eater$runtime" | grep -q 'killed at its memory limit'
+    run_container "ticker$runtime" --stop-grace 1s -- sh -c 'trap "" TERM; while :; do echo tick; sleep 0.1; done'
+    eventually logged "ticker$runtime" tick
+    ! logged "ticker$runtime" cgroup
+    p=$(pid_of "ticker$runtime")
+    [ "$DAVIT_VM_CGROUP" = v1 ] || [[ "$(group_of "$p" "")" == /system.slice/davit-workloads.service/davit-* ]]
+    davit pause "ticker$runtime"
+    before=$(davit logs "ticker$runtime" | wc -l)
+    sleep 1
+    [ "$(davit logs "ticker$runtime" | wc -l)" -eq "$before" ]
+    manager restart davitd
+    [ "$(pid_of "ticker$runtime")" = "$p" ]
+    davit unpause "ticker$runtime"
+    more() { [ "$(davit logs "ticker$runtime" | wc -l)" -gt "$before" ]; }
+    eventually more
+    davit kill "ticker$runtime"
+    [ ! -e "/proc/$p" ]
+  done
+}
