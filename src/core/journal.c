@@ -22,7 +22,7 @@ enum { PENDING_MAX = 50000 };
 #define PACE_OF_WAITERS (5 * DAVIT_NSEC_PER_MSEC)
 #define PACE_OF_WAITERS_IN_BURST (20 * DAVIT_NSEC_PER_MSEC)
 /* A burst in which nothing came for so long is over. In a storm each keeper tells of its ends at once,
- * every 50 ms, and they are to share a transaction. */
+ * every 50 ms, and they, which are waited for, are to share a transaction. */
 #define LULL (10 * DAVIT_NSEC_PER_MSEC)
 #define LULL_OF_STORM (25 * DAVIT_NSEC_PER_MSEC)
 enum { BURST = 8, STORM = 32 }; /* changes in a transaction; in a storm waiters wait as long as others */
@@ -195,7 +195,7 @@ static bool too_early(struct davit_journal *j)
 		j->seen = j->filling.n;
 		j->seen_at = now;
 	}
-	lull = j->seen_at + (j->size < STORM ? LULL : LULL_OF_STORM) - now;
+	lull = j->seen_at + (awaited && j->size >= STORM ? LULL_OF_STORM : LULL) - now;
 	return lull > 0 && davit_timer_start(&j->pace, left < lull ? left : lull) == 0;
 }
 
