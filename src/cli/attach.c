@@ -145,6 +145,7 @@ static int drain_logs(struct attached *a, struct davit_error *err)
 		davit_log_print(a->printer, line);
 		json_decref(line);
 	}
+	fflush(stdout); /* what is said of the end comes after it */
 	return r;
 }
 
