@@ -370,7 +370,7 @@ static void a_port_of_the_host_is_one_service_s(void **state)
 		rig_apply_error(r, "name: b\ncommand: [x]\nruntime: fake\nports: ['0.0.0.0:18080:80']\n",
 				DAVIT_APPLY_EITHER, &err),
 		DAVIT_EINUSE);
-	assert_string_equal(err.message, "host port 18080 is service 'a:latest''s");
+	assert_string_equal(err.message, "port 18080 is already in use by service 'a:latest'");
 	assert_null(rig_service(r, "b"));
 	assert_int_equal(rig_apply_error(r,
 					 "name: c\ncommand: [x]\nruntime: fake\nports: [18081]\n---\n"

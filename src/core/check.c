@@ -370,8 +370,8 @@ int check_ports(const struct proposal *p, const struct davit_service *s, const s
 		owner = port_owner(p, spec, &port);
 		if (owner)
 			return davit_error_set(err, DAVIT_EINUSE, "ports",
-					       "host port %u is service '%s:%s''s", port.host, owner->name,
-					       owner->version);
+					       "port %u is already in use by service '%s:%s'", port.host,
+					       owner->name, owner->version);
 		code = r->driver->ports->resolve(r->rt, &port, 1, err);
 		if (code < 0)
 			return code;
