@@ -190,6 +190,8 @@ void tree_log_late(bool on);
 void tree_order(struct container *k, enum order_kind kind, bool fresh, int code, const char *text);
 /* Makes the container of a TREE_CREATE message. */
 void tree_create(struct tree *t, struct davit_message *m);
+/* May this be an alias? manage.c */
+bool alias_ok(const char *alias);
 /* A container in the tree, the engine and the aliases, whose creation is to be ordered.
  * NULL: no memory. */
 struct container *tree_adopt(struct tree *t, struct container *parent, const struct davit_definition *d,

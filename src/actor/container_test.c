@@ -232,6 +232,24 @@ static void a_process_container_is_refused_where_nothing_runs_it(void **unused)
 	close_world(w);
 }
 
+static void an_alias_is_text_that_can_stand_in_a_path(void **unused)
+{
+	struct world *w = open_world();
+	char long_one[65] = "";
+	const char *const none[] = {"", ".", "..", "a/b", "a:b", "a\nb", "\033[2J", "\177", long_one};
+
+	memset(long_one, 'a', 64);
+	for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+		struct davit_create what = {.alias = none[i], .definition = &plain};
+		struct davit_promise p;
+		assert_int_equal(davit_container_create(w->c, &what, &p), DAVIT_EINVAL);
+	}
+	assert_int_equal(make(w, long_one + 1, &plain, 0), 0);
+	assert_int_equal(make(w, "...", &plain, 0), 0);
+	assert_int_equal(make(w, "größer als", &plain, 0), 0);
+	close_world(w);
+}
+
 static void several_are_created_started_and_destroyed_at_once(void **unused)
 {
 	struct davit_create what[] = {{.alias = "A", .definition = &plain},
@@ -450,6 +468,7 @@ int main(void)
 		cmocka_unit_test(force_replaces_what_has_the_alias),
 		cmocka_unit_test(a_creation_that_fails_leaves_nothing),
 		cmocka_unit_test(a_process_container_is_refused_where_nothing_runs_it),
+		cmocka_unit_test(an_alias_is_text_that_can_stand_in_a_path),
 		cmocka_unit_test(several_are_created_started_and_destroyed_at_once),
 		cmocka_unit_test(addresses_are_an_alias_a_path_or_a_name),
 		cmocka_unit_test(messages_for_one_that_is_not_started_wait_or_are_dead),

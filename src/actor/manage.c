@@ -34,11 +34,14 @@ static int promise_for(struct davit_context *c, struct davit_promise *ret, struc
 	return r;
 }
 
-static bool alias_ok(const char *alias)
+bool alias_ok(const char *alias)
 {
-	size_t n = alias ? strlen(alias) : 0;
+	size_t n = 0;
 
-	return n && n < 64 && !strchr(alias, '/') && !strchr(alias, ':') && strcmp(alias, ".");
+	for (; alias && alias[n]; n++) /* it goes to terminals, too */
+		if ((unsigned char)alias[n] < ' ' || alias[n] == 127 || alias[n] == '/' || alias[n] == ':')
+			return false;
+	return n && n < 64 && strcmp(alias, ".") && strcmp(alias, "..");
 }
 
 static uint16_t put(char *text, size_t *at, const char *s)

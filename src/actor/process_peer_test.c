@@ -83,6 +83,9 @@ static void misbehave(const char *word, uint64_t id)
 		say(DAVIT_FRAME_HELLO, 0, 0, "{}");
 	else if (!strcmp(word, "state"))
 		say(DAVIT_FRAME_STATE, 0, 0, "{\"state\":\"happy\"}");
+	else if (!strcmp(word, "alias")) /* it would go to terminals */
+		say(DAVIT_FRAME_ANNOUNCE, 0, 0,
+		    "{\"alias\":\"\\u001b[2J\",\"name\":\"N\",\"state\":\"started\"}");
 	else if (!strcmp(word, "json"))
 		say(DAVIT_FRAME_MANAGE, 1, 0, "{\"do\":");
 	else if (!strcmp(word, "type"))
@@ -242,8 +245,8 @@ static void it_asks_others_and_the_manager_of_its_parent(void **unused)
 
 static void what_a_peer_does_wrong_harms_only_itself(void **unused)
 {
-	static const char *const words[] = {"junk", "flood",   "hello", "state", "json",
-					    "type", "command", "acks",	"parts", "close"};
+	static const char *const words[] = {"junk",    "flood", "hello", "state", "json", "type",
+					    "command", "acks",	"parts", "alias", "close"};
 	struct davit_container_info i;
 	struct davit_promise p;
 

@@ -100,7 +100,7 @@ int within_announced(struct davit_context *c, struct link *l, const struct davit
 	struct remote r = {0};
 	int e = 0;
 
-	if (state < 0 || !*word(j, "alias") || strlen(word(j, "alias")) >= sizeof r.alias) {
+	if (state < 0 || !alias_ok(word(j, "alias"))) {
 		json_decref(j);
 		return DAVIT_EPROTO;
 	}

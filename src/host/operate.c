@@ -131,7 +131,8 @@ void host_create(struct host_call *call)
 		r = host_when(call->host, p, created, call);
 	if (r == DAVIT_EINVAL)
 		host_fail_with(call, r, "alias",
-			       "'%.64s' is no alias: 1 to 63 bytes, no '/' or ':' in it, and not '.'",
+			       "'%.64s' is no alias: 1 to 63 bytes, no '/', ':' or control character in it, "
+			       "and neither '.' nor '..'",
 			       what.alias);
 	else if (r < 0)
 		host_fail_with(call, r, NULL, "out of memory");

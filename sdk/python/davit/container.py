@@ -2,9 +2,12 @@
 """What a container in Python is made of: the class to derive from, and its messages."""
 import asyncio
 import json
+import re
 from typing import Any, Awaitable, Callable, Optional, Type
 
 from .frames import KEEP, TYPE_COMMAND, TYPE_MAX, Error, Frame, Kind
+
+NOT_IN_ALIAS = re.compile(r"[/:\x00-\x1f\x7f]")
 
 
 def to_bytes(value: Any) -> bytes:
@@ -207,7 +210,7 @@ class Container:
     async def _make(self, alias: str, name: str, args: str, parent: Optional[str], start: bool, force: Optional[str],
                     cls: "Type[Container]") -> None:
         above = self._life if parent is None else self._beneath(parent, True)
-        if not above or not 0 < len(alias.encode()) < 64 or "/" in alias or ":" in alias or alias == ".":
+        if not above or not 0 < len(alias.encode()) < 64 or NOT_IN_ALIAS.search(alias) or alias in (".", ".."):
             raise Error("invalid", "that is no %s" % ("alias" if above else "container of this process"))
         there = self._life.channel.within(alias)
         if there and force:

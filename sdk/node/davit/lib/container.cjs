@@ -239,7 +239,7 @@ class Container {
 			return;
 		}
 		const above = parent === undefined ? this[lifeOf] : this.#beneath(parent, true);
-		if (!above || !/^[^/:]+$/.test(alias) || alias === "." || Buffer.byteLength(alias) >= 64)
+		if (!above || !/^[^/:\x00-\x1f\x7f]+$/.test(alias) || /^\.\.?$/.test(alias) || Buffer.byteLength(alias) >= 64)
 			throw new DavitError("invalid", `that is no ${above ? "alias" : "container of this process"}`);
 		const there = this[lifeOf].channel.within(alias);
 		if (there && !force) {
