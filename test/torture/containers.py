@@ -103,7 +103,9 @@ class ContainersHome(Home):
         if runtime in ENGINES:
             output(runtime, "rm", "-f", container)
         else:
-            output(runtime, "--root", self.root_of(runtime), "delete", "-f", container)
+            # It kills, then deletes: davit may have noticed the end by then and deleted it first.
+            output(runtime, "--root", self.root_of(runtime), "delete", "-f", container, check=False)
+            wait_until(lambda: container not in [c["id"] for c in self.containers(runtime)], "it is deleted", 0.05)
 
 
 def spec(runtime, name, script, restart="always", **more):
