@@ -171,6 +171,7 @@ static void record_end(struct instance *i, enum davit_cause cause, bool prevent)
 	if (rule)
 		instance_tell_failed(i, rule);
 	instance_write_record(i);
+	davit_journal_on_beat(i->core->journal);
 }
 
 void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exit *exit)

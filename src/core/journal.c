@@ -22,7 +22,7 @@ enum { PENDING_MAX = 50000 };
 #define PACE_OF_WAITERS (5 * DAVIT_NSEC_PER_MSEC)
 #define PACE_OF_WAITERS_IN_BURST (20 * DAVIT_NSEC_PER_MSEC)
 /* A burst in which nothing came for so long is over. In a storm each keeper tells of its ends at once,
- * every 50 ms, and they, which are waited for, are to share a transaction. */
+ * every 50 ms, and they are to share a transaction. */
 #define LULL (10 * DAVIT_NSEC_PER_MSEC)
 #define LULL_OF_STORM (25 * DAVIT_NSEC_PER_MSEC)
 enum { BURST = 8, STORM = 32 }; /* changes in a transaction; in a storm waiters wait as long as others */
@@ -55,6 +55,7 @@ struct davit_journal {
 	size_t size;		     /* of the last one */
 	size_t seen;		     /* changes that wait, when that was last another number: */
 	int64_t seen_at;	     /* monotonic ns */
+	bool on_beat;		     /* of those that wait, some come on a beat */
 	struct davit_timer patience; /* for those who wait */
 	unsigned failures;
 	uint64_t last_event, first_event, dropped;
@@ -195,7 +196,7 @@ static bool too_early(struct davit_journal *j)
 		j->seen = j->filling.n;
 		j->seen_at = now;
 	}
-	lull = j->seen_at + (awaited && j->size >= STORM ? LULL_OF_STORM : LULL) - now;
+	lull = j->seen_at + (j->on_beat && j->size >= STORM ? LULL_OF_STORM : LULL) - now;
 	return lull > 0 && davit_timer_start(&j->pace, left < lull ? left : lull) == 0;
 }
 
@@ -279,6 +280,7 @@ static void send(struct davit_journal *j)
 	j->sent = davit_loop_now(j->loop);
 	j->size = j->filling.n;
 	j->seen = 0;
+	j->on_beat = false;
 	changes = calloc(j->filling.n + 1, sizeof *changes);
 	if (!changes) {
 		davit_timer_start(&j->retry, DAVIT_NSEC_PER_SEC);
@@ -444,6 +446,11 @@ void davit_journal_event(struct davit_journal *j, const char *fields)
 	}
 	j->dropped = 0;
 	davit_defer(&j->flush);
+}
+
+void davit_journal_on_beat(struct davit_journal *j)
+{
+	j->on_beat = true;
 }
 
 void davit_journal_wait(struct davit_journal *j, struct davit_journal_wait *w)

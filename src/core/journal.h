@@ -48,6 +48,9 @@ void davit_journal_write(struct davit_journal *j, const char *key, const char *v
 /* Everything before the closing brace of an event's object, without its id: the
  * journal adds {"id":N, ...}. */
 void davit_journal_event(struct davit_journal *j, const char *fields);
+/* What is being written comes on a beat when there is much of it, as ends do: more of it may be waited
+ * for a little longer. */
+void davit_journal_on_beat(struct davit_journal *j);
 /* Waits for all that was written up to now. */
 void davit_journal_wait(struct davit_journal *j, struct davit_journal_wait *w);
 void davit_journal_unwait(struct davit_journal_wait *w);
