@@ -5,7 +5,7 @@
  *
  *   link.c     frames out: through the ring or the socket; what waits for room
  *   receive.c  frames of messages in: to their receivers
- *   poll.c     many links: their sockets, rings, heartbeats, ends (the parent's)
+ *   poll.c, poll_end.c  many links: their sockets, rings, heartbeats; ends (the parent's)
  *   remote.c   those who are reached through a link, as actors of this system
  *
  * The locks, outermost first: the poll lock of the system (who reads), the tree's and

@@ -5,9 +5,8 @@
  * are read by whoever looks for work; when nobody does any more, peers are asked to
  * ring, which wakes this thread.
  */
-#include "actor/process.h"
+#include "actor/poll_impl.h"
 #include "actor/remote.h"
-#include "base/signals.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -24,27 +23,7 @@
 #define BEAT (HEARTBEAT * INT64_C(1000000))
 enum {
 	EVENTS = 32,
-	FRAMES = 256,	 /* of a ring, in turn */
-	READS = 16,	 /* of a socket, in turn */
-	LOOKS = 64,	 /* at a ring, to one at how far the process is */
-	LAST_TURNS = 64, /* of READS, of the socket of one that has ended: more than a socket holds */
-};
-/* In epoll's data, beside the link. */
-#define OF_PIDFD UINT64_C(1)
-#define OF_HOLDER UINT64_C(2)
-
-struct poll {
-	struct davit_system *system;
-	int epoll, wake;
-	pthread_mutex_t lock; /* who reads; and of what follows */
-	struct link **links;
-	size_t n, cap;
-	_Atomic(size_t) count;
-	struct link **gone; /* until the end of the turn */
-	size_t n_gone, cap_gone;
-	struct link *ending; /* with holders that have not ended yet */
-	int64_t next_beat;
-	uint64_t beat;
+	LOOKS = 64, /* at a ring, to one at how far the process is */
 };
 
 static struct poll *poll_of(const struct davit_system *s)
@@ -107,77 +86,13 @@ int poll_open(struct davit_system *s)
 	return r;
 }
 
-static bool holder_ended(const struct link *l)
-{
-	siginfo_t i = {0};
-
-	return waitid(P_PIDFD, (id_t)l->holder, &i, WEXITED | WNOHANG) || i.si_pid;
-}
-
-/* l's process has ended; its holder, if it has one, is taking the memory apart. */
-static void holder_await(struct poll *p, struct link *l)
-{
-	struct epoll_event e = {.events = EPOLLIN, .data.u64 = (uint64_t)(uintptr_t)l | OF_HOLDER};
-
-	if (l->holder < 0 || holder_ended(l)) {
-		link_unref(l);
-		return;
-	}
-	l->ending = p->ending;
-	p->ending = l;
-	epoll_ctl(p->epoll, EPOLL_CTL_ADD, l->holder, &e);
-}
-
-static void holder_ready(struct poll *p, struct link *l)
-{
-	struct link **at = &p->ending;
-
-	if (!holder_ended(l))
-		return;
-	while (*at != l)
-		at = &(*at)->ending;
-	*at = l->ending;
-	epoll_ctl(p->epoll, EPOLL_CTL_DEL, l->holder, NULL);
-	link_unref(l);
-}
-
-/* Lets go of those that have ended since the last time: what came of that had no time to
- * lose, and this takes as long. */
-static void gone_drop(struct poll *p)
-{
-	struct link *l;
-
-	do {
-		pthread_mutex_lock(&p->lock);
-		l = p->n_gone ? p->gone[--p->n_gone] : NULL;
-		pthread_mutex_unlock(&p->lock);
-		if (!l)
-			return;
-		epoll_ctl(p->epoll, EPOLL_CTL_DEL, l->socket.fd, NULL);
-		if (l->pidfd >= 0) {
-			epoll_ctl(p->epoll, EPOLL_CTL_DEL, l->pidfd, NULL);
-			(void)waitid(P_PIDFD, (id_t)l->pidfd, NULL, WEXITED | WNOHANG);
-		}
-		holder_await(p, l);
-	} while (true);
-}
-
-static int receive(struct davit_context *c, struct link *l, int reads);
-
 /* Its first frame says which process it is, so that it can be waited for. */
 static void meet(struct davit_context *c, struct link *l)
 {
 	struct pollfd p = {.fd = l->socket.fd, .events = POLLIN};
 
 	while (l->pidfd < 0 && !l->ended && DAVIT_EINTR(poll(&p, 1, 1000)) > 0)
-		receive(c, l, 1);
-}
-
-/* Waits for its end, of the process or its holder. */
-static void await_end(int pidfd)
-{
-	if (pidfd >= 0)
-		(void)DAVIT_EINTR(waitid(P_PIDFD, (id_t)pidfd, NULL, WEXITED));
+		poll_receive(c, l, 1);
 }
 
 /* All threads have ended, and all containers with their processes. */
@@ -194,15 +109,12 @@ void poll_close(struct davit_system *s)
 		l = p->links[i];
 		link_kill(l, DAVIT_ECANCELED, "the system is closed");
 		meet(davit_system_context(s), l);
-		await_end(l->pidfd);
-		await_end(l->holder);
-		link_unref(l);
+		poll_await_end(l);
 	}
-	gone_drop(p);
+	poll_drop_gone(p);
 	while ((l = p->ending)) {
 		p->ending = l->ending;
-		await_end(l->holder);
-		link_unref(l);
+		poll_await_end(l);
 	}
 	atomic_store(&s->poll, NULL);
 	poll_free(p);
@@ -266,106 +178,6 @@ int poll_add(struct davit_context *c, struct link *l)
 	return 0;
 }
 
-/* --- the end of a process --- */
-
-void link_kill(struct link *l, int code, const char *reason)
-{
-	pthread_mutex_lock(&l->lock);
-	if (!l->end_reason) {
-		l->end_reason = reason;
-		l->end_code = code;
-	}
-	if (l->pidfd >= 0)
-		syscall(SYS_pidfd_send_signal, l->pidfd, SIGKILL, NULL, 0);
-	else
-		l->killed = true; /* as soon as it says who it is */
-	pthread_mutex_unlock(&l->lock);
-}
-
-static const char *signal_text(int sig)
-{
-	const char *text = strsignal(sig);
-
-	return text ? text : "a signal";
-}
-
-static void reason(const struct link *l, const siginfo_t *i, struct news *n)
-{
-	char name[DAVIT_SIGNAL_MAX];
-
-	n->code = l->end_reason ? l->end_code : DAVIT_ECLOSED;
-	if (l->end_reason)
-		snprintf(n->text, sizeof n->text, "%s", l->end_reason);
-	else if (!i->si_pid)
-		snprintf(n->text, sizeof n->text, "its process has ended");
-	else if (i->si_code == CLD_EXITED)
-		snprintf(n->text, sizeof n->text, "it exited with %d", i->si_status);
-	else
-		snprintf(n->text, sizeof n->text, "killed by %s (%s)%s",
-			 davit_signal_format(i->si_status, name), signal_text(i->si_status),
-			 i->si_code == CLD_DUMPED ? ", core dumped" : "");
-}
-
-static void remove_link(struct poll *p, struct link *l)
-{
-	for (size_t i = 0; i < p->n; i++) {
-		if (p->links[i] != l)
-			continue;
-		p->links[i] = p->links[--p->n];
-		p->gone[p->n_gone++] = l; /* the reference goes along */
-		break;
-	}
-	atomic_store(&p->count, p->n);
-}
-
-/* Is there more to be read, or its end? A read that was short need not have been the last. */
-static bool is_readable(const struct link *l)
-{
-	struct pollfd p = {.fd = l->socket.fd, .events = POLLIN};
-
-	return DAVIT_EINTR(poll(&p, 1, 0)) > 0;
-}
-
-/* Everything that it wrote is read; then its death is told. Of one that broke the protocol
- * nothing is; and where a process that it left behind holds the other end, nothing is
- * waited for, and what that goes on writing has an end. */
-static void over(struct davit_context *c, struct poll *p, struct link *l, const siginfo_t *info)
-{
-	struct news n = {.kind = NEWS_DEAD, .link = l->number};
-
-	for (int turns = LAST_TURNS; !l->ended && turns && !receive(c, l, READS); turns--)
-		if (!l->ended && !is_readable(l))
-			break;
-	pthread_mutex_lock(&p->lock);
-	while (l->rings && link_read_ring(c, l, FRAMES) > 0)
-		;
-	remove_link(p, l);
-	pthread_mutex_unlock(&p->lock);
-	spare_gone(c->system, l);
-	reason(l, info, &n);
-	pthread_mutex_lock(&l->lock);
-	l->epoll = -1;
-	pthread_mutex_unlock(&l->lock);
-	link_close(l);
-	if (!l->owner.generation)
-		return;
-	remote_gone(c, l, NULL, n.code, n.text);
-	process_news(c, l, &n);
-}
-
-static void ended(struct davit_context *c, struct poll *p, struct link *l)
-{
-	siginfo_t info = {0};
-
-	if (l->epoll < 0)
-		return; /* told already */
-	/* It is reaped when there is time. Somebody else may have done that: its reason is unknown then. */
-	if (l->pidfd >= 0 && waitid(P_PIDFD, (id_t)l->pidfd, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-	    !info.si_pid)
-		return;
-	over(c, p, l, &info);
-}
-
 /* --- sockets --- */
 
 static int frame(struct davit_context *c, struct link *l, const struct davit_frame *f,
@@ -385,7 +197,7 @@ static int frame(struct davit_context *c, struct link *l, const struct davit_fra
 }
 
 /* What its socket has. 0; or it broke the protocol, and is being killed. */
-static int receive(struct davit_context *c, struct link *l, int reads)
+int poll_receive(struct davit_context *c, struct link *l, int reads)
 {
 	const unsigned char *body;
 	struct davit_frame f;
@@ -437,9 +249,9 @@ static void socket_ended(struct davit_context *c, struct poll *p, struct link *l
 
 	l->ended_at = clock_now();
 	if (l->pidfd < 0)
-		over(c, p, l, &(siginfo_t){0}); /* it was never there */
+		poll_over(c, p, l, &(siginfo_t){0}); /* it was never there */
 	else if (poll(&process, 1, 1) > 0)
-		ended(c, p, l);
+		poll_ended(c, p, l);
 	if (l->epoll < 0)
 		return;
 	pthread_mutex_lock(&l->lock);
@@ -456,7 +268,7 @@ static void link_ready(struct davit_context *c, struct poll *p, struct link *l, 
 	if (events & EPOLLOUT)
 		link_flush(l);
 	if (events & (EPOLLIN | EPOLLHUP | EPOLLERR) && !l->ended)
-		receive(c, l, READS);
+		poll_receive(c, l, READS);
 	pthread_mutex_lock(&l->lock);
 	broken = l->socket.broken;
 	pthread_mutex_unlock(&l->lock);
@@ -563,9 +375,9 @@ static void event(struct davit_context *c, struct poll *p, const struct epoll_ev
 	if (!l)
 		(void)!read(p->wake, &(uint64_t){0}, sizeof(uint64_t));
 	else if (e->data.u64 & OF_PIDFD)
-		ended(c, p, l);
+		poll_ended(c, p, l);
 	else if (e->data.u64 & OF_HOLDER)
-		holder_ready(p, l);
+		poll_holder_ended(p, l);
 	else
 		link_ready(c, p, l, e->events);
 }
@@ -580,7 +392,7 @@ bool poll_turn(struct davit_context *c, int ms)
 
 	if (!p)
 		return false;
-	gone_drop(p);
+	poll_drop_gone(p);
 	/* One to spare has no heart to listen to. */
 	links = atomic_load(&p->count) > (atomic_load(&c->system->spare.link) ? 1 : 0);
 	left = links ? (p->next_beat - clock_now() + 999999) / 1000000 : -1;

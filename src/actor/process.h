@@ -10,6 +10,7 @@
  *   process_spawn.c processes made: zygote, greeting
  *   process_spare.c one that is there before it is wanted
  *   poll.c          what all processes of a system have to say (a thread of its own)
+ *   poll_end.c      their ends
  *   process_said.c  frames from a child that are not of messages
  *   child.c, child_life.c  the other side: the system within the process
  *   process_json.c  the JSON of frames

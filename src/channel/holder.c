@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* It stands beside the one whose memory this is: it may use nothing of it but its stack, least of
+/* It stands beside the one whose memory this is: it may use nothing of it but what stands here, least of
  * all what belongs to the thread, and no function that a sanitizer has put its own in front of. */
 #define APART __attribute__((no_sanitize("address", "undefined", "thread"), noinline))
 
