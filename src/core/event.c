@@ -3,8 +3,8 @@
  * Events: one for each change, with its cause, in order, through the journal.
  */
 #include "core/core_impl.h"
+#include "core/event_rows.h"
 
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -66,29 +66,9 @@ void core_event_key(struct davit_core *c, const char *type, const char *key, con
 	write_event(c, type, name, NULL, cause);
 }
 
-struct listing {
-	bool (*fn)(void *user, uint64_t id, const char *json);
-	void *user;
-};
-
-static bool one(void *user, const struct davit_kv *kv)
-{
-	struct listing *l = user;
-	DAVIT_AUTO_FREE char *json = strndup(kv->value, kv->len);
-	uint64_t id = 0;
-
-	sscanf(kv->key, "events/%16" SCNx64, &id);
-	return json && l->fn(l->user, id, json);
-}
-
 int davit_core_events(struct davit_core *c, uint64_t after, size_t limit,
 		      bool (*fn)(void *user, uint64_t id, const char *json), void *user,
 		      struct davit_error *err)
 {
-	struct listing l = {fn, user};
-	char from[32];
-	int64_t revision;
-
-	snprintf(from, sizeof from, "events/%016" PRIx64, after + 1);
-	return c->store->driver->list(c->store, "events/", from, limit, one, &l, &revision, err);
+	return davit_event_rows_list(c->store, after, limit, fn, user, err);
 }

@@ -7,9 +7,8 @@
 #include "base/map.h"
 #include "base/region.h"
 #include "base/units.h"
+#include "core/event_rows.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { PENDING_MAX = 50000 };
@@ -30,13 +29,13 @@ enum { BURST = 8, STORM = 32 }; /* changes in a transaction; in a storm waiters 
 struct entry {
 	const char *key;
 	const char *value; /* NULL: delete */
-	uint64_t event;	   /* its id, or 0 */
 };
 
 struct batch {
 	struct entry *v;
 	size_t n, cap;
 	struct davit_map by_key;  /* key -> index + 1 */
+	struct davit_event_rows events;
 	struct davit_region text; /* keys and values, also those that were replaced */
 	struct davit_list waits;
 };
@@ -76,6 +75,7 @@ static void batch_fini(struct batch *b)
 {
 	free(b->v);
 	davit_map_fini(&b->by_key);
+	davit_event_rows_fini(&b->events);
 	davit_region_fini(&b->text);
 	b->v = NULL;
 	b->n = b->cap = 0;
@@ -121,16 +121,10 @@ static bool batch_set(struct batch *b, const char *key, const char *value)
 	return true;
 }
 
-/* An event: its key is its own. */
-static bool batch_event(struct batch *b, const char *key, const char *value, uint64_t event)
+/* How many changes it is: records and events. */
+static size_t batch_size(const struct batch *b)
 {
-	char *k = davit_region_strdup(&b->text, key), *v = davit_region_strdup(&b->text, value);
-	struct entry *e = k && v ? batch_add(b) : NULL;
-
-	if (!e)
-		return false;
-	*e = (struct entry){.key = k, .value = v, .event = event};
-	return true;
+	return b->n + b->events.events;
 }
 
 static void release(struct davit_list *waits, bool durable)
@@ -192,12 +186,18 @@ static bool too_early(struct davit_journal *j)
 	left = j->sent + pace - now;
 	if (!j->sent || left <= 0)
 		return false;
-	if (j->seen != j->filling.n) {
-		j->seen = j->filling.n;
+	if (j->seen != batch_size(&j->filling)) {
+		j->seen = batch_size(&j->filling);
 		j->seen_at = now;
 	}
 	lull = j->seen_at + (j->on_beat && j->size >= STORM ? LULL_OF_STORM : LULL) - now;
 	return lull > 0 && davit_timer_start(&j->pace, left < lull ? left : lull) == 0;
+}
+
+static void set_record(struct davit_journal *j, const char *key, const char *value)
+{
+	if (!batch_set(&j->filling, key, value))
+		davit_log(DAVIT_LOG_ERROR, "out of memory: a record of %s was not written", key);
 }
 
 /* Puts what could not be written back in front of what came later. */
@@ -213,12 +213,9 @@ static void put_back(struct davit_journal *j)
 	davit_list_splice(&j->filling.waits, &j->flying.waits);
 	davit_list_splice(&j->filling.waits, &waits);
 	batch_init(&j->flying);
-	for (size_t k = 0; k < later.n; k++) {
-		const struct entry *l = &later.v[k];
-		if (l->event ? !batch_event(&j->filling, l->key, l->value, l->event)
-			     : !batch_set(&j->filling, l->key, l->value))
-			j->dropped += l->event != 0;
-	}
+	for (size_t k = 0; k < later.n; k++)
+		set_record(j, later.v[k].key, later.v[k].value);
+	j->dropped += davit_event_rows_append(&j->filling.events, &j->filling.text, &later.events);
 	batch_fini(&later);
 }
 
@@ -245,15 +242,14 @@ static void committed(struct davit_op *op, int result)
 		davit_log(DAVIT_LOG_INFO, "the store takes records again");
 	j->failures = 0;
 	DAVIT_FAULT("journal-committed");
-	for (size_t k = 0; k < j->flying.n && j->on_event; k++)
-		if (j->flying.v[k].event)
-			j->on_event(j->on_event_user, j->flying.v[k].event, j->flying.v[k].value);
+	if (j->on_event)
+		davit_event_rows_tell(&j->flying.events, j->on_event, j->on_event_user);
 	davit_list_init(&waits);
 	davit_list_splice(&waits, &j->flying.waits);
 	batch_fini(&j->flying);
 	batch_init(&j->flying);
 	release(&waits, true);
-	if (j->filling.n || !davit_list_empty(&j->filling.waits))
+	if (batch_size(&j->filling) || !davit_list_empty(&j->filling.waits))
 		send(j);
 	else if (j->on_idle)
 		j->on_idle(j->on_idle_user);
@@ -262,12 +258,12 @@ static void committed(struct davit_op *op, int result)
 static void send(struct davit_journal *j)
 {
 	DAVIT_AUTO_FREE struct davit_store_change *changes = NULL;
-	char from[32], to[32];
+	char from[DAVIT_EVENT_KEY_SIZE], to[DAVIT_EVENT_KEY_SIZE];
 	size_t n = 0;
 
 	if (j->in_flight || davit_timer_active(&j->retry))
 		return;
-	if (!j->filling.n) {
+	if (!batch_size(&j->filling)) {
 		struct davit_list waits;
 		davit_list_init(&waits);
 		davit_list_splice(&waits, &j->filling.waits);
@@ -278,10 +274,10 @@ static void send(struct davit_journal *j)
 		return;
 	davit_timer_stop(&j->pace);
 	j->sent = davit_loop_now(j->loop);
-	j->size = j->filling.n;
+	j->size = batch_size(&j->filling);
 	j->seen = 0;
 	j->on_beat = false;
-	changes = calloc(j->filling.n + 1, sizeof *changes);
+	changes = calloc(j->filling.n + j->filling.events.n + 1, sizeof *changes);
 	if (!changes) {
 		davit_timer_start(&j->retry, DAVIT_NSEC_PER_SEC);
 		return;
@@ -299,11 +295,16 @@ static void send(struct davit_journal *j)
 			.len = e->value ? strlen(e->value) : 0,
 		};
 	}
+	for (size_t k = 0; k < j->flying.events.n; k++) {
+		const struct davit_event_row *row = &j->flying.events.v[k];
+		changes[n++] = (struct davit_store_change){
+			.verb = DAVIT_STORE_PUT, .key = row->key, .value = row->text, .len = row->len};
+	}
 	/* The oldest tenth goes at once, so that trimming is rare. */
 	if (j->last_event - j->first_event > j->max_events + j->max_events / 10) {
-		snprintf(from, sizeof from, "events/%016" PRIx64, j->first_event);
+		davit_event_key(from, j->first_event);
 		j->first_event = j->last_event - j->max_events;
-		snprintf(to, sizeof to, "events/%016" PRIx64, j->first_event);
+		davit_event_key(to, j->first_event);
 		changes[n++] = (struct davit_store_change){
 			.verb = DAVIT_STORE_DELETE_RANGE, .key = from, .key_end = to};
 	}
@@ -320,7 +321,7 @@ static void on_flush(struct davit_deferred *d)
 
 static bool last_id(void *user, const struct davit_kv *kv)
 {
-	sscanf(kv->key, "events/%16" SCNx64, (uint64_t *)user);
+	*(uint64_t *)user = davit_event_key_id(kv->key);
 	return false;
 }
 
@@ -342,9 +343,9 @@ int davit_journal_new(struct davit_loop *loop, struct davit_store *store, size_t
 	davit_timer_init(&j->retry, loop, on_retry);
 	davit_timer_init(&j->pace, loop, on_pace);
 	davit_timer_init(&j->patience, loop, on_patience);
-	r = store->driver->list_reverse(store, "events/", 1, last_id, &j->last_event, &revision, err);
+	r = store->driver->list_reverse(store, DAVIT_EVENT_PREFIX, 1, last_id, &j->last_event, &revision, err);
 	if (r == 0)
-		r = store->driver->list(store, "events/", NULL, 1, last_id, &j->first_event, &revision, err);
+		r = store->driver->list(store, DAVIT_EVENT_PREFIX, NULL, 1, last_id, &j->first_event, &revision, err);
 	if (r < 0) {
 		free(j);
 		return r;
@@ -356,7 +357,7 @@ int davit_journal_new(struct davit_loop *loop, struct davit_store *store, size_t
 void davit_journal_flush(struct davit_journal *j)
 {
 	j->sent = 0;
-	if (j->filling.n)
+	if (batch_size(&j->filling))
 		send(j);
 }
 
@@ -390,60 +391,22 @@ void davit_journal_on_idle(struct davit_journal *j, void (*fn)(void *user), void
 
 void davit_journal_write(struct davit_journal *j, const char *key, const char *value)
 {
-	if (!batch_set(&j->filling, key, value))
-		davit_log(DAVIT_LOG_ERROR, "out of memory: a record of %s was not written", key);
+	set_record(j, key, value);
 	davit_defer(&j->flush);
-}
-
-/* "events/" and the id in 16 digits. */
-static char *event_key(struct davit_region *text, uint64_t id)
-{
-	static const char hex[] = "0123456789abcdef", prefix[] = "events/";
-	char *key = davit_region_take(text, sizeof prefix + 16), *p = key;
-
-	if (!key)
-		return NULL;
-	p = mempcpy(p, prefix, sizeof prefix - 1);
-	for (int shift = 60; shift >= 0; shift -= 4)
-		*p++ = hex[id >> shift & 15];
-	*p = '\0';
-	return key;
-}
-
-/* The fields behind `head`, which opens the object. */
-static char *event_value(struct davit_region *text, const char *head, const char *fields)
-{
-	size_t a = strlen(head), b = strlen(fields);
-	char *value = davit_region_take(text, a + b + 1);
-
-	if (value)
-		memcpy(mempcpy(value, head, a), fields, b + 1);
-	return value;
 }
 
 void davit_journal_event(struct davit_journal *j, const char *fields)
 {
-	struct entry *e = j->filling.n < PENDING_MAX ? batch_add(&j->filling) : NULL;
-	char lost[48] = "", head[96];
+	struct batch *b = &j->filling;
 
-	if (!e) {
+	if (batch_size(b) >= PENDING_MAX ||
+	    !davit_event_rows_add(&b->events, &b->text, j->last_event + 1, j->dropped, fields)) {
 		j->dropped++;
 		return;
 	}
-	if (j->dropped)
-		snprintf(lost, sizeof lost, "\"dropped\":%" PRIu64 ",", j->dropped);
-	e->event = j->last_event + 1;
-	snprintf(head, sizeof head, "{\"id\":%" PRIu64 ",%s", e->event, lost);
-	e->key = event_key(&j->filling.text, e->event);
-	e->value = event_value(&j->filling.text, head, fields);
-	j->last_event = e->event;
+	j->last_event++;
 	if (!j->first_event)
-		j->first_event = e->event;
-	if (!e->key || !e->value) {
-		j->filling.n--;
-		j->dropped++;
-		return;
-	}
+		j->first_event = j->last_event;
 	j->dropped = 0;
 	davit_defer(&j->flush);
 }
@@ -459,7 +422,7 @@ void davit_journal_wait(struct davit_journal *j, struct davit_journal_wait *w)
 	w->due = davit_loop_now(j->loop) + DAVIT_JOURNAL_PATIENCE;
 	w->active = true;
 	davit_list_init(&w->list);
-	davit_list_add_tail(j->filling.n || !j->in_flight ? &j->filling.waits : &j->flying.waits, &w->list);
+	davit_list_add_tail(batch_size(&j->filling) || !j->in_flight ? &j->filling.waits : &j->flying.waits, &w->list);
 	if (!davit_timer_active(&j->patience))
 		davit_timer_start(&j->patience, DAVIT_JOURNAL_PATIENCE);
 	davit_defer(&j->flush);
@@ -475,7 +438,7 @@ void davit_journal_unwait(struct davit_journal_wait *w)
 
 bool davit_journal_idle(const struct davit_journal *j)
 {
-	return !j->in_flight && !j->filling.n;
+	return !j->in_flight && !batch_size(&j->filling);
 }
 
 uint64_t davit_journal_last_event(const struct davit_journal *j)
