@@ -158,11 +158,11 @@ static bool note_revision(void *user, const struct davit_kv *kv)
 	struct revisions *at = user;
 	DAVIT_AUTO_FREE char *text = strndup(kv->value, kv->len);
 
-	if (strstr(text, "\"type\":\"exited\""))
+	if (strstr(text, "\"type\":\"exited\"")) /* events of one transaction share a row */
 		at->exited = kv->mod_revision;
-	else if (strstr(text, "\"type\":\"failed\""))
+	if (strstr(text, "\"type\":\"failed\""))
 		at->failed = kv->mod_revision;
-	else if (!strncmp(kv->key, "state/", strlen("state/")))
+	if (!strncmp(kv->key, "state/", strlen("state/")))
 		at->record = kv->mod_revision;
 	return true;
 }

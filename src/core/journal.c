@@ -21,10 +21,13 @@ enum { PENDING_MAX = 50000 };
 #define PACE_OF_WAITERS (5 * DAVIT_NSEC_PER_MSEC)
 #define PACE_OF_WAITERS_IN_BURST (20 * DAVIT_NSEC_PER_MSEC)
 /* A burst in which nothing came for so long is over. In a storm each keeper tells of its ends at once,
- * every 50 ms, and they are to share a transaction. */
+ * every 50 or 100 ms, and they are to share a transaction. */
 #define LULL (10 * DAVIT_NSEC_PER_MSEC)
 #define LULL_OF_STORM (25 * DAVIT_NSEC_PER_MSEC)
-enum { BURST = 8, STORM = 32 }; /* changes in a transaction; in a storm waiters wait as long as others */
+/* Ends that come in such numbers come every 100 ms. */
+#define PACE_OF_HEAVY_STORM (100 * DAVIT_NSEC_PER_MSEC)
+/* Changes in a transaction; in a storm waiters wait as long as others. */
+enum { BURST = 8, STORM = 32, HEAVY_STORM = 96 };
 
 struct entry {
 	const char *key;
@@ -34,7 +37,7 @@ struct entry {
 struct batch {
 	struct entry *v;
 	size_t n, cap;
-	struct davit_map by_key;  /* key -> index + 1 */
+	struct davit_map by_key; /* key -> index + 1 */
 	struct davit_event_rows events;
 	struct davit_region text; /* keys and values, also those that were replaced */
 	struct davit_list waits;
@@ -181,6 +184,8 @@ static bool too_early(struct davit_journal *j)
 
 	if (j->size < BURST)
 		pace = awaited ? PACE_OF_WAITERS : PACE;
+	else if (j->size >= HEAVY_STORM && j->on_beat)
+		pace = PACE_OF_HEAVY_STORM;
 	else
 		pace = awaited && j->size < STORM ? PACE_OF_WAITERS_IN_BURST : PACE_OF_BURST;
 	left = j->sent + pace - now;
@@ -343,9 +348,11 @@ int davit_journal_new(struct davit_loop *loop, struct davit_store *store, size_t
 	davit_timer_init(&j->retry, loop, on_retry);
 	davit_timer_init(&j->pace, loop, on_pace);
 	davit_timer_init(&j->patience, loop, on_patience);
-	r = store->driver->list_reverse(store, DAVIT_EVENT_PREFIX, 1, last_id, &j->last_event, &revision, err);
+	r = store->driver->list_reverse(store, DAVIT_EVENT_PREFIX, 1, last_id, &j->last_event, &revision,
+					err);
 	if (r == 0)
-		r = store->driver->list(store, DAVIT_EVENT_PREFIX, NULL, 1, last_id, &j->first_event, &revision, err);
+		r = store->driver->list(store, DAVIT_EVENT_PREFIX, NULL, 1, last_id, &j->first_event,
+					&revision, err);
 	if (r < 0) {
 		free(j);
 		return r;
@@ -422,7 +429,8 @@ void davit_journal_wait(struct davit_journal *j, struct davit_journal_wait *w)
 	w->due = davit_loop_now(j->loop) + DAVIT_JOURNAL_PATIENCE;
 	w->active = true;
 	davit_list_init(&w->list);
-	davit_list_add_tail(batch_size(&j->filling) || !j->in_flight ? &j->filling.waits : &j->flying.waits, &w->list);
+	davit_list_add_tail(batch_size(&j->filling) || !j->in_flight ? &j->filling.waits : &j->flying.waits,
+			    &w->list);
 	if (!davit_timer_active(&j->patience))
 		davit_timer_start(&j->patience, DAVIT_JOURNAL_PATIENCE);
 	davit_defer(&j->flush);

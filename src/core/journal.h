@@ -2,7 +2,7 @@
  *
  * Write-behind of what the core observes: instance records and events. Changes
  * of one iteration of the loop become one transaction; while one is under way
- * the next collects, and for 10 to 50 ms after it, or 5 when somebody waits. A store
+ * the next collects, and for 10 to 100 ms after it, or 5 when somebody waits. A store
  * that fails is asked again with a growing delay; what waits is bounded, and what
  * had to be dropped is counted in an event.
  */
