@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # Services from the command line, against a real daemon.
+bats_require_minimum_version 1.5.0
 load helper
 
 @test "status starts the daemon when none runs, daemon status does not" {
@@ -152,6 +153,24 @@ s.close()
   [ "$status" -eq 5 ]
   run davit exec s -- sh -c 'kill -TERM $$'
   [ "$status" -eq 143 ]
+}
+
+@test "exec of a program that is not there ends with 127, of one that cannot be executed with 126" {
+  davit run s -- sleep 1000
+  run -127 davit exec s -- nosuch
+  [ "$output" = "davit: executable 'nosuch' not found in PATH" ]
+  run -127 davit exec s -- /nosuch/program
+  mkdir bin
+  echo true >bin/plain
+  run davit exec s -- "$PWD/bin/plain"
+  [ "$status" -eq 126 ]
+  run davit exec s -e PATH="$PWD/bin" -- plain
+  [ "$status" -eq 126 ]
+  [ "$output" = "davit: 'plain' in PATH may not be executed" ]
+  run davit exec s --directory /nosuch -- true
+  [ "$status" -eq 126 ]
+  run -127 davit exec s -o json -- nosuch
+  [ "$(jq -r .error.code <<<"$output")" = exec-failed ]
 }
 
 @test "exec passes standard input of any size and both outputs" {
