@@ -155,6 +155,23 @@ s.close()
   [ "$status" -eq 143 ]
 }
 
+@test "run tells how a program ended that ends at once, never that it runs" {
+  local k
+  for k in 1 2 3 4 5 6 7; do
+    [ "$(davit run "one$k" -- true)" = "$(printf 'one%d has ended: exit status 0\n  logs     davit logs -f one%d' $k $k)" ]
+    [ "$(davit run "two$k" --restart never -- sh -c 'exit 0' | head -1)" = "two$k has ended: exit status 0" ]
+    run davit run "bad$k" --restart never -- false
+    [ "$status" -eq 1 ]
+    [ "$output" = "davit: service 'bad$k' failed: exit code 1" ]
+  done
+  run davit run again --restart always -- true
+  [ "$status" -eq 1 ]
+  [[ "$output" == "davit: service 'again' keeps ending (exit status 0; "*"until 'davit stop again'" ]]
+  davit stop again
+  # What ended before it was looked at began before its end all the same.
+  davit status -o json | jq -e '[.[].instances[] | select(.exit) | .started <= .exit.time] | length >= 21 and all'
+}
+
 @test "exec of a program that is not there ends with 127, of one that cannot be executed with 126" {
   davit run s -- sleep 1000
   run -127 davit exec s -- nosuch
