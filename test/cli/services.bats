@@ -49,17 +49,60 @@ s.close()
   done
 }
 
-@test "a daemon whose socket was removed is named, and its end brings another" {
+# The socket is there, and leads to that daemon.
+serves() { [ "$(timeout 20 davit daemon status -o json | jq .pid)" = "$1" ]; }
+
+@test "a daemon whose socket was removed or replaced makes it anew, and keeps its connections" {
+  davit run s -- sleep 1000
+  pid=$(davit daemon status -o json | jq .pid)
+  behind events events -f -o json
+  eventually grep -q '"default/s:' events
+  rm "$DAVIT_HOME/run/davit.sock"
+  timeout 60 davit status # who would start another waits for it
+  serves "$pid"
+  mv "$DAVIT_HOME/run/davit.sock" away
+  eventually serves "$pid"
+  python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("dead")'
+  mv dead "$DAVIT_HOME/run/davit.sock"
+  eventually serves "$pid"
+  [ "$(stat -c %a "$DAVIT_HOME/run/davit.sock")" = 600 ]
+  rm -r "$DAVIT_HOME/run/davit.sock" "$DAVIT_HOME/run"
+  eventually serves "$pid"
+  kill -0 "$behind" # it follows all the same
+  davit run after -d -- sleep 1000
+  eventually grep -q '"default/after:' events
+}
+
+@test "a daemon leaves a socket alone at which somebody else answers, and makes room by its end" {
   davit run s -- sleep 1000
   pid=$(davit daemon status -o json | jq .pid)
   before=$(davit ps s -o json | jq '.[0].pid')
-  rm "$DAVIT_HOME/run/davit.sock"
-  run timeout 60 davit status
-  [ "$status" -eq 1 ]
-  [[ "$output" == *"a daemon runs already for "*" (pid $pid); "*"'kill $pid' makes room for another, and workloads go on" ]]
+  python3 -c 'import os, socket, sys, time
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1] + ".new"); s.listen(100)
+os.rename(sys.argv[1] + ".new", sys.argv[1]); time.sleep(100)' "$DAVIT_HOME/run/davit.sock" 3>&- &
+  other=$!
+  BEHIND="${BEHIND-} $other"
+  eventually grep -q 'a daemon listens at' "$DAVIT_HOME/log/davitd.log"
   kill "$pid"
   eventually is_dead "$pid"
+  [ -S "$DAVIT_HOME/run/davit.sock" ] # which is not its own
+  kill "$other"
+  wait "$other" || true
   [ "$(davit ps s -o json | jq '.[0].pid')" = "$before" ]
+}
+
+@test "a daemon whose home was removed says so and ends, and its workloads go on" {
+  davit run s -- sleep 1000
+  pid=$(davit daemon status -o json | jq .pid)
+  workload=$(davit ps s -o json | jq '.[0].pid')
+  exec 4<"$DAVIT_HOME/log/davitd.log"
+  mv "$DAVIT_HOME/state" "$DAVIT_HOME/elsewhere"
+  rm "$DAVIT_HOME/run/davit.sock"
+  eventually is_dead "$pid"
+  grep -q 'ending: the lock in .*/state was removed' <&4
+  kill -0 "$workload"
+  mv "$DAVIT_HOME/elsewhere" "$DAVIT_HOME/state"
+  [ "$(davit ps s -o json | jq '.[0].pid')" = "$workload" ]
 }
 
 @test "two callers that find no daemon both succeed with one daemon" {
