@@ -440,6 +440,9 @@ END
   [ "$(davit secret list -o json | jq length)" -eq 0 ]
 }
 
+# Nothing of this daemon's in memory, also no empty directory.
+no_files() { [ -z "$(find /dev/shm -path "/dev/shm/davit-*$(basename "$DAVIT_HOME")-run*")" ]; }
+
 @test "a secret reaches a service of another user, wherever the daemon's directories are" {
   [ "$(id -u)" = 0 ] || skip "not root"
   cd / && rm -rf "$DAVIT_HOME"
@@ -448,8 +451,11 @@ END
   run davit run s --user nobody --secret key --restart never --follow -- sh -c 'cat "$CREDENTIALS_DIRECTORY/key"'
   [ "$status" -eq 0 ]
   [[ "$output" == *geheim* ]]
+  run ! no_files
+  davit kill s
+  eventually no_files # with the last instance, whatever becomes of the daemon
   davit daemon stop --all
-  [ -z "$(find /dev/shm -path "*$(basename "$DAVIT_HOME")-run*")" ]
+  no_files
 }
 
 @test "a config is a file by its name, for any user, that follows the spec and goes with the instance" {
