@@ -52,7 +52,7 @@ enum davit_error_code {
 /* Where a file or a request was wrong: filled by loaders, zero elsewhere. */
 struct davit_error {
 	int code;	   /* DAVIT_E..., or 0 while nothing failed */
-	int sys_errno;	   /* errno of the cause, or 0 */
+	int sys_errno;	   /* errno of the cause, or 0. With DAVIT_EEXEC, ENOENT: there is no such program */
 	unsigned line;	   /* 1-based line in the offending text, or 0 */
 	unsigned column;   /* 1-based column, or 0 */
 	char where[64];	   /* key, flag or subsystem concerned; may be empty */

@@ -388,7 +388,8 @@ struct davit_exec {
 struct davit_exec_facet {
 	size_t exec_size; /* bytes of driver state behind struct davit_exec */
 	/* Completes op when the command runs (or could not be started: then
-	 * `exited` is never called). */
+	 * `exited` is never called). DAVIT_EEXEC when it could not be executed, with
+	 * sys_errno ENOENT where the driver can tell that there is no such program. */
 	void (*start)(struct davit_exec *x, struct davit_op *op);
 	/* Standard input; returns how much was taken, 0 when it must wait
 	 * (`drained` is not signalled: retry on the next call), or a code. */

@@ -504,7 +504,7 @@ static void nobody_is_left_of_those_that_have_ended(void **unused)
 {
 	struct davit_promise p;
 	pid_t waits, was, pid;
-	int left = 1;
+	int left = 1, holders;
 
 	for (int i = 0; i < 3; i++) {
 		start_beside_spare(&was, &waits);
@@ -514,9 +514,12 @@ static void nobody_is_left_of_those_that_have_ended(void **unused)
 		davit_container_destroy(c, "A", DAVIT_DESTROY_FORCE_SOFT, &p);
 		assert_int_equal(finish(p), 0);
 	}
-	for (int i = 0; i < 10000 && left; i++, nap())
-		left = children(NULL, 'Z', &pid) + children("(davit-holder)", 0, &pid) - 1;
-	assert_int_equal(left, 0); /* but that of the process to spare */
+	for (int i = 0; i < 10000 && left; i++, nap()) {
+		holders = children("(davit-holder)", 0, &pid);
+		/* But that of the process to spare, where there are any (channel/holder.c). */
+		left = children(NULL, 'Z', &pid) + holders - (holders > 0);
+	}
+	assert_int_equal(left, 0);
 }
 
 static void the_death_of_the_process_to_spare_costs_nobody_anything(void **unused)

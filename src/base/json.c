@@ -223,6 +223,8 @@ void davit_json_put_error(struct davit_json *j, const struct davit_error *err)
 		davit_json_put_int(j, "line", err->line);
 	if (err->column)
 		davit_json_put_int(j, "column", err->column);
+	if (err->code == DAVIT_EEXEC && err->sys_errno)
+		davit_json_put_int(j, "errno", err->sys_errno);
 	davit_json_close(j);
 }
 

@@ -104,24 +104,32 @@ void davit_api_close(struct davit_cli *cli)
 	cli->client = NULL;
 }
 
-/* Turns {"error": {...}} into *err. */
-static int error_of(int status, json_t *answer, struct davit_error *err)
+int davit_api_error(const json_t *answer, struct davit_error *err)
 {
-	json_t *e = json_object_get(answer, "error");
+	const json_t *e = json_object_get(answer, "error");
 	const char *code = json_string_value(json_object_get(e, "code"));
 	const char *message = json_string_value(json_object_get(e, "message"));
 	int r;
 
 	if (!code || !message)
-		return davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon answered with HTTP status %d",
-				       status);
+		return 0;
 	r = davit_error_set(err, davit_error_from_word(code), json_string_value(json_object_get(e, "where")),
 			    "%s", message);
 	if (err) {
 		err->line = (unsigned)json_integer_value(json_object_get(e, "line"));
 		err->column = (unsigned)json_integer_value(json_object_get(e, "column"));
+		err->sys_errno = (int)json_integer_value(json_object_get(e, "errno"));
 	}
 	return r;
+}
+
+static int error_of(int status, const json_t *answer, struct davit_error *err)
+{
+	int r = davit_api_error(answer, err);
+
+	return r < 0 ? r
+		     : davit_error_set(err, DAVIT_EPROTO, NULL, "the daemon answered with HTTP status %d",
+				       status);
 }
 
 static int parse(const char *text, size_t len, json_t **ret, struct davit_error *err)

@@ -27,6 +27,9 @@ int davit_api_call(struct davit_cli *cli, const char *method, const char *target
 int davit_api_send(struct davit_cli *cli, const char *method, const char *target, const char *type,
 		   const void *body, size_t len, json_t **ret_answer, struct davit_error *err);
 
+/* Turns {"error": {...}} into *err: its code, or 0 when the answer has no error. */
+int davit_api_error(const json_t *answer, struct davit_error *err);
+
 /* Reads the rest of an answer that is not what was wanted, and returns it as an
  * error. For those who use cli->client directly. */
 int davit_api_refusal(struct davit_cli *cli, int status, struct davit_error *err);

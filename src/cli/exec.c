@@ -58,17 +58,14 @@ static void send_size(struct session *s)
 /* The last frame: {"code"}, {"signal"} or {"error"}. */
 static int take_end(struct session *s, const char *data, size_t n, struct davit_error *err)
 {
-	json_t *v = json_loadb(data, n, 0, NULL), *e = json_object_get(v, "error");
-	int r = 0;
+	json_t *v = json_loadb(data, n, 0, NULL);
+	int r = davit_api_error(v, err);
 
-	if (json_is_object(e))
-		r = davit_error_set(err, davit_error_from_word(davit_string(e, "code")), NULL, "%s",
-				    davit_string(e, "message"));
-	else if (json_object_get(v, "signal"))
+	if (json_object_get(v, "signal"))
 		s->status = 128 + (int)davit_integer(v, "signal");
 	else if (json_object_get(v, "code"))
 		s->status = (int)davit_integer(v, "code");
-	else
+	else if (r == 0)
 		r = davit_error_set(err, DAVIT_EPROTO, NULL, "the end of the command has no status");
 	json_decref(v);
 	return r;
@@ -284,6 +281,15 @@ static int upgrade(struct davit_cli *cli, const char *target, json_t *body, int 
 	return r < 0 ? r : davit_client_take_fd(cli->client, ret_fd, early, err);
 }
 
+/* The program itself was the reason: told, and said as shells do. Else r. */
+static int exit_status(const struct davit_cli *cli, int r, const struct davit_error *err)
+{
+	if (r != DAVIT_EEXEC)
+		return r;
+	davit_print_error(cli, err);
+	return err->sys_errno == ENOENT ? 127 : 126;
+}
+
 static int run_exec(struct davit_cli *cli, struct davit_error *err)
 {
 	bool tty = davit_cli_flag(cli, "tty") ||
@@ -306,7 +312,9 @@ static int run_exec(struct davit_cli *cli, struct davit_error *err)
 	body = body_of(cli, tty);
 	r = upgrade(cli, davit_buf_str(&target), body, &fd, &early, err);
 	json_decref(body);
-	return r < 0 ? r : talk(fd, tty, &early, err);
+	if (r == 0)
+		r = talk(fd, tty, &early, err);
+	return exit_status(cli, r, err);
 }
 
 static const struct davit_option own[] = {
@@ -335,9 +343,10 @@ const struct davit_command davit_command_exec = {
 	.usage = "NAME [VERSION] -- COMMAND [ARG...]",
 	.group = "Services",
 	.summary = "Run a further command inside an instance",
-	.details = "Exits with the command's status, 128 + n when signal n ended it. INT, TERM, HUP, QUIT, "
-		   "USR1 and USR2\n"
-		   "are passed on.",
+	.details =
+		"Exits with the command's status, 128 + n when signal n ended it, 127 when there is no such "
+		"program\n"
+		"and 126 when it cannot be executed. INT, TERM, HUP, QUIT, USR1 and USR2 are passed on.",
 	.options = options,
 	.min_args = 1,
 	.max_args = 2,

@@ -7,11 +7,16 @@
 #include "net/client.h"
 #include "net/url.h"
 
+#include <poll.h>
 #include <string.h>
 #include <time.h>
 
 #define GIVE_UP_RESTARTS 5 /* a service that fails this often is not about to become ready */
 #define LAST_LINES "10"
+/* For how long what is ready is looked at, unless it is seen to stay; and how often. */
+#define SETTLE_MAX (2 * DAVIT_NSEC_PER_SEC)
+#define FIRST_LOOK 1
+#define LATER_LOOK 16 /* ms */
 
 size_t davit_service_ready(const json_t *service)
 {
@@ -128,14 +133,13 @@ static enum verdict judge(const json_t *s, int64_t before, struct davit_error *e
 	if (restarts < GIVE_UP_RESTARTS)
 		return WAITING;
 	exit_text(s, why);
-	davit_error_set(
-		err, DAVIT_EUNAVAIL, NULL,
-		"service '%s' keeps failing (%s; %d restarts); it is tried again until 'davit stop %s'",
-		davit_string(s, "name"),
-		error[0] ? error
-		: why[0] ? why
-			 : "not ready",
-		(int)restarts, davit_string(s, "name"));
+	davit_error_set(err, DAVIT_EUNAVAIL, NULL,
+			"service '%s' keeps %s (%s; %d restarts); it is tried again until 'davit stop %s'",
+			davit_string(s, "name"), strcmp(why, "exit status 0") ? "failing" : "ending",
+			error[0] ? error
+			: why[0] ? why
+				 : "not ready",
+			(int)restarts, davit_string(s, "name"));
 	return FAILED;
 }
 
@@ -166,6 +170,8 @@ struct following {
 	json_t *services; /* newest status objects of those in refs that were seen */
 	json_t *before;	  /* for each of them: its restarts when it was first seen */
 	bool synced;
+	int64_t ready;	 /* monotonic ns since when all are; 0: not yet */
+	int look;	 /* ms to the next look at their processes */
 	char shown[192]; /* the progress line on the terminal */
 };
 
@@ -250,6 +256,34 @@ static int64_t monotonic(void)
 	return (int64_t)ts.tv_sec * DAVIT_NSEC_PER_SEC + ts.tv_nsec;
 }
 
+/* All are ready: whether they stay, as far as can be seen now. */
+static bool stays(struct following *f)
+{
+	json_t *s;
+	size_t i;
+
+	if (!f->ready) {
+		f->ready = monotonic();
+		f->look = FIRST_LOOK;
+	}
+	json_array_foreach(f->services, i, s)
+	{
+		if (davit_service_settled(s) != DAVIT_SETTLED)
+			return monotonic() - f->ready > SETTLE_MAX;
+	}
+	return true;
+}
+
+/* False: nothing has come from the daemon until the next look is due. */
+static bool line_comes(struct following *f, struct davit_client *stream)
+{
+	struct pollfd p = {davit_client_fd(stream), POLLIN, 0};
+	bool comes = davit_client_line_ready(stream) || poll(&p, 1, f->look) != 0;
+
+	f->look = f->look * 2 > LATER_LOOK ? LATER_LOOK : f->look * 2;
+	return comes;
+}
+
 /* The stream's timeout is per byte; this keeps the whole within the deadline. */
 static int next_before(struct davit_client *stream, int64_t deadline, json_t **ret, struct davit_error *err)
 {
@@ -307,6 +341,10 @@ int davit_follow_ready(struct davit_cli *cli, json_t *refs, int64_t timeout_ns, 
 	watch_target(refs, &target);
 	r = davit_api_stream(cli, davit_buf_str(&target), &stream, err);
 	while (r >= 0 && !done) {
+		if (f.ready && !line_comes(&f, stream)) {
+			done = stays(&f);
+			continue;
+		}
 		r = next_before(stream, deadline, &line, err);
 		if (r <= 0)
 			break;
@@ -314,6 +352,10 @@ int davit_follow_ready(struct davit_cli *cli, json_t *refs, int64_t timeout_ns, 
 		json_decref(line);
 		if (done < 0)
 			r = done;
+		else if (done > 0)
+			done = stays(&f);
+		else
+			f.ready = 0;
 	}
 	end_progress(&f);
 	json_decref(f.before);
@@ -333,15 +375,21 @@ int davit_follow_ready(struct davit_cli *cli, json_t *refs, int64_t timeout_ns, 
 void davit_print_summary(const struct davit_cli *cli, json_t *service)
 {
 	const char *name = davit_string(service, "name"), *version = davit_string(service, "version");
-	const char *status = davit_string(service, "status");
+	const char *status = davit_string(service, "status"), *green = cli->color ? "\033[32m" : "";
+	char ended[96] = "";
 	DAVIT_AUTO_BUF addresses = DAVIT_BUF_INIT;
 	bool latest = !strcmp(version, "latest");
 	json_t *i;
 	size_t index;
 	bool first = true;
 
-	printf("%s%s%s is %s%s%s\n", name, latest ? "" : " ", latest ? "" : version,
-	       cli->color ? "\033[32m" : "", status, cli->color ? "\033[0m" : "");
+	if (!strcmp(status, "stopped"))
+		exit_text(service, ended);
+	if (ended[0])
+		printf("%s%s%s has ended: %s\n", name, latest ? "" : " ", latest ? "" : version, ended);
+	else
+		printf("%s%s%s is %s%s%s\n", name, latest ? "" : " ", latest ? "" : version, green, status,
+		       cli->color ? "\033[0m" : "");
 	davit_service_addresses(service, ", ", &addresses);
 	if (addresses.len)
 		printf("  address  %s\n", davit_buf_str(&addresses));

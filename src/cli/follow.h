@@ -21,8 +21,16 @@ bool davit_service_ended(const json_t *service);
  * be started at all. */
 int davit_service_exit(const json_t *service);
 
+/* Whether its processes have come to stay (settle.c). What is not on this host counts as settled. */
+enum davit_settled {
+	DAVIT_SETTLED,	   /* each waits for something, or works for some time */
+	DAVIT_SETTLED_YET, /* one may be about to end */
+	DAVIT_SETTLED_NOT, /* one is gone: the daemon will tell how it ended */
+};
+enum davit_settled davit_service_settled(const json_t *service);
+
 /* Follows the services named in `refs` (objects with namespace, name, version)
- * until each runs and is ready, or has ended well, and sets *ret_services to
+ * until each runs, is ready and has come to stay, or has ended well, and sets *ret_services to
  * the list of their status objects, a new reference. One that failed ends it:
  * the code and the reason are in *err, and the last lines of its log have been
  * printed on standard error. timeout_ns 0: without end. */

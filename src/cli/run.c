@@ -425,9 +425,10 @@ const struct davit_command davit_command_run = {
 	.details = "An argument with a slash, or one that exists here, is the source, and its base name is "
 		   "the name.\n"
 		   "Without a source, command or image the name is looked up under the default source\n"
-		   "($DAVIT_RUNTIME_SOURCE, then the daemon's). Returns when the service is ready, with a "
-		   "summary;\n"
-		   "when it fails, with the reason, its last lines of output and exit status 1.",
+		   "($DAVIT_RUNTIME_SOURCE, then the daemon's). Returns when the service is ready and stays, "
+		   "with a\n"
+		   "summary, or has ended well; when it fails, with the reason, its last lines of output and "
+		   "exit status 1.",
 	.options = run_options,
 	.max_args = 2,
 	.rest = true,

@@ -118,16 +118,18 @@ static void started(struct instance *i, int result, const struct davit_error *er
 
 static void inspected(struct instance *i, int result, const struct davit_inspection *now)
 {
-	if (result == 0 && now->state == DAVIT_STATE_STARTED && i->state == DAVIT_STATE_STARTED &&
-	    i->run_base + now->run == i->run) {
+	bool same = result == 0 && i->run_base + now->run == i->run;
+
+	/* Of a run that is over already too. */
+	if (same && now->started && (now->state == DAVIT_STATE_STARTED || now->state == DAVIT_STATE_STOPPED))
+		i->started = now->started;
+	if (same && now->state == DAVIT_STATE_STARTED && i->state == DAVIT_STATE_STARTED) {
 		i->pid = now->pid;
 		instance_set_address(i, now->address);
 		i->paused = now->paused;
-		if (now->started)
-			i->started = now->started;
-		if (i->service)
-			core_service_changed(i->service);
 	}
+	if (i->service)
+		core_service_changed(i->service); /* looked at, it is shown as ready */
 	instance_step(i);
 	instance_finish(i);
 }

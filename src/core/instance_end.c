@@ -193,6 +193,9 @@ void instance_on_exited(struct instance *i, uint32_t run, const struct davit_exi
 	i->exit_run = i->run = run;
 	i->exit = *exit;
 	i->ended = exit->time ? exit->time : davit_loop_wall(i->core->loop);
+	/* One that nobody has looked at yet: it began after that was asked for, and before its end. */
+	if (i->started > i->ended)
+		i->started = i->start_asked && i->start_asked < i->ended ? i->start_asked : i->ended;
 	i->ready = i->ready_said = i->paused = false;
 	i->pid = 0;
 	cause = instance_cause(i, exit, &prevent);

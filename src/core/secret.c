@@ -78,9 +78,7 @@ void davit_secrets_close(struct davit_secrets *s)
 	sodium_free(s->key); /* wipes */
 	free(s->key_path);
 	free(s->run_dir);
-	/* Goes only when no instance has anything in it. */
-	if (s->files_dir)
-		rmdir(s->files_dir);
+	secret_files_leave(s);
 	free(s->files_dir);
 	free(s);
 }

@@ -19,6 +19,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#define SHARED_MEMORY "/dev/shm"
+#define MAKE_TRIES 10
+
 static int no_memory(struct davit_error *err)
 {
 	return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
@@ -55,11 +58,11 @@ static int shared_memory_directory(const char *run_dir, char **ret_base, char **
 {
 	DAVIT_AUTO_FREE char *base = NULL;
 
-	if (!in_memory("/dev/shm"))
-		return davit_error_set(err, DAVIT_ENOTSUP, NULL,
-				       "secrets as files need a tmpfs: neither %s nor /dev/shm is on one",
-				       run_dir);
-	if (asprintf(&base, "/dev/shm/davit-%u", (unsigned)geteuid()) < 0) {
+	if (!in_memory(SHARED_MEMORY))
+		return davit_error_set(
+			err, DAVIT_ENOTSUP, NULL,
+			"secrets as files need a tmpfs: neither %s nor " SHARED_MEMORY " is on one", run_dir);
+	if (asprintf(&base, SHARED_MEMORY "/davit-%u", (unsigned)geteuid()) < 0) {
 		base = NULL;
 		return no_memory(err);
 	}
@@ -96,10 +99,18 @@ static bool is_open_to_all(const char *path)
 static int place(const struct davit_secrets *s, char **ret_base, char **ret_dir, struct davit_error *err)
 {
 	if (!in_memory(s->run_dir) ||
-	    (geteuid() == 0 && !is_open_to_all(s->run_dir) && in_memory("/dev/shm")))
+	    (geteuid() == 0 && !is_open_to_all(s->run_dir) && in_memory(SHARED_MEMORY)))
 		return shared_memory_directory(s->run_dir, ret_base, ret_dir, err);
 	*ret_dir = davit_path_join(s->run_dir, "credentials");
 	return *ret_dir ? 0 : no_memory(err);
+}
+
+/* DAVIT_ENOENT too where another daemon of this user has just removed the empty one above. */
+static int own_both(const char *base, const char *dir, struct davit_error *err)
+{
+	int r = base ? own_directory(base, err) : 0;
+
+	return r < 0 ? r : own_directory(dir, err);
 }
 
 static int need_directory(struct davit_secrets *s, struct davit_error *err)
@@ -110,10 +121,10 @@ static int need_directory(struct davit_secrets *s, struct davit_error *err)
 	if (s->files_dir)
 		return 0;
 	r = place(s, &base, &dir, err);
-	if (!r && base)
-		r = own_directory(base, err);
 	if (!r)
-		r = own_directory(dir, err);
+		r = own_both(base, dir, err);
+	for (int tries = 1; r == DAVIT_ENOENT && tries < MAKE_TRIES; tries++)
+		r = own_both(base, dir, err);
 	if (!r)
 		s->files_dir = DAVIT_TAKE(dir);
 	return r;
@@ -130,6 +141,21 @@ static const char *find_directory(struct davit_secrets *s)
 		s->files_dir = DAVIT_TAKE(dir);
 	s->looked = true;
 	return s->files_dir;
+}
+
+void secret_files_leave(struct davit_secrets *s)
+{
+	char *slash;
+
+	if (!s->files_dir || rmdir(s->files_dir) < 0)
+		return;
+	slash = strrchr(s->files_dir, '/');
+	if (!strncmp(s->files_dir, SHARED_MEMORY "/", strlen(SHARED_MEMORY "/"))) {
+		*slash = '\0';
+		rmdir(s->files_dir); /* unless another daemon has something there */
+	}
+	free(DAVIT_TAKE(s->files_dir));
+	s->looked = true;
 }
 
 static int write_one(int dir, const char *name, const struct davit_secret *v, uid_t uid, gid_t gid,
@@ -222,8 +248,8 @@ int davit_secrets_materialise(struct davit_secrets *s, const char *name, const c
 	if (!r)
 		r = write_all(s, dir, namespace_, refs, n, uid, gid, err);
 	if (r) {
-		if (fresh)
-			davit_remove_tree(path, NULL);
+		if (fresh && davit_remove_tree(path, NULL) == 0)
+			secret_files_leave(s);
 		return r;
 	}
 	*ret_dir = DAVIT_TAKE(path);
@@ -238,7 +264,10 @@ int davit_secrets_discard(struct davit_secrets *s, const char *name, struct davi
 	if (r || !find_directory(s))
 		return r;
 	path = davit_path_join(s->files_dir, name);
-	return path ? davit_remove_tree(path, err) : no_memory(err);
+	r = path ? davit_remove_tree(path, err) : no_memory(err);
+	if (!r)
+		secret_files_leave(s);
+	return r;
 }
 
 void davit_secrets_sweep(struct davit_secrets *s, bool (*is_left)(void *user, const char *name), void *user)
@@ -253,6 +282,7 @@ void davit_secrets_sweep(struct davit_secrets *s, bool (*is_left)(void *user, co
 			davit_log(DAVIT_LOG_WARNING, "%s", err.message);
 	if (d)
 		closedir(d);
+	secret_files_leave(s);
 }
 
 int davit_secrets_directory(struct davit_secrets *s, const char *name, char **ret_dir,

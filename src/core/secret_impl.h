@@ -17,4 +17,7 @@ struct davit_secrets {
 	unsigned char *key; /* NULL until read; from sodium_malloc */
 };
 
+/* Removes the directory of all files, and the one above it under /dev/shm, if there is nothing in it. */
+void secret_files_leave(struct davit_secrets *s);
+
 #endif

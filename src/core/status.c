@@ -2,7 +2,7 @@
  *
  * What the core shows of itself: selecting services, and their stable JSON.
  */
-#include "core/core_impl.h"
+#include "core/instance_op.h"
 
 #include "base/nearest.h"
 #include "base/units.h"
@@ -193,6 +193,13 @@ struct summary {
 	char text[512];
 };
 
+/* Ready, and looked at since it was started: until then its process is not known, which may have
+ * ended already. */
+static bool shown_ready(const struct instance *i)
+{
+	return i->ready && !(i->op && i->op->kind == DO_INSPECT);
+}
+
 static void summarise(const struct davit_service *s, struct summary *ret)
 {
 	*ret = (struct summary){.wanted = s->spec->stopped ? 0 : (size_t)s->spec->instances};
@@ -207,7 +214,7 @@ static void summarise(const struct davit_service *s, struct summary *ret)
 			if (i->goal == GOAL_STOP || i->goal == GOAL_GONE ||
 			    i->node.state == DAVIT_NODE_STOPPING)
 				ret->stopping++;
-			else if (i->ready)
+			else if (shown_ready(i))
 				ret->ready++;
 			else
 				ret->starting++;
@@ -331,7 +338,7 @@ static void instance_write(const struct instance *i, struct davit_json *j)
 		davit_json_int(j, i->pid);
 	else
 		davit_json_null(j);
-	davit_json_put_bool(j, "ready", i->ready);
+	davit_json_put_bool(j, "ready", shown_ready(i));
 	if (i->service && i->service->spec->n_health)
 		davit_json_put_string(j, "health", health_name(i));
 	if (i->paused)

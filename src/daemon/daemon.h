@@ -29,12 +29,15 @@ struct davit_daemon {
 	struct davit_core *core;
 	struct davit_http_server *server;
 	struct daemon_prober prober;
-	int64_t started; /* unix ns */
-	int lock_fd;	 /* held as long as a daemon of this home runs */
-	int listen_fd;	 /* a duplicate of the server's, for the one after an upgrade */
-	int self_fd;	 /* the program that runs, whatever its file is by now */
-	char *self;	 /* path of its file */
-	char *program;	 /* to upgrade to */
+	int64_t started;  /* unix ns */
+	int lock_fd;	  /* held as long as a daemon of this home runs */
+	int listen_fd;	  /* a duplicate of the server's, for the one after an upgrade */
+	dev_t socket_dev; /* the socket's file, by which it is known as ours */
+	ino_t socket_ino;
+	struct place *place; /* place.c */
+	int self_fd;	     /* the program that runs, whatever its file is by now */
+	char *self;	     /* path of its file */
+	char *program;	     /* to upgrade to */
 	char **argv;
 	enum daemon_end end;
 	struct runs *runs;	     /* runs.c */
@@ -66,6 +69,16 @@ int daemon_acquire(struct davit_daemon *d, struct davit_error *err);
 /* Executes d->program, or if that cannot be the program that runs now. Returns
  * only when neither can. */
 int daemon_execute(struct davit_daemon *d, struct davit_error *err);
+/* ---- place.c: the socket's name, as long as the daemon runs ---- */
+
+/* The file at the socket's path is ours from now on. */
+void daemon_place_learn(struct davit_daemon *d);
+bool daemon_place_is_ours(const struct davit_daemon *d);
+/* Watches it, and binds the socket anew when it goes; ends the daemon when its home goes. After
+ * the server was opened. */
+int daemon_place_keep(struct davit_daemon *d, struct davit_error *err);
+void daemon_place_leave(struct davit_daemon *d);
+
 /* Tells systemd, when it started us: "READY=1", "STOPPING=1". */
 void daemon_notify(const char *state);
 

@@ -50,7 +50,7 @@ static int refuse(struct davit_daemon *d, struct davit_error *err)
 	if (!pid[0])
 		return davit_error_set(err, DAVIT_EINUSE, "lock", "a daemon runs already for %s",
 				       d->paths.state);
-	/* Its socket may have been removed; only its end brings another. */
+	/* It makes a socket that was removed anew (place.c), unless it hangs or may not. */
 	return davit_error_set(err, DAVIT_EINUSE, "lock",
 			       "a daemon runs already for %s (pid %s); should it not answer at its socket, "
 			       "'kill %s' makes room for another, and workloads go on",
@@ -129,7 +129,10 @@ int daemon_acquire(struct davit_daemon *d, struct davit_error *err)
 	if (r < 0)
 		return r;
 	write_pid(d);
-	return d->listen_fd >= 0 ? 0 : davit_unix_listen(d->paths.socket, &d->listen_fd, err);
+	r = d->listen_fd >= 0 ? 0 : davit_unix_listen(d->paths.socket, &d->listen_fd, err);
+	if (r == 0)
+		daemon_place_learn(d);
+	return r;
 }
 
 int daemon_execute(struct davit_daemon *d, struct davit_error *err)

@@ -254,7 +254,7 @@ static void on_started(struct davit_op *op, int result)
 
 	if (result < 0)
 		davit_log(DAVIT_LOG_ERROR, "not all that is stored could be taken up: %s", op->error.message);
-	if (runs_open(d, &d->runs, &err) < 0 || open_server(d, &err) < 0) {
+	if (runs_open(d, &d->runs, &err) < 0 || open_server(d, &err) < 0 || daemon_place_keep(d, &err) < 0) {
 		davit_log(DAVIT_LOG_ERROR, "%s", err.message);
 		daemon_end(d, DAEMON_QUITS);
 		return;
@@ -300,8 +300,10 @@ static void close_all(struct davit_daemon *d)
 {
 	bool stays = d->end == DAEMON_UPGRADES;
 
+	daemon_place_leave(d);
 	if (!stays && d->listen_fd >= 0) {
-		unlink(d->paths.socket);
+		if (daemon_place_is_ours(d))
+			unlink(d->paths.socket);
 		close(d->listen_fd);
 	}
 	davit_http_server_free(d->server);

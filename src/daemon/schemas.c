@@ -99,8 +99,9 @@ static const struct {
 												    "n",
 												    INT))))},
 	{"Empty", "{\"type\":\"object\",\"additionalProperties\":false}"},
-	{"Error", OBJECT(P("error", OBJECT(P("code", STRING) "," P("message", STRING) "," P(
-					    "where", STRING) "," P("line", INT) "," P("column", INT))))},
+	{"Error",
+	 OBJECT(P("error", OBJECT(P("code", STRING) "," P("message", STRING) "," P("where", STRING) "," P(
+				   "line", INT) "," P("column", INT) "," P("errno", INT))))},
 	{"Event", OBJECT(P("id", INT) "," P("time", TIME) "," P("type", STRING) "," P(
 			  "service", NULLABLE) "," P("instance", NULLABLE) "," P("cause", NULLABLE))},
 	{"Exit", "{\"type\":[\"object\",\"null\"],\"properties\":{" P("code", NULLABLE_INT) "," P(

@@ -41,6 +41,7 @@ static int explain(const struct keeper_child *c, int sys, struct davit_error *er
 		break;
 	case KEEPER_STEP_DIRECTORY:
 		davit_error_errno(err, sys, NULL, "cannot change to directory %s", m->directory);
+		err->sys_errno = 0; /* ENOENT is said of the program alone */
 		break;
 	case KEEPER_STEP_USER:
 		davit_error_errno(err, sys, NULL, "cannot become user %u", m->f.uid);

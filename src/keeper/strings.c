@@ -2,7 +2,7 @@
  *
  * The strings of a slot: label, log directory, cgroups, empty string, status, one
  * behind the other. They stand in the slot, or, when they do not fit there, in the
- * slot's page of the file's second part, which costs nothing until it is used.
+ * slot's page behind the slots, which costs nothing until it is used.
  *
  * Directories are nearly always BASE/ID with one of few bases. Such a one is a
  * single byte: the number of the base, which is in the file's header. A path

@@ -82,7 +82,4 @@ unsigned keeper_term_clients(const struct keeper_term *t);
 /* Passes over clients that do not read; when the next one is due, or 0. */
 int64_t keeper_term_stalls(struct keeper *k, struct keeper_term *t, int64_t now);
 
-struct keeper_exit keeper_exit_of(const struct keeper *k, const struct keeper_end *e,
-				  const struct keeper_slot *s);
-
 #endif

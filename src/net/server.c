@@ -16,9 +16,9 @@
 
 /* ---------------------------------------------------------------- closing */
 
-static void maybe_free_server(struct davit_http_server *s)
+void http_server_settle(struct davit_http_server *s)
 {
-	if (s->closing && s->listener_closed && !s->n_conns)
+	if (s->closing && !s->n_listeners && !s->n_conns)
 		free(s);
 }
 
@@ -39,7 +39,7 @@ void http_release(struct http_conn *c)
 	davit_buf_fini(&c->flying);
 	http_request_reset(c);
 	free(c);
-	maybe_free_server(s);
+	http_server_settle(s);
 }
 
 static void on_pipe_closed(uv_handle_t *h)
@@ -65,7 +65,7 @@ void http_cut(struct http_conn *c)
 
 /* The connection ends now, whatever was under way. A handler that holds the
  * request hears of it if it wants to. */
-static void drop(struct http_conn *c)
+void http_drop(struct http_conn *c)
 {
 	if (c->gone)
 		return;
@@ -104,12 +104,12 @@ static void on_eof(struct http_conn *c)
 	case HTTP_READING:
 	case HTTP_STREAM:
 	case HTTP_RAW:
-		drop(c);
+		http_drop(c);
 		break;
 	case HTTP_HELD:
 		/* A client may close its half and wait for the answer. */
 		if (hung_up(c) || (c->req.streaming && !c->complete))
-			drop(c);
+			http_drop(c);
 		break;
 	case HTTP_FLUSHING:
 		c->keep_alive = false;
@@ -128,12 +128,12 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 		return;
 	}
 	if (n < 0) {
-		drop(c);
+		http_drop(c);
 		return;
 	}
 	davit_buf_add(&c->in, buf->base, (size_t)n);
 	if (c->in.oom) {
-		drop(c);
+		http_drop(c);
 		return;
 	}
 	process(c);
@@ -190,7 +190,7 @@ static void give_body(struct http_conn *c)
 			broken = c->refuse != 0;
 		}
 		if (broken) {
-			drop(c); /* a body that is no HTTP: there is no next request either */
+			http_drop(c); /* a body that is no HTTP: there is no next request either */
 			return;
 		}
 	}
@@ -260,7 +260,7 @@ static void finish(struct http_conn *c)
 		return;
 	c->served = true;
 	if (!c->keep_alive || c->server->deaf) {
-		drop(c);
+		http_drop(c);
 		return;
 	}
 	http_request_reset(c);
@@ -295,7 +295,7 @@ static void on_written(uv_write_t *w, int status)
 	if (c->gone)
 		return;
 	if (status < 0)
-		drop(c);
+		http_drop(c);
 	else
 		flush(c);
 }
@@ -309,13 +309,13 @@ static void flush(struct http_conn *c)
 	if (c->writing)
 		return;
 	if (c->out.oom) {
-		drop(c);
+		http_drop(c);
 		return;
 	}
 	buf = uv_buf_init(c->out.data, (unsigned)c->out.len);
 	n = c->out.len ? uv_try_write(stream, &buf, 1) : 0;
 	if (n < 0 && n != UV_EAGAIN) {
-		drop(c);
+		http_drop(c);
 		return;
 	}
 	if ((size_t)(n < 0 ? 0 : n) == c->out.len) {
@@ -330,7 +330,7 @@ static void flush(struct http_conn *c)
 	c->writing = true;
 	if (uv_write(&c->write, stream, &buf, 1, on_written) < 0) {
 		c->writing = false;
-		drop(c);
+		http_drop(c);
 		return;
 	}
 	if (c->phase == HTTP_FLUSHING && !davit_timer_active(&c->timer)) {
@@ -351,7 +351,7 @@ static void on_work(struct davit_deferred *d)
 	flush(c);
 	/* A stream cannot outlive the client, which closed before it began. */
 	if (!c->gone && c->eof && (c->phase == HTTP_STREAM || c->phase == HTTP_RAW))
-		drop(c);
+		http_drop(c);
 }
 
 void http_kick(struct http_conn *c)
@@ -372,51 +372,16 @@ static void on_timer(struct davit_timer *t)
 		c->left_before = unsent(c);
 		davit_timer_start(&c->timer, c->server->config.write_timeout);
 	} else {
-		drop(c);
+		http_drop(c);
 	}
 }
 
-/* -------------------------------------------------------------- accepting */
-
-/* Why a peer is not served, as an answer in `out`; true when it is served. */
-static bool admit(struct http_conn *c, struct davit_buf *out)
+struct http_conn *http_conn_new(struct davit_http_server *s)
 {
-	const struct davit_http_config *config = &c->server->config;
-	struct davit_error err;
-	uid_t uid;
-	int fd;
+	struct http_conn *c = calloc(1, sizeof *c);
 
-	uid = geteuid();
-	if (!config->any_peer &&
-	    (uv_fileno((uv_handle_t *)&c->pipe, &fd) < 0 || davit_unix_peer(fd, &uid, NULL) < 0))
-		return false;
-	if (uid != 0 && uid != geteuid()) {
-		davit_error_set(&err, DAVIT_EPERM, NULL, "this daemon serves another user");
-		http_refusal(out, 403, &err);
-		return false;
-	}
-	if (c->server->n_conns > config->max_connections) {
-		davit_error_set(&err, DAVIT_EUNAVAIL, NULL, "too many connections");
-		http_refusal(out, 503, &err);
-		return false;
-	}
-	return true;
-}
-
-static void on_connection(uv_stream_t *listener, int status)
-{
-	struct davit_http_server *s = listener->data;
-	DAVIT_AUTO_BUF refusal = DAVIT_BUF_INIT;
-	struct http_conn *c;
-
-	if (status < 0)
-		return;
-	c = calloc(1, sizeof *c);
-	if (!c) {
-		/* libuv waits for this one to be accepted before it tells of others. */
-		davit_timer_start(&s->retry, DAVIT_NSEC_PER_SEC / 10);
-		return;
-	}
+	if (!c)
+		return NULL;
 	c->server = s;
 	c->pipe.data = c;
 	uv_pipe_init(davit_loop_uv(s->config.loop), &c->pipe, 0);
@@ -425,42 +390,7 @@ static void on_connection(uv_stream_t *listener, int status)
 	http_request_reset(c);
 	davit_list_add_tail(&s->conns, &c->list);
 	s->n_conns++;
-	if (uv_accept(listener, (uv_stream_t *)&c->pipe) < 0) {
-		drop(c);
-		return;
-	}
-	if (!admit(c, &refusal)) {
-		uv_buf_t buf = uv_buf_init(refusal.data, (unsigned)refusal.len);
-		if (refusal.len)
-			uv_try_write((uv_stream_t *)&c->pipe, &buf, 1);
-		drop(c);
-		return;
-	}
-	davit_timer_start(&c->timer, s->config.idle_timeout);
-	http_update_reading(c);
-}
-
-static void on_listener_closed(uv_handle_t *h)
-{
-	struct davit_http_server *s = h->data;
-
-	s->listener_closed = true;
-	maybe_free_server(s);
-}
-
-static void stop_listening(struct davit_http_server *s)
-{
-	davit_timer_stop(&s->retry);
-	if (!s->deaf)
-		uv_close((uv_handle_t *)&s->listener, on_listener_closed);
-	s->deaf = true;
-}
-
-static void on_retry(struct davit_timer *t)
-{
-	struct davit_http_server *s = DAVIT_CONTAINER_OF(t, struct davit_http_server, retry);
-
-	on_connection((uv_stream_t *)&s->listener, 0);
+	return c;
 }
 
 /* --------------------------------------------------------------- draining */
@@ -503,7 +433,7 @@ void davit_http_server_drain(struct davit_http_server *s, int64_t limit, void (*
 {
 	if (s->closing)
 		return;
-	stop_listening(s);
+	http_stop_listening(s);
 	s->drained = fn;
 	s->drained_user = user;
 	if (davit_timer_start(&s->drain_limit, limit) == 0)
@@ -538,16 +468,8 @@ int davit_http_server_new(const struct davit_http_config *config, int listen_fd,
 	set_default(&s->config.write_timeout, 30);
 	davit_timer_init(&s->drain_limit, config->loop, on_drain_limit);
 	davit_list_init(&s->conns);
-	s->listener.data = s;
-	uv_pipe_init(davit_loop_uv(config->loop), &s->listener, 0);
-	davit_timer_init(&s->retry, config->loop, on_retry);
-	r = uv_pipe_open(&s->listener, listen_fd);
-	if (r < 0)
-		close(listen_fd);
-	else
-		r = uv_listen((uv_stream_t *)&s->listener, SOMAXCONN, on_connection);
+	r = http_listen(s, listen_fd, err);
 	if (r < 0) {
-		r = davit_error_errno(err, -r, "socket", "cannot serve on the socket");
 		davit_http_server_free(s);
 		return r;
 	}
@@ -564,9 +486,10 @@ void davit_http_server_free(struct davit_http_server *s)
 	s->closing = true;
 	s->drained = NULL;
 	davit_timer_stop(&s->drain_limit);
-	stop_listening(s);
+	http_stop_listening(s);
 	DAVIT_LIST_FOREACH_SAFE (c, next, &s->conns, list)
-		drop(c);
+		http_drop(c);
+	http_server_settle(s);
 }
 
 size_t davit_http_connections(const struct davit_http_server *s)

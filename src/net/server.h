@@ -77,6 +77,10 @@ struct davit_http_config {
  * closes in the end, also when this fails. */
 int davit_http_server_new(const struct davit_http_config *config, int listen_fd,
 			  struct davit_http_server **ret, struct davit_error *err);
+/* Listens on another socket from now on, which it takes over, also when this fails; then the old
+ * one is kept. Connections stay open, also those that nobody has accepted yet. After a drain it
+ * does nothing. */
+int davit_http_server_move(struct davit_http_server *s, int listen_fd, struct davit_error *err);
 /* Takes no more connections (the socket's queue keeps them for whoever listens
  * next), and calls fn from the loop, once, when every request that has come
  * has its answer, or after `limit` ns. Streams and idle connections are not waited

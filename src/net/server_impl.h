@@ -31,16 +31,16 @@ enum http_phase {
 
 struct davit_http_server {
 	struct davit_http_config config;
-	uv_pipe_t listener;
+	uv_pipe_t *listener;
+	unsigned n_listeners;	  /* not closed yet, those that were left included */
 	struct davit_timer retry; /* of an accept that had no memory */
 	struct davit_list conns;
 	size_t n_conns;
 	struct davit_timer drain_limit;
 	void (*drained)(void *user); /* while draining; NULL before and after */
 	void *drained_user;
-	bool deaf;    /* the listener is closed or closing */
-	bool closing; /* freed when the listener and the last connection are gone */
-	bool listener_closed;
+	bool deaf;		      /* the listener is closed or closing */
+	bool closing;		      /* freed when the listeners and the last connection are gone */
 	char scratch[HTTP_READ_SIZE]; /* every read goes here first */
 };
 
@@ -106,8 +106,19 @@ void http_refusal(struct davit_buf *out, int status, const struct davit_error *e
 void http_kick(struct http_conn *c);
 /* server.c: the connection ends now; a handler that holds it is not told. */
 void http_cut(struct http_conn *c);
+/* server.c: a connection without its socket yet, or NULL. */
+struct http_conn *http_conn_new(struct davit_http_server *s);
+/* server.c: ends a connection; a handler that holds it is told. */
+void http_drop(struct http_conn *c);
+/* server.c: frees a server that is closed, when nothing of it is left. */
+void http_server_settle(struct davit_http_server *s);
 /* server.c: lets go of a connection that is gone and not held any more. */
 void http_release(struct http_conn *c);
 void http_update_reading(struct http_conn *c);
+
+/* listener.c: takes fd over and listens on it; also when this fails. */
+int http_listen(struct davit_http_server *s, int fd, struct davit_error *err);
+/* listener.c: closes the listening socket; what has not been accepted stays in its queue. */
+void http_stop_listening(struct davit_http_server *s);
 
 #endif

@@ -25,6 +25,7 @@ struct fixture {
 	struct test_server s;
 	atomic_int closed;
 	atomic_int handled;
+	int waiting; /* a connection to the socket that was left, not accepted then; or 0 */
 };
 
 /* --- the service under test --- */
@@ -49,6 +50,17 @@ static void on_closed(struct davit_http_request *r)
 	f->closed++;
 }
 
+/* The socket's name goes to another one, while somebody waits at this. */
+static void move(struct fixture *f)
+{
+	int fd;
+
+	f->waiting = test_dial(&f->s);
+	assert_int_equal(unlink(f->s.path), 0);
+	assert_int_equal(davit_unix_listen(f->s.path, &fd, NULL), 0);
+	assert_int_equal(davit_http_server_move(f->s.server, fd, NULL), 0);
+}
+
 static void handle(void *user, struct davit_http_request *r)
 {
 	struct fixture *f = user;
@@ -63,6 +75,9 @@ static void handle(void *user, struct davit_http_request *r)
 		late->r = r;
 		davit_timer_init(&late->timer, f->s.loop, answer_late);
 		davit_timer_start(&late->timer, 50 * DAVIT_NSEC_PER_MSEC);
+	} else if (!strcmp(r->target, "/move")) {
+		move(f);
+		davit_http_reply(r, 200, "text/plain", "moved", 5);
 	} else if (!strcmp(r->target, "/held")) {
 		r->closed = on_closed;
 	} else {
@@ -134,6 +149,28 @@ static void one_connection_serves_many_requests(void **state)
 	}
 	assert_int_equal(davit_http_connections(f->s.server), 1);
 	davit_client_close(c);
+	stop(f);
+}
+
+static void answered(int fd, const char *request, const char *body)
+{
+	DAVIT_AUTO_FREE char *answer = NULL;
+
+	test_say(fd, request);
+	answer = test_hear_all(fd);
+	assert_int_equal(strncmp(answer, "HTTP/1.1 200", 12), 0);
+	assert_non_null(strstr(answer, body));
+}
+
+static void a_server_that_moves_to_another_socket_loses_no_connection(void **state)
+{
+	struct fixture *f = start(NULL);
+	int fd = test_dial(&f->s);
+
+	(void)state;
+	answered(fd, "GET /move HTTP/1.1\r\n\r\nGET /late HTTP/1.1\r\nConnection: close\r\n\r\n", "late");
+	answered(f->waiting, "GET /late HTTP/1.1\r\nConnection: close\r\n\r\n", "late");
+	answered(test_dial(&f->s), "GET /late HTTP/1.1\r\nConnection: close\r\n\r\n", "late");
 	stop(f);
 }
 
@@ -400,6 +437,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_connection_serves_many_requests),
+		cmocka_unit_test(a_server_that_moves_to_another_socket_loses_no_connection),
 		cmocka_unit_test(pipelined_requests_are_answered_in_order),
 		cmocka_unit_test(a_chunked_body_arrives_whole_byte_by_byte),
 		cmocka_unit_test(trailers_do_not_disturb_the_request),

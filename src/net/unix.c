@@ -97,19 +97,17 @@ static int bind_and_listen(int fd, int dir, const char *name, struct davit_error
 {
 	struct sockaddr_un sa = {.sun_family = AF_UNIX};
 	int n = snprintf(sa.sun_path, sizeof sa.sun_path, "/proc/self/fd/%d/%s", dir, name);
-	mode_t mask;
 	int r;
 
 	if (n < 0 || (size_t)n >= sizeof sa.sun_path)
 		return davit_error_set(err, DAVIT_EINVAL, "socket", "the socket's name is too long: %s",
 				       name);
 	unlinkat(dir, name, 0);
-	mask = umask(0177);
-	r = bind(fd, (struct sockaddr *)&sa, sizeof sa);
-	umask(mask);
-	if (r < 0)
+	if (bind(fd, (struct sockaddr *)&sa, sizeof sa) < 0)
 		return davit_error_errno(err, errno, "socket", "cannot bind a socket");
-	if (listen(fd, SOMAXCONN) < 0) {
+	/* Nobody can connect before it listens. */
+	r = 0;
+	if (fchmodat(dir, name, 0600, 0) < 0 || listen(fd, SOMAXCONN) < 0) {
 		r = davit_error_errno(err, errno, "socket", "cannot listen");
 		unlinkat(dir, name, 0);
 	}

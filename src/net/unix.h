@@ -14,11 +14,10 @@
 /* Connects, blocking, close-on-exec. Errors as davit_client_open. */
 int davit_unix_connect(const char *path, int *ret_fd, struct davit_error *err);
 
-/* A listening socket at `path`, for its owner alone: mode 0600 from its first
- * moment, close-on-exec, non-blocking. It gets its name only when it listens
+/* A listening socket at `path`, for its owner alone: mode 0600 before anybody can
+ * connect, close-on-exec, non-blocking. It gets its name only when it listens
  * already, and takes the name over from a dead one atomically. DAVIT_EINUSE when
- * somebody listens there; DAVIT_EEXIST when something else is in the way. Uses
- * the process's umask for a moment: not for use beside other threads. */
+ * somebody listens there; DAVIT_EEXIST when something else is in the way. */
 int davit_unix_listen(const char *path, int *ret_fd, struct davit_error *err);
 
 /* The peer's user as the kernel recorded it. 0 or a code. */

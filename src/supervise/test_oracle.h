@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * A tree under test and the oracle's idea of it (test_oracle.c).
+ * A tree under test (test_tree.c) and the oracle's idea of it (test_oracle.c).
  */
 #ifndef DAVIT_SUPERVISE_TEST_ORACLE_H
 #define DAVIT_SUPERVISE_TEST_ORACLE_H
@@ -58,6 +58,32 @@ struct run {
 	bool started[MAX_NODES]; /* by the oracle */
 	int phase;
 };
+
+/* --- test_tree.c --- */
+
+/* A random tree, with its mechanism. The seed decides everything. */
+struct run *open_run(uint64_t seed, bool chaos);
+void close_run(struct run *r);
+/* Of 0 to n - 1. */
+int pick(struct run *r, int n);
+struct davit_supervision_rule random_rule(struct run *r, bool root);
+/* One more node, the last. */
+void add(struct run *r, int parent, bool leaf);
+/* Lets that much time pass. */
+void pass(struct run *r, int64_t ns);
+/* What must hold at every moment; and once nothing has happened for a long time. */
+void check_moment(struct run *r);
+void check_rest(struct run *r);
+/* Shows the tree and ends the test. */
+__attribute__((format(printf, 4, 5), noreturn)) void broken(struct run *r, int line, const char *what,
+							    const char *fmt, ...);
+#define CHECK(r, cond, ...)                                                                                  \
+	do {                                                                                                 \
+		if (!(cond))                                                                                 \
+			broken(r, __LINE__, #cond, __VA_ARGS__);                                             \
+	} while (0)
+
+/* --- test_oracle.c --- */
 
 /* It has ended for good: completed or failed. */
 bool at_end(enum davit_node_state s);

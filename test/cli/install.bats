@@ -68,6 +68,23 @@ runs() {
   [ "$(LD_LIBRARY_PATH=$(dirname "$library") ./hello)" = "H1 greets world" ]
 }
 
+@test "a program of one's own can be linked so that it needs no library" {
+  install_davit
+  library=$(find "$PREFIX" -name libdavit.a)
+  if nm "$library" | grep -qE '__[at]san_'; then return; fi
+  export PKG_CONFIG_SYSROOT_DIR=$DAVIT_HOME/root
+  PKG_CONFIG_PATH=$(dirname "$(find "$DAVIT_HOME/root" -name davit.pc)")
+  export PKG_CONFIG_PATH
+  # shellcheck disable=SC2046
+  cc -static -o hello "$ROOT/examples/containers/hello.c" $(pkg-config --static --cflags --libs davit)
+  [ "$(./hello)" = "H1 greets world" ]
+  # Names of its own are in nobody's way.
+  [ -z "$(nm -g --defined-only "$library" | awk 'NF == 3 && $3 !~ /^davit_/')" ]
+  nm -D --defined-only "${library%.a}.so" | awk '$2 ~ /[TDBRV]/ { print $3 }' | sort -u >shared
+  nm -g --defined-only "$library" | awk '$2 ~ /[TDBRV]/ { print $3 }' | sort -u >static
+  diff shared static
+}
+
 # What a header declares and the library lacks fails at the stranger's linker; what only the library has
 # is nobody's promise.
 @test "the library that is installed has what its headers declare, and nothing else" {

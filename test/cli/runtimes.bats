@@ -4,6 +4,7 @@
 # The same service, unchanged, by one flag: what is typed and what is answered is
 # the same on every runtime with images. One function for each subject, executed
 # for each runtime.
+bats_require_minimum_version 1.5.0
 load helper
 
 # Sets DAVIT_RUNTIME, or skips with the reason that was probed. The engines' images
@@ -102,6 +103,10 @@ life() {
   run davit exec web -- sh -c 'echo out; echo err >&2; exit 7'
   [ "$status" -eq 7 ]
   [ "$output" = "$(printf 'out\nerr')" ] || [ "$output" = "$(printf 'err\nout')" ]
+  run -127 davit exec web -- nosuch
+  run -127 davit exec web -- /nosuch/program
+  run davit exec web -- /www/index.html
+  [ "$status" -eq 126 ]
   # stats: the limit that was asked for, and something used
   eventually stats_are web '.memoryLimit == 67108864 and .memory > 0 and .processes >= 1'
   stats_are web '.netRxBytes > 0 and .netTxBytes > 0' # the page went through its network

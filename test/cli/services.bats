@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: MIT
 # Services from the command line, against a real daemon.
+bats_require_minimum_version 1.5.0
 load helper
 
 @test "status starts the daemon when none runs, daemon status does not" {
@@ -48,17 +49,60 @@ s.close()
   done
 }
 
-@test "a daemon whose socket was removed is named, and its end brings another" {
+# The socket is there, and leads to that daemon.
+serves() { [ "$(timeout 20 davit daemon status -o json | jq .pid)" = "$1" ]; }
+
+@test "a daemon whose socket was removed or replaced makes it anew, and keeps its connections" {
+  davit run s -- sleep 1000
+  pid=$(davit daemon status -o json | jq .pid)
+  behind events events -f -o json
+  eventually grep -q '"default/s:' events
+  rm "$DAVIT_HOME/run/davit.sock"
+  timeout 60 davit status # who would start another waits for it
+  serves "$pid"
+  mv "$DAVIT_HOME/run/davit.sock" away
+  eventually serves "$pid"
+  python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("dead")'
+  mv dead "$DAVIT_HOME/run/davit.sock"
+  eventually serves "$pid"
+  [ "$(stat -c %a "$DAVIT_HOME/run/davit.sock")" = 600 ]
+  rm -r "$DAVIT_HOME/run/davit.sock" "$DAVIT_HOME/run"
+  eventually serves "$pid"
+  kill -0 "$behind" # it follows all the same
+  davit run after -d -- sleep 1000
+  eventually grep -q '"default/after:' events
+}
+
+@test "a daemon leaves a socket alone at which somebody else answers, and makes room by its end" {
   davit run s -- sleep 1000
   pid=$(davit daemon status -o json | jq .pid)
   before=$(davit ps s -o json | jq '.[0].pid')
-  rm "$DAVIT_HOME/run/davit.sock"
-  run timeout 60 davit status
-  [ "$status" -eq 1 ]
-  [[ "$output" == *"a daemon runs already for "*" (pid $pid); "*"'kill $pid' makes room for another, and workloads go on" ]]
+  python3 -c 'import os, socket, sys, time
+s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1] + ".new"); s.listen(100)
+os.rename(sys.argv[1] + ".new", sys.argv[1]); time.sleep(100)' "$DAVIT_HOME/run/davit.sock" 3>&- &
+  other=$!
+  BEHIND="${BEHIND-} $other"
+  eventually grep -q 'a daemon listens at' "$DAVIT_HOME/log/davitd.log"
   kill "$pid"
   eventually is_dead "$pid"
+  [ -S "$DAVIT_HOME/run/davit.sock" ] # which is not its own
+  kill "$other"
+  wait "$other" || true
   [ "$(davit ps s -o json | jq '.[0].pid')" = "$before" ]
+}
+
+@test "a daemon whose home was removed says so and ends, and its workloads go on" {
+  davit run s -- sleep 1000
+  pid=$(davit daemon status -o json | jq .pid)
+  workload=$(davit ps s -o json | jq '.[0].pid')
+  exec 4<"$DAVIT_HOME/log/davitd.log"
+  mv "$DAVIT_HOME/state" "$DAVIT_HOME/elsewhere"
+  rm "$DAVIT_HOME/run/davit.sock"
+  eventually is_dead "$pid"
+  grep -q 'ending: the lock in .*/state was removed' <&4
+  kill -0 "$workload"
+  mv "$DAVIT_HOME/elsewhere" "$DAVIT_HOME/state"
+  [ "$(davit ps s -o json | jq '.[0].pid')" = "$workload" ]
 }
 
 @test "two callers that find no daemon both succeed with one daemon" {
@@ -152,6 +196,41 @@ s.close()
   [ "$status" -eq 5 ]
   run davit exec s -- sh -c 'kill -TERM $$'
   [ "$status" -eq 143 ]
+}
+
+@test "run tells how a program ended that ends at once, never that it runs" {
+  local k
+  for k in 1 2 3 4 5 6 7; do
+    [ "$(davit run "one$k" -- true)" = "$(printf 'one%d has ended: exit status 0\n  logs     davit logs -f one%d' $k $k)" ]
+    [ "$(davit run "two$k" --restart never -- sh -c 'exit 0' | head -1)" = "two$k has ended: exit status 0" ]
+    run davit run "bad$k" --restart never -- false
+    [ "$status" -eq 1 ]
+    [ "$output" = "davit: service 'bad$k' failed: exit code 1" ]
+  done
+  run davit run again --restart always -- true
+  [ "$status" -eq 1 ]
+  [[ "$output" == "davit: service 'again' keeps ending (exit status 0; "*"until 'davit stop again'" ]]
+  davit stop again
+  # What ended before it was looked at began before its end all the same.
+  davit status -o json | jq -e '[.[].instances[] | select(.exit) | .started <= .exit.time] | length >= 21 and all'
+}
+
+@test "exec of a program that is not there ends with 127, of one that cannot be executed with 126" {
+  davit run s -- sleep 1000
+  run -127 davit exec s -- nosuch
+  [ "$output" = "davit: executable 'nosuch' not found in PATH" ]
+  run -127 davit exec s -- /nosuch/program
+  mkdir bin
+  echo true >bin/plain
+  run davit exec s -- "$PWD/bin/plain"
+  [ "$status" -eq 126 ]
+  run davit exec s -e PATH="$PWD/bin" -- plain
+  [ "$status" -eq 126 ]
+  [ "$output" = "davit: 'plain' in PATH may not be executed" ]
+  run davit exec s --directory /nosuch -- true
+  [ "$status" -eq 126 ]
+  run -127 davit exec s -o json -- nosuch
+  [ "$(jq -r .error.code <<<"$output")" = exec-failed ]
 }
 
 @test "exec passes standard input of any size and both outputs" {
@@ -361,6 +440,9 @@ END
   [ "$(davit secret list -o json | jq length)" -eq 0 ]
 }
 
+# Nothing of this daemon's in memory, also no empty directory.
+no_files() { [ -z "$(find /dev/shm -path "/dev/shm/davit-*$(basename "$DAVIT_HOME")-run*")" ]; }
+
 @test "a secret reaches a service of another user, wherever the daemon's directories are" {
   [ "$(id -u)" = 0 ] || skip "not root"
   cd / && rm -rf "$DAVIT_HOME"
@@ -369,8 +451,11 @@ END
   run davit run s --user nobody --secret key --restart never --follow -- sh -c 'cat "$CREDENTIALS_DIRECTORY/key"'
   [ "$status" -eq 0 ]
   [[ "$output" == *geheim* ]]
+  run ! no_files
+  davit kill s
+  eventually no_files # with the last instance, whatever becomes of the daemon
   davit daemon stop --all
-  [ -z "$(find /dev/shm -path "*$(basename "$DAVIT_HOME")-run*")" ]
+  no_files
 }
 
 @test "a config is a file by its name, for any user, that follows the spec and goes with the instance" {

@@ -16,7 +16,7 @@ from rig import (PATIENCE, Home, Skip, alive, check, children, cpu_seconds, equa
                  read, stat_of, wait_until)
 
 MIB = 1 << 20
-SLOT_SIZE = 2048  # struct keeper_slot, src/keeper/keeper.h; its id comes first
+PAGE = 4096  # the slots begin on one (src/keeper/slots.h); the id comes first in a slot, and this is the first slot
 
 
 def test_forged_record(home):
@@ -41,7 +41,7 @@ def test_forged_record(home):
         path = home.dir + "/run/process/keeper-0.slots"
         with open(path, "r+b") as f:
             data = f.read()
-            at = [m.start() for m in re.finditer(i["id"].encode(), data) if m.start() % SLOT_SIZE == 0]
+            at = [m.start() for m in re.finditer(i["id"].encode(), data) if m.start() % PAGE == 0]
             equal(len(at), 1, "slots of the instance")
             # The main process and the session: wherever the slot has the pid, it gets the foreign one.
             slot, old, new = data[at[0]:at[0] + 512], struct.pack("i", i["pid"]), struct.pack("i", foreign.pid)

@@ -300,6 +300,16 @@ static void failures_are_understood(void **state)
 	assert_true(observe_exec_failure("OCI runtime create failed: exec: \"/x\": stat /x: no such file"));
 	assert_true(observe_exec_failure("crun: executable file `/x` not found in $PATH: No such file"));
 	assert_false(observe_exec_failure("no space left on device"));
+	assert_true(observe_no_program(
+		"OCI runtime exec failed: exec failed: container_linux.go:380: starting "
+		"container process caused: exec: \"x\": executable file not found in $PATH: "
+		"unknown"));
+	assert_true(observe_no_program("crun: executable file `/x` not found in $PATH: No such file"));
+	assert_false(
+		observe_no_program("OCI runtime exec failed: exec failed: container_linux.go:380: starting "
+				   "container process caused: exec: \"/x\": permission denied: unknown"));
+	assert_false(observe_no_program("starting container process caused: chdir to cwd (\"/x\") set in "
+					"config.json failed: no such file or directory"));
 	assert_true(observe_broken("task 80510c220623: already exists"));
 	assert_true(
 		observe_broken("mounting storage for container b547: lstat /x: no such file or directory"));

@@ -133,6 +133,7 @@ static void starting_seen(struct command *c, bool running, int code)
 		ask_later(c);
 	} else if (!running && !c->pid && code >= 126 && says_exec_failed(c, text, sizeof text)) {
 		davit_error_set(&err, DAVIT_EEXEC, NULL, "%s", text);
+		err.sys_errno = observe_no_program(text) ? ENOENT : 0;
 		start_failed(c, &err);
 	} else if (running && !c->pid) {
 		ask_later(c);

@@ -103,6 +103,12 @@ bool observe_exec_failure(const char *message)
 	return false;
 }
 
+bool observe_no_program(const char *message)
+{
+	return observe_exec_failure(message) && !strstr(message, "chdir") &&
+	       (strstr(message, "not found") || strcasestr(message, "no such file or directory"));
+}
+
 bool observe_broken(const char *message)
 {
 	/* Docker, of what it started while it ended and then forgot; Podman, of a layer that another

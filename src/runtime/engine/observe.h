@@ -34,6 +34,8 @@ void observe_exit(int status, bool oom, int64_t time, struct davit_exit *ret);
 /* Whether what an engine says of a start (or exec) that failed means that the
  * program could not be executed. */
 bool observe_exec_failure(const char *message);
+/* And whether that is because there is no such program. */
+bool observe_no_program(const char *message);
 /* Is this start's failure one that no later start of the same container can do better at? */
 bool observe_broken(const char *message);
 /* The port that it says is taken; 0: it says something else. */

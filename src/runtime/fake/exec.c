@@ -6,6 +6,7 @@
 #include "base/units.h"
 #include "runtime/fake/fake_impl.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -152,8 +153,9 @@ static int run(struct fake_command *c, const struct davit_exec *x, struct davit_
 	} else if (!strcmp(name, "false")) {
 		exit.code = 1;
 	} else if (strcmp(name, "true")) {
-		return davit_error_set(err, DAVIT_EEXEC, "exec", "cannot execute '%s': no such program",
-				       name);
+		davit_error_set(err, DAVIT_EEXEC, "exec", "cannot execute '%s': no such program", name);
+		err->sys_errno = ENOENT;
+		return DAVIT_EEXEC;
 	}
 	if (c->out.oom || c->err.oom)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");

@@ -143,7 +143,8 @@ struct oci_user {
 };
 /* "name", "uid", either with ":group", resolved by the root's own passwd and group. */
 int oci_user_find(int root, const char *user, struct oci_user *ret, struct davit_error *err);
-/* 0, or DAVIT_EEXEC when it is certain that the program is not there. */
+/* 0, or DAVIT_EEXEC when it is certain that the program is not there (ENOENT) or may not be
+ * executed (EACCES). */
 int oci_program_find(int root, const struct davit_workload *w, const char *program, const char *path,
 		     const char *directory, struct davit_error *err);
 

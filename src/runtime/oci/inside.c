@@ -181,7 +181,15 @@ int oci_user_find(int root, const char *user, struct oci_user *ret, struct davit
 
 /* --- programs --- */
 
-enum verdict { THERE, ABSENT, UNCERTAIN };
+enum verdict { THERE, ABSENT, NO_PROGRAM, UNCERTAIN };
+
+/* Adds the errno to what *err says in words. */
+static int refused(enum verdict v, struct davit_error *err)
+{
+	if (err)
+		err->sys_errno = v == NO_PROGRAM ? EACCES : ENOENT;
+	return DAVIT_EEXEC;
+}
 
 /* A link may lead to where something is mounted: only without any is it certain. */
 static bool is_absent_without_links(int root, const char *path)
@@ -220,6 +228,8 @@ static enum verdict look(int root, const struct davit_workload *w, const char *p
 	}
 	if (fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_mode & 0111)
 		return THERE;
+	if (fd >= 0 && !w->n_mounts)
+		return NO_PROGRAM; /* a directory, or a file that nobody may execute */
 	if (fd < 0 && errno != ENOENT && errno != ENOTDIR)
 		return UNCERTAIN;
 	return w->n_mounts && !is_absent_without_links(over ? source : root, over ? path + longest : path)
@@ -230,7 +240,7 @@ static enum verdict look(int root, const struct davit_workload *w, const char *p
 int oci_program_find(int root, const struct davit_workload *w, const char *program, const char *path,
 		     const char *directory, struct davit_error *err)
 {
-	bool certain = true;
+	enum verdict v, worst = ABSENT;
 
 	if (!*program)
 		return davit_error_set(err, DAVIT_EEXEC, "command", "the command is empty");
@@ -239,26 +249,31 @@ int oci_program_find(int root, const struct davit_workload *w, const char *progr
 
 		if (!whole)
 			return davit_error_set(err, DAVIT_ENOMEM, "command", "out of memory");
-		if (look(root, w, whole) != ABSENT)
+		v = look(root, w, whole);
+		if (v != ABSENT && v != NO_PROGRAM)
 			return 0;
-		return davit_error_set(err, DAVIT_EEXEC, "command",
-				       "cannot execute %s: the image has no such program", program);
+		davit_error_set(err, DAVIT_EEXEC, "command", "cannot execute %s: %s", program,
+				v == ABSENT ? "the image has no such program" : "it may not be executed");
+		return refused(v, err);
 	}
 	for (const char *p = path && *path ? path : DEFAULT_PATH;;) {
 		size_t n = strcspn(p, ":");
 		char whole[4096];
-		enum verdict v;
 
 		snprintf(whole, sizeof whole, "%.*s/%s", (int)n, p, program);
 		v = *p == '/' ? look(root, w, whole) : UNCERTAIN;
 		if (v == THERE)
 			return 0;
-		certain &= v == ABSENT;
+		worst = v > worst ? v : worst;
 		p += n;
 		if (!*p++)
 			break;
 	}
-	return !certain ? 0
-			: davit_error_set(err, DAVIT_EEXEC, "command",
-					  "executable '%s' not found in the PATH of the image", program);
+	if (worst == UNCERTAIN)
+		return 0;
+	davit_error_set(err, DAVIT_EEXEC, "command",
+			worst == ABSENT ? "executable '%s' not found in the PATH of the image"
+					: "'%s' in the PATH of the image may not be executed",
+			program);
+	return refused(worst, err);
 }

@@ -5,8 +5,8 @@
  *
  *   davit-enter NETNS UID GID[,GROUP...] PROGRAM WORD...
  *
- * What fails ends it with 126, as a shell does: the program is never executed elsewhere, nor as
- * anybody else.
+ * What fails ends it with 126, or with 127 where there is no such program, as a shell does: it is
+ * never executed elsewhere, nor as anybody else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -25,6 +25,15 @@ static _Noreturn void fail(const char *what, const char *which)
 {
 	fprintf(stderr, "davit-enter: cannot %s %s: %s\n", what, which, strerror(errno));
 	exit(126);
+}
+
+static _Noreturn void execute(char **argv)
+{
+	execv(argv[0], argv + 1);
+	if (errno != ENOENT)
+		fail("execute", argv[0]);
+	fprintf(stderr, "davit-enter: cannot execute %s: %s\n", argv[0], strerror(errno));
+	exit(127);
 }
 
 static unsigned number(const char *text, const char **end)
@@ -80,6 +89,5 @@ int main(int argc, char **argv)
 		fail("become user", argv[2]);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		fail("give up", "new privileges");
-	execv(argv[4], argv + 5);
-	fail("execute", argv[4]);
+	execute(argv + 4);
 }

@@ -403,7 +403,11 @@ static void programs_are_found_in_the_workloads_path(void **state)
 	assert_non_null(f);
 	fclose(f);
 	assert_int_equal(process_program_lookup("tool", env, NULL, &found, &err), DAVIT_EEXEC);
-	assert_string_equal(err.message, "executable 'tool' not found in PATH");
+	assert_string_equal(err.message, "'tool' in PATH may not be executed");
+	assert_int_equal(err.sys_errno, EACCES);
+	assert_int_equal(process_program_lookup("no-tool", env, NULL, &found, &err), DAVIT_EEXEC);
+	assert_string_equal(err.message, "executable 'no-tool' not found in PATH");
+	assert_int_equal(err.sys_errno, ENOENT);
 	assert_int_equal(chmod(program, 0700), 0);
 	assert_int_equal(process_program_lookup("tool", env, NULL, &found, &err), 0);
 	assert_string_equal(found, program);

@@ -130,17 +130,21 @@ void process_user_fini(struct process_user *u)
 	*u = (struct process_user){0};
 }
 
-static bool executable(const char *path)
+/* 0, or why not: ENOENT also of what is no file. */
+static int executable(const char *path)
 {
 	struct stat st;
 
-	return !access(path, X_OK) && !stat(path, &st) && S_ISREG(st.st_mode);
+	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode))
+		return ENOENT;
+	return access(path, X_OK) < 0 ? errno : 0;
 }
 
 int process_program_lookup(const char *argv0, char *const *env, const char *directory, char **ret,
 			   struct davit_error *err)
 {
 	const char *path = davit_strv_getenv(env, "PATH");
+	int why = ENOENT, r;
 	char *found;
 
 	if (!*argv0)
@@ -163,14 +167,23 @@ int process_program_lookup(const char *argv0, char *const *env, const char *dire
 		found = base ? davit_path_join(base, argv0) : NULL;
 		if (!found)
 			return davit_error_set(err, DAVIT_ENOMEM, "command", "out of memory");
-		if (executable(found)) {
+		r = executable(found);
+		if (r == 0) {
 			*ret = found;
 			return 0;
 		}
 		free(found);
+		if (r != ENOENT)
+			why = r;
 		p += n;
 		if (!*p)
 			break;
 	}
-	return davit_error_set(err, DAVIT_EEXEC, "command", "executable '%s' not found in PATH", argv0);
+	davit_error_set(err, DAVIT_EEXEC, "command",
+			why == ENOENT ? "executable '%s' not found in PATH"
+				      : "'%s' in PATH may not be executed",
+			argv0);
+	if (err)
+		err->sys_errno = why;
+	return DAVIT_EEXEC;
 }

@@ -23,7 +23,8 @@ void process_user_fini(struct process_user *u);
 
 /* The path to execute for argv0: itself when it has a slash (relative ones
  * below the directory), else the first executable file of that name in the
- * env's PATH. A heap string. DAVIT_EEXEC "executable 'x' not found in PATH". */
+ * env's PATH. A heap string. DAVIT_EEXEC "executable 'x' not found in PATH", with
+ * ENOENT, or "'x' in PATH may not be executed", with EACCES. */
 int process_program_lookup(const char *argv0, char *const *env, const char *directory, char **ret,
 			   struct davit_error *err);
 
