@@ -93,18 +93,19 @@ static int start(struct davit_cli *cli, struct davit_error *err)
 static int wait_until(struct davit_cli *cli, bool gone, struct davit_error *err)
 {
 	struct davit_api_pause pause = {0};
-	int64_t started = davit_now();
+	int64_t started = davit_monotonic();
 
-	while (davit_now() < started + STOP_DEADLINE) {
+	while (davit_monotonic() < started + STOP_DEADLINE) {
 		int r = davit_api_connect_running(cli, err);
 		davit_api_close(cli);
 		davit_error_clear(err);
 		if ((r == DAVIT_EUNAVAIL) == gone)
 			return 0;
-		davit_api_pause(&pause);
+		davit_api_pause(NULL, &pause);
 	}
 	return davit_error_set(err, DAVIT_ETIMEDOUT, NULL, "the daemon is still %s after %d s",
-			       gone ? "there" : "away", (int)((davit_now() - started) / DAVIT_NSEC_PER_SEC));
+			       gone ? "there" : "away",
+			       (int)((davit_monotonic() - started) / DAVIT_NSEC_PER_SEC));
 }
 
 /* A pidfd of the daemon on the other side, or -1: one that is elsewhere, or that another listens for, is not
