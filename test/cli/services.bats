@@ -61,6 +61,37 @@ s.close()
   [ "$(davit ps s -o json | jq '.[0].pid')" = "$before" ]
 }
 
+@test "a home of any length works or is refused with the reason" {
+  long=$DAVIT_HOME/$(printf 'd%.0s' $(seq 200))/$(printf 'd%.0s' $(seq 200))
+  DAVIT_HOME=$long davit run one -- sleep 1000
+  DAVIT_HOME=$long davit daemon stop --all
+  run env DAVIT_HOME="$long/$(printf 'd%.0s' $(seq 200))" davit status
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"bytes, and 480 are possible: set DAVIT_HOME to a shorter one" ]]
+}
+
+@test "an upgrade to what is no daemon is refused, and one that ends at once is told of" {
+  davit run one -- sleep 1000
+  pid=$(davit ps one -o json | jq '.[0].pid')
+  daemon=$(davit daemon status -o json | jq .pid)
+  run davit daemon upgrade "$(type -P true)"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"is no daemon of davit: asked for its --version it does not say so" ]]
+  printf '#!/bin/sh\nsleep 1000\n' >silent
+  chmod +x silent
+  run davit daemon upgrade ./silent
+  [ "$status" -eq 1 ]
+  [ "$(davit daemon status -o json | jq .pid)" -eq "$daemon" ]
+  printf '#!/bin/sh\n[ "$1" != --version ] || echo davitd 9\n' >short
+  chmod +x short
+  run davit daemon upgrade ./short
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"the new daemon ended at once"* ]]
+  [ "$(davit ps one -o json | jq '.[0].pid')" -eq "$pid" ]
+  davit daemon upgrade "$BUILD/davitd"
+  [ "$(davit ps one -o json | jq '.[0].pid')" -eq "$pid" ]
+}
+
 @test "two callers that find no daemon both succeed with one daemon" {
   davit status >a 2>&1 &
   one=$!
