@@ -98,8 +98,15 @@ static int not_found(struct davit_core *c, const struct davit_selector *sel, str
 	DAVIT_AUTO_FREE const char **names = malloc((c->services.len + 1) * sizeof *names);
 	const char *near = NULL;
 	size_t n = 0, pos = 0;
+	int64_t revision;
 	void *s;
 
+	if (unreadable_service(c, sel, &revision))
+		return davit_error_set(
+			err, DAVIT_ECORRUPT, "name",
+			"the record of service '%s' cannot be read; 'davit run' makes it anew, "
+			"'davit kill' removes it",
+			sel->name);
 	while (names && davit_map_next(&c->services, &pos, NULL, &s))
 		names[n++] = ((struct davit_service *)s)->spec->name;
 	if (sel->name && names)
