@@ -137,6 +137,17 @@ s.close()
   eventually logged e '[b=c][]'
 }
 
+@test "nothing of the daemon's own environment reaches a service but PATH, LANG and TZ" {
+  export SECRET_TOKEN=of-the-daemon TZ=Europe/Rome
+  davit daemon start
+  davit run e --restart never --env DAVIT_SERVICE_NAME=lie --env MINE=1 -- env
+  eventually logged e DAVIT_INSTANCE_INDEX
+  [ "$(davit logs e | sed 's/=.*//' | sort | tr '\n' ' ')" = "DAVIT_INSTANCE DAVIT_INSTANCE_INDEX DAVIT_NAMESPACE\
+ DAVIT_SERVICE_NAME DAVIT_SERVICE_VERSION HOME${LANG:+ LANG} MINE PATH TZ USER " ]
+  davit logs e | grep -qx DAVIT_SERVICE_NAME=e
+  davit logs e | grep -qx TZ=Europe/Rome
+}
+
 @test "--env-file is read in order and --env wins" {
   printf '# note\nA=file\nB="two words"\n' >f.env
   davit run e --env-file f.env --env A=flag -- sh -c 'echo "$A $B"; sleep 1000'
@@ -190,6 +201,28 @@ s.close()
   [ "$(head -c 2000000 /dev/zero | davit exec s -- cat | wc -c)" -eq 2000000 ]
   davit exec s -- sh -c 'echo out; echo err >&2' >o 2>e
   [ "$(cat o)" = out ] && [ "$(cat e)" = err ]
+}
+
+@test "ready is said when the port is open or the line is written, in each run anew" {
+  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  davit run port --detach --ready port --ready-port "$port" -- sh -c "echo running; while [ ! -e '$PWD/go' ]; do
+    sleep 0.05; done; exec python3 -m http.server --bind 127.0.0.1 $port"
+  davit run line --detach --ready log --ready-pattern '^up [0-9]+$' -- sh -c "echo starting up 1; while [ ! -e '$PWD/go' ]; do
+    sleep 0.05; done; echo up 1; exec sleep 1000"
+  davit run after --detach --depends-on line -- sleep 1000
+  eventually logged port running
+  eventually logged line starting
+  sleep 0.3
+  [ "$(davit status -o json | jq -r 'map(.status) | join(" ")')" = "pending starting starting" ]
+  touch go
+  for name in port line after; do davit wait $name --for ready --timeout 60s; done
+  rm go
+  davit restart line
+  eventually log_lines line 3
+  sleep 0.3
+  status_is line starting
+  touch go
+  davit wait line --for ready --timeout 60s
 }
 
 @test "a service that cannot run makes run fail with the reason" {
@@ -334,6 +367,27 @@ END
   davit run u --env A=1 --memory 64Mi -- sleep 1000
   davit update u --env B=2
   davit inspect u | jq -e '.spec.env.A == "1" and .spec.env.B == "2" and .spec.resources.memory == "64Mi"'
+}
+
+@test "an update whose build fails leaves the old one serving, with the error in the status" {
+  mkdir src
+  printf 'all:\n\t$(CC) -o c c.c\n' >src/Makefile
+  printf '#include <unistd.h>\nint main(void) { for (;;) pause(); }\n' >src/c.c
+  davit run c --source ./src
+  pid=$(davit ps c -o json | jq '.[0].pid')
+  echo broken >>src/c.c
+  run davit update c
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"service 'c' runs, but its update failed: build failed: "* ]]
+  sleep 0.3
+  davit status c -o json | jq -e '.[0] | .status == "running" and .ready == 1 and (.error | startswith("build failed: "))'
+  # Also for a daemon that comes back.
+  kill_daemon
+  eventually status_is c running
+  [ "$(davit ps c -o json | jq '.[0].pid')" = "$pid" ]
+  sed -i /broken/d src/c.c
+  davit update c
+  davit status c -o json | jq -e --argjson pid "$pid" '.[0] | .error == "" and .instances[0].pid != $pid'
 }
 
 @test "changes at the same time are all made, and each that is accepted is kept" {
