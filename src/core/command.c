@@ -220,7 +220,7 @@ int davit_core_scale(struct davit_core *c, const struct davit_selector *sel, int
 		return r;
 	if (instances < 0 || instances > 10000)
 		return davit_error_set(err, DAVIT_EINVAL, "instances",
-				       "%" PRId64 " is out of range: 0 to 10000", instances);
+				       "instances: %" PRId64 " is out of range: 0 to 10000", instances);
 	spec = davit_spec_dup(s->spec);
 	if (!spec)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");

@@ -116,11 +116,24 @@ s.close()
   [ "$output" = "davit: service 'sleeper' not found" ]
 }
 
+@test "colours are for terminals that have them" {
+  davit run web -- sleep 1000
+  on_terminal() { env -u NO_COLOR -u TERM "$@" script -qec 'davit status' /dev/null </dev/null; }
+  on_terminal TERM=xterm | grep -q $'\e\\[32m'
+  plain() { [ -z "$(on_terminal "$@" | tr -cd '\033')" ]; }
+  plain TERM=dumb
+  plain TERM=
+  plain TERM=xterm NO_COLOR=1
+}
+
 @test "a name that is nearly right is suggested" {
   davit run foobar -- sleep 1000
   run davit logs foobr
   [ "$status" -eq 1 ]
   [ "$output" = "davit: service 'foobr' not found; did you mean 'foobar'?" ]
+  # What is in another namespace is not meant.
+  run davit logs foobr --namespace other
+  [ "$output" = "davit: service 'foobr' not found" ]
 }
 
 @test "with -o json an error is an object on standard output" {
@@ -217,7 +230,7 @@ s.close()
   touch go
   for name in port line after; do davit wait $name --for ready --timeout 60s; done
   rm go
-  davit restart line
+  davit signal line KILL # the same instance starts again, with the same log
   eventually log_lines line 3
   sleep 0.3
   status_is line starting
