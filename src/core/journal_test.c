@@ -7,7 +7,7 @@
 #include "base/units.h"
 #include "base/util.h"
 #include "davit/loop.h"
-#include "store/stores.h"
+#include "store/faulty.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -68,7 +68,7 @@ static int setup(void **state)
 	assert_non_null(f);
 	*state = f;
 	assert_int_equal(davit_loop_open_virtual(1, &f->loop, &err), 0);
-	assert_int_equal(davit_store_open(&davit_memory_store, f->loop, NULL, &f->store, &err), 0);
+	assert_int_equal(davit_store_open(&davit_faulty_store, f->loop, NULL, &f->store, &err), 0);
 	assert_int_equal(davit_journal_new(f->loop, f->store, 0, &f->journal, &err), 0);
 	davit_journal_on_event(f->journal, on_event, f);
 	davit_timer_init(&f->next, f->loop, on_next);
@@ -151,6 +151,23 @@ static void who_waits_is_told_when_all_before_is_durable(void **state)
 	assert_in_range(delay_behind(f, 20), 1, 11 * MS);
 }
 
+/* Nothing else happens meanwhile that would bring it to another try. */
+static void what_the_store_refuses_is_tried_again_by_itself_and_seldom(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t commits, faults;
+
+	davit_faulty_fail_for(f->store, DAVIT_ENOSPC, 10 * DAVIT_NSEC_PER_SEC);
+	for (int i = 0; i < 5; i++)
+		davit_journal_event(f->journal, FIELDS);
+	while (f->events < 5)
+		assert_true(davit_loop_step(f->loop));
+	assert_in_range(f->committed, 10 * DAVIT_NSEC_PER_SEC, 15 * DAVIT_NSEC_PER_SEC);
+	davit_faulty_counts(f->store, &commits, &faults);
+	assert_in_range(faults, 3, 10);
+	assert_true(davit_journal_idle(f->journal));
+}
+
 struct listed {
 	uint64_t first, last;
 	size_t n;
@@ -200,6 +217,7 @@ int main(void)
 		TEST(a_single_event_is_committed_at_once),
 		TEST(a_burst_shares_its_commits_and_is_committed_when_it_is_over),
 		TEST(who_waits_is_told_when_all_before_is_durable),
+		TEST(what_the_store_refuses_is_tried_again_by_itself_and_seldom),
 		TEST(the_oldest_events_are_forgotten_and_the_newest_kept),
 	};
 

@@ -75,7 +75,7 @@ static bool collect(void *user, struct davit_service *s)
 {
 	struct collected *l = user;
 
-	if (!s->deleting && l->n < l->max)
+	if (l->n < l->max)
 		l->v[l->n++] = s;
 	return true;
 }
@@ -145,6 +145,8 @@ int davit_core_kill(struct davit_core *c, const struct davit_selector *sel, bool
 	p = r == 0 ? pending_new(c, l.n, cause, w ? &w->committed : op, err) : NULL;
 	for (size_t k = 0; p && k < l.n && r == 0; k++) {
 		char *key = NULL;
+		if (l.v[k]->deleting)
+			continue; /* somebody else has killed it, and its end is waited for */
 		if (asprintf(&key, "services/%s", l.v[k]->key) < 0)
 			key = NULL;
 		r = pending_add(p, key, NULL, false, key ? unreadable_revision(c, key, l.v[k]->revision) : 0,

@@ -126,6 +126,18 @@ s.close()
   plain TERM=xterm NO_COLOR=1
 }
 
+@test "kill returns when nothing of the service is left, and at once with --detach" {
+  davit run deaf --stop-grace 700ms -- sh -c 'trap "" TERM; echo deaf; while :; do sleep 0.1; done'
+  eventually logged deaf deaf
+  pid=$(davit ps deaf -o json | jq '.[0].pid')
+  davit kill deaf --detach
+  status_is deaf stopping
+  davit kill deaf
+  is_dead "$pid"
+  run davit status deaf
+  [ "$output" = "davit: service 'deaf' not found" ]
+}
+
 @test "a name that is nearly right is suggested" {
   davit run foobar -- sleep 1000
   run davit logs foobr
