@@ -128,6 +128,22 @@ char *davit_installed_program(const char *name)
 	return NULL;
 }
 
+/* SQLite takes paths of 511 bytes, of which store.db-journal needs its part. */
+enum { DIRECTORY_MAX = 480 };
+
+static int check_lengths(const struct davit_paths *p, struct davit_error *err)
+{
+	const char *const dirs[] = {p->state, p->run, p->log, p->cache};
+
+	for (size_t i = 0; i < DAVIT_ARRAY_SIZE(dirs); i++)
+		if (strlen(dirs[i]) > DIRECTORY_MAX)
+			return davit_error_set(err, DAVIT_EINVAL, "DAVIT_HOME",
+					       "the directory '%.64s...' has a name of %zu bytes, and %d are "
+					       "possible: set DAVIT_HOME to a shorter one",
+					       dirs[i], strlen(dirs[i]), DIRECTORY_MAX);
+	return 0;
+}
+
 int davit_paths_init(struct davit_paths *p, struct davit_error *err)
 {
 	const char *home = secure_getenv("DAVIT_HOME");
@@ -160,6 +176,8 @@ int davit_paths_init(struct davit_paths *p, struct davit_error *err)
 	if (r == 0 && (!p->state || !p->run || !p->log || !p->cache || !p->config || !p->socket || !p->bin ||
 		       !p->libexec || !p->share))
 		r = davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
+	if (r == 0)
+		r = check_lengths(p, err);
 	if (r < 0)
 		davit_paths_fini(p);
 	return r;

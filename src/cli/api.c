@@ -18,6 +18,7 @@
 #define LAST_PATIENCE (60 * DAVIT_NSEC_PER_SEC)
 #define FIRST_PAUSE (20 * DAVIT_NSEC_PER_MSEC)
 #define LONGEST_PAUSE DAVIT_NSEC_PER_SEC
+#define START_PATIENCE (2 * DAVIT_NSEC_PER_SEC) /* a service manager is faster */
 #define BODY_MAX (256u * 1024 * 1024)
 
 static void warn_other_version(struct davit_cli *cli)
@@ -341,8 +342,20 @@ bool davit_api_is_away(int code)
 	       code == DAVIT_EPROTO;
 }
 
-void davit_api_pause(struct davit_api_pause *p)
+/* Its socket is there and nobody listens: one that ends takes it away. */
+static bool was_killed(const struct davit_cli *cli)
 {
+	struct davit_client *c = NULL;
+	struct davit_error err = {0};
+	int r = davit_client_open(cli->paths.socket, &c, &err);
+
+	davit_client_close(c);
+	return r == DAVIT_EUNAVAIL && err.sys_errno == ECONNREFUSED;
+}
+
+void davit_api_pause(struct davit_cli *cli, struct davit_api_pause *p)
+{
+	struct davit_error err = {0};
 	struct timespec ts;
 
 	p->ns = p->ns ? p->ns * 2 : FIRST_PAUSE;
@@ -350,4 +363,10 @@ void davit_api_pause(struct davit_api_pause *p)
 		p->ns = LONGEST_PAUSE;
 	ts = (struct timespec){.tv_sec = p->ns / DAVIT_NSEC_PER_SEC, .tv_nsec = p->ns % DAVIT_NSEC_PER_SEC};
 	nanosleep(&ts, NULL);
+	p->waited += p->ns;
+	if (!cli || p->waited < START_PATIENCE || !was_killed(cli))
+		return;
+	p->waited = 0;
+	if (davit_daemon_start(&cli->paths, &err) < 0)
+		fprintf(stderr, "davit: warning: %s; trying again\n", err.message);
 }

@@ -49,11 +49,14 @@ int davit_api_next(struct davit_client *c, json_t **ret, const char **ret_text, 
 /* Does this code mean that the daemon is away for a moment (restarted, upgraded)
  * and the same request may succeed soon? */
 bool davit_api_is_away(int code);
-/* Sleeps a little, longer each time: 20 ms, 40 ms, ... 1 s. Start with {0}. */
+/* Sleeps a little, longer each time: 20 ms, 40 ms, ... 1 s. Start with {0}. A daemon that was killed, and for
+ * 2 s was not started by anybody else, is started, unless cli is NULL: who waits for what it looks after
+ * would wait for ever. One that was stopped on purpose is left so. */
 struct davit_api_pause {
 	int64_t ns;
+	int64_t waited; /* since it was {0}, or since the last start */
 };
-void davit_api_pause(struct davit_api_pause *p);
+void davit_api_pause(struct davit_cli *cli, struct davit_api_pause *p);
 
 /* "/v1/services/NS/NAME/VERSION" + suffix, for the arguments NAME [VERSION] at
  * position `at` of the command line; no version: "-". */

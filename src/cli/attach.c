@@ -17,7 +17,7 @@ struct attached {
 	struct davit_cli *cli;
 	json_t *ref; /* borrowed */
 	const char *condition;
-	int64_t deadline;		   /* wall clock, 0: none */
+	int64_t deadline;		   /* monotonic, 0: none */
 	json_t *service;		   /* the newest status object, or NULL */
 	struct davit_log_printer *printer; /* NULL: output is not wanted */
 	char since[DAVIT_TIME_MAX];
@@ -111,18 +111,29 @@ static int read_one(struct attached *a, struct davit_client *stream, struct davi
 	return r;
 }
 
+static int64_t time_left(const struct attached *a)
+{
+	return a->deadline ? a->deadline - davit_monotonic() : INT64_MAX;
+}
+
+static int too_late(const struct attached *a, struct davit_error *err)
+{
+	return davit_error_set(err, DAVIT_ETIMEDOUT, NULL, "service '%s' is not %s in time (%s%s)",
+			       davit_string(a->ref, "name"), a->condition,
+			       a->service ? "status " : "no daemon runs",
+			       a->service ? davit_string(a->service, "status") : "");
+}
+
 /* One turn: waits for either stream. 1 reached, 0 go on, or a code. */
 static int turn(struct attached *a, struct davit_error *err)
 {
 	struct pollfd fds[2] = {{.fd = davit_client_fd(a->watch), .events = POLLIN},
 				{.fd = a->logs ? davit_client_fd(a->logs) : -1, .events = POLLIN}};
-	int64_t left = a->deadline ? a->deadline - davit_now() : 0;
+	int64_t left = time_left(a);
 	int wait = a->deadline ? (int)(left / DAVIT_NSEC_PER_MSEC) + 1 : -1, n;
 
-	if (a->deadline && left <= 0)
-		return davit_error_set(
-			err, DAVIT_ETIMEDOUT, NULL, "service '%s' is not %s in time (status %s)",
-			davit_string(a->ref, "name"), a->condition, davit_string(a->service, "status"));
+	if (left <= 0)
+		return too_late(a, err);
 	if (a->logs && davit_client_line_ready(a->logs))
 		return read_one(a, a->logs, err);
 	if (davit_client_line_ready(a->watch))
@@ -169,7 +180,11 @@ static int until(struct attached *a, struct davit_error *err)
 		if (r > 0 || !opened || !davit_api_is_away(r))
 			break;
 		davit_error_clear(err);
-		davit_api_pause(&pause);
+		if (time_left(a) <= 0) {
+			r = too_late(a, err);
+			break;
+		}
+		davit_api_pause(a->cli, &pause);
 	}
 	if (r > 0 && a->printer)
 		r = drain_logs(a, err);
@@ -183,7 +198,7 @@ int davit_wait_for(struct davit_cli *cli, json_t *ref, const char *condition, in
 	struct attached a = {.cli = cli, .ref = ref, .condition = condition};
 	int r;
 
-	a.deadline = timeout_ns ? davit_now() + timeout_ns : 0;
+	a.deadline = timeout_ns ? davit_monotonic() + timeout_ns : 0;
 	r = until(&a, err);
 	if (r < 0)
 		json_decref(a.service);

@@ -93,18 +93,19 @@ static int start(struct davit_cli *cli, struct davit_error *err)
 static int wait_until(struct davit_cli *cli, bool gone, struct davit_error *err)
 {
 	struct davit_api_pause pause = {0};
-	int64_t started = davit_now();
+	int64_t started = davit_monotonic();
 
-	while (davit_now() < started + STOP_DEADLINE) {
+	while (davit_monotonic() < started + STOP_DEADLINE) {
 		int r = davit_api_connect_running(cli, err);
 		davit_api_close(cli);
 		davit_error_clear(err);
 		if ((r == DAVIT_EUNAVAIL) == gone)
 			return 0;
-		davit_api_pause(&pause);
+		davit_api_pause(NULL, &pause);
 	}
 	return davit_error_set(err, DAVIT_ETIMEDOUT, NULL, "the daemon is still %s after %d s",
-			       gone ? "there" : "away", (int)((davit_now() - started) / DAVIT_NSEC_PER_SEC));
+			       gone ? "there" : "away",
+			       (int)((davit_monotonic() - started) / DAVIT_NSEC_PER_SEC));
 }
 
 /* A pidfd of the daemon on the other side, or -1: one that is elsewhere, or that another listens for, is not
@@ -179,6 +180,7 @@ static int upgrade(struct davit_cli *cli, struct davit_error *err)
 {
 	const char *program = davit_cli_arg(cli, 1);
 	DAVIT_AUTO_FREE char *path = NULL;
+	DAVIT_AUTO_CLOSE int daemon = -1;
 	json_t *body = json_object(), *answer = NULL;
 	int r = program ? davit_absolute(program, true, &path, err) : 0;
 
@@ -186,8 +188,10 @@ static int upgrade(struct davit_cli *cli, struct davit_error *err)
 		json_object_set_new(body, "program", json_string(path));
 	if (r == 0)
 		r = davit_api_connect_running(cli, err);
-	if (r == 0)
+	if (r == 0) {
+		daemon = open_daemon(cli);
 		r = davit_api_call(cli, "POST", "/v1/daemon/upgrade", body, NULL, err);
+	}
 	json_decref(body);
 	davit_api_close(cli);
 	if (r < 0 && r != DAVIT_ECLOSED)
@@ -196,7 +200,13 @@ static int upgrade(struct davit_cli *cli, struct davit_error *err)
 	r = wait_until(cli, false, err);
 	if (r == 0)
 		r = davit_api_call(cli, "GET", "/v1/version", NULL, &answer, err);
-	if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
+	/* The successor is the same process; where that has ended, the question has started another. */
+	if (r == 0 && daemon >= 0 && poll(&(struct pollfd){.fd = daemon, .events = POLLIN}, 1, 0) > 0)
+		r = davit_error_set(
+			err, DAVIT_EUNAVAIL, NULL,
+			"the new daemon ended at once (see %s/davitd.log); the one of %s runs, pid %d",
+			cli->paths.log, cli->paths.libexec, (int)davit_integer(answer, "pid"));
+	else if (r == 0 && cli->format != DAVIT_FORMAT_TEXT)
 		r = davit_print_value(cli, answer, err);
 	else if (r == 0)
 		printf("the daemon runs version %s, pid %d\n", davit_string(answer, "version"),

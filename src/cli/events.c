@@ -73,6 +73,8 @@ static int pump(struct printing *p, struct davit_client *stream, struct davit_er
 		json_decref(e);
 		if (!davit_client_line_ready(stream))
 			fflush(stdout);
+		if (ferror(stdout))
+			return 0;
 	}
 	return r;
 }
@@ -130,10 +132,10 @@ static int run_events(struct davit_cli *cli, struct davit_error *err)
 			r = pump(&p, stream, err);
 			davit_client_close(stream);
 		}
-		if (!follow || !opened || !davit_api_is_away(r))
+		if (!follow || !opened || !davit_api_is_away(r) || ferror(stdout))
 			break;
 		davit_error_clear(err);
-		davit_api_pause(&pause);
+		davit_api_pause(cli, &pause);
 		r = 0;
 	}
 	return r;

@@ -9,7 +9,6 @@
 
 #include <poll.h>
 #include <string.h>
-#include <time.h>
 
 #define GIVE_UP_RESTARTS 5 /* a service that fails this often is not about to become ready */
 #define LAST_LINES "10"
@@ -248,14 +247,6 @@ static int take(struct following *f, json_t *line, struct davit_error *err)
 	return f->synced && ready == json_array_size(f->refs);
 }
 
-static int64_t monotonic(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * DAVIT_NSEC_PER_SEC + ts.tv_nsec;
-}
-
 /* All are ready: whether they stay, as far as can be seen now. */
 static bool stays(struct following *f)
 {
@@ -263,13 +254,13 @@ static bool stays(struct following *f)
 	size_t i;
 
 	if (!f->ready) {
-		f->ready = monotonic();
+		f->ready = davit_monotonic();
 		f->look = FIRST_LOOK;
 	}
 	json_array_foreach(f->services, i, s)
 	{
 		if (davit_service_settled(s) != DAVIT_SETTLED)
-			return monotonic() - f->ready > SETTLE_MAX;
+			return davit_monotonic() - f->ready > SETTLE_MAX;
 	}
 	return true;
 }
@@ -287,7 +278,7 @@ static bool line_comes(struct following *f, struct davit_client *stream)
 /* The stream's timeout is per byte; this keeps the whole within the deadline. */
 static int next_before(struct davit_client *stream, int64_t deadline, json_t **ret, struct davit_error *err)
 {
-	int64_t left = deadline - monotonic();
+	int64_t left = deadline - davit_monotonic();
 
 	if (deadline && left <= 0)
 		return davit_error_set(err, DAVIT_ETIMEDOUT, NULL, "timeout");
@@ -332,7 +323,7 @@ int davit_follow_ready(struct davit_cli *cli, json_t *refs, int64_t timeout_ns, 
 		       struct davit_error *err)
 {
 	struct following f = {.cli = cli, .refs = refs, .services = json_array(), .before = json_array()};
-	int64_t deadline = timeout_ns ? monotonic() + timeout_ns : 0;
+	int64_t deadline = timeout_ns ? davit_monotonic() + timeout_ns : 0;
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	struct davit_client *stream = NULL;
 	json_t *line = NULL;

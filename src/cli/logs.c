@@ -154,7 +154,7 @@ static int follow(struct davit_cli *cli, const char *version, struct davit_log_p
 		davit_error_clear(err);
 		if (lines)
 			pause = (struct davit_api_pause){0};
-		davit_api_pause(&pause);
+		davit_api_pause(cli, &pause);
 	}
 }
 

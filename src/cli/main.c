@@ -58,12 +58,12 @@ static int unknown_command(struct davit_cli *cli, const char *name, struct davit
 static int run(struct davit_cli *cli, int argc, char **argv, struct davit_error *err)
 {
 	const struct davit_command *c;
-	const char *no_color = getenv("NO_COLOR");
+	const char *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
 	int r;
 
 	cli->tty = isatty(STDOUT_FILENO);
 	cli->progress = isatty(STDERR_FILENO);
-	cli->color = cli->tty && !(no_color && no_color[0]);
+	cli->color = cli->tty && !(no_color && no_color[0]) && term && term[0] && strcmp(term, "dumb") != 0;
 	if (wants_json(argc, argv))
 		cli->format = DAVIT_FORMAT_JSON;
 	if (argc < 2) {

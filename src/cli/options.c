@@ -237,6 +237,23 @@ static void set_format(struct davit_cli *cli)
 			cli->format = formats[i].format;
 }
 
+/* An empty name, as of a variable of the shell that is not set, is meant by nobody. */
+static int check_names(struct davit_cli *cli, const char *called, const char *usage, struct davit_error *err)
+{
+	const char *what = cli->command->complete, *ns = davit_option_find(cli->command, "namespace")
+								 ? davit_cli_value(cli, "namespace")
+								 : NULL;
+
+	if (ns && !ns[0])
+		return davit_cli_usage(cli, err, "--namespace: must not be empty");
+	if (!what || (strncmp(what, "service", 7) != 0 && !strstr(what, "rm")))
+		return 0;
+	for (size_t i = 0; i < cli->n_args; i++)
+		if (!cli->args[i][0])
+			return davit_cli_usage(cli, err, "an argument is empty: davit %s %s", called, usage);
+	return 0;
+}
+
 static int check_counts(struct davit_cli *cli, struct davit_error *err)
 {
 	const struct davit_command *c = cli->command;
@@ -257,7 +274,7 @@ static int check_counts(struct davit_cli *cli, struct davit_error *err)
 	if (cli->rest && !c->rest)
 		return davit_cli_usage(cli, err, "'%s' takes no command after '--': davit %s %s", called,
 				       called, usage);
-	return 0;
+	return check_names(cli, called, usage, err);
 }
 
 int davit_cli_parse(struct davit_cli *cli, const struct davit_command *command, int argc, char **argv,

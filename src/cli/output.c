@@ -7,12 +7,22 @@
 #include <string.h>
 #include <time.h>
 
-int64_t davit_now(void)
+static int64_t read_clock(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_REALTIME, &ts);
+	clock_gettime(clock, &ts);
 	return (int64_t)ts.tv_sec * DAVIT_NSEC_PER_SEC + ts.tv_nsec;
+}
+
+int64_t davit_now(void)
+{
+	return read_clock(CLOCK_REALTIME);
+}
+
+int64_t davit_monotonic(void)
+{
+	return read_clock(CLOCK_MONOTONIC);
 }
 
 char *davit_age_format(int64_t now_ns, int64_t then_ns, char buf[DAVIT_AGE_MAX])

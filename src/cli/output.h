@@ -16,6 +16,8 @@
 char *davit_age_format(int64_t now_ns, int64_t then_ns, char buf[DAVIT_AGE_MAX]);
 /* The wall clock, ns since 1970. */
 int64_t davit_now(void);
+/* The clock for deadlines, ns, which nobody sets. */
+int64_t davit_monotonic(void);
 /* A time of the daemon's (RFC 3339) as people read it: its age on a terminal,
  * to the second elsewhere, "-" for none. The text is in buf or is `time`. */
 const char *davit_time_text(const struct davit_cli *cli, const char *time, char buf[DAVIT_AGE_MAX + 8]);

@@ -139,7 +139,7 @@ static int follow(struct following *f, struct davit_error *err)
 			break;
 		if (f->status < 0 && !f->detached) { /* the daemon is away for a moment */
 			davit_error_clear(err);
-			davit_api_pause(&pause);
+			davit_api_pause(f->cli, &pause);
 			r = 0;
 		}
 	}
@@ -173,7 +173,7 @@ static int get_run(struct davit_cli *cli, const char *id, json_t **ret, struct d
 		if (r == 0 || !davit_api_is_away(r) || tries == TRIES)
 			return r;
 		davit_error_clear(err);
-		davit_api_pause(&pause);
+		davit_api_pause(cli, &pause);
 	}
 }
 

@@ -7,6 +7,7 @@
 #include "base/strv.h"
 #include "base/units.h"
 #include "cli/api.h"
+#include "cli/output.h"
 #include "net/client.h"
 
 #include <errno.h>
@@ -21,14 +22,6 @@
 #define LONGEST_WAIT (50 * DAVIT_NSEC_PER_MSEC)
 
 extern char **environ;
-
-static int64_t now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * DAVIT_NSEC_PER_SEC + ts.tv_nsec;
-}
 
 /* The daemon's working directory is /, so a relative DAVIT_HOME would mean
  * another place to it than to us. */
@@ -110,7 +103,7 @@ static bool answers(const struct davit_paths *paths)
 /* Until the daemon answers, or has ended, or takes too long: true, or false. */
 static bool wait_for(const struct davit_paths *paths, pid_t pid, bool *ret_ended)
 {
-	int64_t deadline = now() + DEADLINE, wait = FIRST_WAIT;
+	int64_t deadline = davit_monotonic() + DEADLINE, wait = FIRST_WAIT;
 	int status = 0;
 
 	*ret_ended = false;
@@ -123,9 +116,10 @@ static bool wait_for(const struct davit_paths *paths, pid_t pid, bool *ret_ended
 		if (!*ret_ended && waitpid(pid, &status, WNOHANG) == pid) {
 			*ret_ended = true;
 			if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-				deadline = answers(paths) ? deadline : now() + DAVIT_NSEC_PER_SEC / 2;
+				deadline = answers(paths) ? deadline
+							  : davit_monotonic() + DAVIT_NSEC_PER_SEC / 2;
 		}
-		if (now() > deadline)
+		if (davit_monotonic() > deadline)
 			return false;
 		nanosleep(&ts, NULL);
 		wait = wait * 2 < LONGEST_WAIT ? wait * 2 : LONGEST_WAIT;

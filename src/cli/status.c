@@ -284,40 +284,109 @@ static int redraw(struct davit_cli *cli, json_t *list, unsigned *lines, struct d
 	return 0;
 }
 
+/* What is shown, over restarts of the daemon. */
+struct watching {
+	struct davit_cli *cli;
+	json_t *list;	/* as the present daemon has told it */
+	json_t *before; /* what the one before had told, until this one has told all */
+	bool synced;
+	unsigned lines;
+};
+
+/* Those that nobody tells of any more: they went while there was no daemon. */
+static void print_gone(const struct watching *w)
+{
+	json_t *was, *is;
+	size_t i, k;
+
+	json_array_foreach(w->before, i, was)
+	{
+		json_t *gone;
+		bool there = false;
+		json_array_foreach(w->list, k, is) there |= davit_service_compare(was, is) == 0;
+		if (there)
+			continue;
+		gone = json_pack("{s:s, s:{s:s, s:s, s:s}}", "type", "gone", "service", "namespace",
+				 davit_string(was, "namespace"), "name", davit_string(was, "name"), "version",
+				 davit_string(was, "version"));
+		davit_print_line(gone);
+		json_decref(gone);
+	}
+}
+
+static int take_change(struct watching *w, json_t *line, bool more, struct davit_error *err)
+{
+	const char *type = davit_string(line, "type");
+	json_t *s = json_object_get(line, "service");
+	bool json = w->cli->format == DAVIT_FORMAT_JSON;
+
+	if (s)
+		merge(w->list, s, !strcmp(type, "gone"));
+	if (!strcmp(type, "sync")) {
+		w->synced = true;
+		if (json)
+			print_gone(w);
+		json_decref(w->before);
+		w->before = NULL;
+	}
+	if (json) {
+		davit_print_line(line);
+		fflush(stdout);
+		return 0;
+	}
+	return w->synced && !more ? redraw(w->cli, w->list, &w->lines, err) : 0;
+}
+
+/* One stream to its end: 0, or the code of what broke it. */
+static int watch_once(struct watching *w, struct davit_client *stream, struct davit_error *err)
+{
+	json_t *line;
+	int r;
+
+	if (!w->before)
+		w->before = w->list;
+	else
+		json_decref(w->list);
+	w->list = json_array();
+	w->synced = false;
+	while ((r = davit_api_next(stream, &line, NULL, err)) > 0) {
+		r = take_change(w, line, davit_client_line_ready(stream), err);
+		json_decref(line);
+		if (r < 0 || ferror(stdout))
+			break;
+	}
+	return r;
+}
+
 static int watch(struct davit_cli *cli, size_t at, struct davit_error *err)
 {
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
-	struct davit_client *stream = NULL;
-	json_t *list = json_array(), *line = NULL;
-	bool synced = false;
-	unsigned lines = 0;
+	struct davit_api_pause pause = {0};
+	struct watching w = {.cli = cli};
+	bool opened = false;
 	int r;
 
 	target_of(cli, "/v1/watch", at, &target);
 	r = davit_api_connect(cli, err);
-	if (r == 0)
+	davit_api_close(cli);
+	while (r == 0) {
+		struct davit_client *stream = NULL;
 		r = davit_api_stream(cli, davit_buf_str(&target), &stream, err);
-	if (r == 0)
-		davit_api_print_stream(stream);
-	while (r >= 0 && (r = davit_api_next(stream, &line, NULL, err)) > 0) {
-		const char *type = davit_string(line, "type");
-		json_t *s = json_object_get(line, "service");
-		if (cli->format == DAVIT_FORMAT_JSON) {
-			davit_print_line(line);
-			fflush(stdout);
-		} else if (!strcmp(type, "sync")) {
-			synced = true;
-		} else if (s) {
-			merge(list, s, !strcmp(type, "gone"));
+		if (r == 0) {
+			opened = true;
+			pause = (struct davit_api_pause){0};
+			davit_api_print_stream(stream);
+			r = watch_once(&w, stream, err);
+			davit_client_close(stream);
 		}
-		json_decref(line);
-		if (synced && cli->format != DAVIT_FORMAT_JSON && !davit_client_line_ready(stream))
-			r = redraw(cli, list, &lines, err);
+		if (!opened || !davit_api_is_away(r) || ferror(stdout))
+			break;
+		davit_error_clear(err);
+		davit_api_pause(cli, &pause);
+		r = 0;
 	}
-	davit_client_close(stream);
-	json_decref(list);
-	if (r == 0)
-		r = davit_error_set(err, DAVIT_ECLOSED, NULL, "the daemon has ended the stream");
+	json_decref(w.list);
+	json_decref(w.before);
 	return r;
 }
 
@@ -404,7 +473,7 @@ static const char *const get_examples[] = {"davit get status foobar", "the same 
 #define DETAILS                                                                                              \
 	"The namespace '*' means all. Ages are shown on a terminal, times in UTC elsewhere. With\n"          \
 	"--watch and -o json each change is one line {\"type\": \"update\"|\"gone\"|\"sync\", \"service\": " \
-	"...}."
+	"...};\nafter a restart of the daemon all are told anew, up to the next sync."
 
 const struct davit_command davit_command_status = {
 	.name = "status",

@@ -299,7 +299,7 @@ static bool interrupted(struct session *s)
 
 static int reconnect(struct session *s, struct davit_error *err)
 {
-	int64_t since = davit_now();
+	int64_t since = davit_monotonic();
 	struct davit_api_pause pause = {0};
 	DAVIT_AUTO_BUF target = DAVIT_BUF_INIT;
 	int r;
@@ -310,9 +310,9 @@ static int reconnect(struct session *s, struct davit_error *err)
 	for (;;) {
 		davit_error_clear(err);
 		r = open_socket(s, davit_buf_str(&target), err);
-		if (r == 0 || !davit_api_is_away(r) || davit_now() - since > AWAY_MAX || interrupted(s))
+		if (r == 0 || !davit_api_is_away(r) || davit_monotonic() - since > AWAY_MAX || interrupted(s))
 			break;
-		davit_api_pause(&pause);
+		davit_api_pause(s->cli, &pause);
 	}
 	s->holding = r == 0 && s->tail.len;
 	s->repeating = false;

@@ -50,6 +50,7 @@ const struct davit_command davit_command_wait = {
 	.usage = "NAME [VERSION]",
 	.group = "Services",
 	.summary = "Wait until a service has ended, and exit with its status",
+	.details = "The daemon may be restarted meanwhile. One that was killed is started again.",
 	.options = options,
 	.min_args = 1,
 	.max_args = 2,

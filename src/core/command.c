@@ -67,7 +67,8 @@ static int add_service(struct pending *p, const struct proposal *pr, const struc
 	return pending_add(p, key,
 			   registry_record(spec, s ? s->created : now, now,
 					   s ? s->nonce + (same || force || mode == DAVIT_APPLY_UPDATE) : 0),
-			   true, s ? s->revision : 0, s ? "updated" : "created", err);
+			   true, key ? unreadable_revision(c, key, s ? s->revision : 0) : 0,
+			   s ? "updated" : "created", err);
 }
 
 static int add_other(struct pending *p, const struct proposal *pr, const struct davit_spec *spec,
@@ -99,7 +100,8 @@ static int add_other(struct pending *p, const struct proposal *pr, const struct 
 				       ns ? "namespace" : "supervisor", spec->name);
 	if (asprintf(&key, "%s/%s", ns ? "namespaces" : "supervisors", id) < 0)
 		key = NULL;
-	return pending_add(p, key, registry_record(spec, now, now, 0), true, revision, NULL, err);
+	return pending_add(p, key, registry_record(spec, now, now, 0), true,
+			   key ? unreadable_revision(c, key, revision) : 0, NULL, err);
 }
 
 void apply_place(const struct davit_spec *spec, struct davit_error *err)
@@ -199,7 +201,7 @@ static int put_changed(struct davit_core *c, struct davit_service *s, struct dav
 	if (asprintf(&key, "services/%s", s->key) < 0)
 		key = NULL;
 	r = pending_add(p, key, registry_record(spec, s->created, davit_loop_wall(c->loop), s->nonce), true,
-			s->revision, type, err);
+			key ? unreadable_revision(c, key, s->revision) : 0, type, err);
 	if (r < 0) {
 		pending_free(p);
 		return r;
@@ -218,7 +220,7 @@ int davit_core_scale(struct davit_core *c, const struct davit_selector *sel, int
 		return r;
 	if (instances < 0 || instances > 10000)
 		return davit_error_set(err, DAVIT_EINVAL, "instances",
-				       "%" PRId64 " is out of range: 0 to 10000", instances);
+				       "instances: %" PRId64 " is out of range: 0 to 10000", instances);
 	spec = davit_spec_dup(s->spec);
 	if (!spec)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");

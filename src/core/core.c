@@ -460,6 +460,7 @@ void davit_core_free(struct davit_core *c)
 	registry_free_all(c);
 	davit_journal_free(c->journal);
 	davit_strv_free(c->common_env);
+	unreadable_free_all(c);
 	davit_map_fini(&c->services);
 	davit_map_fini(&c->names);
 	davit_map_fini(&c->supervisors);

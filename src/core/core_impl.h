@@ -211,6 +211,7 @@ struct davit_core {
 	struct davit_map names;	      /* NS/NAME -> service_name */
 	struct davit_map supervisors; /* key -> supervisor */
 	struct davit_map namespaces;  /* key -> namespace_record */
+	struct davit_map unreadable;  /* key in the store -> what unreadable.c knows of it */
 	struct davit_map instances;   /* id -> instance */
 	struct davit_pool ops;	      /* of the instances' operations under way */
 	char **common_env;	      /* variables that workloads share (workload.c) */
@@ -270,6 +271,19 @@ void core_runtime_free(struct core_runtime *r);
 /* --- registry.c: records of the store --- */
 int registry_load(struct davit_core *c, struct davit_error *err);
 void registry_put(struct davit_core *c, const struct davit_kv *kv);
+/* unreadable.c: notes a record that cannot be read, by its key in the store; a second time with its new
+ * revision. */
+void unreadable_note(struct davit_core *c, const char *key, int64_t revision);
+/* It was replaced or removed. Nothing when it is not noted. */
+void unreadable_forget(struct davit_core *c, const char *key);
+/* The revision that the store has for the key: of the unreadable record, or the one that is known otherwise.
+ */
+int64_t unreadable_revision(const struct davit_core *c, const char *key, int64_t known);
+/* The key of the one unreadable service that is meant, borrowed until it is forgotten; NULL if it is none, or
+ * not one. */
+const char *unreadable_service(const struct davit_core *c, const struct davit_selector *sel,
+			       int64_t *ret_revision);
+void unreadable_free_all(struct davit_core *c);
 char *registry_record(const struct davit_spec *spec, int64_t created, int64_t updated, int64_t nonce);
 struct davit_service *registry_service(struct davit_core *c, const char *ns, const char *name,
 				       const char *version);

@@ -245,7 +245,11 @@ static void an_update_replaces_instances_one_at_a_time_and_keeps_serving(void **
 	rig_apply(r, "name: web\ncommand: [fake, run, 1d]\ninstances: 3\n");
 	rig_run(r, SEC);
 	rig_apply(r, "name: web\ncommand: [fake, run, 2d]\ninstances: 3\n");
-	rig_run(r, 30 * SEC);
+	for (int i = 0; i < 300; i++) {
+		rig_run(r, SEC / 10);
+		assert_in_range(davit_fake_world_objects(r->world), 3, 4);
+		assert_true(atoi(rig_field(r, "web", "ready")) >= 3);
+	}
 	assert_int_equal(r->starts, 6);
 	assert_int_equal(davit_fake_world_objects(r->world), 3);
 	assert_string_equal(rig_status(r, "web"), "running");
@@ -339,6 +343,91 @@ static void dependencies_order_the_start_and_cycles_are_refused(void **state)
 	assert_string_equal(err.message, "dependency cycle: db -> web -> db");
 }
 
+static void a_port_of_the_host_is_free_before_an_update_takes_it(void **state)
+{
+	struct rig *r = *state;
+
+	rig_apply(r, "name: web\ncommand: [fake, run, 1d]\nports: ['8080']\n");
+	rig_run(r, SEC);
+	rig_apply(r, "name: web\ncommand: [fake, run, 2d]\nports: ['8080']\n");
+	for (int i = 0; i < 50; i++) {
+		rig_run(r, SEC / 10);
+		assert_in_range(davit_fake_world_objects(r->world), 0, 1);
+	}
+	assert_int_equal(r->starts, 2);
+	assert_string_equal(rig_status(r, "web"), "running");
+}
+
+static void an_exit_can_be_a_success_or_prevent_a_restart(void **state)
+{
+	struct rig *r = *state;
+
+	rig_apply(r, "name: fine\ncommand: [fake, run, 1s, exit, '3']\nrestart: {policy: on-failure, "
+		     "success: [3]}\n---\n"
+		     "name: final\ncommand: [fake, run, 1s, exit, '7']\nrestart: {policy: always, prevent: "
+		     "[7]}\n---\n"
+		     "name: again\ncommand: [fake, run, 1s, exit, '8']\nrestart: {policy: always, success: "
+		     "[3], prevent: [7]}\n");
+	rig_run(r, 5 * SEC);
+	assert_string_equal(rig_status(r, "fine"), "stopped");
+	assert_string_equal(rig_field(r, "fine", "restarts"), "0");
+	assert_string_equal(rig_status(r, "final"), "error");
+	assert_string_equal(rig_field(r, "final", "restarts"), "0");
+	assert_true(atoi(rig_field(r, "again", "restarts")) > 0);
+}
+
+static void each_condition_of_a_dependency_is_what_it_says(void **state)
+{
+	struct rig *r = *state;
+
+	rig_apply(
+		r,
+		"name: db\ncommand: [fake, run, 20s, ready-after, 5s]\nready: {type: notify}\ninstances: 2\n"
+		"restart: never\n---\nname: at-start\ncommand: [fake, run, 1d]\n"
+		"dependsOn: [{service: db, condition: started}]\n---\nname: when-ready\ncommand: [fake, run, "
+		"1d]\n"
+		"dependsOn: [{service: db, condition: ready}]\n---\nname: at-end\ncommand: [fake, run, 1d]\n"
+		"dependsOn: [{service: db, condition: completed}]\n");
+	rig_run(r, 2 * SEC);
+	assert_string_equal(rig_status(r, "at-start"), "running");
+	assert_string_equal(rig_status(r, "when-ready"), "pending");
+	rig_run(r, 8 * SEC);
+	assert_string_equal(rig_status(r, "when-ready"), "running");
+	assert_string_equal(rig_status(r, "at-end"), "pending");
+	rig_run(r, 15 * SEC);
+	assert_string_equal(rig_status(r, "db"), "stopped");
+	assert_string_equal(rig_status(r, "at-end"), "running");
+}
+
+/* Of two instances one is ready, or ends, later: the start budget lets one go at a time. */
+static void a_dependency_waits_for_all_instances(void **state)
+{
+	struct rig *r = *state;
+	const struct davit_selector sel = {.name = "db"};
+	struct davit_error err;
+	struct davit_op op;
+	int result = -1;
+
+	rig_apply(r, "name: db\ncommand: [fake, run, 20s, ready-after, 10s]\nready: {type: notify}\nrestart: "
+		     "never\n");
+	rig_run(r, 5 * SEC);
+	davit_op_init(&op, r->loop, rig_op_done, &result);
+	davit_op_begin(&op, 0);
+	assert_int_equal(davit_core_scale(r->core, &sel, 2, "test", &op, &err), 0);
+	assert_int_equal(rig_wait(r, &op, &result), 0);
+	rig_apply(r, "name: web\ncommand: [fake, run, 1d]\ndependsOn: [db]\n---\nname: after\ncommand: "
+		     "[fake, run, 1d]\n"
+		     "dependsOn: [{service: db, condition: completed}]\n");
+	rig_run(r, 7 * SEC); /* the first is ready */
+	assert_string_equal(rig_status(r, "web"), "pending");
+	rig_run(r, 4 * SEC);
+	assert_string_equal(rig_status(r, "web"), "running");
+	rig_run(r, 6 * SEC); /* the first has ended */
+	assert_string_equal(rig_status(r, "after"), "pending");
+	rig_run(r, 5 * SEC);
+	assert_string_equal(rig_status(r, "after"), "running");
+}
+
 static void scaling_goes_up_down_and_to_nothing(void **state)
 {
 	struct rig *r = *state;
@@ -382,6 +471,10 @@ int main(void)
 		T(what_was_taken_over_of_an_earlier_version_is_replaced_and_not_restarted),
 		T(the_tree_keeps_the_order_of_creation_across_restarts),
 		T(dependencies_order_the_start_and_cycles_are_refused),
+		T(a_port_of_the_host_is_free_before_an_update_takes_it),
+		T(an_exit_can_be_a_success_or_prevent_a_restart),
+		T(each_condition_of_a_dependency_is_what_it_says),
+		T(a_dependency_waits_for_all_instances),
 		T(scaling_goes_up_down_and_to_nothing),
 	};
 	return cmocka_run_group_tests_name("core", tests, NULL, NULL);

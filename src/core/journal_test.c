@@ -7,11 +7,13 @@
 #include "base/units.h"
 #include "base/util.h"
 #include "davit/loop.h"
-#include "store/stores.h"
+#include "store/faulty.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -66,7 +68,7 @@ static int setup(void **state)
 	assert_non_null(f);
 	*state = f;
 	assert_int_equal(davit_loop_open_virtual(1, &f->loop, &err), 0);
-	assert_int_equal(davit_store_open(&davit_memory_store, f->loop, NULL, &f->store, &err), 0);
+	assert_int_equal(davit_store_open(&davit_faulty_store, f->loop, NULL, &f->store, &err), 0);
 	assert_int_equal(davit_journal_new(f->loop, f->store, 0, &f->journal, &err), 0);
 	davit_journal_on_event(f->journal, on_event, f);
 	davit_timer_init(&f->next, f->loop, on_next);
@@ -149,6 +151,65 @@ static void who_waits_is_told_when_all_before_is_durable(void **state)
 	assert_in_range(delay_behind(f, 20), 1, 11 * MS);
 }
 
+/* Nothing else happens meanwhile that would bring it to another try. */
+static void what_the_store_refuses_is_tried_again_by_itself_and_seldom(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t commits, faults;
+
+	davit_faulty_fail_for(f->store, DAVIT_ENOSPC, 10 * DAVIT_NSEC_PER_SEC);
+	for (int i = 0; i < 5; i++)
+		davit_journal_event(f->journal, FIELDS);
+	while (f->events < 5)
+		assert_true(davit_loop_step(f->loop));
+	assert_in_range(f->committed, 10 * DAVIT_NSEC_PER_SEC, 15 * DAVIT_NSEC_PER_SEC);
+	davit_faulty_counts(f->store, &commits, &faults);
+	assert_in_range(faults, 3, 10);
+	assert_true(davit_journal_idle(f->journal));
+}
+
+struct listed {
+	uint64_t first, last;
+	size_t n;
+};
+
+static bool list_one(void *user, const struct davit_kv *kv)
+{
+	struct listed *l = user;
+	uint64_t id = strtoull(kv->key + strlen("events/"), NULL, 16);
+
+	l->first = l->n ? l->first : id;
+	l->last = id;
+	l->n++;
+	return true;
+}
+
+static void the_oldest_events_are_forgotten_and_the_newest_kept(void **state)
+{
+	struct fixture *f = *state;
+	struct davit_error err;
+	struct listed l;
+	int64_t revision;
+
+	for (int again = 0; again < 2; again++) {
+		/* A new one goes on with what the store has. */
+		davit_journal_free(f->journal);
+		assert_int_equal(davit_journal_new(f->loop, f->store, 100, &f->journal, &err), 0);
+		for (int i = 0; i < 400; i++) {
+			davit_journal_event(f->journal, FIELDS);
+			finish(f);
+		}
+		l = (struct listed){0};
+		assert_int_equal(
+			f->store->driver->list(f->store, "events/", NULL, 0, list_one, &l, &revision, &err),
+			0);
+		assert_int_equal(l.last, 400 * (again + 1));
+		/* A tenth more than asked for, so that they go together. */
+		assert_in_range(l.n, 100, 112);
+		assert_int_equal(l.first, l.last - l.n + 1);
+	}
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -156,6 +217,8 @@ int main(void)
 		TEST(a_single_event_is_committed_at_once),
 		TEST(a_burst_shares_its_commits_and_is_committed_when_it_is_over),
 		TEST(who_waits_is_told_when_all_before_is_durable),
+		TEST(what_the_store_refuses_is_tried_again_by_itself_and_seldom),
+		TEST(the_oldest_events_are_forgotten_and_the_newest_kept),
 	};
 
 	return cmocka_run_group_tests_name("journal", tests, NULL, NULL);

@@ -75,7 +75,7 @@ static bool collect(void *user, struct davit_service *s)
 {
 	struct collected *l = user;
 
-	if (!s->deleting && l->n < l->max)
+	if (l->n < l->max)
 		l->v[l->n++] = s;
 	return true;
 }
@@ -103,6 +103,20 @@ static struct gone_wait *gone_wait_new(struct davit_core *c, const struct collec
 	return w;
 }
 
+static int remove_record(struct davit_core *c, const char *of, int64_t revision, const char *cause,
+			 struct davit_op *op, struct davit_error *err)
+{
+	struct pending *p = pending_new(c, 1, cause, op, err);
+	int r = p ? pending_add(p, strdup(of), NULL, false, revision, "deleted", err) : err->code;
+
+	if (r < 0) {
+		if (p)
+			pending_free(p);
+		return r;
+	}
+	return pending_commit(p);
+}
+
 int davit_core_kill(struct davit_core *c, const struct davit_selector *sel, bool wait_gone, const char *cause,
 		    struct davit_op *op, struct davit_error *err)
 {
@@ -114,7 +128,11 @@ int davit_core_kill(struct davit_core *c, const struct davit_selector *sel, bool
 
 	/* A name must be there; "everything in a namespace" may be nothing. */
 	if (sel->name && sel->name[0]) {
+		const char *unreadable;
+		int64_t revision;
 		r = davit_core_service(c, sel, &one, err);
+		if (r == DAVIT_ECORRUPT && (unreadable = unreadable_service(c, sel, &revision)))
+			return remove_record(c, unreadable, revision, cause, op, err);
 		if (r < 0)
 			return r;
 	}
@@ -127,9 +145,12 @@ int davit_core_kill(struct davit_core *c, const struct davit_selector *sel, bool
 	p = r == 0 ? pending_new(c, l.n, cause, w ? &w->committed : op, err) : NULL;
 	for (size_t k = 0; p && k < l.n && r == 0; k++) {
 		char *key = NULL;
+		if (l.v[k]->deleting)
+			continue; /* somebody else has killed it, and its end is waited for */
 		if (asprintf(&key, "services/%s", l.v[k]->key) < 0)
 			key = NULL;
-		r = pending_add(p, key, NULL, false, l.v[k]->revision, "deleted", err);
+		r = pending_add(p, key, NULL, false, key ? unreadable_revision(c, key, l.v[k]->revision) : 0,
+				"deleted", err);
 	}
 	free(l.v);
 	if (r < 0 || !p) {

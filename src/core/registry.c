@@ -32,10 +32,15 @@ char *registry_record(const struct davit_spec *spec, int64_t created, int64_t up
 	return davit_buf_take(&b);
 }
 
-static int record_parse(const struct davit_kv *kv, struct davit_spec_record *ret, struct davit_error *err)
+static int record_parse(struct davit_core *c, const struct davit_kv *kv, struct davit_spec_record *ret,
+			struct davit_error *err)
 {
 	int r = davit_spec_read_record(kv->value, kv->len, ret, err);
 
+	if (r == 0)
+		unreadable_forget(c, kv->key);
+	else if (r != DAVIT_ENOMEM)
+		unreadable_note(c, kv->key, kv->mod_revision);
 	if (r < 0) {
 		davit_error_prefix(err, "the record %s cannot be read", kv->key);
 		return r == DAVIT_ENOMEM ? r : (err->code = DAVIT_ECORRUPT);
@@ -303,7 +308,7 @@ static void put_service(struct davit_core *c, const char *key, const struct davi
 
 	if (s && s->revision >= kv->mod_revision)
 		return;
-	if (record_parse(kv, &rec, &err) < 0) {
+	if (record_parse(c, kv, &rec, &err) < 0) {
 		/* One bad record never stops the others; what runs goes on. */
 		davit_log(DAVIT_LOG_ERROR, "%s", err.message);
 		core_event_key(c, "failed", key, err.message);
@@ -358,7 +363,7 @@ static void put_supervisor(struct davit_core *c, const char *key, const struct d
 
 	if (p && p->revision >= kv->mod_revision)
 		return;
-	if (record_parse(kv, &rec, &err) < 0) {
+	if (record_parse(c, kv, &rec, &err) < 0) {
 		davit_log(DAVIT_LOG_ERROR, "%s", err.message);
 		return;
 	}
@@ -423,7 +428,7 @@ static void put_namespace(struct davit_core *c, const char *key, const struct da
 
 	if (old && old->revision >= kv->mod_revision)
 		return;
-	if (record_parse(kv, &rec, &err) < 0) {
+	if (record_parse(c, kv, &rec, &err) < 0) {
 		davit_log(DAVIT_LOG_ERROR, "%s", err.message);
 		return;
 	}
@@ -452,8 +457,11 @@ static const char *after(const char *key, const char *prefix)
 
 void registry_put(struct davit_core *c, const struct davit_kv *kv)
 {
-	c->changes++;
 	const char *key;
+
+	c->changes++;
+	if (kv->deleted)
+		unreadable_forget(c, kv->key);
 
 	if ((key = after(kv->key, "services/"))) {
 		if (kv->deleted)

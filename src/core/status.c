@@ -95,13 +95,24 @@ static bool take_few(void *user, struct davit_service *s)
 
 static int not_found(struct davit_core *c, const struct davit_selector *sel, struct davit_error *err)
 {
+	const char *ns = sel->namespace_ && sel->namespace_[0] ? sel->namespace_ : "default";
 	DAVIT_AUTO_FREE const char **names = malloc((c->services.len + 1) * sizeof *names);
 	const char *near = NULL;
 	size_t n = 0, pos = 0;
+	int64_t revision;
 	void *s;
 
-	while (names && davit_map_next(&c->services, &pos, NULL, &s))
-		names[n++] = ((struct davit_service *)s)->spec->name;
+	if (unreadable_service(c, sel, &revision))
+		return davit_error_set(
+			err, DAVIT_ECORRUPT, "name",
+			"the record of service '%s' cannot be read; 'davit run' makes it anew, "
+			"'davit kill' removes it",
+			sel->name);
+	while (names && davit_map_next(&c->services, &pos, NULL, &s)) {
+		const struct davit_spec *spec = ((struct davit_service *)s)->spec;
+		if (!strcmp(ns, "*") || !strcmp(ns, spec->namespace_))
+			names[n++] = spec->name;
+	}
 	if (sel->name && names)
 		near = davit_nearest(sel->name, names, n);
 	if (near && !strcmp(near, sel->name))

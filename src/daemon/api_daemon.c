@@ -133,6 +133,7 @@ void api_daemon_upgrade(struct api_call *call)
 {
 	struct davit_daemon *d = call->daemon;
 	const char *program = json_string_value(json_object_get(call->body, "program"));
+	struct davit_error err;
 	struct stat st;
 	char *copy;
 
@@ -149,6 +150,10 @@ void api_daemon_upgrade(struct api_call *call)
 	}
 	if (!S_ISREG(st.st_mode)) {
 		api_fail_with(call, DAVIT_EEXEC, "program", "%s is no program", program);
+		return;
+	}
+	if (program != d->self && daemon_check_program(program, &err) < 0) {
+		api_fail(call, &err);
 		return;
 	}
 	copy = strdup(program);

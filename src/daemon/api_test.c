@@ -218,6 +218,36 @@ static void a_watch_tells_what_is_there_then_sync_then_changes(void **state)
 	davit_client_close(c);
 }
 
+static void a_watch_and_events_keep_to_their_namespace(void **state)
+{
+	struct davit_client *c, *events;
+	json_t *v;
+	int status;
+
+	(void)state;
+	c = open_stream("/v1/watch");
+	v = next(c);
+	assert_string_equal(text(v, "type"), "sync");
+	json_decref(v);
+	events = open_stream("/v1/events?follow=true&service=twin");
+	works("POST", "/v1/services", "{\"namespace\":\"other\",\"name\":\"twin\",\"command\":[\"fake\"]}");
+	works("POST", "/v1/services", "{\"name\":\"twin\",\"command\":[\"fake\"]}");
+	v = next(c);
+	assert_string_equal(text(json_object_get(v, "service"), "namespace"), "default");
+	json_decref(v);
+	v = next(events);
+	assert_string_equal(text(v, "service"), "default/twin:latest");
+	json_decref(v);
+	davit_client_close(c);
+	davit_client_close(events);
+	v = ask("GET", "/v1/services", NULL, &status);
+	assert_int_equal(json_array_size(v), 1);
+	assert_string_equal(text(json_array_get(v, 0), "namespace"), "default");
+	json_decref(v);
+	works("DELETE", "/v1/services/other/twin/-?wait=true", NULL);
+	kill_service("twin");
+}
+
 static void a_log_resumes_exactly_and_follows_later_instances(void **state)
 {
 	struct davit_client *c;
@@ -348,6 +378,7 @@ int main(void)
 		cmocka_unit_test(what_is_unknown_is_refused_by_name_with_the_nearest_known),
 		cmocka_unit_test(names_with_slashes_and_colons_are_escaped_in_paths),
 		cmocka_unit_test(a_watch_tells_what_is_there_then_sync_then_changes),
+		cmocka_unit_test(a_watch_and_events_keep_to_their_namespace),
 		cmocka_unit_test(a_log_resumes_exactly_and_follows_later_instances),
 		cmocka_unit_test(tail_counts_lines_of_each_instance),
 		cmocka_unit_test(events_resume_behind_an_id),

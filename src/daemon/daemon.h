@@ -82,4 +82,10 @@ void daemon_place_leave(struct davit_daemon *d);
 /* Tells systemd, when it started us: "READY=1", "STOPPING=1". */
 void daemon_notify(const char *state);
 
+/* ---- program.c ---- */
+
+/* Asks a program for its version, to be sure that it is a davitd: 0 or DAVIT_EEXEC. Blocks until it has told,
+ * a few milliseconds; what does not is killed after two seconds. */
+int daemon_check_program(const char *program, struct davit_error *err);
+
 #endif

@@ -285,6 +285,39 @@ static void a_keeper_without_slots_and_daemon_ends_by_itself(void **state)
 	client_start_keeper(c); /* for the teardown */
 }
 
+/* The directories and the mode of the socket keep others out; should they not, its credentials do. */
+static void another_user_is_not_listened_to(void **state)
+{
+	struct client *c = *state;
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	struct keeper_hello m = {.h = {.size = sizeof m, .total = sizeof m, .type = KEEPER_HELLO},
+				 .version = KEEPER_PROTOCOL_VERSION};
+	struct packet p;
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		skip();
+	assert_true((size_t)snprintf(a.sun_path, sizeof a.sun_path, "%s/keeper-0.sock", c->run) <
+		    sizeof a.sun_path);
+	assert_int_equal(chmod(c->dir, 0755) | chmod(c->run, 0755) | chmod(a.sun_path, 0666), 0);
+	pid = fork();
+	if (pid == 0) {
+		int fd = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+		char answer[64];
+		if (setuid(65534) < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) < 0)
+			_exit(2);
+		/* Closed without a word. */
+		(void)!send(fd, &m, sizeof m, MSG_NOSIGNAL);
+		_exit(read(fd, answer, sizeof answer) <= 0 ? 0 : 1);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	/* And the daemon's own connection stays. */
+	client_shell(c, ID(01), "sleep 1000");
+	assert_true(client_inspect(c, ID(01), &p));
+}
+
 int main(int argc, char **argv)
 {
 #define T(name, setup) cmocka_unit_test_setup_teardown(name, setup, client_teardown)
@@ -295,6 +328,7 @@ int main(int argc, char **argv)
 		T(a_command_on_a_terminal_has_it_as_its_own, client_setup),
 		T(without_descriptors_a_start_is_refused_and_works_again_later, few_setup),
 		T(an_upgrade_to_another_layout_is_refused_and_changes_nothing, copy_setup),
+		T(another_user_is_not_listened_to, client_setup),
 		T(a_keeper_without_slots_and_daemon_ends_by_itself, short_setup),
 	};
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);

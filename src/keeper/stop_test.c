@@ -101,6 +101,25 @@ static void a_second_stop_without_grace_kills_at_once_and_both_are_answered(void
 	assert_int_equal(client_exit(c, ID(01), 1).signal, SIGKILL);
 }
 
+static void a_second_stop_can_shorten_the_grace_and_not_extend_it(void **state)
+{
+	struct client *c = *state;
+	struct keeper_stop m = {.signo = SIGTERM, .grace_ns = INT64_C(600000000000)};
+	DAVIT_AUTO_FREE char *log = NULL;
+	uint64_t first, third;
+
+	client_shell(c, ID(01), "trap '' TERM; echo deaf; while :; do sleep 1; done");
+	WAIT_FOR((free(log), log = client_log(c, ID(01)), strstr(log, "deaf\n")));
+	first = client_send(c, &m.h, KEEPER_STOP, ID(01), sizeof m, NULL, 0, NULL, 0);
+	m.grace_ns = INT64_C(200000000);
+	client_send(c, &m.h, KEEPER_STOP, ID(01), sizeof m, NULL, 0, NULL, 0);
+	m.grace_ns = INT64_C(600000000000);
+	third = client_send(c, &m.h, KEEPER_STOP, ID(01), sizeof m, NULL, 0, NULL, 0);
+	assert_int_equal(client_done(c, first), 0);
+	assert_int_equal(client_done(c, third), 0);
+	assert_int_equal(client_exit(c, ID(01), 1).signal, SIGKILL);
+}
+
 static void the_exit_is_told_before_the_end_of_the_stop(void **state)
 {
 	struct client *c = *state;
@@ -365,6 +384,7 @@ int main(void)
 		T(a_daemon_that_left_its_session_and_parents_is_gone_too),
 		T(what_is_left_behind_by_a_run_that_ended_is_found_by_a_stop),
 		T(a_second_stop_without_grace_kills_at_once_and_both_are_answered),
+		T(a_second_stop_can_shorten_the_grace_and_not_extend_it),
 		T(the_exit_is_told_before_the_end_of_the_stop),
 		T(stopping_one_instance_leaves_its_neighbour_alone),
 		T(signals_reach_the_main_process_or_all_descendants),

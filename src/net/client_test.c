@@ -116,6 +116,39 @@ static void a_socket_is_private_and_only_a_dead_one_is_replaced(void **state)
 	unlink(path);
 }
 
+/* Whoever can make a socket where ours is expected would be told secrets. */
+static void the_socket_of_another_user_is_not_spoken_to(void **state)
+{
+	struct davit_client *c;
+	pid_t pid;
+	int fd;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	/* Its credentials are those with which it was made to listen. */
+	unlink(path);
+	assert_int_equal(chmod(dir, 0777), 0);
+	assert_int_equal(seteuid(65533), 0);
+	assert_int_equal(davit_unix_listen(path, &fd, NULL), 0);
+	assert_int_equal(seteuid(0), 0);
+	assert_int_equal(chmod(path, 0666), 0);
+	pid = fork();
+	if (pid == 0) {
+		struct davit_error err = {0};
+		if (setuid(65534) < 0)
+			_exit(2);
+		_exit(davit_client_open(path, &c, &err) == DAVIT_EPERM &&
+				      strstr(err.message, "belongs to somebody else (uid 65533)")
+			      ? 0
+			      : 1);
+	}
+	ends_well(pid);
+	close(fd);
+	unlink(path);
+	assert_int_equal(chmod(dir, 0700), 0);
+}
+
 static void paths_longer_than_a_socket_address_work(void **state)
 {
 	char parent[512], longer[600];
@@ -282,6 +315,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nobody_there_is_told_apart_from_other_failures),
+		cmocka_unit_test(the_socket_of_another_user_is_not_spoken_to),
 		cmocka_unit_test(a_socket_is_private_and_only_a_dead_one_is_replaced),
 		cmocka_unit_test(paths_longer_than_a_socket_address_work),
 		cmocka_unit_test(a_connection_closed_early_is_a_clear_error),

@@ -105,6 +105,37 @@ os.rename(sys.argv[1] + ".new", sys.argv[1]); time.sleep(100)' "$DAVIT_HOME/run/
   [ "$(davit ps s -o json | jq '.[0].pid')" = "$workload" ]
 }
 
+@test "a home of any length works or is refused with the reason" {
+  long=$DAVIT_HOME/$(printf 'd%.0s' $(seq 200))/$(printf 'd%.0s' $(seq 200))
+  DAVIT_HOME=$long davit run one -- sleep 1000
+  DAVIT_HOME=$long davit daemon stop --all
+  run env DAVIT_HOME="$long/$(printf 'd%.0s' $(seq 200))" davit status
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"bytes, and 480 are possible: set DAVIT_HOME to a shorter one" ]]
+}
+
+@test "an upgrade to what is no daemon is refused, and one that ends at once is told of" {
+  davit run one -- sleep 1000
+  pid=$(davit ps one -o json | jq '.[0].pid')
+  daemon=$(davit daemon status -o json | jq .pid)
+  run davit daemon upgrade "$(type -P true)"
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"is no daemon of davit: asked for its --version it does not say so" ]]
+  printf '#!/bin/sh\nsleep 1000\n' >silent
+  chmod +x silent
+  run davit daemon upgrade ./silent
+  [ "$status" -eq 1 ]
+  [ "$(davit daemon status -o json | jq .pid)" -eq "$daemon" ]
+  printf '#!/bin/sh\n[ "$1" != --version ] || echo davitd 9\n' >short
+  chmod +x short
+  run davit daemon upgrade ./short
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"the new daemon ended at once"* ]]
+  [ "$(davit ps one -o json | jq '.[0].pid')" -eq "$pid" ]
+  davit daemon upgrade "$BUILD/davitd"
+  [ "$(davit ps one -o json | jq '.[0].pid')" -eq "$pid" ]
+}
+
 @test "two callers that find no daemon both succeed with one daemon" {
   davit status >a 2>&1 &
   one=$!
@@ -129,11 +160,36 @@ os.rename(sys.argv[1] + ".new", sys.argv[1]); time.sleep(100)' "$DAVIT_HOME/run/
   [ "$output" = "davit: service 'sleeper' not found" ]
 }
 
+@test "colours are for terminals that have them" {
+  davit run web -- sleep 1000
+  on_terminal() { env -u NO_COLOR -u TERM "$@" script -qec 'davit status' /dev/null </dev/null; }
+  on_terminal TERM=xterm | grep -q $'\e\\[32m'
+  plain() { [ -z "$(on_terminal "$@" | tr -cd '\033')" ]; }
+  plain TERM=dumb
+  plain TERM=
+  plain TERM=xterm NO_COLOR=1
+}
+
+@test "kill returns when nothing of the service is left, and at once with --detach" {
+  davit run deaf --stop-grace 700ms -- sh -c 'trap "" TERM; echo deaf; while :; do sleep 0.1; done'
+  eventually logged deaf deaf
+  pid=$(davit ps deaf -o json | jq '.[0].pid')
+  davit kill deaf --detach
+  status_is deaf stopping
+  davit kill deaf
+  is_dead "$pid"
+  run davit status deaf
+  [ "$output" = "davit: service 'deaf' not found" ]
+}
+
 @test "a name that is nearly right is suggested" {
   davit run foobar -- sleep 1000
   run davit logs foobr
   [ "$status" -eq 1 ]
   [ "$output" = "davit: service 'foobr' not found; did you mean 'foobar'?" ]
+  # What is in another namespace is not meant.
+  run davit logs foobr --namespace other
+  [ "$output" = "davit: service 'foobr' not found" ]
 }
 
 @test "with -o json an error is an object on standard output" {
@@ -148,6 +204,17 @@ os.rename(sys.argv[1] + ".new", sys.argv[1]); time.sleep(100)' "$DAVIT_HOME/run/
 @test "values of --env keep their equals signs and arrive" {
   davit run e --env A=b=c --env EMPTY= -- sh -c 'echo "[$A][$EMPTY]"; sleep 1000'
   eventually logged e '[b=c][]'
+}
+
+@test "nothing of the daemon's own environment reaches a service but PATH, LANG and TZ" {
+  export SECRET_TOKEN=of-the-daemon TZ=Europe/Rome
+  davit daemon start
+  davit run e --restart never --env DAVIT_SERVICE_NAME=lie --env MINE=1 -- env
+  eventually logged e DAVIT_INSTANCE_INDEX
+  [ "$(davit logs e | sed 's/=.*//' | sort | tr '\n' ' ')" = "DAVIT_INSTANCE DAVIT_INSTANCE_INDEX DAVIT_NAMESPACE\
+ DAVIT_SERVICE_NAME DAVIT_SERVICE_VERSION HOME${LANG:+ LANG} MINE PATH TZ USER " ]
+  davit logs e | grep -qx DAVIT_SERVICE_NAME=e
+  davit logs e | grep -qx TZ=Europe/Rome
 }
 
 @test "--env-file is read in order and --env wins" {
@@ -238,6 +305,28 @@ os.rename(sys.argv[1] + ".new", sys.argv[1]); time.sleep(100)' "$DAVIT_HOME/run/
   [ "$(head -c 2000000 /dev/zero | davit exec s -- cat | wc -c)" -eq 2000000 ]
   davit exec s -- sh -c 'echo out; echo err >&2' >o 2>e
   [ "$(cat o)" = out ] && [ "$(cat e)" = err ]
+}
+
+@test "ready is said when the port is open or the line is written, in each run anew" {
+  port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+  davit run port --detach --ready port --ready-port "$port" -- sh -c "echo running; while [ ! -e '$PWD/go' ]; do
+    sleep 0.05; done; exec python3 -m http.server --bind 127.0.0.1 $port"
+  davit run line --detach --ready log --ready-pattern '^up [0-9]+$' -- sh -c "echo starting up 1; while [ ! -e '$PWD/go' ]; do
+    sleep 0.05; done; echo up 1; exec sleep 1000"
+  davit run after --detach --depends-on line -- sleep 1000
+  eventually logged port running
+  eventually logged line starting
+  sleep 0.3
+  [ "$(davit status -o json | jq -r 'map(.status) | join(" ")')" = "pending starting starting" ]
+  touch go
+  for name in port line after; do davit wait $name --for ready --timeout 60s; done
+  rm go
+  davit signal line KILL # the same instance starts again, with the same log
+  eventually log_lines line 3
+  sleep 0.3
+  status_is line starting
+  touch go
+  davit wait line --for ready --timeout 60s
 }
 
 @test "a service that cannot run makes run fail with the reason" {
@@ -382,6 +471,27 @@ END
   davit run u --env A=1 --memory 64Mi -- sleep 1000
   davit update u --env B=2
   davit inspect u | jq -e '.spec.env.A == "1" and .spec.env.B == "2" and .spec.resources.memory == "64Mi"'
+}
+
+@test "an update whose build fails leaves the old one serving, with the error in the status" {
+  mkdir src
+  printf 'all:\n\t$(CC) -o c c.c\n' >src/Makefile
+  printf '#include <unistd.h>\nint main(void) { for (;;) pause(); }\n' >src/c.c
+  davit run c --source ./src
+  pid=$(davit ps c -o json | jq '.[0].pid')
+  echo broken >>src/c.c
+  run davit update c
+  [ "$status" -eq 1 ]
+  [[ "$output" == *"service 'c' runs, but its update failed: build failed: "* ]]
+  sleep 0.3
+  davit status c -o json | jq -e '.[0] | .status == "running" and .ready == 1 and (.error | startswith("build failed: "))'
+  # Also for a daemon that comes back.
+  kill_daemon
+  eventually status_is c running
+  [ "$(davit ps c -o json | jq '.[0].pid')" = "$pid" ]
+  sed -i /broken/d src/c.c
+  davit update c
+  davit status c -o json | jq -e --argjson pid "$pid" '.[0] | .error == "" and .instances[0].pid != $pid'
 }
 
 @test "changes at the same time are all made, and each that is accepted is kept" {

@@ -52,6 +52,64 @@ load helper
   eventually several_shells
 }
 
+@test "a daemon that was killed is started again by who waits; one that was stopped is not" {
+  run_ticker t
+  davit run job --restart never -- sh -c "while [ ! -e '$PWD/end' ]; do sleep 0.05; done; exit 42"
+  behind waited wait job
+  waiting=$behind
+  behind followed logs -f t
+  behind events events -f -o json
+  behind watched status --watch -o json
+  eventually test -s followed
+  eventually grep -q '"ready"' events
+  eventually grep -q '"sync"' watched
+  davit daemon stop
+  sleep 2.5 # longer than they wait before they start one
+  run davit daemon status
+  [ "$status" -eq 1 ]
+  davit daemon start
+  eventually more_lines followed $(($(wc -l <followed) + 5))
+  daemon=$(davit daemon status -o json | jq .pid)
+  kill -9 "$daemon"
+  eventually is_dead "$daemon"
+  touch end
+  # Nobody asks for anything but those who wait already.
+  status=0
+  wait $waiting || status=$?
+  [ "$status" -eq 42 ]
+  eventually grep -q 'exit code 42' events
+  sees_error() { jq -se 'map(select(.service.name == "job")) | last.service.status == "error"' watched; }
+  eventually sees_error
+  eventually more_lines followed $(($(wc -l <followed) + 5))
+  awk '{ if (NR > 1 && $3 != last + 1) { print "after " last " came " $3; bad = 1 } last = $3 } END { exit bad }' followed
+  jq -se 'map(.id) | . == unique' events
+}
+
+@test "wait --timeout counts while no daemon runs" {
+  davit run t -- sleep 1000
+  "$BUILD/davit" wait t --timeout 3s 2>error 3>&- &
+  BEHIND=$!
+  sleep 0.3
+  davit daemon stop
+  status=0
+  wait $BEHIND || status=$?
+  [ "$status" -eq 1 ]
+  grep -q "service 't' is not ended in time" error
+}
+
+@test "status --watch tells of what went while there was no daemon" {
+  davit run one -- sleep 1000
+  davit run two -- sleep 1000
+  behind watched status --watch -o json
+  eventually grep -q '"sync"' watched
+  davit daemon stop
+  kill -STOP $behind
+  davit kill two
+  kill -CONT $behind
+  eventually grep -q '"gone"' watched
+  jq -se 'map(select(.type == "gone")) | map(.service.name) == ["two"]' watched
+}
+
 @test "events -f shows what happens, and resumes after an id" {
   davit status
   behind events events -f -o json
@@ -131,10 +189,16 @@ last_event_is() {
 }
 
 @test "output that cannot be written is an error" {
-  davit run p -- sleep 1000
+  davit run p -- sh -c 'echo one; exec sleep 1000'
   run bash -c 'davit status >/dev/full'
   [ "$status" -ne 0 ]
   [[ "$output" == *"cannot write to standard output"* ]]
+  # Also where more is waited for.
+  for command in 'events -f' 'logs -f p' 'status --watch' 'status --watch -o json' 'tree -f'; do
+    run timeout 30 bash -c "davit $command >/dev/full"
+    [ "$status" -eq 1 ] || { echo "davit $command: $status $output"; return 1; }
+    [[ "$output" == *"cannot write to standard output"* ]]
+  done
 }
 
 @test "run --watch updates when the source changes" {

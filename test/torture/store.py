@@ -134,10 +134,23 @@ def test_corrupt_record(home):
         home.daemon.wait(PATIENCE)
     db.close()
     home.start_daemon()
+    check(any(e["service"] == "default/two:latest" and "cannot be read" in e["cause"] for e in home.events("failed")),
+          "no event tells of it")
     # The way out.
-    home.cli("kill", "two", check=False)
-    home.cli("run", "two", "--command", "sleep 999", "--force", check=False)
-    log("afterwards: %s" % {s["name"]: s["status"] for s in home.json("status")})
+    said = home.cli("stop", "two", check=False)
+    check(said.returncode == 1 and "the record of service 'two' cannot be read" in said.stderr, "stop", said)
+    home.cli("run", "two", "--command", "sleep 999")
+    check(home.pid("two"), "it runs again")
+    home.cli("kill", "two")
+    home.cli("daemon", "stop")
+    home.daemon.wait(PATIENCE)
+    db = sqlite3.connect(home.dir + "/state/store.db", isolation_level=None)
+    db.execute("UPDATE %s SET %s = ? WHERE %s LIKE 'services/%%/one/%%'" % (table, value, key), (b"{",))
+    db.close()
+    home.start_daemon()
+    home.cli("kill", "one")
+    said = home.cli("kill", "one", check=False)
+    check("service 'one' not found" in said.stderr, "it is gone", said)
 
 
 def find_table(db):
