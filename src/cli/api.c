@@ -174,15 +174,36 @@ static const char *cause_of(const struct davit_cli *cli, char buf[64])
 	return buf;
 }
 
+int davit_api_request(struct davit_cli *cli, const struct davit_client_request *request, int *ret_status,
+		      struct davit_error *err)
+{
+	struct davit_error why = {0};
+	int64_t pause = FIRST_PAUSE;
+	int r;
+
+	for (;; pause *= 4) {
+		davit_error_clear(&why);
+		r = davit_api_connect(cli, &why);
+		if (r == 0)
+			r = davit_client_send(cli->client, request, ret_status, &why);
+		if (r != DAVIT_ECLOSED || why.sys_errno != ECONNRESET || request->produce ||
+		    pause > LONGEST_PAUSE)
+			break;
+		davit_api_close(cli);
+		nanosleep(&(struct timespec){.tv_nsec = pause}, NULL);
+	}
+	if (r < 0 && err)
+		*err = why;
+	return r;
+}
+
 /* Sends on cli->client and reads the whole answer. */
 static int try_exchange(struct davit_cli *cli, const struct davit_client_request *request,
 			struct davit_buf *out, struct davit_error *err)
 {
 	int status, r;
 
-	r = davit_api_connect(cli, err);
-	if (r == 0)
-		r = davit_client_send(cli->client, request, &status, err);
+	r = davit_api_request(cli, request, &status, err);
 	if (r == 0) {
 		warn_other_version(cli);
 		if (status >= 400)

@@ -9,6 +9,7 @@
 #include "cli/cli.h"
 
 struct davit_client;
+struct davit_client_request;
 
 /* Connects, starting the daemon first if there is none. Called by what follows;
  * of use alone to know that a daemon runs. Warns once about a daemon of another
@@ -26,6 +27,12 @@ int davit_api_call(struct davit_cli *cli, const char *method, const char *target
 /* As above with any body. */
 int davit_api_send(struct davit_cli *cli, const char *method, const char *target, const char *type,
 		   const void *body, size_t len, json_t **ret_answer, struct davit_error *err);
+
+/* Sends a request on cli->client, connected if need be, and reads the head of the answer. The kernel takes
+ * connections for a daemon that was just killed until all of its threads are gone: a request that none
+ * has read goes to the next one, for a second at most; one with a body that is produced does not. */
+int davit_api_request(struct davit_cli *cli, const struct davit_client_request *request, int *ret_status,
+		      struct davit_error *err);
 
 /* Turns {"error": {...}} into *err: its code, or 0 when the answer has no error. */
 int davit_api_error(const json_t *answer, struct davit_error *err);

@@ -181,10 +181,8 @@ static int send_tar(struct davit_cli *cli, const char *target,
 		.cause = "user: davit cp",
 	};
 	DAVIT_AUTO_BUF answer = DAVIT_BUF_INIT;
-	int status = 0, r = davit_api_connect(cli, err);
+	int status = 0, r = davit_api_request(cli, &q, &status, err);
 
-	if (r == 0)
-		r = davit_client_send(cli->client, &q, &status, err);
 	if (r == 0 && status >= 400)
 		return davit_api_refusal(cli, status, err);
 	return r < 0 ? r : davit_client_body(cli->client, 65536, &answer, err);

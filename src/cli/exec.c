@@ -273,9 +273,7 @@ static int upgrade(struct davit_cli *cli, const char *target, json_t *body, int 
 
 	if (!text)
 		return davit_error_set(err, DAVIT_ENOMEM, NULL, "out of memory");
-	r = davit_api_connect(cli, err);
-	if (r == 0)
-		r = davit_client_send(cli->client, &request, &status, err);
+	r = davit_api_request(cli, &request, &status, err);
 	if (r == 0 && status != 101)
 		r = davit_api_refusal(cli, status, err);
 	return r < 0 ? r : davit_client_take_fd(cli->client, ret_fd, early, err);

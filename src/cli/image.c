@@ -95,10 +95,8 @@ static int follow(struct davit_cli *cli, struct davit_error *err)
 
 static int order(struct davit_cli *cli, const struct davit_client_request *q, struct davit_error *err)
 {
-	int status = 0, r = davit_api_connect(cli, err);
+	int status = 0, r = davit_api_request(cli, q, &status, err);
 
-	if (r == 0)
-		r = davit_client_send(cli->client, q, &status, err);
 	if (r == 0 && status >= 400)
 		return davit_api_refusal(cli, status, err);
 	return r < 0 ? r : follow(cli, err);

@@ -31,6 +31,8 @@ struct davit_client {
 	size_t searched; /* no newline before this offset of body */
 	bool in_value;
 	bool head_done, body_done;
+	bool cut;    /* the request did not go out whole */
+	bool heard;  /* some of the response came */
 	bool idle;   /* nothing was sent, or its response is whole */
 	bool broken; /* the stream of bytes cannot be relied on any more */
 };
@@ -218,6 +220,17 @@ static int parse(struct davit_client *c, const char *data, size_t n, struct davi
 	return 0;
 }
 
+/* When a unix socket is closed before all that was sent to it was read, also one that was never
+ * accepted, the sender is told of a reset (unix_release_sock in Linux); else of an end. */
+static int closed(struct davit_client *c, bool reset, struct davit_error *err)
+{
+	int r = fail(c, DAVIT_ECLOSED, err, "the daemon closed the connection");
+
+	if (err && !c->heard && (reset || c->cut))
+		err->sys_errno = ECONNRESET;
+	return r;
+}
+
 /* Reads once and parses. */
 static int feed(struct davit_client *c, struct davit_error *err)
 {
@@ -235,15 +248,17 @@ static int feed(struct davit_client *c, struct davit_error *err)
 		c->broken = true;
 		return davit_error_errno(err, errno, NULL, "cannot read from the daemon");
 	}
-	if (n > 0)
+	if (n > 0) {
+		c->heard = true;
 		return parse(c, data, (size_t)n, err);
+	}
 	/* A body without a length ends with the connection. */
 	if (n == 0 && c->head_done && http_parser_execute(&c->parser, &settings, "", 0) == 0 &&
 	    c->body_done) {
 		c->broken = true;
 		return 0;
 	}
-	return fail(c, DAVIT_ECLOSED, err, "the daemon closed the connection");
+	return closed(c, n < 0, err);
 }
 
 /* A peer that closed its end may have answered before: then reading tells. */
@@ -257,8 +272,10 @@ static int send_all(struct davit_client *c, const char *data, size_t n, struct d
 			return r;
 		}
 		sent = DAVIT_EINTR(send(c->fd, data, n, MSG_NOSIGNAL));
-		if (sent < 0 && (errno == EPIPE || errno == ECONNRESET))
+		if (sent < 0 && (errno == EPIPE || errno == ECONNRESET)) {
+			c->cut = true;
 			return 0;
+		}
 		if (sent < 0) {
 			c->broken = true;
 			return davit_error_errno(err, errno, NULL, "cannot write to the daemon");
@@ -360,7 +377,7 @@ int davit_client_begin(struct davit_client *c, const struct davit_client_request
 	davit_buf_reset(&c->headers);
 	davit_buf_reset(&c->body);
 	c->taken = c->searched = 0;
-	c->head_done = c->body_done = c->in_value = c->idle = false;
+	c->head_done = c->body_done = c->in_value = c->idle = c->cut = c->heard = false;
 	r = send_all(c, out.data, out.len, err);
 	if (r == 0 && request->produce)
 		r = send_body(c, request, err);

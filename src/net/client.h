@@ -61,7 +61,8 @@ void davit_client_set_patience(struct davit_client *c, int64_t ns,
 void davit_client_set_output(struct davit_client *c, int fd);
 
 /* Sends a request and reads the response's head. 0 with *ret_status, whatever
- * the status is, or a code: DAVIT_ECLOSED "the daemon closed the connection",
+ * the status is, or a code: DAVIT_ECLOSED "the daemon closed the connection" (sys_errno is
+ * ECONNRESET when it had not read the request to its end, and so has not obeyed it),
  * DAVIT_EPROTO, DAVIT_ETIMEDOUT, DAVIT_EIO, DAVIT_EINVAL for a request that
  * cannot be sent. What was not read of the previous response is an error
  * (DAVIT_ESTATE): open a new client instead. */

@@ -184,6 +184,59 @@ static void a_connection_closed_early_is_a_clear_error(void **state)
 			r = davit_client_body(c, 100, &body, &err);
 		assert_int_equal(r, DAVIT_ECLOSED);
 		assert_string_equal(err.message, "the daemon closed the connection");
+		assert_int_equal(err.sys_errno, 0); /* it was read, and may have been obeyed */
+		davit_client_close(c);
+		ends_well(pid);
+	}
+}
+
+static int accept_one(int fd)
+{
+	int conn = accept(fd, NULL, NULL);
+
+	assert_true(conn >= 0);
+	return conn;
+}
+
+/* By a peer that accepts nothing, or not all, before it is gone. */
+static void a_request_that_nobody_has_read_is_told_from_one_that_may_be_obeyed(void **state)
+{
+	(void)state;
+	for (int accepts = 0; accepts < 2; accepts++) {
+		DAVIT_AUTO_BUF body = DAVIT_BUF_INIT;
+		struct davit_error err = {0};
+		struct davit_client *c;
+		struct davit_client_request q = {.method = "POST", .target = "/x"};
+		int fd, conn = -1, status;
+		char some[10];
+		pid_t pid;
+
+		assert_int_equal(davit_unix_listen(path, &fd, NULL), 0);
+		assert_int_equal(davit_client_open(path, &c, NULL), 0);
+		if (accepts)
+			conn = accept_one(fd);
+		pid = fork();
+		if (pid == 0) {
+			/* More than a socket holds is cut, less is left unread. */
+			for (int i = 0; i < (accepts ? 2000000 : 1000); i++)
+				davit_buf_addc(&body, 'x');
+			q.body = body.data;
+			q.body_len = body.len;
+			close(fd);
+			if (conn >= 0)
+				close(conn);
+			_exit(davit_client_send(c, &q, &status, &err) == DAVIT_ECLOSED &&
+					      err.sys_errno == ECONNRESET
+				      ? 0
+				      : 1);
+		}
+		if (accepts)
+			assert_int_equal(read(conn, some, sizeof some), sizeof some);
+		else
+			usleep(50000); /* either way round is right */
+		close(fd);
+		if (conn >= 0)
+			close(conn);
 		davit_client_close(c);
 		ends_well(pid);
 	}
@@ -319,6 +372,7 @@ int main(void)
 		cmocka_unit_test(a_socket_is_private_and_only_a_dead_one_is_replaced),
 		cmocka_unit_test(paths_longer_than_a_socket_address_work),
 		cmocka_unit_test(a_connection_closed_early_is_a_clear_error),
+		cmocka_unit_test(a_request_that_nobody_has_read_is_told_from_one_that_may_be_obeyed),
 		cmocka_unit_test(an_answer_that_is_no_http_is_refused),
 		cmocka_unit_test(a_body_without_length_ends_with_the_connection),
 		cmocka_unit_test(a_silent_daemon_is_left_after_the_time_limit),
