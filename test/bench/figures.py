@@ -145,7 +145,7 @@ def cpu_of_exits(running, own, count):
 def exits(o, _):
     n = most_services(o.idle)
     rounds = max(o.rounds, 3)
-    count = min(500, n // 4 // (rounds + 1))
+    count = min(o.ends, n // 2 // (rounds + 1))
     argv = [os.path.join(peers.BUILD, "bench-clock")]
     used = {}
     with ExitStack() as stack:
@@ -154,7 +154,7 @@ def exits(o, _):
             Running(peers.Bare, n // 2, argv + ["/dev/null"]))}
         if peers.Kept.groups():
             subjects["bare loop that keeps (two pipes, a group that is looked at, a message)"] = stack.enter_context(
-                Running(peers.Kept, n // 4, argv + ["/dev/zero"]))
+                Running(peers.Kept, n // 2, argv + ["/dev/zero"]))
         own, main = davit.s.managers(), davit.s.daemon()
         time.sleep(3)
         for _round in range(rounds):
@@ -170,8 +170,8 @@ def exits(o, _):
     rows = [[name, f"{median(times) * 1e6:.0f} µs", f"{median(times) / low:.1f}"] for name, times in used.items()]
     for row in rows:
         say(": ".join(row))
-    return ["### CPU per exit", "", f"{n} services of davit, {n // 2} children of the bare loop and half as many of the "
-            f"other; {count} of each killed in a round, one each millisecond.", ""] + table(
+    return ["### CPU per exit", "", f"{n} services of davit, {n // 2} children of each bare loop; "
+            f"{count} of each killed in a round, one each millisecond.", ""] + table(
         ["", "CPU per exit", "against the bare loop"], rows)
 
 
