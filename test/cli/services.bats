@@ -282,6 +282,14 @@ os.rename(sys.argv[1] + ".new", sys.argv[1]); time.sleep(100)' "$DAVIT_HOME/run/
   davit status -o json | jq -e '[.[].instances[] | select(.exit) | .started <= .exit.time] | length >= 21 and all'
 }
 
+@test "the exit of an instance is that of its present run: null while it runs again" {
+  davit run s --restart always --detach -- sh -c '[ ! -e once ] || exec sleep 1000; : >once; exit 3'
+  runs_again() { [ "$(davit ps s -o json | jq -c '.[0] | [.state, .restarts, .exit]')" = '["started",1,null]' ]; }
+  eventually runs_again
+  davit stop s
+  [ "$(davit inspect s -o json | jq -c '.instances[0].exit | [.code, .signal]')" = '[null,15]' ]
+}
+
 @test "exec of a program that is not there ends with 127, of one that cannot be executed with 126" {
   davit run s -- sleep 1000
   run -127 davit exec s -- nosuch
