@@ -21,13 +21,11 @@ enum { PENDING_MAX = 50000 };
 #define PACE_OF_WAITERS (5 * DAVIT_NSEC_PER_MSEC)
 #define PACE_OF_WAITERS_IN_BURST (20 * DAVIT_NSEC_PER_MSEC)
 /* A burst in which nothing came for so long is over. In a storm each keeper tells of its ends at once,
- * every 50 or 100 ms, and they are to share a transaction. */
+ * every 100 ms, and they are to share a transaction. */
+#define PACE_OF_STORM (100 * DAVIT_NSEC_PER_MSEC)
 #define LULL (10 * DAVIT_NSEC_PER_MSEC)
 #define LULL_OF_STORM (25 * DAVIT_NSEC_PER_MSEC)
-/* Ends that come in such numbers come every 100 ms. */
-#define PACE_OF_HEAVY_STORM (100 * DAVIT_NSEC_PER_MSEC)
-/* Changes in a transaction; in a storm waiters wait as long as others. */
-enum { BURST = 8, STORM = 32, HEAVY_STORM = 96 };
+enum { BURST = 8, STORM = 32 }; /* changes in a transaction; in a storm waiters wait as long as others */
 
 struct entry {
 	const char *key;
@@ -184,8 +182,8 @@ static bool too_early(struct davit_journal *j)
 
 	if (j->size < BURST)
 		pace = awaited ? PACE_OF_WAITERS : PACE;
-	else if (j->size >= HEAVY_STORM && j->on_beat)
-		pace = PACE_OF_HEAVY_STORM;
+	else if (j->size >= STORM && j->on_beat)
+		pace = PACE_OF_STORM;
 	else
 		pace = awaited && j->size < STORM ? PACE_OF_WAITERS_IN_BURST : PACE_OF_BURST;
 	left = j->sent + pace - now;

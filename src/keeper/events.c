@@ -15,15 +15,12 @@
 
 /* Each end wakes the keeper, and then the daemon. Where so many came within a window, and for as
  * long as they come no further apart than this (100 a second), they are let collect until the next beat,
- * which is no longer than the daemon gathers them in any case before it commits; and only for a moment where
+ * which is no longer than the daemon then waits between two commits; and only for a moment where
  * somebody waits for an end. What waits badly forbids it for a while. */
 #define STORM_ENDS 8
 #define STORM_GAP_NS (10 * DAVIT_NSEC_PER_MSEC)
 #define STORM_WINDOW_NS (STORM_ENDS * STORM_GAP_NS)
-#define STORM_BEAT_NS (50 * DAVIT_NSEC_PER_MSEC)
-/* Twice as many are told on every other beat: what an end costs then is nearly all its own. */
-#define HEAVY_GAP_NS (STORM_GAP_NS / 2)
-#define HEAVY_BEAT_NS (2 * STORM_BEAT_NS)
+#define STORM_BEAT_NS (100 * DAVIT_NSEC_PER_MSEC)
 #define STORM_PAUSE_NS (7 * DAVIT_NSEC_PER_MSEC)
 #define PRESSED_NS (200 * DAVIT_NSEC_PER_MSEC)
 
@@ -222,7 +219,6 @@ static bool storms(struct keeper *k)
 
 	if (now - k->window >= STORM_WINDOW_NS) {
 		k->storm = k->ends >= STORM_ENDS && now - k->window <= k->ends * STORM_GAP_NS;
-		k->heavy = k->storm && now - k->window <= k->ends * HEAVY_GAP_NS;
 		k->window = now;
 		k->ends = 0;
 	}
@@ -244,8 +240,7 @@ static void collect(const struct keeper *k, int most)
 {
 	struct pollfd daemon[] = {{.fd = k->conn, .events = (short)k->conn_events},
 				  {.fd = k->fd_listen, .events = POLLIN}};
-	int64_t beat = k->heavy ? HEAVY_BEAT_NS : STORM_BEAT_NS;
-	int64_t left = beat - keeper_monotonic() % beat;
+	int64_t left = STORM_BEAT_NS - keeper_monotonic() % STORM_BEAT_NS;
 
 	if (is_awaited(k) && left > STORM_PAUSE_NS)
 		left = STORM_PAUSE_NS;

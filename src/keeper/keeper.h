@@ -73,7 +73,6 @@ struct keeper {
 	int64_t window;		    /* since when ends are counted, to see a storm of them */
 	uint32_t ends;
 	bool storm;	 /* this window has many, or the one before had */
-	bool heavy;	 /* the one before had twice as many */
 	int64_t pressed; /* when something came last that waits badly */
 
 	int conn;

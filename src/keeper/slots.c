@@ -191,6 +191,9 @@ int keeper_slots_open(struct keeper *k, struct davit_error *err)
 	map = mmap(NULL, KEEPER_FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd_slots, 0);
 	if (map == MAP_FAILED)
 		return davit_error_errno(err, errno, NULL, "cannot map %s", path);
+	/* The file is mostly holes: to read ahead would fill memory with their zeroes, megabytes where a
+	 * disk's read-ahead is large, while everybody waits for us. */
+	madvise(map, KEEPER_FILE_SIZE, MADV_RANDOM);
 	keeper_set_file(k, map);
 	if (!usable(k->file, boot_id)) {
 		/* Truncating frees the pages; the mapping sees zeroes. */
