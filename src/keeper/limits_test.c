@@ -12,7 +12,9 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -285,6 +287,34 @@ static void a_keeper_without_slots_and_daemon_ends_by_itself(void **state)
 	client_start_keeper(c); /* for the teardown */
 }
 
+/* On a disk that reads ahead a lot, all of its holes would be. */
+static void its_file_of_slots_is_in_memory_only_where_it_is_used(void **state)
+{
+	struct client *c = *state;
+	size_t resident = 0, pages;
+	unsigned char *in;
+	struct stat st;
+	char path[512];
+	void *map;
+	int fd;
+
+	client_shell(c, ID(01), "sleep 1000");
+	snprintf(path, sizeof path, "%s/keeper-0.slots", c->run);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0 && fstat(fd, &st) == 0);
+	pages = ((size_t)st.st_size + 4095) / 4096;
+	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	in = calloc(pages, 1);
+	assert_true(map != MAP_FAILED && in);
+	assert_int_equal(mincore(map, (size_t)st.st_size, in), 0);
+	for (size_t i = 0; i < pages; i++)
+		resident += in[i] & 1;
+	assert_in_range(resident, 1, 64);
+	free(in);
+	munmap(map, (size_t)st.st_size);
+	close(fd);
+}
+
 /* The directories and the mode of the socket keep others out; should they not, its credentials do. */
 static void another_user_is_not_listened_to(void **state)
 {
@@ -324,6 +354,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		T(a_run_directory_of_200_bytes_serves_all, long_setup),
 		T(strings_that_do_not_fit_a_slot_are_kept_all_the_same, client_setup),
+		T(its_file_of_slots_is_in_memory_only_where_it_is_used, client_setup),
 		T(a_main_process_that_names_its_successor_is_followed, client_setup),
 		T(a_command_on_a_terminal_has_it_as_its_own, client_setup),
 		T(without_descriptors_a_start_is_refused_and_works_again_later, few_setup),

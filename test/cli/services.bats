@@ -283,7 +283,7 @@ os.rename(sys.argv[1] + ".new", sys.argv[1]); time.sleep(100)' "$DAVIT_HOME/run/
 }
 
 @test "the exit of an instance is that of its present run: null while it runs again" {
-  davit run s --restart always --detach -- sh -c '[ ! -e once ] || exec sleep 1000; : >once; exit 3'
+  davit run s --restart always --detach -- sh -c '[ ! -e "$1" ] || exec sleep 1000; : >"$1"; exit 3' sh "$PWD/once"
   runs_again() { [ "$(davit ps s -o json | jq -c '.[0] | [.state, .restarts, .exit]')" = '["started",1,null]' ]; }
   eventually runs_again
   davit stop s
