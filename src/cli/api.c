@@ -222,8 +222,8 @@ static bool went_away(int r, const struct davit_error *why)
 	return r == DAVIT_ECLOSED || (r < 0 && (why->sys_errno == ECONNRESET || why->sys_errno == EPIPE));
 }
 
-/* A question is asked again, of the next daemon, when this one has died meanwhile: the kernel takes
- * connections for one that has just been killed. A command may have been obeyed, and is not repeated. */
+/* A question that a daemon had read before it died is asked again, of the next one. A command may have been
+ * obeyed, and is not repeated. */
 static int exchange(struct davit_cli *cli, const struct davit_client_request *request, struct davit_buf *out,
 		    struct davit_error *err)
 {
@@ -254,16 +254,8 @@ int davit_api_send(struct davit_cli *cli, const char *method, const char *target
 		.cause = cause_of(cli, cause),
 	};
 	json_t *answer = NULL;
-	bool again = !cli->client && !strcmp(method, "GET");
 	int r = exchange(cli, &request, &out, err);
 
-	/* A daemon that is killed takes connections to its last moment: what only asks, asks the next. */
-	for (int64_t pause = FIRST_PAUSE; again && r == DAVIT_ECLOSED && pause < LONGEST_PAUSE; pause *= 4) {
-		nanosleep(&(struct timespec){.tv_nsec = pause}, NULL);
-		davit_error_clear(err);
-		davit_buf_reset(&out);
-		r = exchange(cli, &request, &out, err);
-	}
 	if (r < 0)
 		return r;
 	if (out.len)
